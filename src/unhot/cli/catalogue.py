@@ -1,0 +1,87 @@
+"""``unhot list``, ``unhot show`` and ``unhot env``."""
+
+from __future__ import annotations
+
+import inspect
+import json as jsonlib
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from unhot import data, evaluation, methods, models
+from unhot.cli.options import Json
+
+if TYPE_CHECKING:
+    from unhot.registry import Registry
+
+
+class Kind(StrEnum):
+    """What can be listed."""
+
+    METHODS = "methods"
+    METRICS = "metrics"
+    MODELS = "models"
+    DATASETS = "datasets"
+
+
+CATALOGUES: dict[Kind, Registry[Any]] = {
+    Kind.METHODS: methods.catalogue,
+    Kind.METRICS: evaluation.catalogue,
+    Kind.MODELS: models.catalogue,
+    Kind.DATASETS: data.catalogue,
+}
+
+
+def list_(kind: Annotated[Kind, typer.Argument(help="What to list.")], json: Json = False) -> None:
+    """List methods, metrics, models or data sets."""
+    from unhot.cli.output import say, table
+
+    catalogue = CATALOGUES[kind]
+    rows = {name: catalogue.summary(name) for name in catalogue}
+    if json:
+        say(jsonlib.dumps(rows, indent=2))
+    else:
+        table("", [kind.value, ""], list(rows.items()))
+
+
+def show(
+    method: Annotated[str, typer.Argument(metavar="METHOD", help="See: unhot list methods.")], json: Json = False
+) -> None:
+    """Show a method: formula, source, what it reads, and its hyperparameters."""
+    from unhot.cli.output import say, table
+
+    found = methods.get(method)
+    module = inspect.getmodule(found)
+    fields = found.model_json_schema()["properties"]
+    if json:
+        say(jsonlib.dumps({"name": method, "uses": found.uses, "hyperparameters": fields}, indent=2))
+        return
+    say(f"{method}: {inspect.getdoc(module)}\n")
+    say(f"Reads: {', '.join(found.uses) or 'nothing but the class'}\n")
+    say(inspect.getdoc(found) or "")
+    rows = [(name, _kind(f), str(f.get("default", "")), _range(f)) for name, f in fields.items()]
+    table("", ["hyperparameter (-o)", "type", "default", "allowed"], rows)
+
+
+def env(json: Json = False) -> None:
+    """Show versions and devices, to paste into a bug report."""
+    from unhot.cli.output import say, table
+    from unhot.runtime import Runtime
+
+    found = Runtime().environment()
+    if json:
+        say(found.model_dump_json(indent=2))
+    else:
+        table("", ["", ""], [(k, str(v)) for k, v in found.model_dump().items()])
+
+
+def _kind(field: dict[str, Any]) -> str:
+    return "text" if "enum" in field else str(field.get("type", "value"))
+
+
+def _range(field: dict[str, Any]) -> str:
+    if "enum" in field:
+        return ", ".join(field["enum"])
+    signs = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveMaximum": "<"}
+    return " and ".join(f"{sign} {field[k]:g}" for k, sign in signs.items() if k in field)

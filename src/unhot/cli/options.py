@@ -1,0 +1,90 @@
+"""Options that several commands share, and how their values are read."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from unhot.errors import ModelError, OptionError
+
+if TYPE_CHECKING:
+    from unhot.models.classifier import Classifier
+    from unhot.record import InputSpec
+    from unhot.runtime import Runtime
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
+Out = Annotated[Path, typer.Option("--out", help="Folder to write; it must not exist yet, or be empty.")]
+Classes = Annotated[list[str], typer.Option("--class", help="A class, by index or by name; repeat for several.")]
+Seed = Annotated[int, typer.Option("--seed", help="The same seed gives the same result on the same machine.")]
+DataDir = Annotated[Path | None, typer.Option("--data-dir", help="Where the named data sets are [UNHOT_DATA].")]
+Download = Annotated[bool, typer.Option("--download", help="Download a named data set that is not there.")]
+Device = Annotated[str | None, typer.Option("--device", help="As for torch; the best of this machine by default.")]
+Set = Annotated[list[str], typer.Option("-o", help="A setting as key=value; repeat for several.")]
+Arch = Annotated[str | None, typer.Option("--arch", help="For a weights file: the architecture of its net.")]
+ArchOption = Annotated[list[str], typer.Option("--arch-option", help="key=value for the architecture.")]
+Size = Annotated[int | None, typer.Option("--image-size", help="Side of the inputs in pixels.")]
+Head = Annotated[str | None, typer.Option("--head", help="Dotted name of the final linear layer.")]
+TrustPickle = Annotated[bool, typer.Option("--trust-pickle", help="Load weights files that may run code.")]
+
+
+def settings(pairs: list[str]) -> dict[str, Any]:
+    """Read ``key=value`` pairs; a value is JSON where it is, else text.
+
+    Raises:
+        OptionError: One has no equals sign, or a key comes twice.
+    """
+    found: dict[str, Any] = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals or not key:
+            raise OptionError(f"Expected key=value, got {pair!r}.")
+        if key in found:
+            raise OptionError(f"The setting {key!r} is given twice. Give it once.")
+        try:
+            found[key] = json.loads(value)
+        except ValueError:
+            found[key] = value
+    return found
+
+
+def load_model(
+    path: Path,
+    arch: str | None,
+    arch_options: dict[str, Any],
+    spec: InputSpec | None,
+    class_names: tuple[str, ...] | None,
+    head: str | None,
+    trust_pickle: bool,
+) -> Classifier:
+    """Load MODEL of the command line: a bundle, or a weights file with its architecture.
+
+    Args:
+        path: The bundle's folder, or the file.
+        arch: For a file: the architecture; a bundle needs none.
+        arch_options: Its keyword arguments.
+        spec: Its inputs.
+        class_names: Used if the file has as many outputs.
+        head: Dotted name of its final linear layer, if it cannot be found.
+        trust_pickle: Whether a file may run code.
+
+    Raises:
+        ModelError: It is not there or does not fit.
+    """
+    from unhot.models.bundle import WeightsFile, load, load_weights
+
+    if path.is_dir() or not path.exists():
+        return load(path)
+    if arch is None:
+        raise ModelError(f"{path} is a file of weights. Say with --arch what net they are for.")
+    return load_weights(path, WeightsFile(arch, spec, arch_options, class_names, head, trust_pickle))
+
+
+def make_runtime(device: str | None, seed: int) -> Runtime:
+    """Make the runtime of a command: progress goes to a terminal, if there is one."""
+    from unhot.cli.output import progress
+    from unhot.runtime import Runtime, pick_device
+
+    return Runtime(device=pick_device(device), seed=seed, progress=progress)

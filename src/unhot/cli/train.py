@@ -1,0 +1,69 @@
+"""``unhot train``."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import typer
+
+from unhot.cli.options import DataDir, Device, Download, Json, Out, Seed, Set, Size, make_runtime, settings
+
+Excluded = Annotated[list[str], typer.Option("--exclude-class", help="Train without this class; repeat for several.")]
+Precision = Literal["fp32", "bf16"]
+
+
+def train(
+    dataset: Annotated[str, typer.Option("--dataset", help="A named data set, or a folder with train/ and test/.")],
+    arch: Annotated[str, typer.Option("--arch", help="Built-in name, torchvision:NAME, timm:NAME or module:factory.")],
+    out: Out,
+    exclude: Excluded = [],  # noqa: B006
+    epochs: Annotated[int | None, typer.Option("--epochs", help="Passes over the images.")] = None,
+    batch_size: Annotated[int | None, typer.Option("--batch-size", help="Images in a step.")] = None,
+    lr: Annotated[float | None, typer.Option("--lr", help="Highest learning rate of the cycle.")] = None,
+    width: Annotated[int | None, typer.Option("--width", help="Width of a built-in resnet.")] = None,
+    image_size: Size = None,
+    option: Set = [],  # noqa: B006
+    precision: Annotated[Precision | None, typer.Option("--precision", help="The faster one by default.")] = None,
+    seed: Seed = 0,
+    data_dir: DataDir = None,
+    download: Download = False,
+    device: Device = None,
+    json: Json = False,
+) -> None:
+    """Train a classifier, or with --exclude-class the retrained reference.
+
+    -o sets options of the architecture. An interrupted run goes on where it was when the same command is given again.
+    """
+    from unhot.cli.output import note, say
+    from unhot.data.source import load_source
+    from unhot.files import check_free
+    from unhot.models.bundle import save
+    from unhot.train import train_classifier
+
+    check_free(out)
+    options = settings(option) | ({} if width is None else {"width": width})
+    source = load_source(dataset, data_dir, download)
+    given = {"epochs": epochs, "batch_size": batch_size, "lr": lr}
+    checkpoint = out.absolute().with_name(f".{out.name}.checkpoint")
+    checkpoint.parent.mkdir(parents=True, exist_ok=True)
+    if checkpoint.exists():
+        note(f"Going on from {checkpoint}.")
+    model, record = train_classifier(
+        source,
+        arch,
+        options=options,
+        image_size=image_size,
+        exclude=exclude,
+        settings={k: v for k, v in given.items() if v is not None},
+        seed=seed,
+        precision=precision,
+        runtime=make_runtime(device, seed),
+        checkpoint=checkpoint,
+    )
+    save(model, out, record)
+    checkpoint.unlink(missing_ok=True)
+    if json:
+        say(record.to_json())
+        return
+    score = "no test split" if record.test_accuracy is None else f"test accuracy {record.test_accuracy:.4f}"
+    say(f"Trained {arch} on {record.train_images:,} images in {record.cost.seconds:.1f} s: {score}. Wrote {out}.")

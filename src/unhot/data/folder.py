@@ -1,0 +1,91 @@
+"""Image folders: class folders, trees with train/ and test/, and a flat folder of one class."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from PIL import Image
+
+from unhot.data.images import LabelledImages, Pictures
+from unhot.errors import DataError, shortened
+
+Image.init()
+SUFFIXES = frozenset(Image.registered_extensions())
+
+
+def load_folder(root: Path, split: str | None = None) -> LabelledImages:
+    """Read a folder with one subfolder for each class, named after it.
+
+    Args:
+        root: The folder; it may hold a ``train`` and a ``test`` folder of class folders instead.
+        split: Which of these to read; with None the class folders must be directly in ``root``.
+
+    Raises:
+        DataError: There is no such folder, no class folder, no image, or images that cannot be read.
+    """
+    folder = check_folder(root)
+    if split is not None:
+        folder = check_folder(folder / split)
+    classes = sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+    if not classes:
+        raise DataError(f"{folder} holds no class folders. Put the images of each class in a folder named after it.")
+    found = [image_files(c) for c in classes]
+    if empty := [c.name for c, files in zip(classes, found, strict=True) if not files]:
+        raise DataError(f"{folder}: no images in {shortened(empty)}. Add images, or remove the folder.")
+    labels = torch.tensor([i for i, files in enumerate(found) for _ in files])
+    return from_files([f for files in found for f in files], labels, tuple(c.name for c in classes), folder)
+
+
+def splits_of(root: Path) -> tuple[str, ...]:
+    """Return which of ``train`` and ``test`` the folder has."""
+    return tuple(s for s in ("train", "test") if (root / s).is_dir())
+
+
+def from_files(
+    files: list[Path], labels: torch.Tensor, class_names: tuple[str, ...] | None, root: Path
+) -> LabelledImages:
+    """Make images of files, int64 (N,) labels; every file's header is read, so that a broken one is found now.
+
+    Raises:
+        DataError: Names the files that cannot be read.
+    """
+    bad = [str(f.relative_to(root)) for f in files if not _readable(f)]
+    if bad:
+        raise DataError(f"{root}: {len(bad)} of {len(files)} files are not readable images: {shortened(bad)}.")
+    keys = tuple(str(f.relative_to(root)) for f in files)
+    return LabelledImages(Pictures(lambda i: _load(files[i]), len(files)), labels, class_names, root.name, keys)
+
+
+def image_files(folder: Path) -> list[Path]:
+    """Return the files of a folder whose ending is that of an image, by name."""
+    return sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
+
+
+def check_folder(folder: Path) -> Path:
+    """Return the folder if it is one.
+
+    Raises:
+        DataError: It is not.
+    """
+    if not folder.is_dir():
+        raise DataError(f"There is no folder {folder}. Check the path.")
+    return folder
+
+
+def _readable(path: Path) -> bool:
+    try:
+        with Image.open(path) as image:
+            image.verify()
+    except Exception:  # PIL raises nearly anything on a broken file
+        return False
+    return True
+
+
+def _load(path: Path) -> Image.Image:
+    try:
+        with Image.open(path) as image:
+            image.load()
+            return image
+    except Exception as error:
+        raise DataError(f"{path} cannot be decoded ({error}). Replace or remove it.") from error

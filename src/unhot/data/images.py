@@ -1,0 +1,175 @@
+"""LabelledImages: images of any origin behind one ``batch`` call; the only place where pixels become model inputs."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from unhot.errors import DataError
+from unhot.record import InputSpec
+
+HELD_BYTES = 2 << 30  # a set whose pixels take less than this is decoded once and held
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Pictures that are decoded when they are needed.
+
+    Attributes:
+        load: Gives picture number ``i`` at its own size.
+        count: How many there are.
+        pixels: Of all pictures, uint8 (N, C, H, W), where they are in memory already.
+    """
+
+    load: Callable[[int], Image.Image]
+    count: int
+    pixels: Tensor | None = None
+
+    @classmethod
+    def of_array(cls, array: np.ndarray) -> Pictures:
+        """Take pictures that are in memory, uint8 (N, H, W) or (N, H, W, 3)."""
+        x = torch.from_numpy(array)
+        x = x.unsqueeze(1) if x.ndim == 3 else x.permute(0, 3, 1, 2).contiguous()
+        return cls(lambda i: Image.fromarray(array[i]), len(array), x)
+
+    def __len__(self) -> int:
+        return self.count
+
+    def select(self, index: Tensor) -> Pictures:
+        """Return the pictures at these positions, int64 (M,)."""
+        chosen = index.tolist()
+        pixels = None if self.pixels is None else self.pixels[index]
+        return Pictures(lambda i: self.load(chosen[i]), len(chosen), pixels)
+
+    def decode(self, index: Tensor, spec: InputSpec) -> Tensor:
+        """Return the pixels of some pictures, uint8 (B, C, H, W), converted and resized as ``spec`` says."""
+        if self.pixels is not None and tuple(self.pixels.shape[1:]) == spec.shape:
+            return self.pixels[index]
+        with ThreadPoolExecutor() as pool:
+            return torch.stack(list(pool.map(lambda i: decode(self.load(i), spec), index.tolist())))
+
+
+@dataclass(frozen=True)
+class LabelledImages:
+    """Images and the class of each.
+
+    Attributes:
+        x: Pixels, uint8 (N, C, H, W); or inputs of a model, floating (N, C, H, W), which are taken as they are; or
+            pictures still to be decoded.
+        y: int64 (N,), positions in ``class_names``, or class indices of the model where there are no names.
+        class_names: None if the classes have no names.
+        origin: Where the images are from, in words.
+        keys: What to call each image: its position in its data set, or its file.
+    """
+
+    x: Tensor | Pictures
+    y: Tensor
+    class_names: tuple[str, ...] | None
+    origin: str
+    keys: tuple[int | str, ...]
+
+    def __post_init__(self) -> None:
+        if isinstance(self.x, Tensor):
+            check_tensor(self.x)
+        if len(self.x) != len(self.y):
+            raise DataError(f"{self.origin}: {len(self.x)} images and {len(self.y)} labels. Give one label an image.")
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    def select(self, index: Tensor) -> LabelledImages:
+        """Return the images at these positions, int64 (M,)."""
+        x = self.x.select(index) if isinstance(self.x, Pictures) else self.x[index]
+        return replace(self, x=x, y=self.y[index], keys=tuple(self.keys[i] for i in index.tolist()))
+
+    def where(self, chosen: Tensor) -> LabelledImages:
+        """Return the images for which ``chosen``, bool (N,), holds."""
+        return self.select(chosen.nonzero().flatten())
+
+    def inputs(self, index: Tensor, spec: InputSpec | None, device: torch.device) -> Tensor:
+        """Return some images as inputs of a model: floating (B, C, H, W), normalised as ``spec`` says."""
+        return prepare(self.pixels(index, spec).to(device, non_blocking=True), spec)
+
+    def pixels(self, index: Tensor, spec: InputSpec | None) -> Tensor:
+        """Return some images, not yet normalised: (B, C, H, W), uint8, or floating where the caller gave that."""
+        if not isinstance(self.x, Pictures):
+            return self.x[index]
+        if spec is None:
+            raise DataError(
+                f"{self.origin}: the model does not say what size its inputs have. Wrap it with "
+                "unhot.Classifier.wrap(model, input=unhot.InputSpec(...)), or pass tensors."
+            )
+        return self.x.decode(index, spec)
+
+    def batches(self, spec: InputSpec | None, device: torch.device, size: int = 512) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield every image once, in order, as (inputs, labels)."""
+        for index in torch.arange(len(self)).split(size):
+            yield self.inputs(index, spec, device), self.y[index].to(device)
+
+    def held(self, spec: InputSpec) -> LabelledImages:
+        """Decode the pictures once and keep their pixels, if these are not too many."""
+        if isinstance(self.x, Tensor) or len(self) * int(np.prod(spec.shape)) > HELD_BYTES:
+            return self
+        return replace(self, x=self.x.decode(torch.arange(len(self)), spec))
+
+    def digests(self) -> tuple[str, ...]:
+        """Return the SHA-256 of each image: of its pixels (or values) at its own size, with shape and dtype."""
+        if isinstance(self.x, Pictures):
+            arrays = [np.asarray(self.x.load(i)) for i in range(len(self))]
+        else:
+            arrays = list(self.x.cpu().numpy())
+        head = [f"{a.dtype}{a.shape}".encode() for a in arrays]
+        return tuple(hashlib.sha256(h + a.tobytes()).hexdigest() for h, a in zip(head, arrays, strict=True))
+
+
+def decode(image: Image.Image, spec: InputSpec) -> Tensor:
+    """Return the pixels of one picture, uint8 (C, H, W): upright, in the channels and the size of ``spec``."""
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I;16"):  # PIL clips 16-bit grey instead of scaling it
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    image = image.convert("L" if spec.channels == 1 else "RGB")
+    if image.size != (spec.width, spec.height):
+        image = image.resize((spec.width, spec.height), Image.Resampling.BILINEAR)
+    pixels = np.array(image)
+    return torch.from_numpy(pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1).copy())
+
+
+def prepare(x: Tensor, spec: InputSpec | None) -> Tensor:
+    """Scale and normalise pixels, uint8 (B, C, H, W); leave floating inputs as they are.
+
+    Raises:
+        DataError: The tensor does not have the channels and the size that the model takes.
+    """
+    if spec is not None and tuple(x.shape[1:]) != spec.shape:
+        raise DataError(
+            f"Expected images of shape {spec.shape} (channels, height, width), got {tuple(x.shape[1:])}. "
+            "Tensors are taken as they are: resize them, or pass image files."
+        )
+    if x.dtype != torch.uint8:
+        return x
+    x = x.to(torch.float32).div_(255)
+    if spec is None:
+        return x
+    mean, std = (x.new_tensor(v).view(1, -1, 1, 1) for v in (spec.mean, spec.std))
+    return x.sub_(mean).div_(std)
+
+
+def check_tensor(x: Tensor) -> None:
+    """Refuse a tensor that cannot be a batch of images.
+
+    Raises:
+        DataError: With the reason.
+    """
+    if x.ndim != 4:
+        raise DataError(f"Expected images of shape (N, C, H, W), got {tuple(x.shape)}.")
+    if x.dtype != torch.uint8 and not x.is_floating_point():
+        raise DataError(f"Expected uint8 pixels or floating inputs, got {x.dtype}.")
+    if x.is_floating_point() and not x.isfinite().all():
+        raise DataError("The images hold NaN or infinite values. Remove or repair them.")

@@ -1,0 +1,155 @@
+"""Samples: the few images of the classes to forget."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from unhot.data.folder import check_folder, from_files, image_files, load_folder
+from unhot.data.images import LabelledImages, Pictures
+from unhot.errors import DataError, UnknownNameError, shortened
+from unhot.runtime import stream_seed
+
+ImageSource = LabelledImages | tuple[Tensor, Tensor] | Dataset[Any]
+
+
+@dataclass(frozen=True)
+class Samples:
+    """The images of the classes to forget.
+
+    Attributes:
+        images: The images, each labelled with its class.
+        classes: The classes, by index or by name, in the order of the request.
+    """
+
+    images: LabelledImages
+    classes: tuple[int | str, ...]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+
+def draw(data: ImageSource, classes: Sequence[int | str], shots: int = 16, seed: int = 0) -> Samples:
+    """Draw a few images of each class to forget, without replacement.
+
+    Args:
+        data: A data set of ``unhot.load_images``, tensors ``(x, y)``, or a torch ``Dataset``.
+        classes: The classes, by index or, where the data has class names, by name.
+        shots: How many images of each class.
+        seed: The same seed draws the same images on every machine.
+
+    Raises:
+        UnknownNameError: The data has no such class.
+        DataError: It has fewer images of the class.
+    """
+    images = as_images(data)
+    if shots < 1:
+        raise DataError(f"Asked for {shots} images a class. Ask for at least 1.")
+    if not classes:
+        raise DataError("No class to forget is named. Name at least one.")
+    if len(set(classes)) < len(classes):
+        raise DataError(f"A class is named twice: {shortened(classes)}. Name each class once.")
+    chosen = [_draw_class(images, c, shots, seed) for c in classes]
+    return Samples(images.select(torch.cat(chosen)), tuple(classes))
+
+
+def folder(path: str | Path, classes: Sequence[int | str] | None = None) -> Samples:
+    """Take the images of a folder: images of one class, or one subfolder for each class.
+
+    Args:
+        path: The folder. Without ``classes`` its name, or the names of its subfolders, are those of the classes.
+        classes: The classes, by index or by name: one for a flat folder; some of the subfolders else.
+
+    Raises:
+        DataError: The folder is missing or empty, holds a file that is not an image, or more classes than it can name.
+    """
+    root = check_folder(Path(path))
+    flat = image_files(root)
+    nested = [p for p in root.iterdir() if p.is_dir() and not p.name.startswith(".")]
+    if flat and nested:
+        raise DataError(f"{root} holds both images and folders. Keep one of the two.")
+    if nested:
+        images = load_folder(root)
+        names = images.class_names or ()
+        classes = tuple(classes or names)
+        by_name = [str(c) for c in classes]
+        if missing := [c for c in by_name if c not in names]:
+            raise UnknownNameError(f"class folder in {root}:", missing[0], names)
+        kept = torch.tensor([names[i] in by_name for i in images.y.tolist()])
+        return Samples(images.where(kept), tuple(classes))
+    if not flat:
+        raise DataError(f"{root} holds no images. Put the images of the class to forget in it.")
+    classes = tuple(classes or (root.resolve().name,))
+    if len(classes) > 1:
+        raise DataError(f"{root} is a flat folder, and {len(classes)} classes are named. Make a subfolder for each.")
+    labels = torch.zeros(len(flat), dtype=torch.int64)
+    return Samples(from_files(flat, labels, (str(classes[0]),), root), classes)
+
+
+def as_images(data: ImageSource) -> LabelledImages:
+    """Take images as a caller has them.
+
+    Raises:
+        DataError: It is none of what is known.
+    """
+    if isinstance(data, LabelledImages):
+        return data
+    if isinstance(data, tuple) and len(data) == 2 and all(isinstance(t, Tensor) for t in data):
+        x, y = data
+        return LabelledImages(x.detach(), y.detach().to("cpu", torch.int64), None, "tensors", tuple(range(len(y))))
+    if hasattr(data, "__getitem__") and hasattr(data, "__len__"):
+        return _from_dataset(data)
+    raise DataError(f"Expected (x, y) tensors, a torch Dataset or images of unhot, got {type(data).__name__}.")
+
+
+def _from_dataset(data: Any) -> LabelledImages:
+    """Take a map-style torch data set of (picture or tensor, label) pairs; tensors are taken as they are."""
+    names = getattr(data, "classes", None)
+    count = len(data)
+    if count == 0:
+        raise DataError("The data set is empty.")
+    first = data[0][0]
+    origin = type(data).__name__
+    if isinstance(first, Image.Image):
+        labels = getattr(data, "targets", None)
+        y = torch.as_tensor(labels if labels is not None else [int(data[i][1]) for i in range(count)])
+        x: Tensor | Pictures = Pictures(lambda i: data[i][0], count)
+    elif isinstance(first, Tensor):
+        items = [data[i] for i in range(count)]
+        x = torch.stack([item[0] for item in items])
+        y = torch.tensor([int(item[1]) for item in items])
+    else:
+        raise DataError(f"{origin}: expected pictures or tensors, got {type(first).__name__}.")
+    return LabelledImages(x, y.to(torch.int64), tuple(map(str, names)) if names else None, origin, tuple(range(count)))
+
+
+def _draw_class(images: LabelledImages, label: int | str, shots: int, seed: int) -> Tensor:
+    position = class_position(images, label)
+    here = (images.y == position).nonzero().flatten()
+    if len(here) < shots:
+        raise DataError(
+            f"{images.origin}: asked for {shots} images of class {label!r}, there are {len(here)}. Ask for fewer."
+        )
+    generator = torch.Generator().manual_seed(stream_seed(seed, "draw", position))
+    return here[torch.randperm(len(here), generator=generator)[:shots]].sort().values
+
+
+def class_position(images: LabelledImages, label: int | str) -> int:
+    """Return the label in ``images.y`` of a class given by name or by index.
+
+    Raises:
+        UnknownNameError: There is no such class.
+    """
+    if images.class_names is not None and str(label) in images.class_names:
+        return images.class_names.index(str(label))
+    count = len(images.class_names) if images.class_names is not None else int(images.y.max()) + 1
+    if str(label).isdigit() and int(label) < count:
+        return int(label)
+    raise UnknownNameError("class", label, images.class_names or map(str, range(count)))

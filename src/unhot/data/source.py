@@ -1,0 +1,89 @@
+"""SRC of the command line: a named data set, or a folder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from unhot.data import catalogue as datasets
+from unhot.data.augment import Augment
+from unhot.data.folder import load_folder, splits_of
+from unhot.data.images import LabelledImages
+from unhot.data.named import load_named
+from unhot.errors import DataError, UnknownNameError
+from unhot.record import InputSpec
+
+# of ImageNet, the usual choice for photos of unknown statistics
+PHOTO_MEAN, PHOTO_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class Source:
+    """A data set with its splits.
+
+    Attributes:
+        name: As it was asked for.
+        train: None if there is no train split.
+        test: None if there is no test split.
+        input: How a model trained on it takes its images, where that is known.
+        augment: What leaves the class of its images as it is.
+        epochs: How long a small net trains on it, by default.
+    """
+
+    name: str
+    train: LabelledImages | None
+    test: LabelledImages | None
+    input: InputSpec | None
+    augment: Augment
+    epochs: int = 30
+
+    @property
+    def held_out(self) -> LabelledImages:
+        """The test split, or all images where there are no splits."""
+        if self.test is None:
+            raise DataError(f"{self.name} has no test split. Put the class folders in a folder named test.")
+        return self.test
+
+    @property
+    def seen(self) -> LabelledImages:
+        """The train split."""
+        if self.train is None:
+            raise DataError(f"{self.name} has no train split. Put the class folders in a folder named train.")
+        return self.train
+
+
+def load_source(src: str, data_dir: Path | None = None, download: bool = False) -> Source:
+    """Find and read a data set.
+
+    Args:
+        src: The name of a data set, or a folder of class folders with or without ``train/`` and ``test/`` above them.
+        data_dir: Where named data sets are.
+        download: Whether a named data set may be downloaded.
+
+    Raises:
+        UnknownNameError: It is neither.
+        DataError: It is not there or cannot be read.
+    """
+    if src in datasets:
+        named = datasets.get(src)
+        train, test = load_named(src, True, data_dir, download), load_named(src, False, data_dir, download)
+        return Source(src, train, test, named.input, named.augment, named.epochs)
+    root = Path(src)
+    if not root.is_dir():
+        raise UnknownNameError("data set", src, [*datasets, "a folder that exists"])
+    found = splits_of(root)
+    if not found:
+        return Source(root.name, None, load_folder(root), None, Augment(flip=True))
+    first = load_folder(root, "train") if "train" in found else None
+    second = load_folder(root, "test") if "test" in found else None
+    if first is not None and second is not None and first.class_names != second.class_names:
+        differ = sorted(set(first.class_names or ()) ^ set(second.class_names or ()))
+        raise DataError(f"{root}: train and test have different class folders: {', '.join(differ)}.")
+    return Source(root.name, first, second, None, Augment(shift=4, flip=True))
+
+
+def photo_input(size: int, channels: int = 3) -> InputSpec:
+    """Return the input of a model for photos of unknown statistics: square, normalised as for ImageNet."""
+    if channels == 1:
+        return InputSpec(height=size, width=size, channels=1, mean=(0.5,), std=(0.25,))
+    return InputSpec(height=size, width=size, channels=3, mean=PHOTO_MEAN, std=PHOTO_STD)

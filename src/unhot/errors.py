@@ -1,0 +1,77 @@
+"""Every error that unhot raises on purpose.
+
+.. code-block:: text
+
+    UnhotError                      the root: catch this
+    ├── InputError (ValueError)     something that was given cannot be used; the command line exits with 2
+    │   ├── UnknownNameError (LookupError)   no such class, method, data set, ...; says what was meant
+    │   ├── OptionError             a hyperparameter or option is unknown or out of range
+    │   ├── ModelError              the model does not fit; lists every reason
+    │   ├── DataError               images or labels do not fit
+    │   └── OutputError (OSError)   the place to write to is taken or full
+    ├── UndeclaredReadError (RuntimeError)   a method read data that its ``uses`` does not name
+    └── MethodFailedError (RuntimeError)     a method ended in an unusable model
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class UnhotError(Exception):
+    """The root of everything that unhot raises on purpose."""
+
+
+class InputError(UnhotError, ValueError):
+    """Something that was given cannot be used."""
+
+
+class UnknownNameError(InputError, LookupError):
+    """A name that is not known, with the nearest known one."""
+
+    def __init__(self, kind: str, name: object, known: Iterable[str]) -> None:
+        known = [str(k) for k in known]
+        near = difflib.get_close_matches(str(name), known, n=1)
+        hint = f"Did you mean {near[0]!r}?" if near else f"Known: {shortened(known)}."
+        super().__init__(f"Unknown {kind} {str(name)!r}. {hint}")
+
+
+class OptionError(InputError):
+    """A hyperparameter or an option is unknown or out of range."""
+
+
+class ModelError(InputError):
+    """The model does not fit."""
+
+
+class DataError(InputError):
+    """Images or labels do not fit."""
+
+
+class OutputError(InputError, OSError):
+    """The place to write to is taken, or full."""
+
+
+class UndeclaredReadError(UnhotError, RuntimeError):
+    """A method read data that its ``uses`` does not name."""
+
+
+class MethodFailedError(UnhotError, RuntimeError):
+    """A method ended in an unusable model."""
+
+
+def shortened(items: Iterable[object], limit: int = 12) -> str:
+    """Join the items with commas; beyond ``limit`` say how many more there are."""
+    texts = [str(i) for i in items]
+    more = f" and {len(texts) - limit} more" if len(texts) > limit else ""
+    return ", ".join(texts[:limit]) + more
+
+
+def raise_all(kind: type[InputError], subject: str, problems: list[str]) -> None:
+    """Raise one error that lists every problem; do nothing when there is none."""
+    if len(problems) == 1:
+        raise kind(f"{subject}: {problems[0]}")
+    if problems:
+        listed = "".join(f"\n  - {p}" for p in problems)
+        raise kind(f"{subject}: {len(problems)} problems:{listed}")

@@ -1,0 +1,277 @@
+"""Method: what every unlearning method shares, done once."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import ClassVar, Literal, NamedTuple, Self, final
+
+import torch
+from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
+from torch import Tensor, nn
+
+from unhot.data.images import LabelledImages
+from unhot.data.samples import ImageSource, Samples, as_images
+from unhot.errors import DataError, MethodFailedError, OptionError, UndeclaredReadError, UnknownNameError, shortened
+from unhot.models.classifier import Classifier
+from unhot.models.head import check_weights
+from unhot.record import ClassLabel, Cost, ForgetRecord, SamplesInfo, digest
+from unhot.runtime import Runtime
+
+Use = Literal["forget", "retain", "guard"]
+
+
+class SampleWarning(UserWarning):
+    """The samples are usable, but not what one would expect."""
+
+
+class Batch(NamedTuple):
+    """The samples, ready for the model.
+
+    Attributes:
+        x: Inputs (B, C, H, W) on the device.
+        y: The output column of each image's class, int64 (B,).
+        logits: What the original model returns for them, (B, K).
+    """
+
+    x: Tensor
+    y: Tensor
+    logits: Tensor
+
+
+@dataclass(frozen=True)
+class Data:
+    """What a method is given; a read that the method's ``uses`` does not name raises.
+
+    Attributes:
+        labels: The classes to forget.
+        columns: Their output columns.
+        uses: What may be read.
+        samples: For the base class; a method reads ``forget``.
+        others: For the base class; a method reads ``retain``.
+    """
+
+    labels: tuple[ClassLabel, ...]
+    columns: list[int]
+    uses: tuple[Use, ...]
+    samples: Batch = field(repr=False)
+    others: LabelledImages | None = field(repr=False)
+
+    @property
+    def forget(self) -> Batch:
+        """The samples of the classes to forget."""
+        self._check("forget")
+        return self.samples
+
+    @property
+    def retain(self) -> LabelledImages:
+        """Images of the other classes, labelled with output columns."""
+        self._check("retain")
+        if self.others is None:
+            raise DataError("This method needs images of the retained classes. Pass retain=..., or choose another.")
+        return self.others
+
+    def _check(self, what: Use) -> None:
+        if what not in self.uses:
+            raise UndeclaredReadError(f"The method read {what!r} data but declares uses = {self.uses}.")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a method's ``run`` returns.
+
+    Attributes:
+        model: The classifier that it was given, changed in place, or with another head.
+        stop_reason: Why it stopped, in words.
+        notes: What it measured on its way, all from data that it may read.
+    """
+
+    model: Classifier
+    stop_reason: str
+    notes: dict[str, JsonValue] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ForgetResult:
+    """An unlearned model and how it came to be."""
+
+    classifier: Classifier
+    record: ForgetRecord
+
+    @property
+    def model(self) -> nn.Module:
+        """The net itself."""
+        return self.classifier.module
+
+
+class Method(BaseModel, ABC):
+    """An unlearning method: its fields are its hyperparameters, ``run`` is the algorithm.
+
+    Attributes:
+        name: As registered.
+        uses: What it reads: "forget" (the samples), "retain" (images of other classes), "guard" (stored statistics).
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    name: ClassVar[str]
+    uses: ClassVar[tuple[Use, ...]]
+
+    @classmethod
+    def of(cls, options: dict[str, JsonValue]) -> Self:
+        """Make a method of hyperparameters that somebody typed.
+
+        Raises:
+            OptionError: One is unknown, of the wrong type or out of range; all are listed.
+        """
+        for key in options:
+            if key not in cls.model_fields:
+                raise UnknownNameError(f"hyperparameter of {cls.name}:", key, cls.model_fields)
+        try:
+            return cls.model_validate(options)
+        except ValidationError as error:
+            said = "; ".join(f"'{e['loc'][0]}': {e['msg']}. Got {e['input']!r}" for e in error.errors())
+            raise OptionError(f"Hyperparameters of {cls.name} do not fit: {said}.") from error
+
+    @abstractmethod
+    def run(self, model: Classifier, data: Data, runtime: Runtime) -> Outcome:
+        """Make ``model`` forget, in place.
+
+        Args:
+            model: A copy that may be changed: all modules in eval mode, all weights with gradients.
+            data: What may be read.
+            runtime: Device, generators, optimiser steps.
+        """
+
+    @final
+    def __call__(
+        self,
+        model: nn.Module | Classifier,
+        samples: Samples,
+        *,
+        retain: ImageSource | None = None,
+        seed: int = 0,
+        runtime: Runtime | None = None,
+        head: str | None = None,
+    ) -> ForgetResult:
+        """Run the method on a copy of a model.
+
+        Args:
+            model: Any net that returns logits, or a classifier. It is not changed.
+            samples: The images of the classes to forget.
+            retain: Images of the other classes, for the methods that use them.
+            seed: The same seed gives the same weights on the same machine.
+            runtime: Device, precision and progress.
+            head: Dotted name of the final linear layer, if it cannot be found.
+
+        Raises:
+            ModelError: The model does not fit; every reason is listed.
+            DataError: The samples do not fit.
+            MethodFailedError: The method ended in an unusable model.
+        """
+        runtime = replace(runtime or Runtime(), seed=seed, steps=0)
+        if len(samples) == 0:
+            raise DataError("There are no samples. Give a few images of the class to forget.")
+        spec = model.input if isinstance(model, Classifier) else None
+        x = samples.images.inputs(torch.arange(len(samples)), spec, runtime.device)
+        work = Classifier.wrap(_copied(model, runtime.device), example=x[:2], head=head)
+        with _working(work.module):
+            data = self._prepare(work, samples, x, retain)
+            before, buffers = work.sha256(), {n: b.clone() for n, b in work.module.named_buffers()}
+            started = runtime.clock()
+            with runtime.seeded(self.name):
+                outcome = self.run(work, data, runtime)
+            seconds = runtime.clock() - started
+        unlearned = outcome.model
+        problems = check_weights(unlearned.module)
+        problems += [f"it moved {n}." for n, b in unlearned.module.named_buffers() if not torch.equal(b, buffers[n])]
+        if problems:
+            raise MethodFailedError(f"{self.name} ended in an unusable model: {' '.join(problems)}")
+        info = SamplesInfo(
+            origin=samples.images.origin,
+            count=tuple(int((data.samples.y == c).sum()) for c in data.columns),
+            indices=samples.images.keys,
+            sha256=samples.images.digests(),
+        )
+        settings = self.model_dump(mode="json")
+        determines = [self.name, settings, seed, before, list(info.sha256), [c.index for c in data.labels]]
+        record = ForgetRecord(
+            digest=digest(determines),
+            method=self.name,
+            hyperparameters=settings,
+            uses=self.uses,
+            classes=data.labels,
+            samples=info,
+            seed=seed,
+            model_sha256=before,
+            weights_sha256=unlearned.sha256(),
+            stop_reason=outcome.stop_reason,
+            notes=outcome.notes,
+            cost=Cost(seconds=seconds, peak_memory_bytes=runtime.peak_memory_bytes(), steps=runtime.steps),
+            environment=runtime.environment(),
+        )
+        return ForgetResult(unlearned, record)
+
+    def _prepare(self, model: Classifier, samples: Samples, x: Tensor, retain: ImageSource | None) -> Data:
+        labels = tuple(model.label(c) for c in samples.classes)
+        if again := [c.name for c in labels if c in model.forgotten]:
+            raise DataError(f"The model has forgotten {shortened(again)} already. Leave that class out.")
+        if len(labels) >= len(model.classes) - sum(c in model.classes for c in model.forgotten):
+            raise DataError("Every class would be forgotten. Leave at least one class to be retained.")
+        with torch.no_grad():
+            logits = model.logits(x)
+        y = model.align(samples.images).y.to(x.device)
+        columns = model.columns(labels)
+        _check_samples(labels, columns, y, logits)
+        return Data(
+            labels=labels,
+            columns=columns,
+            uses=self.uses,
+            samples=Batch(x, y, logits),
+            others=None if retain is None else model.align(as_images(retain)),
+        )
+
+
+def _check_samples(labels: tuple[ClassLabel, ...], columns: list[int], y: Tensor, logits: Tensor) -> None:
+    """Refuse samples that the model assigns to other classes; warn if it does so for some."""
+    predicted = logits.argmax(1)
+    for label, column in zip(labels, columns, strict=True):
+        mine = y == column
+        n, right = int(mine.sum()), int((predicted[mine] == column).sum())
+        if n == 0:
+            raise DataError(f"There are no samples of class {label.name!r}. Give a few of its images.")
+        if right == 0:
+            raise DataError(
+                f"The model assigns none of the {n} samples to class {label.name!r}. "
+                "Check the class, the images, and how they are normalised."
+            )
+        if right < n:
+            message = f"The model assigns only {right} of the {n} samples to class {label.name!r}."
+            warnings.warn(message, SampleWarning, stacklevel=5)
+
+
+def _copied(model: nn.Module | Classifier, device: torch.device) -> nn.Module | Classifier:
+    """Return a deep copy on the device that shares nothing with the caller's model, not even gradients."""
+    if isinstance(model, Classifier):
+        return model.copy(device)
+    return copy.deepcopy(model).to(device) if isinstance(model, nn.Module) else model
+
+
+@contextmanager
+def _working(module: nn.Module) -> Iterator[None]:
+    """Put a net in eval mode with gradients on all weights; give its flags back afterwards and drop gradients."""
+    training = {m: m.training for m in module.modules()}
+    grads = {p: p.requires_grad for p in module.parameters()}
+    module.eval().requires_grad_(True)
+    try:
+        yield
+    finally:
+        for m, flag in training.items():
+            m.training = flag
+        for p, wanted in grads.items():
+            p.requires_grad_(wanted)
+            p.grad = None

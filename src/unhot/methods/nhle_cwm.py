@@ -1,0 +1,86 @@
+r"""NHLE-CWM: negative-hot label encoding, then class weight masking.
+
+Source: Wang, Bie, Jing, Zhi: Feature-indistinguishable machine unlearning via negative-hot label encoding and class
+weight masking, Scientific Reports 2026, doi 10.1038/s41598-026-40379-9. Only its abstract was available to us.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import ClassVar, Literal
+
+import torch
+from pydantic import Field
+
+from unhot.data.augment import distort
+from unhot.losses import ENCODINGS, Request
+from unhot.methods.base import Data, Method, Outcome, Use
+from unhot.models.classifier import Classifier
+from unhot.models.cut import Cut, cut_classes
+from unhot.precondition import Preconditioner, weight_layers
+from unhot.runtime import Runtime
+
+EncodingName = Literal["literal", "zero-sum", "margin", "mse", "complement", "masked", "uniform", "second-class"]
+
+
+class NhleCwm(Method):
+    r"""Fine-tune on a few images under a negative-hot label, then cut the class out of the output.
+
+    .. math::
+        W_l \leftarrow W_l - \eta \lVert W_l \rVert \frac{G_l P_l}{\lVert G_l P_l \rVert}, \quad
+        G_l = \nabla_{W_l} L_\text{encoding}(z(x_f)), \quad P_l = (I + \rho S_l / \operatorname{tr} S_l)^{-1}
+
+    From the paper: the two stages and their order; that a small number of images of the forgotten classes is all that
+    is used; iterating over them. Reconstruction: which encoding, which layers, how long, and how the logit is cut.
+    Unlike the paper, as far as is known: :math:`P_l` spares the directions that distorted copies of the images use
+    (:func:`unhot.data.augment.distort`), which stand in for the other classes; without it the neighbours of the class
+    are damaged. The head is not trained, so that what changes are the features; normalisation statistics are frozen.
+
+    Attributes:
+        encoding: The loss on the samples; see :mod:`unhot.losses`.
+        step_size: Length of each layer's step as a share of the norm of its weights: the gradient is always clipped.
+        steps: No more steps than this.
+        stop_at: Stop when the mean probability of the forgotten classes on the samples is no higher than this.
+        depth: Share of the layers that is trained, counted from the head.
+        guard: Strength rho of the preconditioning; 0 for none.
+        cut: How the classes are cut from the output; see :func:`unhot.models.cut.cut_classes`.
+    """
+
+    name: ClassVar[str] = "nhle-cwm"
+    uses: ClassVar[tuple[Use, ...]] = ("forget",)
+
+    encoding: EncodingName = "masked"
+    step_size: float = Field(default=0.02, gt=0, le=1)
+    steps: int = Field(default=12, ge=0)
+    stop_at: float = Field(default=0.05, ge=0, le=1)
+    depth: float = Field(default=1 / 3, ge=0, le=1)
+    guard: float = Field(default=1e3, ge=0)
+    cut: Cut = "mask"
+
+    def run(self, model: Classifier, data: Data, runtime: Runtime) -> Outcome:
+        """Fine-tune until the samples are no longer taken for the class, restore the best state, and cut."""
+        x, y, original = data.forget
+        request = Request(y, data.columns, original)
+        layers = weight_layers(model, x[:1])
+        layers = layers[len(layers) - math.ceil(self.depth * len(layers)) :]
+        distorted = distort(x, runtime.generator("distort"))
+        precondition = Preconditioner.of(model, layers, distorted, self.guard, runtime.generator("rows"))
+        weights = precondition.weights()
+        best, best_state, reason = math.inf, [w.detach().clone() for w in weights], "step cap"
+        for step in range(self.steps + 1):
+            logits = model.logits(x)
+            left = logits.softmax(1)[:, data.columns].sum(1).mean().item()
+            if not math.isfinite(left):
+                reason = "not finite: rolled back"
+                break
+            if left < best:
+                best, best_state = left, [w.detach().clone() for w in weights]
+            if left <= self.stop_at:
+                reason = f"probability of the forgotten classes at most {self.stop_at}"
+                break
+            if step < self.steps and weights:
+                gradients = torch.autograd.grad(ENCODINGS[self.encoding](logits, request), weights)
+                runtime.descend(weights, precondition(gradients), self.step_size)
+        for weight, state in zip(weights, best_state, strict=True):
+            weight.data.copy_(state)
+        return Outcome(cut_classes(model, data.labels, self.cut), reason, {"probability_left": best})

@@ -1,0 +1,123 @@
+"""Architectures by name: built-in, of torchvision, of timm, or a factory of the user's."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from pydantic import JsonValue
+from torch import nn
+
+from unhot import torchvision_ops
+from unhot.errors import InputError, ModelError, OptionError, UnknownNameError
+from unhot.models import catalogue as models
+from unhot.record import InputSpec
+
+Builder = Callable[..., nn.Module]
+
+
+def build(arch: str, outputs: int, spec: InputSpec | None, options: Mapping[str, JsonValue] | None = None) -> nn.Module:
+    """Build an untrained net.
+
+    Args:
+        arch: A built-in name, ``torchvision:NAME``, ``timm:NAME`` or ``package.module:factory``. A factory is given
+            those of ``num_classes``, ``in_channels`` and ``image_size`` that it takes.
+        outputs: Number of classes.
+        spec: Its inputs; None if they are not known.
+        options: More keyword arguments of the architecture.
+
+    Raises:
+        UnknownNameError: There is no such architecture.
+        OptionError: It does not take an option, or not that value.
+    """
+    known = {"outputs": outputs, "num_classes": outputs}
+    if spec is not None:
+        channels = dict.fromkeys(("channels", "in_channels", "in_chans"), spec.channels)
+        sizes = dict.fromkeys(("size", "image_size", "img_size"), spec.height)
+        known |= channels | sizes
+    builder = _builder(arch)
+    accepted = inspect.signature(builder).parameters
+    if unknown := [o for o in options or {} if o not in accepted and not _takes_any(builder)]:
+        raise UnknownNameError(f"option of {arch}:", unknown[0], [p for p in accepted if p not in known])
+    given = {k: v for k, v in known.items() if k in accepted} | dict(options or {})
+    try:
+        net = builder(**given)
+    except (TypeError, ValueError, RuntimeError, AssertionError) as error:
+        raise OptionError(f"{arch} cannot be built with {given}: {error}.") from error
+    if not isinstance(net, nn.Module):
+        raise ModelError(f"{arch} returned {type(net).__name__}. The factory must return a torch.nn.Module.")
+    return net
+
+
+def channels_of(arch: str, spec: InputSpec) -> InputSpec:
+    """Return the input that an architecture takes for data of ``spec``: torchvision's nets take colour only."""
+    if arch.startswith("torchvision:") and spec.channels == 1:
+        return spec.model_copy(update={"channels": 3, "mean": spec.mean * 3, "std": spec.std * 3})
+    return spec
+
+
+def learning_rate(arch: str) -> float:
+    """Return the highest learning rate of SGD that suits an architecture: a built-in net's own, else 0.05."""
+    return float(getattr(models.get(arch), "lr", 0.05)) if arch in models else 0.05
+
+
+def _takes_any(builder: Builder) -> bool:
+    return any(p.kind is p.VAR_KEYWORD for p in inspect.signature(builder).parameters.values())
+
+
+def _builder(arch: str) -> Builder:
+    family, _, name = arch.partition(":")
+    if not name:
+        return models.get(arch)
+    if family == "torchvision":
+        torchvision_ops.prepare()
+        from torchvision import models as tv
+
+        known = tv.list_models(module=tv)
+        if name not in known:
+            raise UnknownNameError("torchvision model", name, known)
+
+        def of_torchvision(num_classes: int, **options: JsonValue) -> nn.Module:
+            net: nn.Module = tv.get_model(name, weights=None, num_classes=num_classes, **options)
+            return net
+
+        return of_torchvision
+    if family == "timm":
+        return _timm(name)
+    return _factory(family, name)
+
+
+def _timm(name: str) -> Builder:
+    torchvision_ops.prepare()
+    try:
+        import timm
+    except ImportError as error:
+        raise InputError("timm is not installed. Install it with: pip install 'unhot[hf]'.") from error
+    if not timm.is_model(name):
+        raise UnknownNameError("timm model", name, timm.list_models())
+
+    def of_timm(num_classes: int, in_chans: int = 3, **options: JsonValue) -> nn.Module:
+        net: nn.Module = timm.create_model(name, num_classes=num_classes, in_chans=in_chans, **options)
+        return net
+
+    return of_timm
+
+
+def _factory(module: str, name: str) -> Builder:
+    here = str(Path.cwd())
+    if here not in sys.path:  # as `python -m` would find it
+        sys.path.insert(0, here)
+    try:
+        factory = getattr(importlib.import_module(module), name)
+    except ImportError as error:
+        raise UnknownNameError(
+            "architecture", f"{module}:{name}", [*models, "torchvision:NAME", "timm:NAME"]
+        ) from error
+    except AttributeError as error:
+        raise ModelError(f"Module {module!r} has no {name!r}. Check --arch.") from error
+    if not callable(factory):
+        raise ModelError(f"{module}:{name} is not callable. Name a function or a class that returns the net.")
+    return factory  # type: ignore[no-any-return]

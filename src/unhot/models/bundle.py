@@ -1,0 +1,191 @@
+"""Bundles: a folder with ``model.safetensors`` and ``bundle.json`` that loads on a machine with nothing else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from unhot.errors import ModelError, raise_all
+from unhot.files import sha256, staged_folder
+from unhot.models.arch import build
+from unhot.models.classifier import Classifier, linear, replace_layer
+from unhot.models.head import check_weights, find_head
+from unhot.record import BundleInfo, ClassLabel, InputSpec, Record
+
+WEIGHTS, INFO, RECORD = "model.safetensors", "bundle.json", "record.json"
+
+
+def save(model: Classifier, out: str | Path, record: Record | None = None) -> None:
+    """Write a classifier to a folder that does not exist yet or is empty.
+
+    Args:
+        model: Built by name (``arch``), so that it can be built again.
+        out: The folder.
+        record: How the model came to be, written as ``record.json``.
+
+    Raises:
+        ModelError: unhot does not know how to build the net again.
+        OutputError: The folder is taken, or the disk is full.
+    """
+    if model.arch is None:
+        raise ModelError(
+            "unhot does not know how to build this net again. Wrap it with an architecture: "
+            "dataclasses.replace(classifier, arch='package.module:factory'), or save its state_dict yourself."
+        )
+    with staged_folder(Path(out)) as stage:
+        write_bundle(model, stage, record)
+
+
+def write_bundle(model: Classifier, folder: Path, record: Record | None = None) -> None:
+    """Write the files of a bundle into a folder that exists."""
+    state = {k: v.detach().cpu().contiguous().clone() for k, v in model.module.state_dict().items()}
+    save_file(state, folder / WEIGHTS)
+    info = BundleInfo(
+        arch=model.arch or "",
+        arch_options=model.arch_options,
+        outputs=model.outputs,
+        classes=model.classes,
+        forgotten=model.forgotten,
+        input=model.input,
+        head=model.head,
+        weights_sha256=sha256(folder / WEIGHTS),
+        unhot_version=version("unhot"),
+    )
+    info.write(folder / INFO)
+    if record is not None:
+        record.write(folder / RECORD)
+
+
+def load(path: str | Path) -> Classifier:
+    """Load a bundle.
+
+    Raises:
+        ModelError: It is missing, damaged, or its weights do not fit.
+    """
+    folder = Path(path)
+    if not folder.exists():
+        raise ModelError(f"There is no model at {folder}. Check the path.")
+    if not (folder / INFO).is_file() or not (folder / WEIGHTS).is_file():
+        raise ModelError(f"{folder} is not a bundle: it needs {INFO} and {WEIGHTS}. For a weights file give --arch.")
+    info = BundleInfo.read(folder / INFO)
+    if sha256(folder / WEIGHTS) != info.weights_sha256:
+        raise ModelError(f"{folder / WEIGHTS} is not the file that {INFO} describes. Restore the original bundle.")
+    net = build(info.arch, info.outputs, info.input, info.arch_options)
+    load_state(net, read_weights(folder / WEIGHTS), info.head, str(folder))
+    return Classifier(
+        module=net.eval(),
+        classes=info.classes,
+        head=info.head,
+        input=info.input,
+        arch=info.arch,
+        arch_options=dict(info.arch_options),
+        outputs=info.outputs,
+        forgotten=info.forgotten,
+    )
+
+
+@dataclass(frozen=True)
+class WeightsFile:
+    """How to use a file of weights that says nothing about itself.
+
+    Attributes:
+        arch: The architecture.
+        arch_options: Its keyword arguments.
+        input: Its inputs.
+        class_names: One for each output; None for their indices, or the names of a data set of as many classes.
+        head: Dotted name of the final linear layer, if it cannot be found.
+        trust_pickle: Whether the file may run code while it is loaded.
+    """
+
+    arch: str
+    input: InputSpec | None
+    arch_options: dict[str, Any]
+    class_names: tuple[str, ...] | None = None
+    head: str | None = None
+    trust_pickle: bool = False
+
+
+def load_weights(path: Path, how: WeightsFile) -> Classifier:
+    """Load a weights file (.safetensors, or a state dict of torch) into an architecture.
+
+    Raises:
+        ModelError: It is missing or damaged, or does not fit the architecture.
+    """
+    state = read_weights(path, how.trust_pickle)
+    probe = build(how.arch, 10, how.input, how.arch_options)
+    head, problems = find_head(probe, how.head, None)
+    raise_all(ModelError, how.arch, problems)
+    if f"{head}.weight" not in state:
+        raise ModelError(f"{path} has no {head}.weight, the head of {how.arch}. Check --arch, or name the head.")
+    outputs = len(state[f"{head}.weight"])
+    net = probe if outputs == 10 else build(how.arch, outputs, how.input, how.arch_options)
+    load_state(net, state, head, str(path))
+    names = how.class_names if how.class_names and len(how.class_names) == outputs else None
+    labels = tuple(ClassLabel(index=i, name=names[i] if names else str(i)) for i in range(outputs))
+    return Classifier(net.eval(), labels, head, how.input, how.arch, how.arch_options, outputs)
+
+
+def read_weights(path: Path, trust_pickle: bool = False) -> dict[str, Tensor]:
+    """Read a state dict; nothing in the file is run unless ``trust_pickle`` is set.
+
+    Raises:
+        ModelError: It is missing, damaged, or would run code.
+    """
+    if not path.is_file():
+        raise ModelError(f"There is no weights file {path}. Check the path.")
+    if path.suffix == ".safetensors":
+        try:
+            state: dict[str, Tensor] = load_file(path)
+            return state
+        except (SafetensorError, OSError) as error:
+            raise ModelError(f"{path} is not a readable safetensors file ({error}).") from error
+    try:
+        loaded = torch.load(path, map_location="cpu", weights_only=not trust_pickle)
+    except Exception as error:  # torch raises many kinds on a file it will not read
+        raise ModelError(
+            f"{path} is not a plain file of weights: loading it may run code, so it was not loaded. Save the "
+            "state_dict as safetensors, or pass --trust-pickle if you trust where it is from."
+        ) from error
+    if isinstance(loaded, nn.Module):
+        loaded = loaded.state_dict()
+    for key in ("state_dict", "model_state_dict", "model"):
+        if isinstance(loaded, dict) and isinstance(loaded.get(key), dict):
+            loaded = loaded[key]
+    if not isinstance(loaded, dict) or not loaded or not all(isinstance(v, Tensor) for v in loaded.values()):
+        raise ModelError(f"{path} holds no state_dict. Save model.state_dict().")
+    prefixes = ("module.", "_orig_mod.")  # of DataParallel and torch.compile
+    for prefix in prefixes:
+        if all(k.startswith(prefix) for k in loaded):
+            loaded = {k.removeprefix(prefix): v for k, v in loaded.items()}
+    return loaded
+
+
+def load_state(net: nn.Module, state: dict[str, Tensor], head: str, where: str) -> None:
+    """Load weights into a net, first bringing its head to the number of rows (and the bias) that they have.
+
+    Raises:
+        ModelError: Something is missing, left over, of another shape, or not finite; everything is listed.
+    """
+    layer, weight = linear(net, head), state.get(f"{head}.weight")
+    if weight is not None and weight.ndim == 2 and weight.shape[1] == layer.in_features:
+        has_bias = f"{head}.bias" in state
+        if len(weight) != layer.out_features or has_bias != (layer.bias is not None):
+            replace_layer(net, head, nn.Linear(layer.in_features, len(weight), bias=has_bias))
+    own = net.state_dict()
+    problems = [f"no weights for {k}." for k in own if k not in state]
+    problems += [f"{k} is not part of the architecture." for k in state if k not in own]
+    problems += [
+        f"{k} has shape {tuple(v.shape)}, the architecture {tuple(own[k].shape)}."
+        for k, v in state.items()
+        if k in own and own[k].shape != v.shape
+    ]
+    raise_all(ModelError, f"{where} does not fit the architecture", problems)
+    net.load_state_dict(state)
+    raise_all(ModelError, where, check_weights(net))

@@ -1,0 +1,210 @@
+"""Classifier: a net with all that is needed to use it."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any, cast
+
+import torch
+from pydantic import JsonValue
+from torch import Tensor, nn
+
+from unhot.data.images import LabelledImages
+from unhot.errors import DataError, ModelError, UnknownNameError, raise_all, shortened
+from unhot.models.head import check_weights, find_head, inspect_outputs
+from unhot.record import ClassLabel, InputSpec
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """A net with all that is needed to use it.
+
+    Attributes:
+        module: Takes inputs (B, C, H, W), returns logits (B, K).
+        classes: What each of the K outputs stands for, in order. A class keeps its index when others are excised.
+        head: Dotted name of the final linear layer; its input are the features (B, d).
+        input: How pixels become inputs; None if it is not known, and then only tensors can be given.
+        arch: How to build the net again: as for ``--arch``. None for a net that was passed as an object.
+        arch_options: Keyword arguments of the architecture.
+        outputs: Number of outputs that the architecture was built with.
+        forgotten: The classes that were forgotten so far.
+    """
+
+    module: nn.Module
+    classes: tuple[ClassLabel, ...]
+    head: str
+    input: InputSpec | None = None
+    arch: str | None = None
+    arch_options: dict[str, JsonValue] = field(default_factory=dict)
+    outputs: int = 0
+    forgotten: tuple[ClassLabel, ...] = ()
+
+    @classmethod
+    def wrap(
+        cls,
+        module: nn.Module | Classifier,
+        example: Tensor | None = None,
+        class_names: Sequence[str] | None = None,
+        head: str | None = None,
+        input: InputSpec | None = None,
+    ) -> Classifier:
+        """Make a classifier of any net that returns logits.
+
+        Args:
+            module: The net; a classifier is returned as it is.
+            example: A few inputs of the net, (B, C, H, W). With it the net is run once, and what it returns is checked.
+            class_names: One for each output; their indices if None.
+            head: Dotted name of the final linear layer, if it cannot be found.
+            input: How pixels become inputs.
+
+        Raises:
+            ModelError: The net does not fit; all reasons are listed.
+        """
+        if isinstance(module, Classifier):
+            if example is not None:
+                raise_all(ModelError, "The model does not fit", inspect_outputs(module.module, example, module.head))
+            return module
+        if not isinstance(module, nn.Module):
+            raise ModelError(f"Expected a torch.nn.Module or an unhot.Classifier, got {type(module).__name__}.")
+        name, problems = find_head(module, head, example)
+        problems += check_weights(module)
+        if not problems and example is not None:
+            problems += inspect_outputs(module, example, name)
+        raise_all(ModelError, "The model does not fit", problems)
+        count = linear(module, name).out_features
+        names = [str(i) for i in range(count)] if class_names is None else list(class_names)
+        if len(names) != count:
+            raise ModelError(f"The model has {count} outputs and {len(names)} class names. Give one name an output.")
+        labels = tuple(ClassLabel(index=i, name=n) for i, n in enumerate(names))
+        return cls(module, labels, name, input, outputs=count)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.module.parameters()).device
+
+    @property
+    def head_layer(self) -> nn.Linear:
+        """The final linear layer."""
+        return linear(self.module, self.head)
+
+    def logits(self, x: Tensor) -> Tensor:
+        """Return logits (B, K) of inputs (B, C, H, W)."""
+        out: Tensor = self.module(x)
+        return out
+
+    def features(self, x: Tensor) -> Tensor:
+        """Return the input of the head, (B, d), for inputs (B, C, H, W)."""
+        return self.features_and_logits(x)[0]
+
+    def features_and_logits(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return features (B, d) and logits (B, K) of one forward pass."""
+        with self.recording([self.head]) as seen:
+            logits = self.logits(x)
+        return seen[self.head], logits
+
+    @contextmanager
+    def recording(self, layers: Iterable[str]) -> Iterator[dict[str, Tensor]]:
+        """Record what flows into these layers, by dotted name, in every forward pass of the block."""
+        seen: dict[str, Tensor] = {}
+
+        def recorder(name: str) -> Any:
+            def hook(_: nn.Module, args: tuple[Tensor, ...]) -> None:
+                seen[name] = args[0]
+
+            return hook
+
+        handles = [self.module.get_submodule(n).register_forward_pre_hook(recorder(n)) for n in layers]
+        try:
+            yield seen
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def label(self, name_or_index: int | str) -> ClassLabel:
+        """Find a class by its index or its name.
+
+        Raises:
+            UnknownNameError: The model has no such class.
+        """
+        text = str(name_or_index)
+        for label in self.classes:
+            if text == label.name and not isinstance(name_or_index, int):
+                return label
+        for label in self.classes:
+            if text == str(label.index):
+                return label
+        raise UnknownNameError("class", name_or_index, [c.name for c in self.classes])
+
+    def align(self, images: LabelledImages) -> LabelledImages:
+        """Return the images labelled with output columns of this model.
+
+        Class names of the data are looked up in the model. A model without names of its own takes the classes of the
+        data by their position, if there are as many.
+
+        Raises:
+            DataError: The data has classes that the model does not have.
+        """
+        names = images.class_names
+        present = images.y.unique().tolist()
+        unnamed = all(c.name == str(c.index) for c in self.classes)
+        if names is None or (unnamed and len(names) == self.outputs):
+            found: dict[int, ClassLabel | None] = {i: self._find(i) for i in present}
+        else:
+            found = {i: self._find(names[i]) for i in present}
+        if missing := [names[i] if names else i for i, label in found.items() if label is None]:
+            known = shortened([c.name for c in self.classes])
+            raise DataError(
+                f"{images.origin}: the model does not have the classes {shortened(missing)}. It has {known}."
+            )
+        lookup = torch.zeros(max(present) + 1, dtype=torch.int64)
+        for i, label in found.items():
+            lookup[i] = self.columns([cast(ClassLabel, label)])[0]
+        columns = lookup[images.y]
+        return replace(images, y=columns, class_names=tuple(c.name for c in self.classes))
+
+    def _find(self, name_or_index: int | str) -> ClassLabel | None:
+        try:
+            return self.label(name_or_index)
+        except UnknownNameError:
+            return None
+
+    def columns(self, labels: Iterable[ClassLabel]) -> list[int]:
+        """Return the output columns of some classes."""
+        by_index = {c.index: column for column, c in enumerate(self.classes)}
+        return [by_index[label.index] for label in labels]
+
+    def copy(self, device: torch.device | None = None) -> Classifier:
+        """Return a deep copy that shares nothing with this one, on ``device``."""
+        return replace(self, module=copy.deepcopy(self.module).to(device or self.device))
+
+    def sha256(self) -> str:
+        """Return the SHA-256 of the names, dtypes, shapes and values of all weights and buffers."""
+        total = hashlib.sha256()
+        for name, value in sorted(self.module.state_dict().items()):
+            array = value.detach().cpu().contiguous()
+            total.update(f"{name} {array.dtype} {tuple(array.shape)}".encode())
+            total.update(array.view(torch.uint8).numpy().tobytes() if array.ndim else str(array.item()).encode())
+        return total.hexdigest()
+
+
+def linear(module: nn.Module, name: str) -> nn.Linear:
+    """Return the linear layer of that dotted name.
+
+    Raises:
+        ModelError: It is not one.
+    """
+    layer = module.get_submodule(name)
+    if not isinstance(layer, nn.Linear):
+        raise ModelError(f"The head {name!r} is a {type(layer).__name__}. Name the final nn.Linear.")
+    return layer
+
+
+def replace_layer(module: nn.Module, name: str, layer: nn.Module) -> None:
+    """Put another layer in the place of the one with that dotted name."""
+    parent, _, child = name.rpartition(".")
+    setattr(module.get_submodule(parent), child, layer)

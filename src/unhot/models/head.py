@@ -1,0 +1,104 @@
+"""Finding the final linear layer of a net, and checking what the net returns."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from unhot.errors import shortened
+
+
+def find_head(module: nn.Module, name: str | None, example: Tensor | None) -> tuple[str, list[str]]:
+    """Find the final linear layer.
+
+    Of the linear layers that the net calls on ``example``, the last one called; without an example, the last one
+    defined. ``name`` overrides both.
+
+    Returns:
+        Its dotted name, and the problems found.
+    """
+    layers = {n: m for n, m in module.named_modules() if isinstance(m, nn.Linear)}
+    if name is not None:
+        if name not in dict(module.named_modules()):
+            return "", [f"there is no layer {name!r} to be the head. Linear layers: {shortened(layers) or 'none'}."]
+        if name not in layers:
+            return "", [f"the head {name!r} is not an nn.Linear. Linear layers: {shortened(layers) or 'none'}."]
+        return name, []
+    if not layers:
+        return "", ["it has no nn.Linear. unhot needs a net that ends in one, with an output for each class."]
+    if example is None:
+        return list(layers)[-1], []
+    called: list[str] = []
+    handles = [m.register_forward_hook(lambda *_, n=n: called.append(n)) for n, m in layers.items()]
+    try:
+        _, problem = run(module, example)
+    finally:
+        for handle in handles:
+            handle.remove()
+    if problem:
+        return "", [problem]
+    if not called:
+        return "", ["no nn.Linear is called in its forward pass. Name the final one with head=."]
+    return called[-1], []
+
+
+def inspect_outputs(module: nn.Module, example: Tensor, head: str) -> list[str]:
+    """Run a net on a few inputs and list what is wrong with what it returns.
+
+    Args:
+        module: The net.
+        example: Inputs (B, C, H, W).
+        head: Dotted name of its final linear layer.
+    """
+    seen: list[tuple[Tensor, Tensor]] = []
+    handle = module.get_submodule(head).register_forward_hook(lambda _, args, out: seen.append((args[0], out)))
+    try:
+        logits, problem = run(module, example)
+    finally:
+        handle.remove()
+    if problem:
+        return [problem]
+    if not isinstance(logits, Tensor):
+        return [f"it returns {type(logits).__name__}, not a tensor of logits. Wrap it so that it returns logits only."]
+    if logits.ndim != 2:
+        return [f"it returns logits of shape {tuple(logits.shape)}, not (B, K). Flatten them in the net."]
+    if not logits.isfinite().all():
+        return ["it returns NaN or infinite logits on the images given. Check its weights and the normalisation."]
+    if (logits >= 0).all() and torch.allclose(logits.sum(1), logits.new_ones(())):
+        return ["its outputs sum to 1 in every row, so they are probabilities. Leave out the final softmax."]
+    if torch.allclose(logits.exp().sum(1), logits.new_ones(())):
+        return ["its outputs are log-probabilities. Leave out the final log_softmax."]
+    if not seen:
+        return [f"its head {head!r} is not called in its forward pass. Name the final nn.Linear with head=."]
+    features, out = seen[-1]
+    if features.ndim != 2:
+        return [f"its head {head!r} takes features of shape {tuple(features.shape)}, not (B, d). Pool them first."]
+    if out.shape != logits.shape or not torch.equal(out, logits):
+        return [f"what it returns is not what its head {head!r} returns. Name the final nn.Linear with head=."]
+    return []
+
+
+def check_weights(module: nn.Module) -> list[str]:
+    """List weights that are missing or not finite."""
+    state = module.state_dict()
+    if not any(True for _ in module.parameters()):
+        return ["it has no weights."]
+    bad = [n for n, v in state.items() if v.is_floating_point() and not v.isfinite().all()]
+    return [f"NaN or infinite values in {shortened(bad, 5)}."] if bad else []
+
+
+def run(module: nn.Module, x: Tensor) -> tuple[Any, str]:
+    """Run a net in eval mode, its flags as before afterwards; return its output and what went wrong."""
+    training = {m: m.training for m in module.modules()}
+    try:
+        module.eval()
+        with torch.no_grad():
+            return module(x), ""
+    except Exception as error:  # the net is the caller's: it may raise anything
+        reason = str(error).partition("\n")[0]
+        return None, f"it fails on inputs of shape {tuple(x.shape)}: {reason}."
+    finally:
+        for m, flag in training.items():
+            m.training = flag

@@ -1,0 +1,96 @@
+r"""Preconditioning of weight gradients by the inputs that a layer's outputs are to be kept on.
+
+The mean squared change of a layer's output on inputs with second moment :math:`S` under a change :math:`\Delta W` of
+its weights is :math:`\operatorname{tr}(\Delta W S \Delta W^\top)`. Descending with that as the price multiplies the
+gradient :math:`G` by :math:`(I + \rho S)^{-1}`: directions that these inputs use are spared, the others are free.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import pad, unfold
+
+from unhot.models.classifier import Classifier
+
+ROWS = 1024  # inputs kept of each layer; more do not change the result, and a solve grows with their cube
+
+
+def weight_layers(model: Classifier, x: Tensor) -> list[str]:
+    """Return the names of the layers before the head that can be preconditioned, in the order they are called.
+
+    These are the linear layers and the convolutions without groups.
+
+    Args:
+        model: The classifier.
+        x: A few inputs (B, C, H, W).
+    """
+    found = {
+        n: m
+        for n, m in model.module.named_modules()
+        if n != model.head and (isinstance(m, nn.Linear) or (isinstance(m, nn.Conv2d) and m.groups == 1))
+    }
+    with torch.no_grad(), model.recording(found) as seen:
+        model.logits(x)
+    return list(seen)
+
+
+@dataclass(frozen=True)
+class Preconditioner:
+    r""":math:`(I + \rho S / \operatorname{tr} S)^{-1}` for each of some layers.
+
+    Attributes:
+        layers: The layers, by name.
+        factors: For each, its inputs A (n, d) scaled so that S = A^T A has trace rho, and the Cholesky factor of
+            I + A A^T; by the Woodbury identity that is all that a product needs, however large d is.
+    """
+
+    layers: dict[str, nn.Module]
+    factors: dict[str, tuple[Tensor, Tensor]]
+
+    @classmethod
+    def of(
+        cls, model: Classifier, names: list[str], x: Tensor, strength: float, generator: torch.Generator
+    ) -> Preconditioner:
+        """Record what flows into some layers.
+
+        Args:
+            model: The classifier.
+            names: Layers of :func:`weight_layers`.
+            x: Inputs (B, C, H, W) on which the layers' outputs are to be kept.
+            strength: rho; 0 leaves gradients as they are.
+            generator: Chooses which inputs of a convolution are kept.
+        """
+        with torch.no_grad(), model.recording(names) as seen:
+            model.logits(x)
+        layers = {n: model.module.get_submodule(n) for n in names}
+        factors = {}
+        for name, layer in layers.items():
+            rows = _rows(layer, seen[name])
+            rows = rows[torch.randperm(len(rows), generator=generator)[:ROWS].to(rows.device)]
+            rows = rows * (strength / rows.square().sum().clamp_min(1e-12)).sqrt()
+            factors[name] = rows, torch.linalg.cholesky(torch.eye(len(rows)).to(rows) + rows @ rows.T)
+        return cls(layers, factors)
+
+    def weights(self) -> list[Tensor]:
+        """Return the weights of the layers, in order."""
+        return [layer.get_parameter("weight") for layer in self.layers.values()]
+
+    def __call__(self, gradients: tuple[Tensor, ...]) -> Iterator[Tensor]:
+        """Give the preconditioned gradients of :meth:`weights`, in order and of the same shapes."""
+        for (rows, factor), gradient in zip(self.factors.values(), gradients, strict=True):
+            flat = gradient.flatten(1)
+            yield (flat - torch.cholesky_solve(rows @ flat.T, factor).T @ rows).view_as(gradient)
+
+
+def _rows(layer: nn.Module, x: Tensor) -> Tensor:
+    """Return the inputs (n, d) that a layer multiplies its weights (out, d) with."""
+    if isinstance(layer, nn.Conv2d):
+        padding = layer._reversed_padding_repeated_twice  # of every side, whatever way the padding was given
+        mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
+        x = pad(x, padding, mode=mode)
+        return unfold(x, layer.kernel_size, layer.dilation, stride=layer.stride).transpose(1, 2).flatten(0, 1)
+    return x.flatten(0, -2)

@@ -1,0 +1,297 @@
+"""What unhot writes to disk: one pydantic model for each kind of JSON file, its digest and its schema version."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+
+from unhot.errors import InputError
+from unhot.files import write_atomic
+
+Subject = Literal["original", "masked", "unlearned", "retrained"]
+Split = Literal["train", "test"]
+
+
+class Stored(BaseModel):
+    """A frozen piece of a record: unknown keys, NaN and infinity are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Record(Stored):
+    """A whole JSON file.
+
+    Attributes:
+        schema_version: The version of the layout; a file of a newer unhot is refused by name.
+    """
+
+    VERSION: ClassVar[int] = 1
+
+    schema_version: int = 1
+
+    def to_json(self) -> str:
+        """Return the file's text: fields in their declared order, two spaces of indent."""
+        return json.dumps(self.model_dump(mode="json"), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+    def write(self, path: Path) -> None:
+        """Write the file in one step."""
+        write_atomic(path, self.to_json().encode())
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Read a file and check it.
+
+        Raises:
+            InputError: The file is missing, not JSON, or not of this kind.
+        """
+        try:
+            raw = json.loads(path.read_text())
+            if isinstance(raw, dict) and raw.get("schema_version", 0) > cls.VERSION:
+                raise InputError(f"{path} was written by a newer unhot. Update unhot to read it.")
+            return cls.model_validate(raw)
+        except OSError as error:
+            raise InputError(f"{path} cannot be read: {error.strerror}.") from error
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(p) for p in first["loc"])
+            raise InputError(f"{path} is not a valid {cls.__name__}: {where}: {first['msg']}.") from error
+        except (ValueError, UnicodeDecodeError) as error:
+            if isinstance(error, InputError):
+                raise
+            raise InputError(f"{path} is not valid JSON: {error}.") from error
+
+
+def digest(value: Any) -> str:
+    """Return the SHA-256 of a JSON value in canonical form (sorted keys, no spaces)."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+class InputSpec(Stored):
+    """How an image becomes the input of a model.
+
+    Attributes:
+        height: Pixels.
+        width: Pixels.
+        channels: 1 is grey, 3 is RGB.
+        mean: Subtracted from each channel after pixels are scaled to 0..1.
+        std: Divided by, after that.
+    """
+
+    height: int = Field(gt=0)
+    width: int = Field(gt=0)
+    channels: Literal[1, 3]
+    mean: tuple[float, ...]
+    std: tuple[Annotated[float, Field(gt=0)], ...]
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W)."""
+        return self.channels, self.height, self.width
+
+
+class ClassLabel(Stored):
+    """A class: its name, and its index in the model as first trained."""
+
+    index: int = Field(ge=0)
+    name: str
+
+
+class BundleInfo(Record):
+    """``bundle.json``: what is needed, beside the weights, to use a model.
+
+    Attributes:
+        arch: As given to ``--arch``.
+        arch_options: Keyword arguments of the architecture.
+        outputs: Number of outputs that the architecture is built with; excised rows are removed after that.
+        classes: What each output stands for, in order.
+        forgotten: The classes that were forgotten, in the order of the requests.
+        input: How images become inputs; None if the model takes tensors only.
+        head: Dotted name of the final linear layer.
+        weights_sha256: Of ``model.safetensors``.
+    """
+
+    arch: str
+    arch_options: dict[str, JsonValue] = {}
+    outputs: int = Field(gt=0)
+    classes: tuple[ClassLabel, ...]
+    forgotten: tuple[ClassLabel, ...] = ()
+    input: InputSpec | None
+    head: str
+    weights_sha256: str
+    unhot_version: str
+
+
+class Environment(Stored):
+    """Where something was computed; no names of machines, users or folders."""
+
+    unhot: str
+    python: str
+    torch: str
+    torchvision: str
+    platform: str
+    processor: str
+    cpu_threads: int
+    device: str
+
+    @classmethod
+    def here(cls, device: str = "cpu", threads: int | None = None) -> Environment:
+        """Describe this process; reads package metadata, so torch need not be imported."""
+        return cls(
+            unhot=version("unhot"),
+            python=".".join(map(str, sys.version_info[:3])),
+            torch=version("torch"),
+            torchvision=version("torchvision"),
+            platform=f"{platform.system()} {platform.machine()}",
+            processor=_processor(),
+            cpu_threads=threads or os.cpu_count() or 1,
+            device=device,
+        )
+
+
+class Cost(Stored):
+    """What a run took.
+
+    Attributes:
+        seconds: Wall time of the algorithm itself.
+        peak_memory_bytes: Highest resident memory of the process (CPU) or allocated memory of the device.
+        steps: Optimiser steps.
+    """
+
+    seconds: float
+    peak_memory_bytes: int
+    steps: int
+
+
+class TrainRecord(Record):
+    """``record.json`` of a trained model."""
+
+    kind: Literal["train"] = "train"
+    dataset: str
+    arch: str
+    arch_options: dict[str, JsonValue]
+    excluded: tuple[ClassLabel, ...]
+    settings: dict[str, JsonValue]
+    seed: int
+    train_images: int
+    test_accuracy: float | None
+    cost: Cost
+    weights_sha256: str
+    environment: Environment
+
+
+class SamplesInfo(Stored):
+    """The images that a method was given.
+
+    Attributes:
+        origin: Where they came from, in words ("fashion-mnist, train split").
+        count: How many of each class, in the order of the record's classes.
+        indices: Positions in the data set or names of the files, where known.
+        sha256: Of each image's pixels, in order.
+    """
+
+    origin: str
+    count: tuple[int, ...]
+    indices: tuple[int | str, ...] = ()
+    sha256: tuple[str, ...]
+
+
+class ForgetRecord(Record):
+    """``record.json`` of an unlearned model: enough to repeat the run and to check that it is the one.
+
+    Attributes:
+        digest: Of the method, its hyperparameters, the seed, the model and the samples: what determines the result.
+        notes: What the method measured on its way, all from data that it may read.
+    """
+
+    kind: Literal["forget"] = "forget"
+    digest: str
+    method: str
+    hyperparameters: dict[str, JsonValue]
+    uses: tuple[str, ...]
+    classes: tuple[ClassLabel, ...]
+    samples: SamplesInfo
+    seed: int
+    model_sha256: str
+    weights_sha256: str
+    stop_reason: str
+    notes: dict[str, JsonValue]
+    cost: Cost
+    environment: Environment
+
+
+class Measurement(Stored):
+    """One measured value with its interval.
+
+    Attributes:
+        subject: Which model.
+        split: Which images; None where none are involved.
+        low: Lower end of the 95 % interval.
+        high: Upper end.
+        n: Number of images (or runs) behind the value.
+        runs: The value of each retrained model, where there are several.
+        absent_because: Why there is no value; then ``value``, ``low`` and ``high`` are None.
+    """
+
+    name: str
+    subject: Subject
+    split: Split | None = None
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+    n: int = 0
+    unit: str = "fraction"
+    higher_is_better: bool | None = None
+    runs: tuple[float, ...] = ()
+    absent_because: str | None = None
+
+
+class ClassAccuracy(Stored):
+    """Accuracy on the images of one class, with its Wilson interval."""
+
+    subject: Subject
+    split: Split
+    label: ClassLabel
+    value: float
+    low: float
+    high: float
+    n: int
+
+
+class AuditInputs(Stored):
+    """Digests of what was audited."""
+
+    original_sha256: str
+    unlearned_sha256: str
+    retrained_sha256: tuple[str, ...] = ()
+    data: str
+    data_sha256: dict[str, str]
+
+
+class AuditRecord(Record):
+    """``audit.json``."""
+
+    kind: Literal["audit"] = "audit"
+    classes: tuple[ClassLabel, ...]
+    measurements: tuple[Measurement, ...]
+    per_class: tuple[ClassAccuracy, ...]
+    inputs: AuditInputs
+    cost: dict[str, float]
+    environment: Environment
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

@@ -1,0 +1,142 @@
+"""Device, precision, seeds and timing: the one place that knows what the machine is."""
+
+from __future__ import annotations
+
+import hashlib
+import resource
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from unhot.errors import OptionError
+from unhot.record import Environment
+
+Precision = Literal["fp32", "bf16"]
+
+
+class Progress(Protocol):
+    """Shows the progress of a loop."""
+
+    def __call__(self, what: str, total: int) -> AbstractContextManager[Callable[[int], object]]:
+        """Open a bar for ``total`` pieces of work; the function that it gives is told how many more are done."""
+
+
+@contextmanager
+def no_progress(what: str, total: int) -> Iterator[Callable[[int], object]]:
+    """Show nothing."""
+    yield lambda done: None
+
+
+def pick_device(name: str | None = None) -> torch.device:
+    """Return the device of that name; with none the best one of this machine.
+
+    Raises:
+        OptionError: There is no such device here.
+    """
+    # accelerate takes longer to import than most runs need, so it is loaded only to choose
+    if name in (None, "auto"):
+        if not (torch.cuda.is_available() or torch.accelerator.is_available()):
+            return torch.device("cpu")
+        from accelerate import PartialState
+
+        best: torch.device = PartialState().device
+        return best
+    try:
+        device = torch.device(str(name))
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise OptionError(f"Device {name!r} cannot be used here. Try 'cpu', or leave it out.") from error
+    return device
+
+
+def stream_seed(seed: int, *purpose: object) -> int:
+    """Derive the seed of one stream of random numbers from a seed and what the stream is for."""
+    text = "/".join(map(str, (seed, *purpose)))
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "big")
+
+
+@dataclass
+class Runtime:
+    """What an algorithm needs beside its model and its data.
+
+    Attributes:
+        device: Where the model and the batches are.
+        seed: The seed from which every stream is derived.
+        precision: What autocast computes convolutions and products in.
+        progress: Shows the progress of loops that may take more than a few seconds.
+        steps: Optimiser steps so far.
+    """
+
+    device: torch.device = field(default_factory=pick_device)
+    seed: int = 0
+    precision: Precision = "fp32"
+    progress: Progress = field(default=no_progress, repr=False)
+    steps: int = 0
+
+    def generator(self, *purpose: object) -> torch.Generator:
+        """Return a generator of its own for a purpose; on the CPU, so that every device draws the same numbers."""
+        return torch.Generator().manual_seed(stream_seed(self.seed, *purpose))
+
+    def autocast(self) -> torch.autocast | nullcontext[None]:
+        """Compute in the chosen precision."""
+        return torch.autocast(self.device.type, torch.bfloat16) if self.precision == "bf16" else nullcontext()
+
+    def step(self, loss: Tensor, optimizer: torch.optim.Optimizer, clip: float | None = None) -> None:
+        """Descend one step along the gradient of ``loss``, its norm over all parameters clipped to ``clip``."""
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        if clip is not None:
+            nn.utils.clip_grad_norm_(_parameters(optimizer), clip)
+        optimizer.step()
+        self.steps += 1
+
+    @torch.no_grad()
+    def descend(self, weights: Iterable[Tensor], directions: Iterable[Tensor], share: float) -> None:
+        """Step each weight against its direction, by ``share`` of the weight's own norm whatever the direction's."""
+        for weight, direction in zip(weights, directions, strict=True):
+            length = share * weight.norm() / direction.norm().clamp_min(torch.finfo(direction.dtype).tiny)
+            weight.sub_(length * direction)
+        self.steps += 1
+
+    @contextmanager
+    def seeded(self, *purpose: object) -> Iterator[None]:
+        """Seed the global generators inside the block and give the caller's back after it."""
+        cuda = [self.device.index or 0] if self.device.type == "cuda" else []
+        with torch.random.fork_rng(devices=cuda):
+            torch.manual_seed(stream_seed(self.seed, *purpose))
+            yield
+
+    def clock(self) -> float:
+        """Return seconds on a steady clock once the device has finished its work."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        return time.perf_counter()
+
+    def peak_memory_bytes(self) -> int:
+        """Return the highest memory of the device, or of this process on a CPU."""
+        if self.device.type == "cuda":
+            return int(torch.cuda.max_memory_allocated(self.device))
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak if sys.platform == "darwin" else peak * 1024
+
+    def environment(self) -> Environment:
+        """Describe where this runs."""
+        name = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else self.device.type
+        return Environment.here(device=name, threads=torch.get_num_threads())
+
+
+def fast_bf16(device: torch.device) -> bool:
+    """Tell whether the device computes bfloat16 faster than float32."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return device.type == "cpu" and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def _parameters(optimizer: torch.optim.Optimizer) -> Iterable[nn.Parameter]:
+    return (p for group in optimizer.param_groups for p in group["params"])

@@ -1,0 +1,234 @@
+"""fit(): the training loop of original, retrained and fine-tuned models."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import Field, JsonValue, ValidationError
+from torch import nn
+from torch.nn.functional import cross_entropy
+from torch.optim import SGD
+from torch.optim.lr_scheduler import OneCycleLR
+
+from unhot.data.augment import Augment
+from unhot.data.images import LabelledImages, prepare
+from unhot.data.samples import class_position
+from unhot.data.source import Source, photo_input
+from unhot.errors import DataError, InputError, OptionError
+from unhot.files import write_atomic
+from unhot.models.arch import build, channels_of, learning_rate
+from unhot.models.classifier import Classifier
+from unhot.record import Cost, InputSpec, Stored, TrainRecord, digest
+from unhot.runtime import Precision, Runtime, fast_bf16
+
+BF16_PARAMETERS = 200_000  # smaller nets compute slower in bfloat16, which adds conversions
+
+
+class TrainSettings(Stored):
+    """The settings of :func:`fit`: SGD with Nesterov momentum on a one-cycle schedule.
+
+    Attributes:
+        epochs: Passes over the images.
+        batch_size: Images in a step.
+        lr: Highest learning rate of the cycle.
+        momentum: Of SGD.
+        weight_decay: L2 penalty on all weights.
+        clip: Highest norm of the gradient.
+    """
+
+    epochs: int = Field(default=10, ge=1)
+    batch_size: int = Field(default=256, ge=1)
+    lr: float = Field(default=0.2, gt=0)
+    momentum: float = Field(default=0.9, ge=0, lt=1)
+    weight_decay: float = Field(default=5e-4, ge=0)
+    clip: float = Field(default=5.0, gt=0)
+
+    @classmethod
+    def of(cls, values: dict[str, Any]) -> TrainSettings:
+        """Make settings of values that somebody typed.
+
+        Raises:
+            OptionError: One is unknown or out of range; all are listed.
+        """
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            said = "; ".join(f"'{e['loc'][0]}': {e['msg']}. Got {e['input']!r}" for e in error.errors())
+            raise OptionError(f"Settings of training do not fit: {said}.") from error
+
+
+def fit(
+    model: Classifier,
+    images: LabelledImages,
+    settings: TrainSettings,
+    augment: Augment,
+    runtime: Runtime,
+    checkpoint: Path | None = None,
+) -> None:
+    """Train a classifier in place; the same seed gives the same weights, with or without an interruption.
+
+    Args:
+        model: With ``input``; its module is on the device of the runtime.
+        images: Labels are output columns of the model.
+        settings: How.
+        augment: Applied to every batch anew.
+        runtime: Gives device, precision and seed.
+        checkpoint: A file that is written after every epoch and, if it is there and fits, continued from.
+
+    Raises:
+        DataError: There are no images.
+        InputError: The checkpoint is of another run.
+    """
+    if model.input is None or len(images) == 0:
+        raise DataError("Training needs images, and a model that says how it takes them.")
+    net, device, n = model.module, runtime.device, len(images)
+    layout = torch.channels_last if runtime.precision == "bf16" else torch.contiguous_format
+    _lay_out(net, layout)
+    held = images.held(model.input)
+    optimizer = SGD(net.parameters(), settings.lr, settings.momentum, weight_decay=settings.weight_decay, nesterov=True)
+    steps = settings.epochs * -(-n // settings.batch_size)
+    schedule = OneCycleLR(optimizer, settings.lr, total_steps=steps, pct_start=0.25, cycle_momentum=False)
+    identity = digest([settings.model_dump(), runtime.seed, n, images.origin, runtime.precision])
+    state = {"net": net, "optimizer": optimizer, "schedule": schedule}
+    first = _restore(checkpoint, state, identity, runtime)
+    with runtime.progress("training", (settings.epochs - first) * n) as advance:
+        for epoch in range(first, settings.epochs):
+            order = torch.randperm(n, generator=runtime.generator("order", epoch)).split(settings.batch_size)
+            augmenting = runtime.generator("augment", epoch)
+            net.train()
+            with runtime.seeded("dropout", epoch):
+                for index in order:
+                    pixels = augment(held.pixels(index, model.input).to(device), augmenting)
+                    x = prepare(pixels, model.input).contiguous(memory_format=layout)
+                    with runtime.autocast():
+                        logits = model.logits(x)
+                    loss = cross_entropy(logits.float(), images.y[index].to(device))
+                    runtime.step(loss, optimizer, settings.clip)
+                    schedule.step()
+                    advance(len(index))
+            if not torch.isfinite(loss):
+                raise InputError(f"Training diverged in epoch {epoch + 1}. Lower --lr (now {settings.lr}).")
+            if checkpoint is not None and epoch + 1 < settings.epochs:
+                _save(checkpoint, state, identity, epoch + 1, runtime)
+    _lay_out(net, torch.contiguous_format)
+    net.eval()
+
+
+def train_classifier(
+    source: Source,
+    arch: str,
+    *,
+    options: dict[str, JsonValue] | None = None,
+    image_size: int | None = None,
+    exclude: Sequence[int | str] = (),
+    settings: dict[str, Any] | None = None,
+    seed: int = 0,
+    precision: Precision | None = None,
+    runtime: Runtime | None = None,
+    checkpoint: Path | None = None,
+) -> tuple[Classifier, TrainRecord]:
+    """Build a net and train it on a data set.
+
+    Args:
+        source: The data; its train split is trained on, its test split measured once at the end.
+        arch: As for :func:`unhot.models.arch.build`.
+        options: Keyword arguments of the architecture.
+        image_size: Side of the inputs in pixels; that of the data set if None.
+        exclude: Classes of which no image is seen; the net keeps their outputs. This makes the retrained reference.
+        settings: Fields of :class:`TrainSettings`; what is left out is what suits the data set and the net.
+        seed: The same seed gives the same weights on the same machine.
+        precision: The faster of the two on this machine if None.
+        runtime: Device and progress.
+        checkpoint: See :func:`fit`.
+
+    Raises:
+        DataError: There is nothing to train on.
+        OptionError: A setting or an option does not fit.
+    """
+    runtime = replace(runtime or Runtime(), seed=seed, steps=0)
+    train = source.seen
+    names = train.class_names or ()
+    dropped = [class_position(train, c) for c in exclude]
+    if len(set(dropped)) >= len(names) - 1:
+        raise DataError("At least two classes must be left to train on. Exclude fewer.")
+    spec = channels_of(arch, _input(source, image_size))
+    with runtime.seeded("init"):
+        net = build(arch, len(names), spec, options)
+    model = replace(
+        Classifier.wrap(net.to(runtime.device), class_names=names, input=spec),
+        arch=arch,
+        arch_options=dict(options or {}),
+    )
+    big = sum(p.numel() for p in net.parameters()) > BF16_PARAMETERS
+    runtime.precision = precision or ("bf16" if big and fast_bf16(runtime.device) else "fp32")
+    chosen = {"epochs": source.epochs, "lr": learning_rate(arch)} | (settings or {})
+    fitted = TrainSettings.of(chosen | {"batch_size": chosen.get("batch_size", 256 if len(train) > 5_000 else 64)})
+    kept = train.where(~torch.isin(train.y, torch.tensor(dropped, dtype=torch.int64)))
+    started = runtime.clock()
+    fit(model, kept, fitted, source.augment, runtime, checkpoint)
+    seconds = runtime.clock() - started
+    record = TrainRecord(
+        dataset=source.name,
+        arch=arch,
+        arch_options=model.arch_options,
+        excluded=tuple(model.classes[i] for i in dropped),
+        settings=fitted.model_dump() | {"precision": runtime.precision},
+        seed=seed,
+        train_images=len(kept),
+        test_accuracy=None if source.test is None else accuracy(model, source.test, runtime),
+        cost=Cost(seconds=seconds, peak_memory_bytes=runtime.peak_memory_bytes(), steps=runtime.steps),
+        weights_sha256=model.sha256(),
+        environment=runtime.environment(),
+    )
+    return model, record
+
+
+@torch.no_grad()
+def accuracy(model: Classifier, images: LabelledImages, runtime: Runtime) -> float:
+    """Return the share of images that a model classifies correctly."""
+    aligned, right = model.align(images), 0
+    with runtime.progress("testing", len(images)) as advance:
+        for x, y in aligned.batches(model.input, runtime.device):
+            right += int((model.logits(x).argmax(1) == y).sum())
+            advance(len(y))
+    return right / len(images)
+
+
+def _input(source: Source, image_size: int | None) -> InputSpec:
+    if source.input is None:
+        return photo_input(image_size or 64)
+    if image_size is None:
+        return source.input
+    return source.input.model_copy(update={"height": image_size, "width": image_size})
+
+
+def _lay_out(net: nn.Module, layout: torch.memory_format) -> None:
+    net.to(memory_format=layout)  # type: ignore[call-overload]
+
+
+def _save(path: Path, state: dict[str, Any], identity: str, epoch: int, runtime: Runtime) -> None:
+    content = {name: part.state_dict() for name, part in state.items()}
+    buffer = io.BytesIO()
+    torch.save(content | {"identity": identity, "epoch": epoch, "steps": runtime.steps}, buffer)
+    write_atomic(path, buffer.getvalue())
+
+
+def _restore(path: Path | None, state: dict[str, Any], identity: str, runtime: Runtime) -> int:
+    """Continue from a checkpoint, if there is one; return the number of epochs that it holds."""
+    if path is None or not path.exists():
+        return 0
+    try:
+        saved = torch.load(path, map_location=runtime.device, weights_only=True)
+    except Exception as error:  # torch raises many kinds on a damaged file
+        raise InputError(f"The checkpoint {path} is damaged. Remove it to start again.") from error
+    if saved["identity"] != identity:
+        raise InputError(f"The checkpoint {path} is of a run with other settings. Remove it to start again.")
+    for name, part in state.items():
+        part.load_state_dict(saved[name])
+    runtime.steps = saved["steps"]
+    return int(saved["epoch"])
