@@ -18,6 +18,15 @@ from unhot.files import write_atomic
 
 Subject = Literal["original", "masked", "unlearned", "retrained"]
 Split = Literal["train", "test"]
+VerdictLabel = Literal[
+    "not forgotten",
+    "model damaged",
+    "hidden at the output only",
+    "short of a retrained model",
+    "at the level of a retrained model",
+    "beyond a retrained model",
+    "not decided without a retrained model",
+]
 
 
 class Stored(BaseModel):
@@ -266,6 +275,40 @@ class ClassAccuracy(Stored):
     n: int
 
 
+class Curve(Stored):
+    """Points of a picture.
+
+    Attributes:
+        name: Which picture ("relearning", "roc", "layers", "confusion", "map").
+        x: Horizontal, or the names of the categories.
+        y: Vertical.
+        groups: A name for each point, where points belong to classes.
+    """
+
+    name: str
+    subject: Subject
+    run: int = 0
+    x: tuple[float, ...] | tuple[str, ...]
+    y: tuple[float, ...]
+    groups: tuple[str, ...] = ()
+
+
+class Verdict(Stored):
+    """What the measurements say together.
+
+    Attributes:
+        label: One of six, or that it cannot be decided.
+        because: The measurements that decided it, in words.
+        thresholds: With which they were compared.
+        flags: What else somebody who reads the verdict should know.
+    """
+
+    label: VerdictLabel
+    because: tuple[str, ...]
+    thresholds: dict[str, float]
+    flags: tuple[str, ...] = ()
+
+
 class AuditInputs(Stored):
     """Digests of what was audited."""
 
@@ -274,17 +317,45 @@ class AuditInputs(Stored):
     retrained_sha256: tuple[str, ...] = ()
     data: str
     data_sha256: dict[str, str]
+    images: dict[str, int]
+
+
+class AuditCost(Stored):
+    """What forgetting took, and what the audit took.
+
+    Attributes:
+        forget_seconds: Of the method, from the unlearned model's record; None if it has none.
+        floor_seconds: One forward and backward pass of the original over as many images; median of three.
+        retrain_seconds: Of training the retrained model, from its record.
+        audit_seconds: Of this audit.
+        forward_seconds: Of these, for running all models over all images once.
+    """
+
+    forget_seconds: float | None = None
+    floor_seconds: float | None = None
+    retrain_seconds: float | None = None
+    audit_seconds: float
+    forward_seconds: float
 
 
 class AuditRecord(Record):
-    """``audit.json``."""
+    """``audit.json``.
+
+    Attributes:
+        made_by: The record of the run that made the unlearned model, if it came with one.
+        attacks: The settings of each attack that was run.
+    """
 
     kind: Literal["audit"] = "audit"
     classes: tuple[ClassLabel, ...]
     measurements: tuple[Measurement, ...]
+    verdict: Verdict
     per_class: tuple[ClassAccuracy, ...]
+    curves: tuple[Curve, ...]
+    attacks: dict[str, dict[str, JsonValue]]
     inputs: AuditInputs
-    cost: dict[str, float]
+    made_by: ForgetRecord | None
+    cost: AuditCost
     environment: Environment
 
 

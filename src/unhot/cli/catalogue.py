@@ -11,6 +11,7 @@ import typer
 
 from unhot import data, evaluation, methods, models
 from unhot.cli.options import Json
+from unhot.evaluation import attacks
 
 if TYPE_CHECKING:
     from unhot.registry import Registry
@@ -21,6 +22,7 @@ class Kind(StrEnum):
 
     METHODS = "methods"
     METRICS = "metrics"
+    ATTACKS = "attacks"
     MODELS = "models"
     DATASETS = "datasets"
 
@@ -28,13 +30,14 @@ class Kind(StrEnum):
 CATALOGUES: dict[Kind, Registry[Any]] = {
     Kind.METHODS: methods.catalogue,
     Kind.METRICS: evaluation.catalogue,
+    Kind.ATTACKS: attacks.catalogue,
     Kind.MODELS: models.catalogue,
     Kind.DATASETS: data.catalogue,
 }
 
 
 def list_(kind: Annotated[Kind, typer.Argument(help="What to list.")], json: Json = False) -> None:
-    """List methods, metrics, models or data sets."""
+    """List methods, metrics, attacks, models or data sets."""
     from unhot.cli.output import say, table
 
     catalogue = CATALOGUES[kind]

@@ -47,6 +47,8 @@ def demo(
             classes=[FORGOTTEN],
             test=digits.held_out,
             train=digits.train,
+            made_by=result.record,
+            retrain_seconds=again.cost.seconds,
             runtime=runtime,
         )
         for name, model, record in (

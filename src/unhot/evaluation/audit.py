@@ -2,34 +2,58 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from torch import nn
+from PIL import Image
+from torch import Tensor, nn
 
 from unhot.data.images import LabelledImages
 from unhot.data.samples import ImageSource, as_images
 from unhot.errors import DataError, ModelError, UnknownNameError, shortened
 from unhot.evaluation import catalogue as metrics
-from unhot.evaluation.metric import Absent, Case, Metric
+from unhot.evaluation import pictures
+from unhot.evaluation.attacks import catalogue as attacks
+from unhot.evaluation.metric import Absent, Attack, Case, Finding, Measure, Metric
 from unhot.evaluation.metrics.accuracy import per_class
+from unhot.evaluation.stats import Estimate
+from unhot.evaluation.verdict import Thresholds, judge
 from unhot.evaluation.view import Views
 from unhot.files import staged_folder
 from unhot.models.classifier import Classifier
-from unhot.record import AuditInputs, AuditRecord, ClassAccuracy, ClassLabel, Measurement, Split, Subject, digest
+from unhot.record import (
+    AuditCost,
+    AuditInputs,
+    AuditRecord,
+    ClassAccuracy,
+    ClassLabel,
+    ForgetRecord,
+    Measurement,
+    Split,
+    Subject,
+    digest,
+)
 from unhot.runtime import Runtime
 
 TRAIN_IMAGES = 5_000  # as many of the train split are looked at
-TEST_IMAGES = 50_000
+TEST_IMAGES = 20_000
 
 
 @dataclass(frozen=True)
 class Audit:
-    """What was measured."""
+    """What was measured.
+
+    Attributes:
+        record: Everything that ``audit.json`` holds.
+        drawings: What each model draws for the forgotten classes, uint8 (N, C, H, W).
+        samples: The images that the method was given, uint8 (N, C, H, W), where they are known and may be shown.
+    """
 
     record: AuditRecord
+    drawings: Mapping[Subject, Tensor] = field(default_factory=dict, repr=False)
+    samples: Tensor | None = field(default=None, repr=False)
 
     def __getitem__(self, name: str) -> Measurement:
         """Return a measurement of the unlearned model, on test images where there are both.
@@ -46,7 +70,7 @@ class Audit:
             UnknownNameError: There is none of that name.
         """
         for m in self.record.measurements:
-            if (m.name, m.subject) == (name, subject) and m.split in (split, None):
+            if (m.name, m.subject, m.split) == (name, subject, split):
                 return m
         raise UnknownNameError("measurement", name, dict.fromkeys(m.name for m in self.record.measurements))
 
@@ -60,8 +84,26 @@ class Audit:
             self.write(stage)
 
     def write(self, folder: Path) -> None:
-        """Write ``audit.json`` into a folder that exists."""
+        """Write ``audit.json`` and the pictures into a folder that exists."""
         self.record.write(folder / "audit.json")
+        for subject, pixels in self.drawings.items():
+            strip(pixels).save(folder / f"inversion-{subject}.png")
+        if self.samples is not None:
+            strip(self.samples).save(folder / "samples.png")
+
+
+def strip(pixels: Tensor) -> Image.Image:
+    """Return a row of images side by side, of pixels uint8 (N, C, H, W)."""
+    row = torch.cat(list(pixels.cpu()), dim=2).permute(1, 2, 0).numpy()
+    return Image.fromarray(row.squeeze(2) if row.shape[2] == 1 else row)
+
+
+def measures() -> dict[str, Measure]:
+    """Return every measure that an audit takes, by name."""
+    found = {n: Measure(metrics.get(n).higher_is_better, metrics.get(n).unit) for n in metrics}
+    for name in attacks:
+        found |= attacks.get(name).measures
+    return found
 
 
 def audit(
@@ -72,6 +114,10 @@ def audit(
     test: ImageSource,
     train: ImageSource | None = None,
     retrained: nn.Module | Classifier | Sequence[nn.Module | Classifier] | None = None,
+    quick: bool = False,
+    thresholds: Thresholds | None = None,
+    made_by: ForgetRecord | None = None,
+    retrain_seconds: float | None = None,
     runtime: Runtime | None = None,
 ) -> Audit:
     """Measure an unlearned model beside the original, the masked original and retrained models.
@@ -80,9 +126,13 @@ def audit(
         original: The model before.
         unlearned: The model after; made by anything.
         classes: The forgotten classes, by index or by name.
-        test: Images that none of the models was trained on, of all classes.
-        train: Images that the original was trained on; the first 5,000 of a seeded shuffle are looked at.
+        test: Images that none of the models was trained on, of all classes; at most 20,000 of them are looked at.
+        train: Images that the original was trained on; at most 5,000 of them are looked at.
         retrained: One or more models trained without the classes.
+        quick: Leave out the attacks that train or optimise, and the layers before the penultimate one.
+        thresholds: Of the verdict.
+        made_by: The record of the run that made the unlearned model.
+        retrain_seconds: What training the retrained model took.
         runtime: Device, seed and progress.
 
     Raises:
@@ -103,34 +153,69 @@ def audit(
     aligned = {name: _held(before.align(images), before) for name, images in splits.items()}
     _check_data(aligned["test"], before, labels)
     views = Views(before, after, references, labels, aligned, runtime)
-    measurements = [m for name in metrics for m in _measure(metrics.get(name), views)]
+    for subject, models in views.models.items():
+        for split in splits:
+            for run in range(len(models)):
+                views.of(subject, split, run)
+    looked = runtime.clock()
+    measured = [m for name in metrics for m in _measure(metrics.get(name), views)]
+    curves = [*pictures.confusion(views), *pictures.feature_map(views), *([] if quick else pictures.layers(views))]
+    drawings: dict[Subject, Tensor] = {}
+    chosen = {name: attacks.get(name)() for name in attacks}
+    with runtime.progress("attacks", len(chosen)) as advance:
+        for attack in chosen.values():
+            for subject in views.models:
+                found = _attacked(attack, views, subject, quick)
+                measured += _from_findings(attack, subject, found)
+                curves += [c for f in found if isinstance(f, Finding) for c in f.curves]
+                for finding in (f for f in found if isinstance(f, Finding) and f.pictures):
+                    drawings[subject] = finding.pictures["inversion"]
+            advance(1)
+    by_name = {(m.name, m.subject): m for m in measured if m.split == "test"}
     record = AuditRecord(
         classes=labels,
-        measurements=tuple(measurements),
+        measurements=tuple(measured),
+        verdict=judge(lambda name, subject: by_name[name, subject], thresholds or Thresholds()),
         per_class=tuple(_per_class(views)),
+        curves=tuple(curves),
+        attacks={name: attack.model_dump(mode="json") for name, attack in chosen.items()},
         inputs=AuditInputs(
             original_sha256=before.sha256(),
             unlearned_sha256=after.sha256(),
             retrained_sha256=tuple(m.sha256() for m in references),
             data=", ".join(i.origin for i in splits.values()),
             data_sha256={name: digest(list(i.digests())) for name, i in aligned.items()},
+            images={name: len(i) for name, i in aligned.items()},
         ),
-        cost={"seconds": runtime.clock() - started},
+        made_by=made_by,
+        cost=AuditCost(
+            forget_seconds=None if made_by is None else made_by.cost.seconds,
+            floor_seconds=None if made_by is None else _floor(views, sum(made_by.samples.count)),
+            retrain_seconds=retrain_seconds,
+            audit_seconds=runtime.clock() - started,
+            forward_seconds=looked - started,
+        ),
         environment=runtime.environment(),
     )
-    return Audit(record)
+    return Audit(record, drawings)
+
+
+def _floor(views: Views, count: int) -> float:
+    """Time one forward and backward pass of the original over as many images as a method was given."""
+    model, runtime = views.models["original"][0].copy(views.runtime.device), views.runtime
+    model.module.eval()
+    x = views.splits["test"].inputs(torch.arange(min(count, len(views.splits["test"]))), model.input, runtime.device)
+    seconds = []
+    for _ in range(4):
+        started = runtime.clock()
+        model.logits(x).sum().backward()
+        seconds.append(runtime.clock() - started)
+    return sorted(seconds[1:])[1]  # the first warms up
 
 
 def _measure(metric: Metric, views: Views) -> Iterator[Measurement]:
     for subject, models in views.models.items():
         for split in metric.splits:
-            head = {
-                "name": metric.name,
-                "subject": subject,
-                "split": split,
-                "unit": metric.unit,
-                "higher_is_better": metric.higher_is_better,
-            }
             try:
                 if split not in views.splits:
                     raise Absent(f"no {split} images were given")
@@ -138,35 +223,74 @@ def _measure(metric: Metric, views: Views) -> Iterator[Measurement]:
                     raise Absent("no retrained model was given")
                 found = [metric.compute(Case(views, subject, split, run)) for run in range(len(models))]
             except Absent as reason:
-                yield Measurement(**head, absent_because=str(reason))
-                continue
-            values = [e.value for e in found]
-            yield Measurement(
-                **head,
-                value=sum(values) / len(values),
-                low=min(e.low for e in found),
-                high=max(e.high for e in found),
-                n=sum(e.n for e in found),
-                runs=tuple(values) if len(values) > 1 else (),
-            )
+                yield _absent(metric.name, Measure(metric.higher_is_better, metric.unit), subject, split, str(reason))
+            else:
+                yield _present(metric.name, Measure(metric.higher_is_better, metric.unit), subject, split, found)
+
+
+def _attacked(attack: Attack, views: Views, subject: Subject, quick: bool) -> list[Finding] | str:
+    """Attack every model of a subject; a text is the reason why not."""
+    if quick and attack.slow:
+        return "left out by --quick"
+    if not views.models[subject]:
+        return "no retrained model was given"
+    try:
+        return [attack.run(Case(views, subject, "test", run)) for run in range(len(views.models[subject]))]
+    except Absent as reason:
+        return str(reason)
+
+
+def _from_findings(attack: Attack, subject: Subject, found: list[Finding] | str) -> Iterator[Measurement]:
+    for name, measure in attack.measures.items():
+        if isinstance(found, str):
+            yield _absent(name, measure, subject, "test", found)
+            continue
+        estimates = [f.estimates[name] for f in found]
+        reasons = [e for e in estimates if isinstance(e, str)]
+        if reasons:
+            yield _absent(name, measure, subject, "test", reasons[0])
+        else:
+            yield _present(name, measure, subject, "test", [e for e in estimates if not isinstance(e, str)])
+
+
+def _present(name: str, measure: Measure, subject: Subject, split: Split, found: list[Estimate]) -> Measurement:
+    """Make one measurement of those of one or several models: their mean, within all of their intervals."""
+    values = [e.value for e in found]
+    return Measurement(
+        name=name,
+        subject=subject,
+        split=split,
+        unit=measure.unit,
+        higher_is_better=measure.higher_is_better,
+        value=sum(values) / len(values),
+        low=min(e.low for e in found),
+        high=max(e.high for e in found),
+        n=sum(e.n for e in found),
+        runs=tuple(values) if len(values) > 1 else (),
+    )
+
+
+def _absent(name: str, measure: Measure, subject: Subject, split: Split, reason: str) -> Measurement:
+    return Measurement(
+        name=name,
+        subject=subject,
+        split=split,
+        unit=measure.unit,
+        higher_is_better=measure.higher_is_better,
+        absent_because=reason,
+    )
 
 
 def _per_class(views: Views) -> Iterator[ClassAccuracy]:
-    original = views.models["original"][0]
+    classes = views.models["original"][0].classes
     for split in views.splits:
         for subject, models in views.models.items():
-            if not models:
-                continue
-            for column, e in per_class(Case(views, subject, split)).items():
-                yield ClassAccuracy(
-                    subject=subject,
-                    split=split,
-                    label=original.classes[column],
-                    value=e.value,
-                    low=e.low,
-                    high=e.high,
-                    n=e.n,
-                )
+            if models:
+                for column, e in per_class(Case(views, subject, split)).items():
+                    label = classes[column]
+                    yield ClassAccuracy(
+                        subject=subject, split=split, label=label, value=e.value, low=e.low, high=e.high, n=e.n
+                    )
 
 
 def _classifier(model: nn.Module | Classifier, images: LabelledImages, runtime: Runtime) -> Classifier:
@@ -195,8 +319,6 @@ def _check_data(images: LabelledImages, model: Classifier, labels: tuple[ClassLa
     present = set(images.y.unique().tolist())
     columns = model.columns(labels)
     if missing := [c.name for c, i in zip(labels, columns, strict=True) if i not in present]:
-        raise DataError(
-            f"{images.origin}: no images of {shortened(missing)}. Give test images of the forgotten classes."
-        )
+        raise DataError(f"{images.origin}: no images of {shortened(missing)}. Give test images of these classes.")
     if present <= set(columns):
         raise DataError(f"{images.origin}: images of the forgotten classes only. Give images of other classes too.")

@@ -1,42 +1,137 @@
-"""Metric: a measure of one model on one split, with what is needed to read it."""
+"""Case, Metric and Attack: what a measure looks at, and what it is."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar, NamedTuple, TypeVar
 
+import torch
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor
+
+from unhot.data.images import LabelledImages
 from unhot.evaluation.stats import Estimate
 from unhot.evaluation.view import View, Views
-from unhot.record import Split, Subject
+from unhot.models.classifier import Classifier
+from unhot.record import Curve, Split, Subject
+from unhot.runtime import Runtime
+
+T = TypeVar("T")
 
 
 class Absent(Exception):  # noqa: N818
-    """Raised by a metric that cannot be computed; the message is the reason."""
+    """Raised by a measure that cannot be taken; the message is the reason."""
+
+
+class Labelled(NamedTuple):
+    """Features (N, d) and their classes, int64 (N,)."""
+
+    features: Tensor
+    y: Tensor
 
 
 @dataclass(frozen=True)
 class Case:
-    """What a metric looks at: one model on one split, and all others beside it."""
+    """What a measure looks at: one model on one split, and all others beside it."""
 
     views: Views
     subject: Subject
-    split: Split
+    split: Split = "test"
     run: int = 0
 
     @property
+    def model(self) -> Classifier:
+        """The model; for ``masked`` the original, whose forgotten outputs are then to be left out."""
+        return self.views.models[self.subject][self.run]
+
+    @property
+    def runtime(self) -> Runtime:
+        """Device, seed and progress."""
+        return self.views.runtime
+
+    @property
     def view(self) -> View:
-        """The model itself."""
+        """What the model does on the split."""
         return self.views.of(self.subject, self.split, self.run)
 
     @property
     def original(self) -> View:
-        """The original model on the same split."""
+        """What the original model does on the split."""
         return self.views.of("original", self.split)
+
+    def images(self, split: Split) -> LabelledImages:
+        """Return the images of a split.
+
+        Raises:
+            Absent: There are none.
+        """
+        if split not in self.views.splits:
+            raise Absent(f"no {split} images were given")
+        return self.views.splits[split]
+
+    def on(self, split: Split) -> View:
+        """Return what the model does on a split.
+
+        Raises:
+            Absent: There are no images of it.
+        """
+        self.images(split)
+        return self.views.of(self.subject, split, self.run)
+
+    def references(self) -> list[View]:
+        """Return what the retrained models do on the split; for a retrained model, what the others do.
+
+        Raises:
+            Absent: There are none.
+        """
+        if not self.views.models["retrained"]:
+            raise Absent("no retrained model was given")
+        runs = [i for i in range(len(self.views.models["retrained"])) if (self.subject, i) != ("retrained", self.run)]
+        if not runs:
+            raise Absent("a second retrained model is needed to say how far retrained models differ")
+        return [self.views.of("retrained", self.split, i) for i in runs]
+
+    def once(self, key: Hashable, compute: Callable[[], T]) -> T:
+        """Compute something of this model once; ``masked`` and ``original`` have the same features and share it."""
+        return self.views.once((id(self.model), key), compute)
+
+    @property
+    def halves(self) -> tuple[Tensor, Tensor]:
+        """Positions of the test images in two halves, the same for every model."""
+        n = len(self.images("test"))
+        first, second = torch.randperm(n, generator=self.runtime.generator("halves")).tensor_split(2)
+        return first.sort().values, second.sort().values
+
+    def gallery(self, layer: str | None = None) -> Labelled:
+        """Return labelled features to learn from: of the train images, or of one half of the test images without these.
+
+        Args:
+            layer: A layer of ``View.layers``; the penultimate one if None.
+        """
+        if "train" in self.views.splits:
+            view = self.on("train")
+            return Labelled(view.layer(layer), view.y)
+        view, half = self.on("test"), self.halves[0]
+        return Labelled(view.layer(layer)[half], view.y[half])
+
+    def queries(self, layer: str | None = None) -> Labelled:
+        """Return labelled features to be classified: of the test images that are not in the gallery."""
+        view = self.on("test")
+        if "train" in self.views.splits:
+            return Labelled(view.layer(layer), view.y)
+        half = self.halves[1]
+        return Labelled(view.layer(layer)[half], view.y[half])
+
+    def is_forget(self, y: Tensor) -> Tensor:
+        """Return which labels are of forgotten classes, bool (N,)."""
+        return torch.isin(y, torch.tensor(self.views.columns))
 
 
 @dataclass(frozen=True)
 class Metric:
-    """A measure.
+    """A measure that only reads what the models did.
 
     Attributes:
         name: As registered and reported.
@@ -51,3 +146,47 @@ class Metric:
     higher_is_better: bool | None
     unit: str = "fraction"
     splits: tuple[Split, ...] = ("test",)
+
+
+class Measure(NamedTuple):
+    """What one of an attack's measures is."""
+
+    higher_is_better: bool | None
+    unit: str = "fraction"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What an attack found out about one model.
+
+    Attributes:
+        estimates: By the name of the measure; a text is the reason for its absence.
+        curves: For pictures.
+        pictures: uint8 images (N, C, H, W), by name.
+    """
+
+    estimates: Mapping[str, Estimate | str]
+    curves: tuple[Curve, ...] = ()
+    pictures: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+class Attack(BaseModel, ABC):
+    """A measure that spends compute on a model: its fields are its settings, ``run`` is the attack.
+
+    Attributes:
+        measures: What it measures, by name.
+        slow: Whether ``--quick`` leaves it out.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    measures: ClassVar[dict[str, Measure]]
+    slow: ClassVar[bool] = False
+
+    @abstractmethod
+    def run(self, case: Case) -> Finding:
+        """Attack one model.
+
+        Raises:
+            Absent: It cannot be attacked, for all measures alike.
+        """

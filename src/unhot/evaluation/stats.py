@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
-from scipy.stats import binomtest, norm
+import numpy as np
+from scipy.stats import binomtest, norm, t
 from torch import Tensor
 
 LEVEL = 0.95
+Z = float(norm.ppf((1 + LEVEL) / 2))
 
 
 class Estimate(NamedTuple):
@@ -46,6 +49,51 @@ def paired_drop(before: Tensor, after: Tensor) -> Estimate:
     lost, gained = int((before & ~after).sum()), int((after & ~before).sum())
     middle = (lost - gained) / (n + 2)
     spread = math.sqrt((lost + gained + 1) - (lost - gained) ** 2 / (n + 2)) / (n + 2)
-    z = float(norm.ppf((1 + LEVEL) / 2))
     value = (lost - gained) / n
-    return Estimate(value, min(value, middle - z * spread), max(value, middle + z * spread), n)
+    return Estimate(value, min(value, middle - Z * spread), max(value, middle + Z * spread), n)
+
+
+def mean(values: Tensor | np.ndarray, low: float = -math.inf, high: float = math.inf) -> Estimate:
+    """Estimate a mean, with Student's interval cut to the range of the quantity.
+
+    Args:
+        values: Floating (N,), N > 0; from a single value the interval is the whole range.
+        low: The quantity's least possible value.
+        high: Its greatest.
+    """
+    array = np.asarray(values, dtype=np.float64)
+    n, value = len(array), float(array.mean())
+    if n == 1:
+        return Estimate(value, max(low, value) if low == -math.inf else low, value if high == math.inf else high, 1)
+    spread = float(t.ppf((1 + LEVEL) / 2, n - 1)) * float(array.std(ddof=1)) / math.sqrt(n)
+    return Estimate(value, max(low, value - spread), min(high, value + spread), n)
+
+
+def averaged(found: Sequence[Estimate]) -> Estimate:
+    """Average estimates of one kind, ends of intervals included; ``n`` is summed."""
+    k = len(found)
+    return Estimate(
+        sum(e.value for e in found) / k,
+        sum(e.low for e in found) / k,
+        sum(e.high for e in found) / k,
+        sum(e.n for e in found),
+    )
+
+
+def area(members: np.ndarray, others: np.ndarray) -> Estimate:
+    """Estimate the area under the ROC curve of a score, with the interval of Hanley and McNeil.
+
+    Args:
+        members: Scores (M,) of what should score high.
+        others: Scores (N,) of what should score low.
+
+    Source: Hanley, McNeil: The meaning and use of the area under a ROC curve, Radiology 1982.
+    """
+    from sklearn.metrics import roc_auc_score
+
+    m, n = len(members), len(others)
+    a = float(roc_auc_score(np.r_[np.ones(m), np.zeros(n)], np.r_[members, others]))
+    q1, q2 = a / (2 - a), 2 * a * a / (1 + a)
+    variance = (a * (1 - a) + (m - 1) * (q1 - a * a) + (n - 1) * (q2 - a * a)) / (m * n)
+    spread = Z * math.sqrt(max(variance, 0.0))
+    return Estimate(a, max(0.0, a - spread), min(1.0, a + spread), m + n)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -12,8 +13,18 @@ from torch import Tensor
 from unhot.data.images import LabelledImages
 from unhot.errors import ModelError
 from unhot.models.classifier import Classifier
+from unhot.precondition import weight_layers
 from unhot.record import ClassLabel, Split, Subject
 from unhot.runtime import Runtime
+
+T = TypeVar("T")
+
+LAYERS = 5  # as many layers before the penultimate one are looked at
+
+
+def pooled(x: Tensor) -> Tensor:
+    """Average over positions: (B, C, H, W) or (B, T, C) to (B, C); (B, C) as it is."""
+    return x.flatten(2).mean(2) if x.ndim == 4 else x.mean(1) if x.ndim == 3 else x
 
 
 @dataclass(frozen=True)
@@ -23,14 +34,20 @@ class View:
     Attributes:
         logits: (N, K) float32, in the columns of the original model; minus infinity where the model has no such output.
         features: (N, d) float32, the input of the head.
+        layers: What flows into some earlier layers, averaged over positions, (N, channels) float32, by name.
         y: int64 (N,), columns of the original model.
         forgotten: The columns of the forgotten classes.
     """
 
     logits: Tensor
     features: Tensor
+    layers: dict[str, Tensor]
     y: Tensor
     forgotten: list[int]
+
+    def layer(self, name: str | None) -> Tensor:
+        """Return the features of a layer; the penultimate ones for None."""
+        return self.features if name is None else self.layers[name]
 
     @cached_property
     def is_forget(self) -> Tensor:
@@ -47,7 +64,7 @@ class View:
         """The same with the forgotten logits at minus infinity."""
         logits = self.logits.clone()
         logits[:, self.forgotten] = -torch.inf
-        return View(logits, self.features, self.y, self.forgotten)
+        return replace(self, logits=logits)
 
 
 class Views:
@@ -80,36 +97,63 @@ class Views:
         self.labels = tuple(labels)
         self.columns = original.columns(labels)
         self.splits = splits
-        self._runtime = runtime
+        self.runtime = runtime
         self._places = {id(m): self._columns_of(m) for m in [original, unlearned, *retrained]}
-        self._done: dict[tuple[int, Split], View] = {}
+        self._done: dict[Hashable, object] = {}
 
     def of(self, subject: Subject, split: Split, run: int = 0) -> View:
         """Return what a model does on a split; ``run`` picks one of several retrained models."""
         model = self.models[subject][run]
-        if (id(model), split) not in self._done:
-            self._done[id(model), split] = self._view(model, split)
-        view = self._done[id(model), split]
+        view = self.once((id(model), split), lambda: self._view(model, split))
         return view.masked if subject == "masked" else view
 
+    def once(self, key: Hashable, compute: Callable[[], T]) -> T:
+        """Compute something once and keep it."""
+        if key not in self._done:
+            self._done[key] = compute()
+        return cast(T, self._done[key])
+
+    def places(self, model: Classifier) -> list[int]:
+        """Return which column of the original each output of a model stands for."""
+        return self._places[id(model)]
+
+    @torch.no_grad()
+    def logits(self, model: Classifier, x: Tensor) -> Tensor:
+        """Return logits (N, K) float32 of inputs (N, C, H, W), in the columns of the original."""
+        work = model.copy(x.device)
+        work.module.eval()
+        out = torch.cat([work.logits(part).float().cpu() for part in x.split(64)])
+        return self._placed(model, out)
+
+    def _placed(self, model: Classifier, logits: Tensor) -> Tensor:
+        placed = torch.full((len(logits), len(self.models["original"][0].classes)), -torch.inf)
+        placed[:, self.places(model)] = logits
+        return placed
+
     def _view(self, model: Classifier, split: Split) -> View:
-        device, images = self._runtime.device, self.splits[split]
+        device, images = self.runtime.device, self.splits[split]
         size = 64 if device.type == "cpu" else 1024  # small batches stay in a CPU's cache: twice as fast as 512
         work = model.copy(device)
         work.module.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        features, logits = [], []
-        bar = self._runtime.progress(f"{split} images", len(images))
-        with torch.inference_mode(), bar as advance:
+        names = self._layers(work, images)
+        logits: list[Tensor] = []
+        flows: dict[str, list[Tensor]] = {n: [] for n in [*names, model.head]}
+        bar = self.runtime.progress(f"{split} images", len(images))
+        with torch.inference_mode(), work.recording(flows) as seen, bar as advance:
             for index in torch.arange(len(images)).split(size):
                 x = images.inputs(index, model.input, device).contiguous(memory_format=torch.channels_last)
-                f, z = work.features_and_logits(x)
-                features.append(f.float().cpu())
-                logits.append(z.float().cpu())
+                logits.append(work.logits(x).float().cpu())
+                for name, flow in flows.items():
+                    flow.append(pooled(seen[name]).float().cpu())
                 advance(len(index))
-        places = self._places[id(model)]
-        placed = torch.full((len(images), len(self.models["original"][0].classes)), -torch.inf)
-        placed[:, places] = torch.cat(logits)
-        return View(placed, torch.cat(features), images.y, self.columns)
+        whole = {name: torch.cat(flow) for name, flow in flows.items()}
+        return View(self._placed(model, torch.cat(logits)), whole.pop(model.head), whole, images.y, self.columns)
+
+    def _layers(self, model: Classifier, images: LabelledImages) -> list[str]:
+        """Choose layers before the head at even distances, the first one left out: its inputs are the images."""
+        x = images.inputs(torch.arange(1), model.input, self.runtime.device)
+        names = weight_layers(model, x)[1:]
+        return [names[i] for i in torch.linspace(0, len(names) - 1, min(LAYERS, len(names))).long()]
 
     def _columns_of(self, model: Classifier) -> list[int]:
         """Return which column of the original each output of a model stands for."""

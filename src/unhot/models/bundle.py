@@ -5,19 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from unhot.errors import ModelError, raise_all
+from unhot.errors import InputError, ModelError, raise_all
 from unhot.files import sha256, staged_folder
 from unhot.models.arch import build
 from unhot.models.classifier import Classifier, linear, replace_layer
 from unhot.models.head import check_weights, find_head
 from unhot.record import BundleInfo, ClassLabel, InputSpec, Record
+
+R = TypeVar("R", bound=Record)
 
 WEIGHTS, INFO, RECORD = "model.safetensors", "bundle.json", "record.json"
 
@@ -89,6 +91,20 @@ def load(path: str | Path) -> Classifier:
         outputs=info.outputs,
         forgotten=info.forgotten,
     )
+
+
+def read_record(path: str | Path, kind: type[R]) -> R | None:
+    """Read how a bundle came to be; None if it does not say, or came to be in another way.
+
+    Args:
+        path: The bundle's folder.
+        kind: Which kind of record is looked for.
+    """
+    file = Path(path) / RECORD
+    try:
+        return kind.read(file) if file.is_file() else None
+    except InputError:
+        return None
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,90 @@
+"""Over-unlearning: how far a model's outputs changed just beside images of the forgotten class."""
+
+from __future__ import annotations
+
+import math
+from typing import ClassVar
+
+import torch
+from pydantic import Field
+from torch import Tensor
+from torch.nn.functional import cross_entropy, log_softmax
+
+from unhot.data.images import prepare
+from unhot.evaluation.metric import Absent, Attack, Case, Finding, Measure
+from unhot.evaluation.metrics.output import js
+from unhot.evaluation.stats import mean
+from unhot.record import InputSpec
+
+
+class OverUnlearning(Attack):
+    r"""The mean Jensen-Shannon divergence between a model and the original on neighbours of forgotten images.
+
+    Neighbours are found by projected gradient ascent on the original model's cross-entropy within ``epsilon`` of each
+    image, in pixels scaled to 0..1, before normalisation. Distributions are over the retained classes. 0 to ln 2 nats;
+    0 is the original. A retrained model's is not 0 either: read it beside that.
+
+    Attributes:
+        epsilon: Greatest change of a pixel, of 1.
+        step: Change of a pixel in one step.
+        steps: Steps of ascent.
+        images: Forgotten test images that are looked at, at most.
+
+    Source: OU@epsilon, Spotter, ICML 2026; unlike its released code, clamped in pixel space.
+    """
+
+    measures: ClassVar[dict[str, Measure]] = {"over_unlearning": Measure(False, "nats")}
+    slow: ClassVar[bool] = True
+
+    epsilon: float = Field(default=0.03, gt=0, lt=1)
+    step: float = Field(default=0.01, gt=0, lt=1)
+    steps: int = Field(default=3, ge=1)
+    images: int = Field(default=128, ge=1)
+
+    def run(self, case: Case) -> Finding:
+        """Attack."""
+        x = self.neighbours(case)
+        original = Case(case.views, "original")
+        before, after = self._outputs(original, x), self._outputs(case, x)
+        return Finding({"over_unlearning": mean(js(before, after), 0.0, math.log(2))})
+
+    def neighbours(self, case: Case) -> Tensor:
+        """Return the neighbours as inputs of a model, (N, C, H, W); the same for every model."""
+        return case.views.once(("over-unlearning", self), lambda: self._ascend(case))
+
+    def _ascend(self, case: Case) -> Tensor:
+        images, original = case.images("test"), case.views.models["original"][0]
+        spec = original.input
+        if spec is None:
+            raise Absent("the model does not say how pixels become its inputs")
+        asked = case.is_forget(images.y).nonzero().flatten()[: self.images]
+        device = case.runtime.device
+        start, y = images.inputs(asked, spec, device), images.y[asked].to(device)
+        low, high, scale = bounds(spec, start)
+        model = original.copy(device)
+        model.module.eval().requires_grad_(False)
+        noise = torch.rand(start.shape, generator=case.runtime.generator("neighbours")).to(device)
+        x = (start + (2 * noise - 1) * self.epsilon * scale).clamp(low, high)
+        for _ in range(self.steps):
+            x.requires_grad_(True)
+            parts = x.split(64)
+            pairs = zip(parts, y.split(64), strict=True)
+            losses = [cross_entropy(model.logits(p), t, reduction="sum") for p, t in pairs]
+            (gradient,) = torch.autograd.grad(torch.stack(losses).sum(), x)
+            x = x.detach() + self.step * scale * gradient.sign()
+            x = x.clamp(start - self.epsilon * scale, start + self.epsilon * scale).clamp(low, high)
+        return x.detach()
+
+    @staticmethod
+    def _outputs(case: Case, x: Tensor) -> Tensor:
+        """Return log-probabilities over the retained classes, (N, K)."""
+        logits = case.views.logits(case.model, x)
+        logits[:, case.views.columns] = -math.inf
+        return log_softmax(logits, dim=1)
+
+
+def bounds(spec: InputSpec, like: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return inputs of black and of white pixels, and the change of an input when a pixel changes by 1."""
+    ends = torch.tensor([0, 255], dtype=torch.uint8, device=like.device).view(2, 1, 1, 1)
+    black, white = prepare(ends.expand(2, *spec.shape), spec)
+    return black[:, :1, :1], white[:, :1, :1], (white - black)[:, :1, :1]

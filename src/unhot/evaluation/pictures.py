@@ -1,0 +1,73 @@
+"""What the audit page draws beside the measurements: curves and points, as records."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch.nn.functional import log_softmax
+
+from unhot.evaluation.metric import Absent, Case
+from unhot.evaluation.metrics.features import probe
+from unhot.evaluation.view import Views
+from unhot.record import Curve, Subject
+
+MAP_IMAGES = 1_000
+# masked has the features of the original
+FEATURE_SUBJECTS: tuple[Subject, ...] = ("original", "unlearned", "retrained")
+
+
+def confusion(views: Views) -> Iterator[Curve]:
+    """Give, for every model, the mean probability of each class on images of the forgotten classes."""
+    names = tuple(c.name for c in views.models["original"][0].classes)
+    for subject, models in views.models.items():
+        for run in range(len(models)):
+            view = views.of(subject, "test", run)
+            p = log_softmax(view.logits[view.is_forget], dim=1).exp().mean(0)
+            yield Curve(name="confusion", subject=subject, run=run, x=names, y=tuple(p.tolist()))
+
+
+def feature_map(views: Views) -> Iterator[Curve]:
+    """Give the test images' features on the two main axes of the original's, each model turned onto these.
+
+    The first model's axes are its principal components. Another model's features may be any rotation of them, so its
+    centred features are mapped by the orthogonal matrix that brings them nearest to the original's (Procrustes).
+    """
+    from scipy.linalg import orthogonal_procrustes
+
+    names = [c.name for c in views.models["original"][0].classes]
+    base = views.of("original", "test")
+    chosen = torch.randperm(len(base.y), generator=views.runtime.generator("map"))[:MAP_IMAGES]
+    groups = tuple(names[i] for i in base.y[chosen].tolist())
+    anchor = _centred(base.features[chosen].numpy())
+    axes = np.linalg.svd(anchor, full_matrices=False)[2][:2].T
+    for subject in FEATURE_SUBJECTS:
+        if not views.models[subject]:
+            continue
+        own = _centred(views.of(subject, "test").features[chosen].numpy())
+        if subject == "retrained":  # the unlearned model starts from the original: its axes are the same
+            width = max(own.shape[1], anchor.shape[1])
+            padded = [np.pad(m, ((0, 0), (0, width - m.shape[1]))) for m in (own, anchor)]
+            own = (padded[0] @ orthogonal_procrustes(*padded)[0])[:, : anchor.shape[1]]
+        x, y = (own @ axes).T
+        yield Curve(name="map", subject=subject, x=tuple(x.tolist()), y=tuple(y.tolist()), groups=groups)
+
+
+def layers(views: Views) -> Iterator[Curve]:
+    """Give the accuracy of a linear probe on the forgotten classes, layer by layer; the penultimate one is last."""
+    for subject in FEATURE_SUBJECTS:
+        for run in range(len(views.models[subject])):
+            case = Case(views, subject, "test", run)
+            names = [*case.view.layers, None]
+            try:
+                found = [probe(case, name).value for name in names]
+            except Absent:
+                return
+            x = tuple(name or "penultimate" for name in names)
+            yield Curve(name="layers", subject=subject, run=run, x=x, y=tuple(found))
+
+
+def _centred(features: np.ndarray) -> np.ndarray:
+    centred: np.ndarray = features.astype(np.float64) - features.mean(0)
+    return centred
