@@ -161,6 +161,13 @@ def prepare(x: Tensor, spec: InputSpec | None) -> Tensor:
     return x.sub_(mean).div_(std)
 
 
+def pixel_range(spec: InputSpec, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the inputs of black and of white pixels, and their difference, each (C, 1, 1)."""
+    ends = torch.tensor([0, 255], dtype=torch.uint8, device=device).view(2, 1, 1, 1)
+    black, white = prepare(ends.expand(2, *spec.shape), spec)[:, :, :1, :1]
+    return black, white, white - black
+
+
 def check_tensor(x: Tensor) -> None:
     """Refuse a tensor that cannot be a batch of images.
 

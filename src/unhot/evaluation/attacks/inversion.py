@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import torch
 from pydantic import Field
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
-from unhot.evaluation.attacks.over_unlearning import bounds
+from unhot.data.images import pixel_range
 from unhot.evaluation.metric import Absent, Attack, Case, Finding, Measure
 from unhot.evaluation.stats import proportion
+from unhot.record import InputSpec
 
 
 class Inversion(Attack):
@@ -46,7 +47,7 @@ class Inversion(Attack):
         hits = [
             case.views.logits(original, x).argmax(1) == c for c, x in zip(case.views.columns, drawings, strict=True)
         ]
-        black, _, scale = bounds(original.input, drawings[0]) if original.input else (0.0, 0.0, 1.0)
+        black, _, scale = pixel_range(cast(InputSpec, case.model.input), drawings[0].device)
         pixels = ((torch.cat(drawings) - black) / scale * 255).round().clamp(0, 255).to(torch.uint8)
         return Finding({"inversion_recognised": proportion(torch.cat(hits))}, pictures={"inversion": pixels})
 
@@ -60,7 +61,7 @@ class Inversion(Attack):
         middle = middle.to(device)
         model = case.model.copy(device)
         model.module.eval().requires_grad_(False)
-        black, _, scale = bounds(spec, middle)
+        black, _, scale = pixel_range(spec, device)
         generator = case.runtime.generator("inversion", column)
         pixels = torch.rand((self.images, *spec.shape), generator=generator).mul(0.2).add(0.4).to(device)
         pixels.requires_grad_(True)

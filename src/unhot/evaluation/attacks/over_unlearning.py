@@ -10,11 +10,10 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn.functional import cross_entropy, log_softmax
 
-from unhot.data.images import prepare
+from unhot.data.images import pixel_range
 from unhot.evaluation.metric import Absent, Attack, Case, Finding, Measure
 from unhot.evaluation.metrics.output import js
 from unhot.evaluation.stats import mean
-from unhot.record import InputSpec
 
 
 class OverUnlearning(Attack):
@@ -60,7 +59,7 @@ class OverUnlearning(Attack):
         asked = case.is_forget(images.y).nonzero().flatten()[: self.images]
         device = case.runtime.device
         start, y = images.inputs(asked, spec, device), images.y[asked].to(device)
-        low, high, scale = bounds(spec, start)
+        low, high, scale = pixel_range(spec, device)
         model = original.copy(device)
         model.module.eval().requires_grad_(False)
         noise = torch.rand(start.shape, generator=case.runtime.generator("neighbours")).to(device)
@@ -81,10 +80,3 @@ class OverUnlearning(Attack):
         logits = case.views.logits(case.model, x)
         logits[:, case.views.columns] = -math.inf
         return log_softmax(logits, dim=1)
-
-
-def bounds(spec: InputSpec, like: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return inputs of black and of white pixels, and the change of an input when a pixel changes by 1."""
-    ends = torch.tensor([0, 255], dtype=torch.uint8, device=like.device).view(2, 1, 1, 1)
-    black, white = prepare(ends.expand(2, *spec.shape), spec)
-    return black[:, :1, :1], white[:, :1, :1], (white - black)[:, :1, :1]

@@ -1,0 +1,46 @@
+# make demo and make test set everything up by themselves; they need Python 3.11 and make.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test check format docs bench clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make demo    set up, then train, forget and compare on bundled digits"
+	@echo "make test    set up, then run the tests"
+	@echo "make check   format, lint, types, layers"
+	@echo "make format  format the code"
+	@echo "make docs    write the tables of README.md and docs/ from the committed records"
+	@echo "make bench   measure how long forgetting takes"
+
+# one environment for everything; made again when a requirement changes
+$(VENV)/ready: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(or $(shell command -v $(PYTHON)),python3) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+demo: $(VENV)/ready
+	$(BIN)/unhot demo
+
+test: $(VENV)/ready
+	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto
+
+check: $(VENV)/ready
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+format: $(VENV)/ready
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+docs: $(VENV)/ready
+	$(BIN)/python docs/make_tables.py
+
+bench: $(VENV)/ready
+	$(BIN)/python benchmarks/forget_speed.py
+
+clean:
+	rm -rf $(VENV) build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache
