@@ -32,7 +32,7 @@ class UnknownNameError(InputError, LookupError):
 
     def __init__(self, kind: str, name: object, known: Iterable[str]) -> None:
         known = [str(k) for k in known]
-        near = difflib.get_close_matches(str(name), known, n=1)
+        near = [] if str(name).isdigit() else difflib.get_close_matches(str(name), known, n=1)
         hint = f"Did you mean {near[0]!r}?" if near else f"Known: {shortened(known)}."
         super().__init__(f"Unknown {kind} {str(name)!r}. {hint}")
 

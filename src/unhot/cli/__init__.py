@@ -23,7 +23,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         return run(sys.argv[1:] if argv is None else argv)
     except Interrupted:
-        sys.stderr.write("\nInterrupted. Nothing was written.\n")
+        sys.stderr.write("\nInterrupted.\n")
         return 130
     finally:
         signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -12,7 +12,7 @@ from typing import ClassVar, Literal
 import torch
 from pydantic import Field
 
-from unhot.data.augment import distort
+from unhot.data.augment import Augment, distort
 from unhot.losses import ENCODINGS, Request
 from unhot.methods.base import Data, Method, Outcome, Use
 from unhot.models.classifier import Classifier
@@ -21,6 +21,8 @@ from unhot.precondition import Preconditioner, weight_layers
 from unhot.runtime import Runtime
 
 EncodingName = Literal["literal", "zero-sum", "margin", "mse", "complement", "masked", "uniform", "second-class"]
+
+DISTORTED = 8  # samples of which distorted copies are made; more do no better
 
 
 class NhleCwm(Method):
@@ -34,7 +36,8 @@ class NhleCwm(Method):
     is used; iterating over them. Reconstruction: which encoding, which layers, how long, and how the logit is cut.
     Unlike the paper, as far as is known: :math:`P_l` spares the directions that distorted copies of the images use
     (:func:`unhot.data.augment.distort`), which stand in for the other classes; without it the neighbours of the class
-    are damaged. The head is not trained, so that what changes are the features; normalisation statistics are frozen.
+    are damaged. The images are shifted at random in every step, so that the class is forgotten and not just these
+    images. The head is not trained, so that what changes are the features; normalisation statistics are frozen.
 
     Attributes:
         encoding: The loss on the samples; see :mod:`unhot.losses`.
@@ -43,6 +46,7 @@ class NhleCwm(Method):
         stop_at: Stop when the mean probability of the forgotten classes on the samples is no higher than this.
         depth: Share of the layers that is trained, counted from the head.
         guard: Strength rho of the preconditioning; 0 for none.
+        shift: Farthest shift of the images, as a share of their size; 0 for none.
         cut: How the classes are cut from the output; see :func:`unhot.models.cut.cut_classes`.
     """
 
@@ -55,20 +59,19 @@ class NhleCwm(Method):
     stop_at: float = Field(default=0.05, ge=0, le=1)
     depth: float = Field(default=1 / 3, ge=0, le=1)
     guard: float = Field(default=1e3, ge=0)
+    shift: float = Field(default=1 / 8, ge=0, lt=1)
     cut: Cut = "mask"
 
     def run(self, model: Classifier, data: Data, runtime: Runtime) -> Outcome:
         """Fine-tune until the samples are no longer taken for the class, restore the best state, and cut."""
         x, y, original = data.forget
         request = Request(y, data.columns, original)
-        layers = weight_layers(model, x[:1])
-        layers = layers[len(layers) - math.ceil(self.depth * len(layers)) :]
-        distorted = distort(x, runtime.generator("distort"))
-        precondition = Preconditioner.of(model, layers, distorted, self.guard, runtime.generator("rows"))
-        weights = precondition.weights()
+        precondition = self._precondition(model, x, runtime)
+        weights, moving = precondition.weights(), runtime.generator("shift")
+        shifted = Augment(round(self.shift * x.shape[-1]))
         best, best_state, reason = math.inf, [w.detach().clone() for w in weights], "step cap"
         for step in range(self.steps + 1):
-            logits = model.logits(x)
+            logits = model.logits(shifted(x, moving))
             left = logits.softmax(1)[:, data.columns].sum(1).mean().item()
             if not math.isfinite(left):
                 reason = "not finite: rolled back"
@@ -84,3 +87,11 @@ class NhleCwm(Method):
         for weight, state in zip(weights, best_state, strict=True):
             weight.data.copy_(state)
         return Outcome(cut_classes(model, data.labels, self.cut), reason, {"probability_left": best})
+
+    def _precondition(self, model: Classifier, x: torch.Tensor, runtime: Runtime) -> Preconditioner:
+        """Choose the layers nearest the head, and look at what distorted samples send into them."""
+        layers = weight_layers(model, x[:1])
+        layers = layers[len(layers) - math.ceil(self.depth * len(layers)) :]
+        some = torch.randperm(len(x), generator=runtime.generator("some"))[:DISTORTED].to(x.device)
+        away = distort(x[some], runtime.generator("distort"))
+        return Preconditioner.of(model, layers, away, self.guard, runtime.generator("rows"))

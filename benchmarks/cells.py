@@ -1,0 +1,99 @@
+"""One cell of a benchmark: forget some classes, and measure what that did."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.nn.functional import cosine_similarity, kl_div, log_softmax
+
+from unhot import Classifier, Runtime, draw
+from unhot.data.augment import distort
+from unhot.data.images import LabelledImages
+from unhot.data.source import Source
+from unhot.evaluation.audit import audit
+from unhot.evaluation.metric import Case
+from unhot.evaluation.metrics.accuracy import RETAIN_DROP_MASKED, WORST_CLASS_DROP
+from unhot.evaluation.view import Views
+from unhot.files import write_atomic
+from unhot.methods.base import SampleWarning
+from unhot.methods.nhle_cwm import NhleCwm
+
+AUDITED = (
+    "forget_accuracy",
+    "retain_accuracy",
+    "retain_drop",
+    "retain_drop_masked",
+    "worst_class_drop",
+    "probe_accuracy",
+    "knn_accuracy",
+    "prototype_attack_accuracy",
+    "feature_cka",
+    "feature_fisher_ratio",
+    "class_mia_gap",
+    "output_js_to_retrained",
+)
+
+
+def forget(model: Classifier, source: Source, method: NhleCwm, label: int, shots: int, seed: int) -> tuple[Any, Any]:
+    """Draw samples of one class and forget it; return the samples and the result."""
+    samples = draw(source.seen, classes=[label], shots=shots, seed=seed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SampleWarning)
+        return samples, method(model, samples, seed=seed)
+
+
+def signals(model: Classifier, unlearned: Classifier, samples: Any) -> dict[str, float]:
+    """Measure what a method may see: the samples, and distorted copies of them."""
+    x = samples.images.inputs(torch.arange(len(samples)), model.input, torch.device("cpu"))
+    away = distort(x, Runtime().generator("drift"))
+    with torch.no_grad():
+        before, after = model.features(x), unlearned.features(x)
+        kept, moved = log_softmax(model.logits(away), 1), log_softmax(unlearned.logits(away), 1)
+    return {
+        "sample_feature_cosine": cosine_similarity(before, after).mean().item(),
+        "drift": kl_div(moved, kept, reduction="batchmean", log_target=True).item(),
+    }
+
+
+def effects(model: Classifier, uncut: Classifier, test: LabelledImages, label: int) -> dict[str, float]:
+    """Measure forgetting on test images, before the class is cut from the output."""
+    views = Views(model, uncut, [], [model.label(label)], {"test": test}, Runtime())
+    case = Case(views, "unlearned")
+    view, kept = case.view, case.original
+    asked = view.is_forget
+    return {
+        "forget_accuracy_before_cut": view.correct[asked].float().mean().item(),
+        "retain_drop_masked": RETAIN_DROP_MASKED.compute(case).value,
+        "worst_class_drop": WORST_CLASS_DROP.compute(case).value,
+        "feature_cosine": cosine_similarity(view.features, kept.features)[asked].mean().item(),
+    }
+
+
+def audited(
+    model: Classifier, unlearned: Classifier, source: Source, label: int, retrained: Iterable[Classifier]
+) -> list[dict[str, Any]]:
+    """Run the quick audit and return the measurements that the tables show."""
+    found = audit(
+        original=model,
+        unlearned=unlearned,
+        retrained=list(retrained),
+        classes=[label],
+        test=source.held_out,
+        train=source.seen,
+        quick=True,
+    )
+    rows = [m for m in found.record.measurements if m.name in AUDITED and m.split == "test"]
+    return [m.model_dump(mode="json", exclude_defaults=True) for m in rows]
+
+
+def write(path: Path, content: dict[str, Any]) -> None:
+    """Write a record, one cell a line."""
+    head = {k: v for k, v in content.items() if k != "cells"}
+    cells = ",\n".join(json.dumps(c) for c in content["cells"])
+    text = json.dumps(head, indent=1)[:-2] + f',\n "cells": [\n{cells}\n]}}\n'
+    write_atomic(path, text.encode())

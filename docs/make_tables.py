@@ -1,0 +1,196 @@
+"""Write the tables of README.md and docs/ from the committed records of benchmarks/records.
+
+A table stands between ``<!-- table: NAME -->`` and ``<!-- end -->``; what is between them is replaced.
+
+    python docs/make_tables.py [--check]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import statistics
+import sys
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+RECORDS = ROOT / "benchmarks" / "records"
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def read(name: str) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((RECORDS / f"{name}.json").read_text())
+    return content
+
+
+def grid(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [columns, ["---", *["---:"] * (len(columns) - 1)], *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def measured(cell: dict[str, Any], name: str, subject: str) -> float | None:
+    for m in cell["measurements"]:
+        if (m["name"], m["subject"]) == (name, subject):
+            value: float | None = m.get("value")
+            return value
+    return None
+
+
+def spread(values: Sequence[float | None]) -> str:
+    known = [v for v in values if v is not None]
+    if not known:
+        return "–"
+    mean = f"{statistics.mean(known):.3f}"
+    return mean if len(known) == 1 else f"{mean} ({min(known):.3f} to {max(known):.3f})"
+
+
+def promise() -> str:
+    """One row a data set and class: what NHLE-CWM keeps and loses, over its draws of 16 images."""
+    rows = []
+    for path in sorted(RECORDS.glob("promise-*.json")):
+        record = json.loads(path.read_text())
+        by_class = defaultdict(list)
+        for cell in record["cells"]:
+            by_class[cell["class"]].append(cell)
+        for label, cells in by_class.items():
+            name = f"{record['dataset']}, {record['class_names'][str(label)]}"
+            rows.append(
+                [
+                    name,
+                    str(len(cells)),
+                    spread([measured(c, "forget_accuracy", "unlearned") for c in cells]),
+                    spread([measured(c, "retain_drop", "unlearned") for c in cells]),
+                    spread([measured(c, "retain_drop_masked", "unlearned") for c in cells]),
+                    spread([measured(c, "worst_class_drop", "unlearned") for c in cells]),
+                ]
+            )
+    columns = ["class forgotten", "draws", "forget accuracy", "retain drop", "retain drop, masked", "worst class drop"]
+    return grid(columns, rows)
+
+
+def features() -> str:
+    """One row a data set and class: how far the features moved, beside the masked original and a retrained model."""
+    rows = []
+    names = ("probe_accuracy", "knn_accuracy", "prototype_attack_accuracy")
+    for path in sorted(RECORDS.glob("promise-*.json")):
+        record = json.loads(path.read_text())
+        by_class = defaultdict(list)
+        for cell in record["cells"]:
+            by_class[cell["class"]].append(cell)
+        for label, cells in by_class.items():
+            row = [f"{record['dataset']}, {record['class_names'][str(label)]}"]
+            row += [spread([c["forget_accuracy_before_cut"] for c in cells])]
+            row += [f"{statistics.mean(c['feature_cosine'] for c in cells):.3f}"]
+            for name in names:
+                values = [
+                    [measured(c, name, subject) for c in cells] for subject in ("masked", "unlearned", "retrained")
+                ]
+                row.append(" / ".join(mean_or_dash(v) for v in values))
+            rows.append(row)
+    columns = [
+        "class forgotten",
+        "forget accuracy before the cut",
+        "feature cosine",
+        "linear probe: masked / unlearned / retrained",
+        "kNN",
+        "prototype attack",
+    ]
+    return grid(columns, rows)
+
+
+def mean_or_dash(values: Sequence[float | None]) -> str:
+    known = [v for v in values if v is not None]
+    return f"{statistics.mean(known):.3f}" if known else "–"
+
+
+def encodings() -> str:
+    """One row an encoding and number of images: what the method may see, and what it did to test images."""
+    return _trials(lambda c: "encoding" in c["options"], lambda c: [c["options"]["encoding"], str(c["shots"])])
+
+
+def settings() -> str:
+    """One row a setting, the others at their defaults, 16 images."""
+
+    def name(cell: dict[str, Any]) -> list[str]:
+        (key, value), *_ = cell["options"].items()
+        return [key, f"{value:.4g}"]
+
+    return _trials(lambda c: "encoding" not in c["options"], name)
+
+
+def _trials(wanted: Callable[[dict[str, Any]], bool], name: Callable[[dict[str, Any]], list[str]]) -> str:
+    record = read("ablation")
+    groups: dict[tuple[str, ...], list[dict[str, Any]]] = defaultdict(list)
+    for cell in record["cells"]:
+        if wanted(cell):
+            groups[tuple(name(cell))].append(cell)
+    reached = record["defaults"]["stop_at"]
+    rows = []
+    for key, cells in groups.items():
+        limits = [c["options"].get("stop_at", reached) for c in cells]
+        ended = sum(c["probability_left"] <= limit for c, limit in zip(cells, limits, strict=True))
+        row = [*key, f"{ended} of {len(cells)}"]
+        for quantity, digits in (("steps", 1), ("drift", 3), ("sample_feature_cosine", 3)):
+            row.append(f"{statistics.mean(c[quantity] for c in cells):.{digits}f}")
+        reported = ("retain_drop_masked", "worst_class_drop", "forget_accuracy_before_cut", "feature_cosine")
+        rows.append(row + [spread([c[quantity] for c in cells]) for quantity in reported])
+    seen = ["stop event reached", "steps", "drift", "sample cosine"]
+    tested = ["retain drop, masked", "worst class drop", "forget accuracy before the cut", "feature cosine"]
+    return grid(["setting", "value or images", *seen, *tested], rows)
+
+
+def speed() -> str:
+    """One row a net: seconds of forgetting, and what they are a multiple and a share of."""
+    rows = [
+        [
+            c["arch"],
+            f"{c['parameters']:,}",
+            f"{c['floor_seconds']:.3f}",
+            f"{c['forget_seconds']:.2f}",
+            str(c["steps"]),
+            f"{c['multiple_of_floor']:.1f}",
+            f"{c['multiple_at_step_cap']:.1f}",
+            f"1 / {1 / c['share_of_training']:,.0f}",
+        ]
+        for c in read("speed")["cells"]
+    ]
+    columns = ["net", "parameters", "one pass, s", "forget, s", "steps", "passes", "passes at the cap", "of training"]
+    return grid(columns, rows)
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    "promise": promise,
+    "features": features,
+    "encodings": encodings,
+    "settings": settings,
+    "speed": speed,
+}
+
+
+def filled(text: str) -> str:
+    """Return a page with its tables made anew."""
+
+    def table(match: re.Match[str]) -> str:
+        return f"{match[1]}\n{TABLES[match[2]]()}\n<!-- end -->"
+
+    return re.sub(r"(<!-- table: ([a-z-]+) -->)\n.*?<!-- end -->", table, text, flags=re.DOTALL)
+
+
+def main() -> int:
+    args = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    args.add_argument("--check", action="store_true", help="write nothing; fail if a page would change")
+    check = args.parse_args().check
+    stale = [p for p in PAGES if filled(p.read_text()) != p.read_text()]
+    for page in stale:
+        print(("stale: " if check else "written: ") + str(page.relative_to(ROOT)))
+        if not check:
+            page.write_text(filled(page.read_text()))
+    return int(check and bool(stale))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
