@@ -1,0 +1,63 @@
+"""Several audits in one table: their unlearned models side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from unhot.record import Measurement, Subject
+from unhot.report.content import Loaded
+from unhot.report.tables import SUBJECTS, Row, rows
+
+
+@dataclass(frozen=True)
+class Column:
+    """A model in the table.
+
+    Attributes:
+        name: Of the audit; empty where all audits share the model.
+    """
+
+    subject: Subject
+    name: str
+    audit: int
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The table: columns, and for each measure its row and one cell a column."""
+
+    shared: bool
+    columns: list[Column]
+    lines: list[tuple[Row, list[Measurement | None]]]
+
+
+def compared(audits: Sequence[Loaded]) -> Comparison:
+    """Put the unlearned models of several audits side by side.
+
+    The original, masked and retrained models stand there once, from the first audit, if all audits have the same of
+    them, the same data and the same classes; else each audit has its own.
+    """
+    shared = len({_references(a) for a in audits}) == 1
+    columns = []
+    for subject in SUBJECTS:
+        if subject == "unlearned" or not shared:
+            columns += [Column(subject, a.name, i) for i, a in enumerate(audits)]
+        else:
+            columns.append(Column(subject, "", 0))
+    tables = [{(r.name, r.split): r for r in rows(a.record)} for a in audits]
+    keys = dict.fromkeys(key for table in tables for key in table)
+    lines = []
+    for key in keys:
+        row = next(t[key] for t in tables if key in t)
+        cells = [tables[c.audit][key].cells.get(c.subject) if key in tables[c.audit] else None for c in columns]
+        if any(m is not None and m.value is not None for m in cells):
+            lines.append((row, cells))
+    return Comparison(shared, columns, lines)
+
+
+def _references(audit: Loaded) -> tuple[object, ...]:
+    """Return what determines the values of all models but the unlearned one."""
+    inputs = audit.record.inputs
+    data = tuple(sorted(inputs.data_sha256.items()))
+    return inputs.original_sha256, inputs.retrained_sha256, data, audit.record.classes

@@ -1,0 +1,312 @@
+"""What stands on the page of one audit: an AuditRecord in the order in which a person reads it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from unhot.files import sha256
+from unhot.record import AuditRecord, ForgetRecord, Measurement, Subject
+from unhot.report.pictures import Picture, draw
+from unhot.report.tables import SUBJECTS, Row, class_names, number, rows
+from unhot.report.texts import GROUPS, LIMITS, MEASURES, THRESHOLDS, VERDICTS, WITHOUT_RETRAINED
+from unhot.report.thumbnails import Strip, strip
+
+Facts = list[tuple[str, str]]
+MEASURED = r"\w+ \(\w+\) (?:absent|-?[\d.]+ \[[^\]]*\])"
+TONES = {"at the level of a retrained model": "good", "not decided without a retrained model": "open"}
+BAD = ("not forgotten", "model damaged", "hidden at the output only")
+SAMPLES_LISTED = 64
+TITLED = 5  # classes that the title names
+FEW = 200  # images of the forgotten classes; the interval of a share of one half is then 0.14 wide
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A number that is shown big."""
+
+    name: str
+    value: str
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A folder that an audit wrote.
+
+    Attributes:
+        name: Unique among the audits of a page.
+        digest: Of ``audit.json``.
+    """
+
+    name: str
+    folder: Path
+    record: AuditRecord
+    digest: str
+
+    @classmethod
+    def read(cls, folder: Path, name: str | None = None) -> Loaded:
+        """Read a folder.
+
+        Raises:
+            InputError: It has no ``audit.json``, or one that cannot be used.
+        """
+        path = folder / "audit.json"
+        return cls(name or folder.absolute().name, folder, AuditRecord.read(path), sha256(path))
+
+
+@dataclass(frozen=True)
+class Content:
+    """Everything on the page of one audit."""
+
+    loaded: Loaded
+    key: str
+    subject: str
+    facts: Facts
+    meaning: str
+    tone: str
+    figures: list[Figure]
+    decided: list[Row]
+    sentences: list[str]
+    flags: list[str]
+    thresholds: list[tuple[str, str, str]]
+    groups: list[tuple[str, str, list[Row]]]
+    pictures: list[Picture]
+    drawings: list[Strip]
+    samples: Strip | None
+    cost: list[tuple[str, str, str]]
+    settings: list[tuple[str, Facts]]
+    without_retrained: str | None
+    limits: list[str]
+
+    @property
+    def question(self) -> str:
+        """What the page answers."""
+        classes = self.record.classes
+        named, more = classes[:TITLED], len(classes) - TITLED
+        also = f" and {more} more" if more > 0 else ""
+        return f"{'Was' if len(classes) == 1 else 'Were'} {class_names(named)}{also} forgotten?"
+
+    @property
+    def record(self) -> AuditRecord:
+        """The audit."""
+        return self.loaded.record
+
+
+def content(loaded: Loaded, key: str) -> Content:
+    """Put the page of one audit together.
+
+    Args:
+        loaded: The audit.
+        key: Begins every id; unique on the page.
+    """
+    record = loaded.record
+    table = rows(record)
+    decided, sentences = _because(record, table)
+    return Content(
+        loaded=loaded,
+        key=key,
+        subject=class_names(record.classes),
+        facts=list(facts(record)),
+        meaning=VERDICTS[record.verdict.label],
+        tone="bad" if record.verdict.label in BAD else TONES.get(record.verdict.label, "part"),
+        figures=list(_figures(record)),
+        decided=decided,
+        sentences=sentences,
+        flags=[plain(f) for f in record.verdict.flags],
+        thresholds=[
+            (name, f"{value:g}", THRESHOLDS.get(name, "")) for name, value in record.verdict.thresholds.items()
+        ],
+        groups=[(g, about, [r for r in table if _group(r) == g]) for g, about in GROUPS.items()],
+        pictures=draw(record, key),
+        drawings=_drawings(loaded),
+        samples=_samples(loaded),
+        cost=list(cost(record)),
+        settings=list(_settings(record)),
+        without_retrained=None if record.inputs.retrained_sha256 else WITHOUT_RETRAINED,
+        limits=limits(record),
+    )
+
+
+def find(record: AuditRecord, name: str, subject: Subject) -> Measurement | None:
+    """Return a measurement on test images, if there is a value."""
+    key = (name, subject, "test")
+    return next((m for m in record.measurements if (m.name, m.subject, m.split) == key and m.value is not None), None)
+
+
+def facts(record: AuditRecord) -> Iterator[tuple[str, str]]:
+    """Say what was forgotten, and from what."""
+    made, inputs = record.made_by, record.inputs
+    yield "Forgotten", class_names(record.classes)
+    if made is None:
+        yield "Method", "not known: the unlearned model came without a record of how it was made"
+    else:
+        yield "Method", f"{made.method}, seed {made.seed}"
+        yield "Samples used", f"{sum(made.samples.count)} images of the forgotten classes, from {made.samples.origin}"
+        yield "Read while forgetting", ", ".join(f"{u} images" for u in made.uses) or "no images"
+    yield "Audited on", " and ".join(f"{n:,} {split} images" for split, n in inputs.images.items())
+    yield "Data", inputs.data
+    yield "Original model", f"SHA-256 {inputs.original_sha256}"
+    yield "Unlearned model", f"SHA-256 {inputs.unlearned_sha256}"
+    for i, value in enumerate(inputs.retrained_sha256, 1):
+        yield f"Retrained model {i}" if len(inputs.retrained_sha256) > 1 else "Retrained model", f"SHA-256 {value}"
+    if not inputs.retrained_sha256:
+        yield "Retrained model", "none was given"
+
+
+def cost(record: AuditRecord) -> Iterator[tuple[str, str, str]]:
+    """Give what forgetting and auditing took: name, value, what it is."""
+    spent, made = record.cost, record.made_by
+    if made is not None:
+        yield "Samples used", f"{sum(made.samples.count):,}", "Images that the method was given."
+        yield "Steps", f"{made.cost.steps:,}", "Optimiser steps of the method."
+        yield "Peak memory", f"{made.cost.peak_memory_bytes / 2**20:,.0f} MiB", "Of the process, or of its device."
+    own, floor, again = spent.forget_seconds, spent.floor_seconds, spent.retrain_seconds
+    if own is not None:
+        yield "Forgetting", seconds(own), "Wall time of the method itself."
+    if floor is not None:
+        yield "Floor", seconds(floor), "One forward and backward pass of the original over as many images."
+    if own is not None and floor:
+        yield "Multiple of the floor", f"{own / floor:,.0f} ×", "Forgetting over the floor."
+    if again is not None:
+        yield "Retraining", seconds(again), "Training the retrained model, from its record."
+    if own and again is not None:
+        yield "Speed-up", f"{again / own:,.1f} ×", "Retraining over forgetting."
+    yield "Audit", seconds(spent.audit_seconds), "All measures and attacks of this page."
+    yield "Forward passes", seconds(spent.forward_seconds), "Of these, running all models over all images once."
+
+
+def seconds(value: float) -> str:
+    """Return a duration as text."""
+    if value < 0.1:
+        return f"{value * 1000:.2g} ms"
+    return f"{value:.1f} s" if value < 100 else f"{value:,.0f} s"
+
+
+def percent(value: float) -> str:
+    """Return a fraction as text."""
+    return f"{100 * value:.1f}\u00a0%"
+
+
+def limits(record: AuditRecord) -> list[str]:
+    """Say what an audit does not prove."""
+    return [*_own_limits(record), *LIMITS]
+
+
+def _because(record: AuditRecord, table: list[Row]) -> tuple[list[Row], list[str]]:
+    """Split the reasons of a verdict: the measures that they name, and what they say beyond the values."""
+    text = " ".join(record.verdict.because)
+    names = [n for n in dict.fromkeys(re.findall(r"(\w+) \(\w+\)", text)) if n in MEASURES]
+    decided = [next(r for r in table if r.name == n and r.split in ("test", None)) for n in names]
+    only = re.compile(rf"{MEASURED}(?:; {MEASURED})*\.")
+    return decided, [plain(s) for s in record.verdict.because if not only.fullmatch(s)]
+
+
+def plain(sentence: str) -> str:
+    """Put the plain names of measures into a sentence of a verdict."""
+    return re.sub(r"\b[a-z]\w+_\w+\b", lambda m: MEASURES[m[0]].title if m[0] in MEASURES else m[0], sentence)
+
+
+def _figures(record: AuditRecord) -> Iterator[Figure]:
+    shown: tuple[tuple[str, str, Subject], ...] = (
+        ("forget_accuracy", "Forgotten classes recognised", "original"),
+        ("retain_accuracy", "Other classes recognised", "original"),
+        ("probe_accuracy", "Forgotten classes readable from the features", "masked"),
+    )
+    for name, title, other in shown:
+        own, before, again = (find(record, name, s) for s in ("unlearned", other, "retrained"))
+        if own is None or own.value is None:
+            continue
+        others = ((other, before), ("retrained", again))
+        notes = tuple(f"{s} {percent(m.value)}" for s, m in others if m is not None and m.value is not None)
+        yield Figure(title, percent(own.value), notes)
+    if record.made_by is not None:
+        count = sum(record.made_by.samples.count)
+        yield Figure("Images used to forget", f"{count:,}", (f"in {seconds(record.made_by.cost.seconds)}",))
+
+
+def _group(row: Row) -> str:
+    return MEASURES[row.name].group if row.name in MEASURES else "Attacks"
+
+
+def _drawings(loaded: Loaded) -> list[Strip]:
+    images = loaded.record.attacks.get("inversion", {}).get("images")
+    count = images * len(loaded.record.classes) if isinstance(images, int) else 0
+    found = [strip(loaded.folder / f"inversion-{s}.png", s, count) for s in SUBJECTS]
+    merged: dict[str, Strip] = {}
+    for drawing in (d for d in found if d is not None):  # masked draws what the original draws
+        same = merged.get(drawing.address)
+        name = drawing.name if same is None else f"{same.name} and {drawing.name}"
+        merged[drawing.address] = Strip(**{**vars(drawing), "name": name})
+    return list(merged.values())
+
+
+def _samples(loaded: Loaded) -> Strip | None:
+    made = loaded.record.made_by
+    return strip(loaded.folder / "samples.png", "samples", sum(made.samples.count) if made else 0)
+
+
+def _settings(record: AuditRecord) -> Iterator[tuple[str, Facts]]:
+    made = record.made_by
+    if made is not None:
+        yield "Method", [("name", made.method), *((k, text(v)) for k, v in made.hyperparameters.items())]
+        yield "Run", list(_run(made))
+    yield "Attacks", [(name, _joined(fields)) for name, fields in record.attacks.items()]
+    digests = [(f"{split} images", value) for split, value in record.inputs.data_sha256.items()]
+    yield "Data, SHA-256", digests
+    yield "Environment of the audit", [(k.replace("_", " "), str(v)) for k, v in record.environment]
+
+
+def _run(made: ForgetRecord) -> Iterator[tuple[str, str]]:
+    yield "seed", str(made.seed)
+    yield "stopped because", made.stop_reason
+    yield from ((k.replace("_", " "), text(v)) for k, v in made.notes.items())
+    yield "digest of the run", made.digest
+    yield "model before", made.model_sha256
+    yield "model after", made.weights_sha256
+    keys = made.samples.indices or range(len(made.samples.sha256))
+    listed = [f"{k}: {d[:12]}" for k, d in zip(keys, made.samples.sha256, strict=False)]
+    more = f" and {len(listed) - SAMPLES_LISTED} more in audit.json" if len(listed) > SAMPLES_LISTED else ""
+    yield "samples, SHA-256 begins", ", ".join(listed[:SAMPLES_LISTED]) + more
+
+
+def text(value: object) -> str:
+    """Return a JSON value as text."""
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, dict):
+        return _joined(value)
+    return ", ".join(text(v) for v in value) if isinstance(value, list) else str(value)
+
+
+def _joined(fields: Mapping[str, object]) -> str:
+    return ", ".join(f"{k} {text(v)}" for k, v in fields.items()) or "no settings"
+
+
+def _own_limits(record: AuditRecord) -> Iterator[str]:
+    made, inputs = record.made_by, record.inputs
+    if not inputs.retrained_sha256:
+        yield (
+            "There was no retrained model to compare with, so nothing here says what a model that never saw the class "
+            "holds."
+        )
+    elif len(inputs.retrained_sha256) == 1:
+        yield (
+            "There was one retrained model. Retrained models differ from one another; by how much was not measured, so "
+            "small differences from this one may mean nothing."
+        )
+    if made is not None:
+        yield (
+            f"The model was made with one draw of {sum(made.samples.count)} samples and one seed. Another draw would "
+            "give another model, with other values."
+        )
+    else:
+        yield "How the unlearned model was made is not known; that it comes from the original was not checked."
+    least = min((m.n for m in record.measurements if m.name == "forget_accuracy" and m.n), default=0)
+    if 0 < least < FEW:
+        yield (
+            f"Only {least} images of the forgotten classes were at hand in a split, so the intervals are wide: one "
+            f"image more or less moves a share by {number(1 / least)}."
+        )

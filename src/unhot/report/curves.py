@@ -1,0 +1,145 @@
+"""Pictures that are curves: relearning, ROC, and the layers of the network."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+
+from unhot.record import AuditRecord, Curve, Subject
+from unhot.report.pictures import (
+    Data,
+    Panel,
+    Picture,
+    category_names,
+    curves,
+    figure,
+    guide,
+    label,
+    legend,
+    said,
+    short,
+    thinned,
+)
+from unhot.report.svg import FAINT, inline, look
+
+ROC_POINTS = 120
+HEIGHT = 3.1
+
+
+def relearning(record: AuditRecord, prefix: str) -> Picture | None:
+    """Draw how fast the class comes back, with 50, 80 and 90 % of where the retrained model ends."""
+    found = curves(record, "relearning")
+    if not found:
+        return None
+    fig, axes = figure(HEIGHT)
+    for c in found:
+        axes.plot(_numbers(c), c.y, clip_on=False, **look(c.subject))
+    ends = [c.y[-1] for c in found if c.subject == "retrained"]
+    if ends:
+        for share in (0.5, 0.8, 0.9):
+            guide(axes, share * sum(ends) / len(ends), f"{share:.0%}".replace("%", " %"))
+    axes.set(xlabel="fine-tuning steps", ylabel="accuracy on forgotten classes", ylim=(-0.02, 1.02))
+    axes.set_xlim(0, max(x for c in found for x in _numbers(c)) * (1.08 if ends else 1.0))
+    legend(fig, _subjects(found))
+    caption = "Accuracy on forgotten test images while the model is fine-tuned on a few of them."
+    if ends:
+        caption += " The dotted lines are 50, 80 and 90 % of where the retrained model ends."
+        caption += " A curve to the left of the retrained one: the class was still in there."
+    settings = record.attacks.get("relearning", {})
+    if settings:
+        caption += f" {settings.get('shots')} images of each class, mean of {settings.get('tries')} draws."
+    svg = inline(fig, f"{prefix}-relearning", "Relearning curves", f"Lines for {said(_subjects(found))} over steps.")
+    rows = [(f"{x:g}", *(f"{c.y[i]:.3f}" for c in found)) for i, x in enumerate(_numbers(found[0]))]
+    data = Data(("steps", *(label(c, found) for c in found)), tuple(rows))
+    return Picture("relearning", "Relearning", caption + _together(found), (Panel("", svg),), data, half=True)
+
+
+def roc(record: AuditRecord, prefix: str) -> Picture | None:
+    """Draw the ROC curves of membership inference on two logarithmic axes."""
+    found = curves(record, "roc")
+    smallest = [v for c in found for v in (*_numbers(c), *c.y) if v > 0]
+    if not smallest:
+        return None
+    floor = min(0.1, 10 ** math.floor(math.log10(min(smallest))))
+    fig, axes = figure(HEIGHT)
+    axes.plot([floor, 1], [floor, 1], color=FAINT, linewidth=0.9, linestyle=(0, (1, 2)))
+    axes.text(floor**0.5, floor**0.5 * 0.72, "chance", fontsize=8, color="#52606d", ha="left", va="top")
+    for c in found:
+        points = [(max(x, floor), max(y, floor)) for x, y in zip(_numbers(c), c.y, strict=True)]
+        x, y = zip(*_spaced(points), strict=True)
+        axes.plot(x, y, **{**look(c.subject), "markersize": 4}, markevery=max(1, len(x) // 6))
+    axes.set(xscale="log", yscale="log", xlim=(floor, 1.02), ylim=(floor, 1.05))
+    axes.set(xlabel="false alarms (log)", ylabel="members found (log)")
+    ticks = [10.0**e for e in range(round(math.log10(floor)), 1)]
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_ticks(ticks, [f"{t:g}" for t in ticks])
+        axis.set_ticks([], minor=True)
+    axes.grid()
+    legend(fig, _subjects(found))
+    caption = (
+        "Telling forgotten images that were trained on from those that were not, by modified entropy. What matters is "
+        f"the left edge: who is found with few false alarms. Shares below {floor:g} are drawn at the edge."
+    )
+    svg = inline(fig, f"{prefix}-roc", "ROC of membership inference", f"Lines for {said(_subjects(found))}.")
+    return Picture("roc", "Membership inference", caption + _together(found), (Panel("", svg),), half=True)
+
+
+def layers(record: AuditRecord, prefix: str) -> Picture | None:
+    """Draw what a linear probe reads of the class at each layer."""
+    found = curves(record, "layers")
+    if not found:
+        return None
+    names = category_names(found[0])
+    fig, axes = figure(HEIGHT)
+    for c in found:
+        axes.plot(range(len(c.y)), c.y, clip_on=False, **look(c.subject))
+    turned = sum(len(n) for n in names) > 40
+    axes.set_xticks(range(len(names)), [short(n) for n in names])
+    if turned:
+        for text in axes.get_xticklabels():
+            text.set(rotation=35, ha="right", rotation_mode="anchor")
+    axes.set(ylim=(-0.02, 1.02), ylabel="probe accuracy on forgotten", xlabel="layer, from the input on")
+    axes.grid()
+    legend(fig, _subjects(found))
+    caption = (
+        "Share of forgotten test images that a linear probe recognises from each layer: which layer still knows the "
+        "class? The masked original has the features of the original."
+    )
+    svg = inline(fig, f"{prefix}-layers", "Probe accuracy by layer", f"Lines for {said(_subjects(found))} over layers.")
+    rows = [(n, *(f"{c.y[i]:.3f}" for c in found)) for i, n in enumerate(names)]
+    data = Data(("layer", *(label(c, found) for c in found)), tuple(rows))
+    return Picture("layers", "Layer by layer", caption + _together(found), (Panel("", svg),), data, half=True)
+
+
+def _numbers(curve: Curve) -> list[float]:
+    return [float(x) for x in curve.x]
+
+
+def _subjects(found: Sequence[Curve]) -> list[Subject]:
+    return list(dict.fromkeys(c.subject for c in found))
+
+
+def _together(found: Sequence[Curve]) -> str:
+    """Say which curves hide each other."""
+    first: dict[tuple[float, ...], list[str]] = {}
+    for c in found:
+        first.setdefault(c.y, []).append(label(c, found))
+    same = [said(names) for names in first.values() if len(names) > 1]
+    return f" The curves of {'; of '.join(same)} are the same." if same else ""
+
+
+def _spaced(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Thin a curve evenly along its length in decades."""
+    if len(points) <= ROC_POINTS:
+        return points
+    step = sum(_decades(a, b) for a, b in pairwise(points)) / ROC_POINTS
+    kept = [points[0]]
+    for p in points[1:-1]:
+        if _decades(kept[-1], p) >= step:
+            kept.append(p)
+    return [*thinned(kept, ROC_POINTS), points[-1]]
+
+
+def _decades(a: tuple[float, float], b: tuple[float, float]) -> float:
+    return sum(abs(math.log10(v / w)) for v, w in zip(a, b, strict=True))

@@ -1,0 +1,127 @@
+"""The picture of the features: one panel a model, the same axes, the forgotten classes marked by shape."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from unhot.record import AuditRecord, Curve
+from unhot.report.pictures import Panel, Picture, curves, figure, short
+from unhot.report.svg import LOOKS, inline
+
+POINTS = 350
+MOVED = 0.02  # of the width of a panel; a name that is moved further gets a line to its place
+NAMED = 12  # classes that get their name written beside them
+COLOURS = ("#7fa7c9", "#a9b665", "#b79ac8", "#c9a26b", "#6fb3a8", "#9aa0a8")
+Point = tuple[float, float]
+
+
+def feature_map(record: AuditRecord, prefix: str) -> Picture | None:
+    """Draw the test images' features on the two main axes of the original's."""
+    found = [c for c in curves(record, "map") if c.run == 0]
+    if not found:
+        return None
+    forgotten = {c.name for c in record.classes}
+    kept = _thinned(found[0].groups, forgotten)
+    limits = _limits(found)
+    panels = tuple(
+        Panel(c.subject, inline(_panel(c, kept, forgotten, limits), f"{prefix}-map-{c.subject}", *_words(c)))
+        for c in found
+    )
+    caption = (
+        "Features of test images on the two main axes of the original's features; each model is turned onto these, "
+        "and all panels have the same scale. Triangles are images of the forgotten classes, dots those of the others, "
+        "with the name of a class at its middle. Two of many dimensions: what overlaps here may still be told apart."
+    )
+    if len(kept) < len(found[0].groups):
+        caption += f" {len(kept)} of {len(found[0].groups)} images are drawn."
+    return Picture("map", "Feature maps", caption, panels, narrow=True)
+
+
+def _words(curve: Curve) -> tuple[str, str]:
+    return f"Feature map, {curve.subject}", "Triangles are forgotten images, dots others; read the measures beside it."
+
+
+def _thinned(groups: Sequence[str], forgotten: set[str]) -> list[int]:
+    """Choose which points to draw: up to a third of them forgotten, evenly by position."""
+    mine = [i for i, g in enumerate(groups) if g in forgotten]
+    others = [i for i, g in enumerate(groups) if g not in forgotten]
+    return sorted([*_evenly(mine, POINTS // 3), *_evenly(others, POINTS - POINTS // 3)])
+
+
+def _evenly(items: list[int], limit: int) -> list[int]:
+    return items if len(items) <= limit else [items[i * len(items) // limit] for i in range(limit)]
+
+
+def _limits(found: Sequence[Curve]) -> tuple[Point, Point]:
+    """Return one square window that holds all points of all models."""
+    x = [float(v) for c in found for v in c.x]
+    y = [v for c in found for v in c.y]
+    half = max(max(x) - min(x), max(y) - min(y), 1e-9) / 2 * 1.06
+    middle = ((max(x) + min(x)) / 2, (max(y) + min(y)) / 2)
+    return (middle[0] - half, middle[0] + half), (middle[1] - half, middle[1] + half)
+
+
+def _panel(curve: Curve, kept: list[int], forgotten: set[str], limits: tuple[Point, Point]) -> Figure:
+    fig, axes = figure(3.1, 3.1)
+    groups = list(dict.fromkeys(curve.groups))
+    for k, group in enumerate(sorted(groups, key=lambda g: (g in forgotten, g))):
+        chosen = [i for i in kept if curve.groups[i] == group]
+        x, y = [float(curve.x[i]) for i in chosen], [curve.y[i] for i in chosen]
+        if group in forgotten:
+            style = LOOKS["unlearned"]
+            axes.plot(x, y, "^", color=style.colour, markersize=4.2, markeredgecolor="white", markeredgewidth=0.4)
+        else:
+            axes.plot(x, y, "o", color=COLOURS[k % len(COLOURS)], markersize=2.8, markeredgewidth=0)
+    axes.set(xlim=limits[0], ylim=limits[1], xticks=[], yticks=[])
+    for side in axes.spines.values():
+        side.set_visible(True)
+    _name(axes, curve, forgotten, limits)
+    return fig
+
+
+def _name(axes: Axes, curve: Curve, forgotten: set[str], limits: tuple[Point, Point]) -> None:
+    """Write the names of classes at their middles, moved apart where they would overlap."""
+    groups = sorted(set(curve.groups), key=lambda g: (g not in forgotten, g))
+    if len(groups) > NAMED:
+        groups = [g for g in groups if g in forgotten][:NAMED]
+    span = limits[0][1] - limits[0][0]
+    placed: list[tuple[float, float, float]] = []
+    for group in groups:
+        chosen = [i for i, g in enumerate(curve.groups) if g == group]
+        x = sum(float(curve.x[i]) for i in chosen) / len(chosen)
+        y = sum(curve.y[i] for i in chosen) / len(chosen)
+        text = short(group, 12)
+        wide = (0.026 * len(text) + 0.03) * span
+        home, y = y, _free(x, y, wide, placed, span)
+        placed.append((x, y, wide))
+        if abs(y - home) > MOVED * span:
+            axes.plot([x, x], [home, y], color="#52606d", linewidth=0.7)
+        mine = group in forgotten
+        axes.text(
+            *(x, y, text),
+            ha="center",
+            va="center",
+            fontsize=8.5,
+            fontweight="bold" if mine else "normal",
+            color="white" if mine else "#1f2933",
+            bbox={
+                "boxstyle": "round,pad=0.15",
+                "facecolor": LOOKS["unlearned"].colour if mine else "white",
+                "edgecolor": "none",
+                "alpha": 0.95 if mine else 0.8,
+            },
+        )
+
+
+def _free(x: float, y: float, wide: float, placed: list[tuple[float, float, float]], span: float) -> float:
+    """Return the height nearest to ``y`` at which a name does not cover another."""
+    step = 0.012 * span
+    for k in range(200):
+        for way in (1, -1):
+            candidate = y + way * k * step
+            if all(abs(x - a) > (wide + w) / 2 or abs(candidate - b) > 0.07 * span for a, b, w in placed):
+                return candidate
+    return y

@@ -1,0 +1,116 @@
+"""The summary and the model-card section of an audit, in Markdown."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+
+from unhot.record import AuditRecord, Measurement
+from unhot.report.content import Loaded, cost, facts, limits
+from unhot.report.tables import SUBJECTS, class_names, rows, shown
+from unhot.report.texts import VERDICTS, WITHOUT_RETRAINED
+
+CARD = (
+    "forget_accuracy",
+    "retain_accuracy",
+    "retain_drop_masked",
+    "probe_accuracy",
+    "prototype_attack_accuracy",
+    "relearn_ratio",
+    "mia_auc",
+    "class_mia_gap",
+)
+
+
+def summary(audit: Loaded) -> str:
+    """Return ``summary.md``: verdict, measurements, cost and limits on one page."""
+    record = audit.record
+    parts = [
+        f"# Unlearning audit: {escaped(class_names(record.classes))}",
+        "\n".join(_verdict(record)),
+        "## What was forgotten, and from what",
+        "\n".join(f"- {name}: {_fact(value)}" for name, value in facts(record)),
+        "## Measurements",
+        "Values with 95 % intervals; on test images unless named otherwise.",
+        _table(record, None),
+    ]
+    if not record.inputs.retrained_sha256:
+        parts.append(WITHOUT_RETRAINED)
+    parts += [
+        "## Cost",
+        "\n".join(f"- {name}: {value}. {what}" for name, value, what in cost(record)),
+        "## What this does not prove",
+        "\n".join(f"- {escaped(t)}" for t in limits(record)),
+        "Pictures, definitions and settings are in `report.html`, every number is in `audit.json`.",
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def model_card(audit: Loaded) -> str:
+    """Return ``model-card.md``: a section to be put into the ``README.md`` of a model on the Hugging Face Hub.
+
+    It is plain Markdown. The Hub's metadata is YAML at the very top of that file, so a section cannot carry any; and
+    its ``model-index`` wants the id of a data set and of a metric on the Hub, which forget and retain accuracy are not:
+    filed as ``accuracy`` they would be compared with whole-test-set accuracies.
+    """
+    record = audit.record
+    made = record.made_by
+    how = "How it was made is not known."
+    if made is not None:
+        how = (
+            f"It was made with the method {escaped(made.method)} of unhot {made.environment.unhot} from "
+            f"{sum(made.samples.count)} images of the forgotten classes (seed {made.seed})."
+        )
+    parts = [
+        "## Forgotten classes",
+        f"This model was made to forget {escaped(class_names(record.classes))}. {how} "
+        f"The model before it has weights of SHA-256 `{record.inputs.original_sha256}`, "
+        f"this one `{record.inputs.unlearned_sha256}`.",
+        "### Audit",
+        "\n".join(_verdict(record)),
+        f"Measured on test images (data: {escaped(record.inputs.data)}), with 95 % intervals. "
+        "*masked* is the original with "
+        "the classes cut out of its output only, *retrained* was trained without them.",
+        _table(record, CARD),
+        "### Limits",
+        "\n".join(f"- {escaped(t)}" for t in limits(record)),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def escaped(text: str) -> str:
+    """Return text in which nothing is Markdown or HTML."""
+    text = re.sub(r"\s+", " ", text)
+    text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return re.sub(r"([\\`*_\[\]#|~$])", r"\\\1", text)
+
+
+def _verdict(record: AuditRecord) -> Iterator[str]:
+    yield f"**Verdict: {record.verdict.label}.** {VERDICTS[record.verdict.label]}"
+    yield ""
+    yield from (f"- {escaped(reason)}" for reason in record.verdict.because)
+    yield from (f"- Note: {escaped(flag)}" for flag in record.verdict.flags)
+
+
+def _fact(value: str) -> str:
+    return re.sub(r"\b[0-9a-f]{64}\b", r"`\g<0>`", escaped(value))
+
+
+def _cell(m: Measurement | None) -> str:
+    if m is not None and m.absent_because is not None:
+        return f"absent: {escaped(m.absent_because)}"
+    return shown(m)
+
+
+def _table(record: AuditRecord, names: Iterable[str] | None) -> str:
+    """Return a table of measurements; without names of all, and of those absent with the reason."""
+    chosen = None if names is None else set(names)
+    lines = [f"| measure | {' | '.join(SUBJECTS)} |", f"|---|{'---:|' * len(SUBJECTS)}"]
+    for row in rows(record):
+        if chosen is not None and (row.name not in chosen or row.split == "train"):
+            continue
+        cells = [_cell(row.cells.get(s)) for s in SUBJECTS]
+        if row.absent_because is not None:
+            cells = [f"absent: {escaped(row.absent_because)}", *[""] * (len(SUBJECTS) - 1)]
+        lines.append(f"| {escaped(row.title)} | {' | '.join(cells)} |")
+    return "\n".join(lines)

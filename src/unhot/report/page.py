@@ -1,0 +1,64 @@
+"""The page of one audit, or of several side by side, and what is written beside ``audit.json``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from unhot.files import write_atomic
+from unhot.report.comparison import compared
+from unhot.report.content import Loaded, content
+from unhot.report.markdown import model_card, summary
+from unhot.report.tables import SUBJECTS, class_names, interval, number
+from unhot.report.texts import SUBJECTS as SUBJECT_TEXTS
+
+
+def write_report(folder: Path) -> None:
+    """Write ``report.html``, ``summary.md`` and ``model-card.md`` beside the ``audit.json`` of a folder.
+
+    Raises:
+        InputError: There is no ``audit.json``, or it cannot be used.
+        OutputError: The disk is full.
+    """
+    audit = Loaded.read(folder)
+    pages = {"report.html": render([audit]), "summary.md": summary(audit), "model-card.md": model_card(audit)}
+    for name, text in pages.items():
+        write_atomic(folder / name, text.encode())
+
+
+def load(folders: Sequence[Path]) -> list[Loaded]:
+    """Read the folders of several audits; those of the same name are numbered.
+
+    Raises:
+        InputError: One has no ``audit.json``, or one that cannot be used.
+    """
+    names = [f.absolute().name for f in folders]
+    numbered = [f"{n} ({names[: i + 1].count(n)})" if names.count(n) > 1 else n for i, n in enumerate(names)]
+    return [Loaded.read(f, n) for f, n in zip(folders, numbered, strict=True)]
+
+
+def render(audits: Sequence[Loaded]) -> str:
+    """Return the page of one or several audits as HTML.
+
+    Args:
+        audits: At least one.
+    """
+    environment = Environment(
+        loader=PackageLoader("unhot.report", ""),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.globals |= {"number": number, "interval": interval, "subject_texts": SUBJECT_TEXTS}
+    environment.filters["class_names"] = class_names
+    page = environment.get_template("page.html.j2").render(
+        contents=[content(a, f"a{i}") for i, a in enumerate(audits, 1)],
+        comparison=compared(audits) if len(audits) > 1 else None,
+        subjects=SUBJECTS,
+        version=version("unhot"),
+    )
+    return page if page.endswith("\n") else page + "\n"

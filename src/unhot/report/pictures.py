@@ -1,0 +1,253 @@
+"""The pictures of an audit: small pure functions from a record to figures, each with its data as a table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import get_args
+
+from markupsafe import Markup
+from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.lines import Line2D
+
+from unhot.record import AuditRecord, ClassAccuracy, Curve, Split, Subject
+from unhot.report.svg import FAINT, INK, drawing, inline, look
+from unhot.report.tables import SUBJECTS
+
+CLASSES = 20  # in a picture; more are left to the table
+TABLE_CLASSES = 200
+HALF = 6  # models that fit a picture of half the page's width
+SPLITS: tuple[Split, ...] = get_args(Split)
+COMPARED: tuple[Subject, ...] = ("original", "unlearned", "retrained")
+BLUES = LinearSegmentedColormap.from_list("unhot", ["#f7fafc", "#56B4E9", "#00456f"])
+WIDTH = 4.6  # inches; a column of the page
+
+
+@dataclass(frozen=True)
+class Data:
+    """The numbers of a picture."""
+
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One drawing with the line above it."""
+
+    name: str
+    svg: Markup
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One or more drawings with one caption.
+
+    Attributes:
+        key: Unique within an audit.
+        narrow: Three panels fit beside one another.
+        half: The whole picture fits beside another.
+    """
+
+    key: str
+    title: str
+    caption: str
+    panels: tuple[Panel, ...]
+    data: Data | None = None
+    narrow: bool = False
+    half: bool = False
+
+
+def draw(record: AuditRecord, prefix: str) -> list[Picture]:
+    """Draw every picture that a record has the data for.
+
+    Args:
+        record: The audit.
+        prefix: Begins every id; unique on the page.
+    """
+    from unhot.report.curves import layers, relearning, roc
+    from unhot.report.feature_map import feature_map
+
+    makers = (per_class, confusion, layers, feature_map, relearning, roc)
+    with drawing():
+        return [p for make in makers if (p := make(record, prefix)) is not None]
+
+
+def curves(record: AuditRecord, name: str) -> list[Curve]:
+    """Return the curves of one picture, models in their order."""
+    found = [c for c in record.curves if c.name == name]
+    return sorted(found, key=lambda c: (SUBJECTS.index(c.subject), c.run))
+
+
+def label(curve: Curve, among: Sequence[Curve]) -> str:
+    """Name a curve's model; retrained models are numbered where there are several."""
+    several = sum(c.subject == curve.subject for c in among) > 1
+    return f"{curve.subject} {curve.run + 1}" if several else curve.subject
+
+
+def category_names(curve: Curve) -> list[str]:
+    """Return the names on the horizontal axis; those that are digits come back from JSON as numbers."""
+    return [x if isinstance(x, str) else f"{x:g}" for x in curve.x]
+
+
+def short(name: str, limit: int = 18) -> str:
+    """Shorten a long name for an axis."""
+    return name if len(name) <= limit else name[: limit - 1] + "…"
+
+
+def said(names: Sequence[str]) -> str:
+    """Join names with commas and a last 'and'."""
+    return " and ".join(part for part in (", ".join(names[:-1]), names[-1]) if part) if names else "none"
+
+
+def figure(height: float, width: float = WIDTH) -> tuple[Figure, Axes]:
+    """Return an empty figure, sizes in inches."""
+    fig = Figure((width, height), layout=ConstrainedLayoutEngine(w_pad=0.03, h_pad=0.03))
+    return fig, fig.add_subplot()
+
+
+def legend(fig: Figure, subjects: Sequence[Subject], line: bool = True) -> None:
+    """Put a key of the models above the axes."""
+    handles = [Line2D([], [], label=s, **(look(s) if line else {**look(s), "linestyle": "none"})) for s in subjects]
+    fig.legend(handles=handles, loc="outside upper left", ncols=4, handlelength=2.4 if line else 1, columnspacing=1.2)
+
+
+def per_class(record: AuditRecord, prefix: str) -> Picture | None:
+    """Draw the accuracy of each class before and after, a panel for each split."""
+    table = {(a.split, a.subject, a.label.index): a for a in record.per_class}
+    splits = [s for s in SPLITS if any(key[0] == s for key in table)]
+    if not splits:
+        return None
+    labels = {a.label.index: a.label.name for a in record.per_class}
+    chosen = _most_changed(record, table, labels)
+    panels = tuple(_accuracy_panel(record, table, chosen, labels, split, prefix) for split in splits)
+    caption = (
+        "Share of each class's images that are recognised, with 95 % intervals. Only the forgotten classes, marked "
+        "and in bold, should move. The masked original is left out here: it differs from the original in the "
+        "forgotten classes and the images that these had taken."
+    )
+    if len(labels) > len(chosen):
+        caption += f" Drawn are the forgotten classes and those that changed most, {len(chosen)} of {len(labels)}."
+    if len(record.inputs.retrained_sha256) > 1:
+        caption += " Of the retrained models the first is shown."
+    return Picture("classes", "Accuracy of each class", caption, panels, _accuracy_data(table, labels, splits))
+
+
+Accuracies = dict[tuple[Split, Subject, int], ClassAccuracy]
+
+
+def _most_changed(record: AuditRecord, table: Accuracies, labels: dict[int, str]) -> list[int]:
+    def change(index: int) -> float:
+        pairs = [(table.get((s, "original", index)), table.get((s, "unlearned", index))) for s in SPLITS]
+        return max((abs(a.value - b.value) for a, b in pairs if a and b), default=0.0)
+
+    forgotten = [c.index for c in record.classes if c.index in labels]
+    others = sorted((i for i in labels if i not in forgotten), key=lambda i: (-change(i), i))
+    return sorted([*forgotten, *others][: max(CLASSES, len(forgotten))])
+
+
+def _accuracy_panel(
+    record: AuditRecord, table: Accuracies, chosen: list[int], labels: dict[int, str], split: Split, prefix: str
+) -> Panel:
+    subjects = [s for s in COMPARED if any(k[:2] == (split, s) for k in table)]
+    fig, axes = figure(0.75 + 0.3 * len(chosen))
+    forgotten = {c.index for c in record.classes}
+    offsets = dict(zip(subjects, (-0.25, 0.0, 0.25), strict=False))
+    for row, index in enumerate(chosen):
+        if row % 2 == 0:
+            axes.axhspan(row - 0.5, row + 0.5, color="#f3f5f7", lw=0, zorder=0)
+        for subject in subjects:
+            if (a := table.get((split, subject, index))) is not None:
+                style, y = look(subject), row + offsets[subject]
+                axes.plot([a.low, a.high], [y, y], color=style["color"], linewidth=1, solid_capstyle="butt")
+                axes.plot([a.value], [y], **{**style, "linestyle": "none", "clip_on": False})
+    names = [("▸ " if i in forgotten else "") + short(labels[i]) for i in chosen]
+    axes.set_yticks(range(len(chosen)), names)
+    for text, index in zip(axes.get_yticklabels(), chosen, strict=True):
+        text.set_fontweight("bold" if index in forgotten else "normal")
+    axes.tick_params(axis="y", length=0)
+    axes.set(xlim=(-0.02, 1.02), ylim=(len(chosen) - 0.5, -0.5), xlabel="accuracy", xticks=[0, 0.25, 0.5, 0.75, 1])
+    axes.grid(axis="x")
+    legend(fig, subjects, line=False)
+    description = (
+        f"Points with intervals for {len(chosen)} classes and the models {said(subjects)}; values in the table."
+    )
+    return Panel(f"{split} images", inline(fig, f"{prefix}-classes-{split}", f"Accuracy, {split} images", description))
+
+
+def _accuracy_data(table: Accuracies, labels: dict[int, str], splits: Sequence[Split]) -> Data:
+    columns = [(sp, su) for sp in splits for su in SUBJECTS if any(k[:2] == (sp, su) for k in table)]
+    rows = []
+    for index in sorted(labels)[:TABLE_CLASSES]:
+        found = [table.get((*column, index)) for column in columns]
+        cells = [f"{a.value:.3f} (n {a.n})" if a else "–" for a in found]
+        rows.append((labels[index], *cells))
+    return Data(("class", *(f"{su}, {sp}" for sp, su in columns)), tuple(rows))
+
+
+def confusion(record: AuditRecord, prefix: str) -> Picture | None:
+    """Draw the mean probability of each class on images of the forgotten classes, a column for each model."""
+    found = curves(record, "confusion")
+    if not found:
+        return None
+    names = category_names(found[0])
+    forgotten = {c.name for c in record.classes}
+    weight = {i: max(c.y[i] for c in found) for i in range(len(names))}
+    first = [i for i in weight if names[i] in forgotten]
+    others = sorted((i for i in weight if i not in first), key=lambda i: (-weight[i], i))
+    chosen = sorted([*first, *others][: max(CLASSES, len(first))])
+    rows = [[c.y[i] for c in found] for i in chosen]
+    texts = [("▸ " if names[i] in forgotten else "") + short(names[i]) for i in chosen]
+    if len(chosen) < len(names):
+        rows.append([max(0.0, sum(c.y) - sum(c.y[i] for i in chosen)) for c in found])
+        texts.append(f"{len(names) - len(chosen)} others")
+    svg = _heat_map(rows, texts, [label(c, found) for c in found], f"{prefix}-confusion")
+    caption = (
+        "Mean probability that each model gives to each class on test images of the forgotten classes. A model that "
+        "never saw the class shares them out over its neighbours in its own way: the unlearned column should look "
+        "like the retrained one, not only be empty where the class was."
+    )
+    data = Data(
+        ("class", *(label(c, found) for c in found)),
+        tuple((names[i], *(f"{c.y[i]:.4f}" for c in found)) for i in range(min(len(names), TABLE_CLASSES))),
+    )
+    title = "Where forgotten images go"
+    return Picture("confusion", title, caption, (Panel("", svg),), data, half=len(found) <= HALF)
+
+
+def _heat_map(rows: list[list[float]], texts: list[str], columns: list[str], key: str) -> Markup:
+    fig, axes = figure(0.5 + 0.26 * len(rows), max(WIDTH, 1.4 + 0.85 * len(columns)))
+    axes.pcolormesh(rows, cmap=BLUES, vmin=0, vmax=1, edgecolors="white", linewidth=1.5)
+    for r, row in enumerate(rows):
+        for c, value in enumerate(row):
+            colour = "white" if value > 0.68 else INK
+            axes.text(c + 0.5, r + 0.52, f"{value:.2f}", ha="center", va="center", color=colour, fontsize=8.5)
+    axes.set_yticks([r + 0.5 for r in range(len(rows))], texts)
+    for text in axes.get_yticklabels():
+        text.set_fontweight("bold" if text.get_text().startswith("▸") else "normal")
+    axes.set_xticks([c + 0.5 for c in range(len(columns))], columns)
+    axes.tick_params(length=0, top=False, bottom=False, labeltop=True, labelbottom=False)
+    axes.invert_yaxis()
+    for side in axes.spines.values():
+        side.set_visible(False)
+    description = f"A table of {len(rows)} rows (classes) and {len(columns)} columns (models), darker is more."
+    return inline(fig, key, "Probabilities on forgotten images", description)
+
+
+def thinned(points: Sequence[tuple[float, float]], limit: int) -> Iterator[tuple[float, float]]:
+    """Give at most ``limit`` points, evenly by position, the first and the last among them."""
+    if len(points) <= limit:
+        yield from points
+        return
+    for i in range(limit):
+        yield points[round(i * (len(points) - 1) / (limit - 1))]
+
+
+def guide(axes: Axes, y: float, text: str) -> None:
+    """Draw a thin horizontal line with its name at the right."""
+    axes.axhline(y, color=FAINT, linewidth=0.8, linestyle=(0, (1, 2)), zorder=1)
+    box = {"facecolor": "white", "edgecolor": "none", "pad": 0.6, "alpha": 0.85}
+    axes.text(0.995, y, text, transform=axes.get_yaxis_transform(), ha="right", va="center", fontsize=7.5, bbox=box)
