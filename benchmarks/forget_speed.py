@@ -3,8 +3,8 @@
     python benchmarks/forget_speed.py [--nets lenet5 resnet9 ...]
 
 Each net is trained for a few steps to tell ten random patterns apart, and forgets one from 16 noisy copies: seconds
-depend on the net and on the steps taken, not on what was learned. Median of five runs after one that warms up. The share
-of training is that of 50,000 images for the data set's default number of epochs, at the measured seconds of one step.
+depend on the net and on the steps taken, not on what was learned. Median of five runs after one that warms up. The
+share of training is that of 50,000 images for the data set's default epochs, at the measured seconds of one step.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from torch.optim.lr_scheduler import OneCycleLR
 from unhot.data.augment import Augment
 from unhot.data.images import LabelledImages, prepare
 from unhot.data.samples import class_position
-from unhot.data.source import Source, photo_input
+from unhot.data.source import Source, folder_input
 from unhot.errors import DataError, InputError, OptionError
 from unhot.files import write_atomic
 from unhot.models.arch import build, channels_of, learning_rate
@@ -138,7 +138,7 @@ def train_classifier(
         source: The data; its train split is trained on, its test split measured once at the end.
         arch: As for :func:`unhot.models.arch.build`.
         options: Keyword arguments of the architecture.
-        image_size: Side of the inputs in pixels; that of the data set if None.
+        image_size: Side of the inputs in pixels; what suits the data set if None.
         exclude: Classes of which no image is seen; the net keeps their outputs. This makes the retrained reference.
         settings: Fields of :class:`TrainSettings`; what is left out is what suits the data set and the net.
         seed: The same seed gives the same weights on the same machine.
@@ -200,11 +200,10 @@ def accuracy(model: Classifier, images: LabelledImages, runtime: Runtime) -> flo
 
 
 def _input(source: Source, image_size: int | None) -> InputSpec:
-    if source.input is None:
-        return photo_input(image_size or 64)
+    found = source.input or folder_input(source.seen)
     if image_size is None:
-        return source.input
-    return source.input.model_copy(update={"height": image_size, "width": image_size})
+        return found
+    return found.model_copy(update={"height": image_size, "width": image_size})
 
 
 def _lay_out(net: nn.Module, layout: torch.memory_format) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, Literal
 
 import typer
@@ -23,6 +24,7 @@ def train(
     width: Annotated[int | None, typer.Option("--width", help="Width of a built-in resnet.")] = None,
     image_size: Size = None,
     option: Set = [],  # noqa: B006
+    flip: Annotated[bool, typer.Option("--flip", help="For a folder: left and right may be swapped.")] = False,
     precision: Annotated[Precision | None, typer.Option("--precision", help="The faster one by default.")] = None,
     seed: Seed = 0,
     data_dir: DataDir = None,
@@ -43,6 +45,8 @@ def train(
     check_free(out)
     options = settings(option) | ({} if width is None else {"width": width})
     source = load_source(dataset, data_dir, download)
+    if flip:
+        source = replace(source, augment=replace(source.augment, flip=True))
     given = {"epochs": epochs, "batch_size": batch_size, "lr": lr}
     checkpoint = out.absolute().with_name(f".{out.name}.checkpoint")
     checkpoint.parent.mkdir(parents=True, exist_ok=True)

@@ -8,13 +8,16 @@ from pathlib import Path
 from unhot.data import catalogue as datasets
 from unhot.data.augment import Augment
 from unhot.data.folder import load_folder, splits_of
-from unhot.data.images import LabelledImages
+from unhot.data.images import LabelledImages, Pictures
 from unhot.data.named import load_named
 from unhot.errors import DataError, UnknownNameError
 from unhot.record import InputSpec
 
 # of ImageNet, the usual choice for photos of unknown statistics
 PHOTO_MEAN, PHOTO_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+FOLDER_AUGMENT = Augment(shift=4)  # no flips: what is on the pictures may be letters
+LOOKED_AT, LARGEST, USUAL = 64, 224, 64  # pictures; pixels
 
 
 @dataclass(frozen=True)
@@ -73,13 +76,27 @@ def load_source(src: str, data_dir: Path | None = None, download: bool = False) 
         raise UnknownNameError("data set", src, [*datasets, "a folder that exists"])
     found = splits_of(root)
     if not found:
-        return Source(root.name, None, load_folder(root), None, Augment(flip=True))
+        return Source(root.name, None, load_folder(root), None, FOLDER_AUGMENT)
     first = load_folder(root, "train") if "train" in found else None
     second = load_folder(root, "test") if "test" in found else None
     if first is not None and second is not None and first.class_names != second.class_names:
         differ = sorted(set(first.class_names or ()) ^ set(second.class_names or ()))
         raise DataError(f"{root}: train and test have different class folders: {', '.join(differ)}.")
-    return Source(root.name, first, second, None, Augment(shift=4, flip=True))
+    return Source(root.name, first, second, None, FOLDER_AUGMENT)
+
+
+def folder_input(images: LabelledImages) -> InputSpec:
+    """Return the input of a model for the pictures of a folder, judged by some of them.
+
+    Square pictures of one size of at most 224 pixels keep it; others become 64 by 64. Grey pictures stay grey.
+    """
+    if not isinstance(images.x, Pictures):
+        raise DataError(f"{images.origin}: pictures are needed to tell the size of the inputs.")
+    some = [images.x.load(i) for i in range(0, len(images), -(-len(images) // LOOKED_AT))]
+    sizes = {p.size for p in some}
+    width, height = sizes.pop()
+    size = width if not sizes and width == height <= LARGEST else USUAL
+    return photo_input(size, channels=1 if all(p.mode in ("1", "L") for p in some) else 3)
 
 
 def photo_input(size: int, channels: int = 3) -> InputSpec:
