@@ -9,10 +9,11 @@ from importlib.metadata import version
 
 import typer
 
-from unhot.cli.audit import audit
+from unhot.cli.audit import audit, compare
 from unhot.cli.catalogue import env, list_, show
 from unhot.cli.demo import demo
 from unhot.cli.forget import forget
+from unhot.cli.report import report
 from unhot.cli.train import train
 from unhot.errors import InputError, UnhotError
 
@@ -29,6 +30,8 @@ app.command("demo")(demo)
 app.command("train")(train)
 app.command("forget")(forget)
 app.command("audit")(audit)
+app.command("compare")(compare)
+app.command("report")(report)
 app.command("list")(list_)
 app.command("show")(show)
 app.command("env")(env)

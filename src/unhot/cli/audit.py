@@ -1,10 +1,11 @@
-"""``unhot audit``."""
+"""``unhot audit`` and ``unhot compare``."""
 
 from __future__ import annotations
 
+import json as jsonlib
 import operator
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple
@@ -24,7 +25,7 @@ from unhot.cli.options import (
     Seed,
     Size,
     TrustPickle,
-    load_model,
+    loader,
     make_runtime,
     settings,
 )
@@ -34,8 +35,24 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from unhot.data.images import LabelledImages
+    from unhot.data.source import Source
     from unhot.evaluation.audit import Audit
+    from unhot.models.classifier import Classifier
     from unhot.record import ForgetRecord, InputSpec
+    from unhot.runtime import Runtime
+
+Original = Annotated[Path, typer.Option("--original", help="The model before: a bundle, or weights with --arch.")]
+Data = Annotated[str, typer.Option("--data", help="A named data set, or a folder of class folders.")]
+Retrained = Annotated[
+    list[Path], typer.Option("--retrained", help="A model trained without the classes; repeat for several.")
+]
+Quick = Annotated[bool, typer.Option("--quick", help="Leave out the attacks that train or optimise.")]
+Thumbnails = Annotated[
+    bool, typer.Option(help="Show the images that the method was given, where they are in the data.")
+]
+
+# what the table of unhot compare shows; the page shows everything
+COMPARED = ("forget_accuracy", "retain_drop_masked", "probe_accuracy", "knn_accuracy", "prototype_attack_accuracy")
 
 COMPARE: dict[str, Callable[[float, float], bool]] = {
     "<=": operator.le,
@@ -90,22 +107,57 @@ def used_images(train: LabelledImages | None, record: ForgetRecord, spec: InputS
     return found.pixels(torch.arange(len(found)), spec) if found.digests() == record.samples.sha256 else None
 
 
+def run_audits(
+    original: Path,
+    unlearned: Sequence[Path],
+    retrained: Sequence[Path],
+    classes: Sequence[str],
+    data: Source,
+    load: Callable[[Path], Classifier],
+    quick: bool,
+    thumbnails: bool,
+    runtime: Runtime,
+) -> Iterator[Audit]:
+    """Load models and audit one or several unlearned ones; what the others do is computed once."""
+    from unhot.evaluation.audit import audit as run
+    from unhot.models.bundle import read_record
+    from unhot.record import ForgetRecord, TrainRecord
+
+    before, *references = (load(p) for p in (original, *retrained))
+    after = [load(p) for p in unlearned]
+    training = [r for p in retrained if (r := read_record(p, TrainRecord)) is not None]
+    shared: dict[Hashable, object] = {}
+    for path, model in zip(unlearned, after, strict=True):
+        made_by = read_record(path, ForgetRecord)
+        found = run(
+            original=before,
+            unlearned=model,
+            retrained=references,
+            classes=classes,
+            test=data.held_out,
+            train=data.train,
+            quick=quick,
+            made_by=made_by,
+            retrain_seconds=training[0].cost.seconds if training else None,
+            runtime=runtime,
+            shared=shared,
+        )
+        show = made_by is not None and thumbnails
+        yield replace(found, samples=used_images(data.train, made_by, before.input)) if show else found
+
+
 def audit(
-    original: Annotated[Path, typer.Option("--original", help="The model before: a bundle, or weights with --arch.")],
+    original: Original,
     unlearned: Annotated[Path, typer.Option("--unlearned", help="The model after.")],
     classes: Classes,
-    data: Annotated[str, typer.Option("--data", help="A named data set, or a folder of class folders.")],
+    data: Data,
     out: Out,
-    retrained: Annotated[
-        list[Path], typer.Option("--retrained", help="A model trained without the classes; repeat for several.")
-    ] = [],  # noqa: B006
+    retrained: Retrained = [],  # noqa: B006
     require: Annotated[
         list[str], typer.Option("--require", help="name<=number on the unlearned model; exit code 3 if not met.")
     ] = [],  # noqa: B006
-    quick: Annotated[bool, typer.Option("--quick", help="Leave out the attacks that train or optimise.")] = False,
-    thumbnails: Annotated[
-        bool, typer.Option(help="Show the images that the method was given, where they are in the data.")
-    ] = True,
+    quick: Quick = False,
+    thumbnails: Thumbnails = True,
     seed: Seed = 0,
     arch: Arch = None,
     arch_option: ArchOption = [],  # noqa: B006
@@ -119,38 +171,16 @@ def audit(
 ) -> None:
     """Measure an unlearned model beside the original, the masked original and retrained models."""
     from unhot.cli.output import note, say, table
-    from unhot.data.source import load_source, photo_input
-    from unhot.evaluation.audit import audit as run
+    from unhot.data.source import load_source
     from unhot.files import check_free
-    from unhot.models.bundle import read_record
-    from unhot.record import ForgetRecord, TrainRecord
     from unhot.report.tables import SUBJECTS, audit_rows
 
     requirements = [Requirement.parse(text) for text in require]
     check_free(out)
     source = load_source(data, data_dir, download)
-    spec = photo_input(image_size) if image_size else source.input
-    names = source.held_out.class_names
-    models = [
-        load_model(p, arch, settings(arch_option), spec, names, head, trust_pickle)
-        for p in (original, unlearned, *retrained)
-    ]
-    made_by = read_record(unlearned, ForgetRecord)
-    training = [r for p in retrained if (r := read_record(p, TrainRecord)) is not None]
-    result = run(
-        original=models[0],
-        unlearned=models[1],
-        retrained=models[2:],
-        classes=classes,
-        test=source.held_out,
-        train=source.train,
-        quick=quick,
-        made_by=made_by,
-        retrain_seconds=training[0].cost.seconds if training else None,
-        runtime=make_runtime(device, seed),
-    )
-    if made_by is not None and thumbnails:
-        result = replace(result, samples=used_images(source.train, made_by, models[0].input))
+    load = loader(source, arch, arch_option, image_size, head, trust_pickle)
+    runtime = make_runtime(device, seed)
+    (result,) = run_audits(original, [unlearned], retrained, classes, source, load, quick, thumbnails, runtime)
     result.save(out)
     if json:
         say(result.record.to_json())
@@ -165,3 +195,58 @@ def audit(
     for why in failed:
         note(f"Not met: {why}.")
     raise typer.Exit(3 if failed else 0)
+
+
+def compare(
+    models: Annotated[list[Path], typer.Argument(metavar="MODEL ...", help="Models, made by anything.")],
+    original: Original,
+    classes: Classes,
+    data: Data,
+    out: Out,
+    retrained: Retrained = [],  # noqa: B006
+    quick: Quick = False,
+    thumbnails: Thumbnails = True,
+    seed: Seed = 0,
+    arch: Arch = None,
+    arch_option: ArchOption = [],  # noqa: B006
+    image_size: Size = None,
+    head: Head = None,
+    trust_pickle: TrustPickle = False,
+    data_dir: DataDir = None,
+    download: Download = False,
+    device: Device = None,
+    json: Json = False,
+) -> None:
+    """Audit several models that forgot the same classes, and put them in one table and on one page."""
+    from unhot.cli.output import say, table
+    from unhot.data.source import load_source
+    from unhot.files import check_free, staged_folder
+    from unhot.report.page import load as load_audits
+    from unhot.report.page import render
+    from unhot.report.tables import shown
+
+    check_free(out)
+    source = load_source(data, data_dir, download)
+    load = loader(source, arch, arch_option, image_size, head, trust_pickle)
+    names = unique_names(models)
+    runtime = make_runtime(device, seed)
+    found = list(run_audits(original, models, retrained, classes, source, load, quick, thumbnails, runtime))
+    with staged_folder(out) as stage:
+        folders = [stage / name for name in names]
+        for folder, result in zip(folders, found, strict=True):
+            folder.mkdir()
+            result.write(folder)
+        (stage / "report.html").write_text(render(load_audits(folders)))
+    if json:
+        say(jsonlib.dumps({n: f.record.model_dump(mode="json") for n, f in zip(names, found, strict=True)}))
+        return
+    columns = ["model", *COMPARED, "verdict"]
+    rows = [[n, *(shown(f[m]) for m in COMPARED), f.record.verdict.label] for n, f in zip(names, found, strict=True)]
+    table(f"Forgotten: {', '.join(c.name for c in found[0].record.classes)}", columns, rows)
+    say(f"Wrote {out}.")
+
+
+def unique_names(models: Sequence[Path]) -> list[str]:
+    """Name models after their folders or files; those of the same name are numbered."""
+    names = [p.absolute().name for p in models]
+    return [f"{n}-{names[: i + 1].count(n)}" if names.count(n) > 1 else n for i, n in enumerate(names)]

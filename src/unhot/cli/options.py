@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,6 +12,7 @@ import typer
 from unhot.errors import ModelError, OptionError
 
 if TYPE_CHECKING:
+    from unhot.data.source import Source
     from unhot.models.classifier import Classifier
     from unhot.record import InputSpec
     from unhot.runtime import Runtime
@@ -80,6 +82,24 @@ def load_model(
     if arch is None:
         raise ModelError(f"{path} is a file of weights. Say with --arch what net they are for.")
     return load_weights(path, WeightsFile(arch, spec, arch_options, class_names, head, trust_pickle))
+
+
+def loader(
+    source: Source,
+    arch: str | None,
+    arch_option: list[str],
+    image_size: int | None,
+    head: str | None,
+    trust_pickle: bool,
+) -> Callable[[Path], Classifier]:
+    """Return what loads MODEL of the command line; what a weights file leaves open is told from the data."""
+    from unhot.data.source import photo_input
+
+    images = source.test if source.train is None else source.train
+    names = images.class_names if images else None
+    spec = photo_input(image_size) if image_size else source.input
+    options = settings(arch_option)
+    return lambda path: load_model(path, arch, options, spec, names, head, trust_pickle)
 
 
 def make_runtime(device: str | None, seed: int) -> Runtime:

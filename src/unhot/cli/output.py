@@ -35,8 +35,8 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> 
     """Print a table; the first column is text, the others are numbers."""
     grid = Table(title=title or None, title_justify="left", title_style="bold")
     for i, name in enumerate(columns):
-        grid.add_column(name, justify="left" if i == 0 else "right")
+        grid.add_column(name, justify="left" if i == 0 else "right", no_wrap=i == 0)
     for row in rows:
         grid.add_row(*row)
-    width = None if sys.stdout.isatty() else 120
+    width = None if sys.stdout.isatty() else 150
     Console(width=width).print(grid)

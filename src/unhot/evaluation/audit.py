@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -35,6 +35,7 @@ from unhot.record import (
     Subject,
     digest,
 )
+from unhot.report.page import write_report
 from unhot.runtime import Runtime
 
 TRAIN_IMAGES = 5_000  # as many of the train split are looked at
@@ -75,7 +76,7 @@ class Audit:
         raise UnknownNameError("measurement", name, dict.fromkeys(m.name for m in self.record.measurements))
 
     def save(self, out: str | Path) -> None:
-        """Write ``audit.json`` to a folder that does not exist yet or is empty.
+        """Write ``audit.json``, ``report.html`` and what goes with them to a folder that does not exist yet or is empty.
 
         Raises:
             OutputError: The folder is taken, or the disk is full.
@@ -84,12 +85,13 @@ class Audit:
             self.write(stage)
 
     def write(self, folder: Path) -> None:
-        """Write ``audit.json`` and the pictures into a folder that exists."""
+        """Write the files of :meth:`save` into a folder that exists."""
         self.record.write(folder / "audit.json")
         for subject, pixels in self.drawings.items():
             strip(pixels).save(folder / f"inversion-{subject}.png")
         if self.samples is not None:
             strip(self.samples).save(folder / "samples.png")
+        write_report(folder)
 
 
 def strip(pixels: Tensor) -> Image.Image:
@@ -119,6 +121,7 @@ def audit(
     made_by: ForgetRecord | None = None,
     retrain_seconds: float | None = None,
     runtime: Runtime | None = None,
+    shared: dict[Hashable, object] | None = None,
 ) -> Audit:
     """Measure an unlearned model beside the original, the masked original and retrained models.
 
@@ -134,6 +137,8 @@ def audit(
         made_by: The record of the run that made the unlearned model.
         retrain_seconds: What training the retrained model took.
         runtime: Device, seed and progress.
+        shared: Given to several audits with the same original, retrained models, images and runtime, which are all
+            kept alive meanwhile, it holds what was computed of these.
 
     Raises:
         ModelError: A model does not fit.
@@ -152,7 +157,7 @@ def audit(
     labels = tuple(before.label(c) for c in classes)
     aligned = {name: _held(before.align(images), before) for name, images in splits.items()}
     _check_data(aligned["test"], before, labels)
-    views = Views(before, after, references, labels, aligned, runtime)
+    views = Views(before, after, references, labels, aligned, runtime, shared)
     for subject, models in views.models.items():
         for split in splits:
             for run in range(len(models)):

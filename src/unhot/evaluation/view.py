@@ -77,6 +77,7 @@ class Views:
         labels: The forgotten classes.
         splits: Images labelled with columns of the original model.
         runtime: Device and progress.
+        shared: Holds what was computed already, by model.
     """
 
     def __init__(
@@ -87,6 +88,7 @@ class Views:
         labels: Sequence[ClassLabel],
         splits: dict[Split, LabelledImages],
         runtime: Runtime,
+        shared: dict[Hashable, object] | None = None,
     ) -> None:
         self.models: dict[Subject, tuple[Classifier, ...]] = {
             "original": (original,),
@@ -99,7 +101,7 @@ class Views:
         self.splits = splits
         self.runtime = runtime
         self._places = {id(m): self._columns_of(m) for m in [original, unlearned, *retrained]}
-        self._done: dict[Hashable, object] = {}
+        self._done = {} if shared is None else shared
 
     def of(self, subject: Subject, split: Split, run: int = 0) -> View:
         """Return what a model does on a split; ``run`` picks one of several retrained models."""

@@ -1,0 +1,49 @@
+"""``unhot report``."""
+
+from __future__ import annotations
+
+import json as jsonlib
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from unhot.cli.options import Json
+from unhot.errors import OutputError
+
+
+def check_new(out: Path) -> None:
+    """Refuse a file that exists, or that cannot be made.
+
+    Raises:
+        OutputError: With what to do about it.
+    """
+    if out.exists() or out.is_symlink():
+        raise OutputError(f"{out} exists. Choose another --out, or remove it first.")
+    parent = out.absolute().parent
+    if not parent.is_dir():
+        raise OutputError(f"{parent} is not a folder. Make it first, or choose another --out.")
+    if not os.access(parent, os.W_OK):
+        raise OutputError(f"{parent} is not writable. Choose another --out.")
+
+
+def report(
+    folders: Annotated[list[Path], typer.Argument(metavar="DIR ...", help="Folders that unhot audit wrote.")],
+    out: Annotated[Path, typer.Option("--out", help="HTML file to write; it must not exist yet.")],
+    json: Json = False,
+) -> None:
+    """Draw one audit, or several side by side, as one HTML page that needs nothing else."""
+    from unhot.cli.output import say
+    from unhot.files import write_atomic
+    from unhot.report.page import load, render
+
+    check_new(out)
+    audits = load(folders)
+    write_atomic(out, render(audits).encode())
+    if json:
+        say(jsonlib.dumps({"out": str(out), "audits": len(audits)}))
+        return
+    for audit in audits:
+        say(f"{audit.name}: {audit.record.verdict.label}.")
+    say(f"Wrote {out}.")
