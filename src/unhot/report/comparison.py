@@ -25,7 +25,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The table: columns, and for each measure its row and one cell a column."""
+    """The table: columns, the unlearned models first, and for each measure its row and one cell a column."""
 
     shared: bool
     columns: list[Column]
@@ -39,8 +39,8 @@ def compared(audits: Sequence[Loaded]) -> Comparison:
     them, the same data and the same classes; else each audit has its own.
     """
     shared = len({_references(a) for a in audits}) == 1
-    columns = []
-    for subject in SUBJECTS:
+    columns: list[Column] = []
+    for subject in sorted(SUBJECTS, key=lambda s: s != "unlearned"):
         if subject == "unlearned" or not shared:
             columns += [Column(subject, a.name, i) for i, a in enumerate(audits)]
         else:

@@ -267,7 +267,7 @@ def _run(made: ForgetRecord) -> Iterator[tuple[str, str]]:
     yield "model before", made.model_sha256
     yield "model after", made.weights_sha256
     keys = made.samples.indices or range(len(made.samples.sha256))
-    listed = [f"{k}: {d[:12]}" for k, d in zip(keys, made.samples.sha256, strict=False)]
+    listed = [f"{k}:\u00a0{d[:12]}" for k, d in zip(keys, made.samples.sha256, strict=False)]
     more = f" and {len(listed) - SAMPLES_LISTED} more in audit.json" if len(listed) > SAMPLES_LISTED else ""
     yield "samples, SHA-256 begins", ", ".join(listed[:SAMPLES_LISTED]) + more
 

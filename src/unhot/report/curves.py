@@ -25,6 +25,7 @@ from unhot.report.svg import FAINT, inline, look
 
 ROC_POINTS = 120
 HEIGHT = 3.1
+LEAST = 1e-4  # the lowest share on a logarithmic axis; no split has many more images
 
 
 def relearning(record: AuditRecord, prefix: str) -> Picture | None:
@@ -61,7 +62,7 @@ def roc(record: AuditRecord, prefix: str) -> Picture | None:
     smallest = [v for c in found for v in (*_numbers(c), *c.y) if v > 0]
     if not smallest:
         return None
-    floor = min(0.1, 10 ** math.floor(math.log10(min(smallest))))
+    floor = min(0.1, max(LEAST, 10 ** math.floor(math.log10(min(smallest)))))
     fig, axes = figure(HEIGHT)
     axes.plot([floor, 1], [floor, 1], color=FAINT, linewidth=0.9, linestyle=(0, (1, 2)))
     axes.text(floor**0.5, floor**0.5 * 0.72, "chance", fontsize=8, color="#52606d", ha="left", va="top")
@@ -73,13 +74,13 @@ def roc(record: AuditRecord, prefix: str) -> Picture | None:
     axes.set(xlabel="false alarms (log)", ylabel="members found (log)")
     ticks = [10.0**e for e in range(round(math.log10(floor)), 1)]
     for axis in (axes.xaxis, axes.yaxis):
-        axis.set_ticks(ticks, [f"{t:g}" for t in ticks])
+        axis.set_ticks(ticks, [_plain(t) for t in ticks])
         axis.set_ticks([], minor=True)
     axes.grid()
     legend(fig, _subjects(found))
     caption = (
         "Telling forgotten images that were trained on from those that were not, by modified entropy. What matters is "
-        f"the left edge: who is found with few false alarms. Shares below {floor:g} are drawn at the edge."
+        f"the left edge: who is found with few false alarms. Shares below {_plain(floor)} are drawn at the edge."
     )
     svg = inline(fig, f"{prefix}-roc", "ROC of membership inference", f"Lines for {said(_subjects(found))}.")
     return Picture("roc", "Membership inference", caption + _together(found), (Panel("", svg),), half=True)
@@ -110,6 +111,10 @@ def layers(record: AuditRecord, prefix: str) -> Picture | None:
     rows = [(n, *(f"{c.y[i]:.3f}" for c in found)) for i, n in enumerate(names)]
     data = Data(("layer", *(label(c, found) for c in found)), tuple(rows))
     return Picture("layers", "Layer by layer", caption + _together(found), (Panel("", svg),), data, half=True)
+
+
+def _plain(share: float) -> str:
+    return f"{share:.4f}".rstrip("0").rstrip(".")
 
 
 def _numbers(curve: Curve) -> list[float]:

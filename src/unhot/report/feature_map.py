@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from matplotlib.axes import Axes
@@ -12,7 +13,8 @@ from unhot.report.pictures import Panel, Picture, curves, figure, short
 from unhot.report.svg import LOOKS, inline
 
 POINTS = 350
-MOVED = 0.02  # of the width of a panel; a name that is moved further gets a line to its place
+WAYS = 12  # directions in which a name may be moved
+MOVED = 0.03  # of the width of a panel; a name that is moved further gets a line to its place
 NAMED = 12  # classes that get their name written beside them
 COLOURS = ("#7fa7c9", "#a9b665", "#b79ac8", "#c9a26b", "#6fb3a8", "#9aa0a8")
 Point = tuple[float, float]
@@ -95,10 +97,10 @@ def _name(axes: Axes, curve: Curve, forgotten: set[str], limits: tuple[Point, Po
         y = sum(curve.y[i] for i in chosen) / len(chosen)
         text = short(group, 12)
         wide = (0.026 * len(text) + 0.03) * span
-        home, y = y, _free(x, y, wide, placed, span)
+        home, (x, y) = (x, y), _free(x, y, wide, placed, limits)
         placed.append((x, y, wide))
-        if abs(y - home) > MOVED * span:
-            axes.plot([x, x], [home, y], color="#52606d", linewidth=0.7)
+        if abs(x - home[0]) + abs(y - home[1]) > MOVED * span:
+            axes.plot([home[0], x], [home[1], y], color="#52606d", linewidth=0.7)
         mine = group in forgotten
         axes.text(
             *(x, y, text),
@@ -116,12 +118,17 @@ def _name(axes: Axes, curve: Curve, forgotten: set[str], limits: tuple[Point, Po
         )
 
 
-def _free(x: float, y: float, wide: float, placed: list[tuple[float, float, float]], span: float) -> float:
-    """Return the height nearest to ``y`` at which a name does not cover another."""
-    step = 0.012 * span
-    for k in range(200):
-        for way in (1, -1):
-            candidate = y + way * k * step
-            if all(abs(x - a) > (wide + w) / 2 or abs(candidate - b) > 0.07 * span for a, b, w in placed):
-                return candidate
-    return y
+def _free(
+    x: float, y: float, wide: float, placed: list[tuple[float, float, float]], limits: tuple[Point, Point]
+) -> Point:
+    """Return the place nearest to a point at which a name of some width covers no other and stays in the window."""
+    (left, right), (bottom, top) = limits
+    span = right - left
+    for ring in range(40):
+        for turn in range(WAYS if ring else 1):
+            angle = 2 * math.pi * (turn / WAYS + 0.25)
+            a, b = x + ring * 0.015 * span * math.cos(angle), y + ring * 0.015 * span * math.sin(angle)
+            inside = left + wide / 2 <= a <= right - wide / 2 and bottom + 0.04 * span <= b <= top - 0.04 * span
+            if inside and all(abs(a - c) > (wide + w) / 2 or abs(b - d) > 0.07 * span for c, d, w in placed):
+                return a, b
+    return x, y

@@ -94,8 +94,9 @@ def category_names(curve: Curve) -> list[str]:
 
 
 def short(name: str, limit: int = 18) -> str:
-    """Shorten a long name for an axis."""
-    return name if len(name) <= limit else name[: limit - 1] + "…"
+    """Shorten a long name for an axis; its end, where names often differ, is kept."""
+    end = limit // 2 - 1
+    return name if len(name) <= limit else f"{name[: limit - end - 1]}…{name[-end:]}"
 
 
 def said(names: Sequence[str]) -> str:
@@ -219,7 +220,7 @@ def confusion(record: AuditRecord, prefix: str) -> Picture | None:
 
 
 def _heat_map(rows: list[list[float]], texts: list[str], columns: list[str], key: str) -> Markup:
-    fig, axes = figure(0.5 + 0.26 * len(rows), max(WIDTH, 1.4 + 0.85 * len(columns)))
+    fig, axes = figure(0.5 + 0.26 * len(rows), max(WIDTH, 0.15 + 0.075 * max(map(len, texts)) + 0.78 * len(columns)))
     axes.pcolormesh(rows, cmap=BLUES, vmin=0, vmax=1, edgecolors="white", linewidth=1.5)
     for r, row in enumerate(rows):
         for c, value in enumerate(row):

@@ -1,0 +1,182 @@
+"""The page in a real browser: headless Chromium, spoken to in the DevTools protocol over a pair of pipes."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from select import select
+
+import pytest
+
+from unhot.report.page import load, render
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-dev-shm-usage",
+    "--remote-debugging-pipe",
+]
+# the browser reads commands from descriptor 3 and answers on 4
+LAUNCH = (
+    "import os, sys; a, b = map(int, sys.argv[1:3]); os.dup2(a, 13); os.dup2(b, 14); os.dup2(13, 3); os.dup2(14, 4); "
+)
+LAUNCH += "os.execv(sys.argv[3], sys.argv[3:])"
+WIDTHS = (1280, 390)
+SECONDS = 30
+
+OVERLAPS = """
+[...document.querySelectorAll('svg.plot')].flatMap(svg => {
+  const boxes = [...svg.querySelectorAll('text')].map(t => [t.textContent, t.getBoundingClientRect()]);
+  return boxes.flatMap(([a, p], i) => boxes.slice(i + 1).filter(([b, q]) =>
+    Math.min(p.right, q.right) - Math.max(p.left, q.left) > 1.5 &&
+    Math.min(p.bottom, q.bottom) - Math.max(p.top, q.top) > Math.min(p.height, q.height) * 0.35
+  ).map(([b]) => svg.querySelector('title').textContent + ': ' + a + ' / ' + b));
+})"""
+CUT_OFF = """
+[...document.querySelectorAll('svg.plot')].flatMap(svg => {
+  const frame = svg.getBoundingClientRect();
+  return [...svg.querySelectorAll('text')].filter(t => {
+    const b = t.getBoundingClientRect();
+    return b.left < frame.left - 1 || b.right > frame.right + 1 || b.top < frame.top - 1 || b.bottom > frame.bottom + 1;
+  }).map(t => svg.querySelector('title').textContent + ': ' + t.textContent);
+})"""
+OUTSIDE = """
+[...document.querySelectorAll('body *')].filter(e => {
+  if (e.closest('.scroll') || e.closest('svg') || e.closest('.hidden') || e.closest('thead')) return false;
+  const b = e.getBoundingClientRect();
+  return b.width > 0 && (b.right > document.documentElement.clientWidth + 0.5 || b.left < -0.5);
+}).map(e => e.tagName + '.' + e.className)"""
+
+
+class Browser:
+    """One page of a running Chromium, and everything that it asked for or complained about."""
+
+    def __init__(self, home: Path) -> None:
+        (reads, self._in), (self._out, writes) = os.pipe(), os.pipe()
+        command = [sys.executable, "-c", LAUNCH, str(reads), str(writes), CHROMIUM, *FLAGS, f"--user-data-dir={home}"]
+        environment = {**os.environ, "HOME": str(home), "XDG_CONFIG_HOME": str(home), "XDG_CACHE_HOME": str(home)}
+        quiet = subprocess.DEVNULL
+        self._process = subprocess.Popen(
+            [*command, "about:blank"], pass_fds=(reads, writes), cwd=home, env=environment, stdout=quiet, stderr=quiet
+        )
+        os.close(reads)
+        os.close(writes)
+        self._rest, self._count, self.events = b"", 0, []
+        target = self.call("Target.createTarget", session=None, url="about:blank")["targetId"]
+        self._session = self.call("Target.attachToTarget", session=None, targetId=target, flatten=True)["sessionId"]
+        for domain in ("Page", "Runtime", "Log", "Network"):
+            self.call(f"{domain}.enable")
+
+    def _message(self, until: float) -> dict:
+        while b"\0" not in self._rest:
+            if not select([self._out], [], [], max(0.0, until - time.monotonic()))[0]:
+                raise TimeoutError("Chromium does not answer")
+            chunk = os.read(self._out, 1 << 16)
+            if not chunk:
+                raise EOFError("Chromium has ended")
+            self._rest += chunk
+        message, _, self._rest = self._rest.partition(b"\0")
+        return json.loads(message)
+
+    def call(self, method: str, session: str | None = "", **params: object) -> dict:
+        self._count += 1
+        own = {"id": self._count, "method": method, "params": params}
+        if session is not None:
+            own["sessionId"] = self._session
+        os.write(self._in, json.dumps(own).encode() + b"\0")
+        until = time.monotonic() + SECONDS
+        while (message := self._message(until)).get("id") != self._count:
+            self.events.append(message)
+        assert "error" not in message, message
+        return message["result"]
+
+    def open(self, path: Path, width: int) -> None:
+        """Show a file in a window of some width, and wait until it has loaded."""
+        self.call("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=False)
+        self.events.clear()
+        self.call("Page.navigate", url=path.as_uri())
+        until = time.monotonic() + SECONDS
+        while not any(e.get("method") == "Page.loadEventFired" for e in self.events):
+            self.events.append(self._message(until))
+
+    def ask(self, expression: str) -> object:
+        return self.call("Runtime.evaluate", expression=expression, returnByValue=True)["result"].get("value")
+
+    def shoot(self, path: Path) -> None:
+        shot = self.call("Page.captureScreenshot", captureBeyondViewport=True)
+        path.write_bytes(base64.b64decode(shot["data"]))
+
+    def close(self) -> None:
+        try:
+            self.call("Browser.close", session=None)
+            self._process.wait(10)
+        except (OSError, EOFError, TimeoutError, subprocess.TimeoutExpired):
+            self._process.kill()
+            self._process.wait()
+        os.close(self._in)
+        os.close(self._out)
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    if CHROMIUM is None:
+        pytest.skip("there is no Chromium (Debian package chromium)")
+    found = Browser(tmp_path_factory.mktemp("chromium"))
+    yield found
+    found.close()
+
+
+@pytest.fixture(scope="module")
+def pages(example: Path, make, write, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The kinds of page that there are: usual, with nothing but the least, with a lot, and of several audits."""
+    names = [f"class-with-a-long-name-{i}" for i in range(100)]
+    much = make(names=names, forgotten=(3, 50, 99), retrained=5)
+    kinds = {
+        "least": [write(make(retrained=0, quick=True, made=False))],
+        "much": [write(much, "a-folder-with-a-rather-long-name-that-has-no-spaces-" * 3)],
+        "several": [example, write(make(retrained=2), "second"), write(make(retrained=0), "third")],
+    }
+    out = tmp_path_factory.mktemp("pages")
+    for name, folders in kinds.items():
+        (out / f"{name}.html").write_text(render(load(folders)))
+    return {"usual": example / "report.html", **{name: out / f"{name}.html" for name in kinds}}
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("kind", ["usual", "least", "much", "several"])
+def test_the_page_fits_asks_for_nothing_and_logs_nothing(browser: Browser, pages, kind: str, width: int) -> None:
+    browser.open(pages[kind], width)
+    assert browser.ask("window.innerWidth") == width
+    assert browser.ask("document.documentElement.scrollWidth - document.documentElement.clientWidth") == 0
+    assert browser.ask(OUTSIDE) == []
+    assert browser.ask(CUT_OFF) == []
+    assert browser.ask(OVERLAPS) == []
+    assert browser.ask("[...document.images].every(i => i.complete && i.naturalWidth > 0)") is True
+    methods = [e["method"] for e in browser.events]
+    complaints = [e for e in browser.events if e["method"] in ("Log.entryAdded", "Runtime.exceptionThrown")]
+    assert complaints == []
+    assert "Runtime.consoleAPICalled" not in methods
+    asked = [e["params"]["request"]["url"] for e in browser.events if e["method"] == "Network.requestWillBeSent"]
+    assert [u for u in asked if not u.startswith("data:")] == [pages[kind].as_uri()]
+
+
+def test_the_page_prints(browser: Browser, pages) -> None:
+    browser.open(pages["usual"], 1280)
+    sheet = browser.call("Page.printToPDF", preferCSSPageSize=True, paperWidth=8.27, paperHeight=11.69)
+    data = base64.b64decode(sheet["data"])
+    assert data.startswith(b"%PDF")
+    assert 3 <= data.count(b"/Type /Page\n") <= 20

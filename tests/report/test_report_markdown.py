@@ -1,0 +1,58 @@
+"""The summary and the model-card section."""
+
+from __future__ import annotations
+
+import re
+
+from unhot.report.content import Loaded
+from unhot.report.markdown import escaped, model_card, summary
+from unhot.report.texts import MEASURES, WITHOUT_RETRAINED
+
+
+def columns(line: str) -> int:
+    return len(re.findall(r"(?<!\\)\|", line))
+
+
+def test_the_summary_says_it_all_in_short(example) -> None:
+    text = (example / "summary.md").read_text()
+    headings = [line for line in text.splitlines() if line.startswith("#")]
+    assert headings == [
+        "# Unlearning audit: kind 3 (class 3)",
+        "## What was forgotten, and from what",
+        "## Measurements",
+        "## Cost",
+        "## What this does not prove",
+    ]
+    assert "**Verdict: short of a retrained model.**" in text
+    assert f"- Unlearned model: SHA-256 `{'2' * 64}`" in text
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    assert len(lines) == 2 + len(MEASURES) + 2
+    assert {columns(line) for line in lines} == {6}
+    assert "no formal guarantee" in text
+    assert "Note: knn\\_accuracy is below" in text
+
+
+def test_the_card_is_a_section_without_metadata(example) -> None:
+    text = (example / "model-card.md").read_text()
+    assert text.startswith("## Forgotten classes\n")
+    assert "---\n" not in re.sub(r"\|[-|: ]+\|\n", "", text)
+    assert "method nhle-cwm of unhot 1.0 from 16 images" in text
+    assert "seed 7" in text
+    assert "short of a retrained model" in text
+    assert "| Linear probe |" in text
+    assert "### Limits" in text
+
+
+def test_what_is_absent_has_its_reason(make, write) -> None:
+    audit = Loaded.read(write(make(retrained=0, quick=True, made=False)))
+    text = summary(audit)
+    assert "absent: no retrained model was given" in text
+    assert "absent: left out by --quick" in text
+    assert WITHOUT_RETRAINED in text
+    assert "How it was made is not known." in model_card(audit)
+    assert not re.search(r"\b(nan|None)\b", text + model_card(audit))
+
+
+def test_a_name_is_never_markup() -> None:
+    assert escaped("<b>|*_`[x]\n#") == "&lt;b&gt;\\|\\*\\_\\`\\[x\\] \\#"
+    assert escaped("plain (class 3), 0.5") == "plain (class 3), 0.5"

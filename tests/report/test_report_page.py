@@ -1,0 +1,259 @@
+"""The page: order, honesty, escaping, no outside request, the same bytes every time."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from unhot.errors import InputError
+from unhot.evaluation.audit import audit, measures
+from unhot.evaluation.verdict import Thresholds
+from unhot.models.cut import cut_classes
+from unhot.report.comparison import compared
+from unhot.report.page import load, render, write_report
+from unhot.report.tables import class_names, number, rows
+from unhot.report.texts import MEASURES, THRESHOLDS, VERDICTS, WITHOUT_RETRAINED
+
+KNOWN = measures()  # here, since the imports behind it change the environment
+EVIL = '<script>alert("x")</script> & $a$ | `b` \\'
+
+
+def test_every_measure_and_threshold_has_a_text_and_none_is_left_over() -> None:
+    assert set(MEASURES) == set(KNOWN)
+    assert set(THRESHOLDS) == set(Thresholds.model_fields)
+    assert all(t.compares.endswith(".") and t.reading and t.source for t in MEASURES.values())
+
+
+def test_every_verdict_has_a_meaning_that_promises_nothing() -> None:
+    from typing import get_args
+
+    from unhot.record import VerdictLabel
+
+    assert set(VERDICTS) == set(get_args(VerdictLabel))
+    assert not re.search(r"guarante|certif|complian|secure|prove", " ".join(VERDICTS.values()))
+
+
+def test_the_page_is_in_order_and_well_formed(page) -> None:
+    assert page.wrong == []
+    assert page.all("html")[0]["lang"] == "en"
+    assert any(m.get("name") == "viewport" for m in page.all("meta"))
+    assert page.texts("title")[0] == "Unlearning audit: kind 3 (class 3)"
+    assert page.texts("h1") == ["Was kind 3 (class 3) forgotten?"]
+    assert page.texts("h2") == [
+        "What was forgotten, and from what",
+        "Verdict",
+        "Measurements",
+        "Pictures",
+        "Cost",
+        "Settings and environment",
+        "What this does not prove",
+    ]
+    pictures = page.texts("h3")[page.texts("h3").index("Accuracy of each class") :][:8]
+    assert pictures == [
+        "Accuracy of each class",
+        "Where forgotten images go",
+        "Layer by layer",
+        "Feature maps",
+        "Relearning",
+        "Membership inference",
+        "What the models still draw",
+        "The samples used",
+    ]
+    levels = [int(e["tag"][1]) for e in page.elements if re.fullmatch(r"h\d", e["tag"])]
+    assert levels[0] == 1
+    assert all(b <= a + 1 for a, b in pairwise(levels)), "a level of headings is skipped"
+    assert all(e.get("scope") in ("row", "col") for e in page.all("th"))
+    assert all(e.get("alt") for e in page.all("img"))
+    ids = [e["id"] for e in page.elements if "id" in e]
+    assert len(ids) == len(set(ids))
+
+
+def test_pictures_say_what_they_are(page) -> None:
+    plots = page.all("svg")
+    assert len(plots) == 9
+    ids = {e["id"]: e["text"] for e in page.elements if "id" in e}
+    for plot in plots:
+        assert plot["role"] == "img"
+        assert all(ids[key] for key in plot["aria-labelledby"].split())
+    inside = [e for e in page.elements if "svg" in e["within"]]
+    assert not [e for e in inside if e["tag"] in ("style", "script", "image", "foreignobject")]
+
+
+def test_the_verdict_stands_with_what_decided_it(page) -> None:
+    text = " ".join(page.texts("body")[0].split())
+    assert "Short of a retrained model" in text
+    assert VERDICTS["short of a retrained model"] in text
+    section = next(e for e in page.all("section") if "verdict" in (e.get("class") or ""))["text"]
+    assert "Linear probe" in section
+    assert "Of the gap 59% is closed." in section
+    assert "Nearest neighbours is below the retrained model's." in section
+    assert "probe_accuracy (unlearned)" not in section
+    assert re.search(r"damage\s*0\.1\s*Retain drop", section)
+
+
+def test_every_measurement_is_shown_with_interval_and_n(make, write, parse) -> None:
+    record = make(retrained=2)
+    page = parse(render(load([write(record)])))
+    cells = [" ".join(e["text"].split()) for e in page.all("td")]
+    for m in record.measurements:
+        values = f"{number(m.value)} [{number(m.low)}, {number(m.high)}] n 321"
+        if m.runs:
+            values += " models: " + ", ".join(number(r) for r in m.runs)
+        assert values in cells
+    assert "Retrained model 2" in page.texts("dt")
+
+
+def test_without_a_retrained_model_the_page_says_what_one_would_tell(make, write, parse) -> None:
+    page = parse(render(load([write(make(retrained=0, quick=True))])))
+    text = " ".join(page.texts("body")[0].split())
+    assert WITHOUT_RETRAINED in text
+    assert "absent: no retrained model was given" in text
+    assert "absent: left out by --quick" in text
+    assert not re.search(r"\b(nan|None|inf)\b", text)
+    assert "Relearning" not in page.texts("h3")
+    assert "There was no retrained model to compare with" in text
+    assert "Speed-up" not in text
+
+
+def test_a_model_of_unknown_origin_is_called_that(make, write, parse) -> None:
+    text = " ".join(parse(render(load([write(make(made=False))]))).texts("body")[0].split())
+    assert "not known: the unlearned model came without a record" in text
+    assert "that it comes from the original was not checked" in text
+
+
+def test_cost_is_read_beside_the_floor_and_retraining(page) -> None:
+    flat = [" ".join(e["text"].split()) for e in page.elements if e["tag"] in ("th", "td")]
+    assert flat[flat.index("Multiple of the floor") + 1] == "4 ×"
+    assert flat[flat.index("Speed-up") + 1] == "30.0 ×"
+
+
+def test_class_names_are_only_text(make, write, parse) -> None:
+    evil = [EVIL, "猫", "a" * 300, "', \"", "{{ 7*7 }}"]
+    names = [*evil, "six", "seven"]
+    folder = write(make(names=names, forgotten=(0, 1, 2, 3, 4)), pictures=True)
+    write_report(folder)
+    html = (folder / "report.html").read_text()
+    page = parse(html)
+    assert page.wrong == []
+    assert page.all("script") == []
+    assert all(name in page.all("h1")[0]["text"] for name in evil)
+    assert "49" not in page.all("h1")[0]["text"]
+    assert "<script" not in (folder / "summary.md").read_text() + (folder / "model-card.md").read_text()
+
+
+def test_nothing_is_asked_of_the_network_and_no_script_is_there(example, page) -> None:
+    html = (example / "report.html").read_text()
+    addresses = [e[k] for e in page.elements for k in ("src", "href", "xlink:href", "srcset", "action") if e.get(k)]
+    assert all(a.startswith(("#", "data:")) for a in addresses)
+    assert "://" not in html
+    assert "@import" not in html
+    assert re.findall(r"url\((?!#)", html) == []
+    assert not [k for e in page.elements for k in e if k.startswith("on")]
+    assert not page.all("script")
+    assert page.all("link")[0]["rel"] == "icon"
+
+
+def test_the_same_record_gives_the_same_bytes(make, write, example) -> None:
+    again = write(make(), pictures=True)
+    write_report(again)
+    for name in ("report.html", "summary.md", "model-card.md"):
+        assert (again / name).read_bytes() == (example / name).read_bytes()
+    assert not [p for p in again.iterdir() if "partial" in p.name]
+
+
+def test_a_hundred_classes_and_large_pictures_stay_small(make, write, parse) -> None:
+    names = [f"a class with quite a long name, number {i}" for i in range(100)]
+    folder = write(make(names=names, forgotten=tuple(range(0, 40, 4)), retrained=3))
+    noise = Image.effect_noise((128 * 80, 128), 90).convert("RGB")
+    for subject in ("original", "unlearned", "retrained"):
+        noise.save(folder / f"inversion-{subject}.png", compress_level=1)
+    Image.effect_noise((64 * 160, 64), 90).convert("RGB").save(folder / "samples.png", compress_level=1)
+    html = render(load([folder]))
+    assert len(html.encode()) < 1_500_000
+    text = " ".join(parse(html).texts("body")[0].split())
+    assert "20 of 100" in text
+    assert "80 others" in text
+    assert "the first 48 of 160 are shown" in text
+    assert "Were a class with quite a long name, number 0 (class 0)" in text
+    assert "and 5 more forgotten?" in text
+
+
+def test_masked_drawings_that_are_the_originals_are_shown_once(page) -> None:
+    assert "original and masked" in [" ".join(e["text"].split()) for e in page.all("p")]
+    assert len(page.all("img")) == 4
+
+
+def test_several_audits_share_their_references_only_if_they_are_the_same(make, write, parse) -> None:
+    one, two = make(), make(inputs=make().inputs.model_dump() | {"unlearned_sha256": "9" * 64})
+    page = parse(render(load([write(one, "first"), write(two, "second")])))
+    assert page.wrong == []
+    assert page.texts("h2") == ["Side by side", "first: kind 3 (class 3)", "second: kind 3 (class 3)"]
+    ids = [e["id"] for e in page.elements if "id" in e]
+    assert len(ids) == len(set(ids))
+    head = [" ".join(e["text"].split()) for e in page.all("th") if e.get("scope") == "col"][:6]
+    assert head == ["measure", "unlearnedfirst", "unlearnedsecond", "original", "masked", "retrained"]
+
+    other = make(inputs=one.inputs.model_dump() | {"original_sha256": "8" * 64})
+    table = compared(load([write(one, "left"), write(other, "right")]))
+    assert not table.shared
+    columns = [(c.subject, c.name) for c in table.columns]
+    assert columns[:4] == [("unlearned", "left"), ("unlearned", "right"), ("original", "left"), ("original", "right")]
+    assert len(columns) == 8
+
+
+def test_audits_of_the_same_name_are_numbered(make, write) -> None:
+    folder = write(make())
+    assert [a.name for a in load([folder, folder])] == ["audit (1)", "audit (2)"]
+
+
+def test_a_measure_of_somebody_else_is_shown_too(make, write, parse) -> None:
+    record = make()
+    extra = record.measurements[0].model_copy(update={"name": "their_measure"})
+    record = record.model_copy(update={"measurements": (*record.measurements, extra)})
+    assert rows(record)[-1].name == "their_measure"
+    text = " ".join(parse(render(load([write(record)]))).texts("body")[0].split())
+    assert "their_measure" in text
+    assert "not measured" in text
+
+
+def test_names_and_numbers() -> None:
+    from unhot.record import ClassLabel
+
+    assert class_names([ClassLabel(index=3, name="3"), ClassLabel(index=1, name="cat")]) == "class 3, cat (class 1)"
+    assert number(-0.0001) == "0.000"
+    assert number(12, "steps") == "12.0"
+
+
+def test_a_picture_that_is_none_is_refused(make, write) -> None:
+    folder = write(make())
+    (folder / "samples.png").write_bytes(b"not a picture")
+    with pytest.raises(InputError, match=r"samples\.png is not an image"):
+        write_report(folder)
+
+
+def test_torch_is_not_imported(make, write) -> None:
+    folder = write(make())
+    code = (
+        "import sys, pathlib; from unhot.report.page import write_report; "
+        "write_report(pathlib.Path(sys.argv[1])); "
+        "assert not {'torch', 'sklearn', 'matplotlib.pyplot'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code, str(folder)], check=True, cwd=folder)
+    assert (folder / "report.html").is_file()
+
+
+def test_a_real_audit_is_drawn(keep_generators, original, digits, tmp_path: Path, parse) -> None:
+    masked = cut_classes(original.copy(torch.device("cpu")), [original.label(3)], "mask")
+    found = audit(original=original, unlearned=masked, classes=[3], test=digits.held_out, quick=True)
+    found.save(tmp_path / "audit")
+    write_report(tmp_path / "audit")
+    page = parse((tmp_path / "audit" / "report.html").read_text())
+    assert page.wrong == []
+    assert "Hidden at the output only" in page.texts("p")
