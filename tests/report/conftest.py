@@ -92,8 +92,8 @@ def _curves(rng: random.Random, names: list[str], models: list[tuple[str, int]],
         if not quick:
             found.append({"name": "relearning", "x": steps, "y": [min(1.0, s / 20 * rng.random()) for s in steps]})
             if subject != "masked":
-                y = [0.2, 0.5, rng.random()]
-                found.append({"name": "layers", "x": ["conv1", "layer2.0.conv2", "penultimate"], "y": y})
+                x = ["conv1", *(f"layer{i}.1.conv2" for i in range(1, 7)), "penultimate"]
+                found.append({"name": "layers", "x": x, "y": [rng.random() for _ in x]})
         for curve in found:
             curve.setdefault("subject", subject)
             curve.setdefault("run", run)

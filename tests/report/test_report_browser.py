@@ -36,11 +36,13 @@ LAUNCH = (
 )
 LAUNCH += "os.execv(sys.argv[3], sys.argv[3:])"
 WIDTHS = (1280, 390)
+A4 = 673  # pixels between the margins
 SECONDS = 30
 
 OVERLAPS = """
 [...document.querySelectorAll('svg.plot')].flatMap(svg => {
-  const boxes = [...svg.querySelectorAll('text')].map(t => [t.textContent, t.getBoundingClientRect()]);
+  const level = t => !(t.getAttribute('transform') || '').match(/rotate\\(-?35/);
+  const boxes = [...svg.querySelectorAll('text')].filter(level).map(t => [t.textContent, t.getBoundingClientRect()]);
   return boxes.flatMap(([a, p], i) => boxes.slice(i + 1).filter(([b, q]) =>
     Math.min(p.right, q.right) - Math.max(p.left, q.left) > 1.5 &&
     Math.min(p.bottom, q.bottom) - Math.max(p.top, q.top) > Math.min(p.height, q.height) * 0.35
@@ -60,6 +62,18 @@ OUTSIDE = """
   const b = e.getBoundingClientRect();
   return b.width > 0 && (b.right > document.documentElement.clientWidth + 0.5 || b.left < -0.5);
 }).map(e => e.tagName + '.' + e.className)"""
+
+
+PLANT = """
+(() => {
+  const [, same, left] = document.querySelectorAll('svg.plot text');
+  same.parentNode.append(same.cloneNode(true));
+  left.setAttribute('x', '-90');
+  const wide = document.createElement('p');
+  wide.style.width = '2000px';
+  wide.textContent = 'wide';
+  document.body.append(wide);
+})()"""
 
 
 class Browser:
@@ -174,8 +188,19 @@ def test_the_page_fits_asks_for_nothing_and_logs_nothing(browser: Browser, pages
     assert [u for u in asked if not u.startswith("data:")] == [pages[kind].as_uri()]
 
 
+def test_the_checks_find_planted_faults(browser: Browser, pages) -> None:
+    browser.open(pages["usual"], 390)
+    browser.ask(PLANT)
+    assert [len(browser.ask(check)) > 0 for check in (OVERLAPS, CUT_OFF, OUTSIDE)] == [True] * 3
+    assert browser.ask("document.documentElement.scrollWidth") > 2000
+
+
 def test_the_page_prints(browser: Browser, pages) -> None:
-    browser.open(pages["usual"], 1280)
+    browser.open(pages["usual"], A4)
+    browser.call("Emulation.setEmulatedMedia", media="print")
+    assert browser.ask(OUTSIDE) == []
+    assert browser.ask(OVERLAPS) == []
+    browser.call("Emulation.setEmulatedMedia", media="")
     sheet = browser.call("Page.printToPDF", preferCSSPageSize=True, paperWidth=8.27, paperHeight=11.69)
     data = base64.b64decode(sheet["data"])
     assert data.startswith(b"%PDF")

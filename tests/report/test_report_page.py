@@ -224,8 +224,11 @@ def test_a_measure_of_somebody_else_is_shown_too(make, write, parse) -> None:
 
 
 def test_names_and_numbers() -> None:
-    from unhot.record import ClassLabel
+    from unhot.record import ClassLabel, Curve
+    from unhot.report.pictures import category_names
 
+    digits = Curve(name="confusion", subject="original", x=(0.0, 10.0), y=(0.5, 0.5))
+    assert category_names(digits) == ["0", "10"]
     assert class_names([ClassLabel(index=3, name="3"), ClassLabel(index=1, name="cat")]) == "class 3, cat (class 1)"
     assert number(-0.0001) == "0.000"
     assert number(12, "steps") == "12.0"

@@ -233,8 +233,9 @@ THRESHOLDS: dict[str, str] = {
     "damage": "Retain drop (classes masked) above this counts as damage.",
     "unchanged": "Features with a similarity (CKA) above this with the original's count as unchanged.",
     "closed_least": "Below this share of the gap closed, the class is hidden at the output only.",
-    "closed_level": "From this share on, the model is at the level of a retrained one.",
+    "closed_level": "From this share on, the model is at the level of a retrained one, if no measure is further apart.",
     "closed_beyond": "Above this share, the model is beyond a retrained one.",
+    "apart": "Linear probe and nearest neighbours may find no more than this above the retrained model's value.",
     "small_gap": "Where masked and retrained differ by less in sum, the tolerance decides instead of the share.",
     "tolerance": "Recovery within this of the retrained model's, in sum, counts as the same.",
 }
