@@ -12,6 +12,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+import torch
+
 import cells
 from unhot import load
 from unhot.data.source import load_source
@@ -34,10 +36,11 @@ def main() -> None:
     args.add_argument("--dataset", default="fashion-mnist")
     args.add_argument("--classes", type=int, nargs="+", default=[0, 5, 6])
     args.add_argument("--seed", type=int, default=0)
+    args.add_argument("--test-images", type=int, default=5_000)
     args.add_argument("--out", type=Path, default=Path(__file__).parent / "records" / "ablation.json")
     given = args.parse_args()
     model, source = load(given.bundle), load_source(given.dataset)
-    test = model.align(source.held_out).held(model.input)
+    test = model.align(source.held_out.select(torch.arange(given.test_images))).held(model.input)
     trials = [({"encoding": e}, shots) for e in ENCODINGS for shots in (1, 5, 16, 50)]
     trials += [({key: value}, 16) for key, values in SETTINGS.items() for value in values]
     done = []
@@ -51,6 +54,7 @@ def main() -> None:
             done.append(cell)
             print(cell, flush=True)
     head = {"dataset": given.dataset, "arch": model.arch, "arch_options": model.arch_options, "seed": given.seed}
+    head["test_images"] = given.test_images
     defaults = NhleCwm().model_dump()
     environment = Runtime().environment().model_dump()
     cells.write(given.out, head | {"defaults": defaults, "environment": environment, "cells": done})

@@ -20,8 +20,7 @@ from unhot.evaluation.metric import Case
 from unhot.evaluation.metrics.accuracy import RETAIN_DROP_MASKED, WORST_CLASS_DROP
 from unhot.evaluation.view import Views
 from unhot.files import write_atomic
-from unhot.methods.base import SampleWarning
-from unhot.methods.nhle_cwm import NhleCwm
+from unhot.methods.base import Method, SampleWarning
 
 AUDITED = (
     "forget_accuracy",
@@ -39,7 +38,7 @@ AUDITED = (
 )
 
 
-def forget(model: Classifier, source: Source, method: NhleCwm, label: int, shots: int, seed: int) -> tuple[Any, Any]:
+def forget(model: Classifier, source: Source, method: Method, label: int, shots: int, seed: int) -> tuple[Any, Any]:
     """Draw samples of one class and forget it; return the samples and the result."""
     samples = draw(source.seen, classes=[label], shots=shots, seed=seed)
     with warnings.catch_warnings():

@@ -12,7 +12,7 @@ import json
 import re
 import statistics
 import sys
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -143,6 +143,20 @@ def _trials(wanted: Callable[[dict[str, Any]], bool], name: Callable[[dict[str, 
     return grid(["setting", "value or images", *seen, *tested], rows)
 
 
+def verdicts() -> str:
+    """One row a kind of model: which verdicts it was given against single retrained models."""
+    rows = []
+    for path in sorted(RECORDS.glob("verdict-noise-*.json")):
+        record = json.loads(path.read_text())
+        counts: dict[str, Counter[str]] = defaultdict(Counter)
+        for cell in record["cells"]:
+            counts[cell["model"].split()[0]][cell["verdict"]] += 1
+        for model, found in counts.items():
+            text = ", ".join(f"{label}: {n}" for label, n in found.most_common())
+            rows.append([f"{record['dataset']}, {record['arch']}", model, str(found.total()), text])
+    return grid(["trained on", "model judged", "cases", "verdicts"], rows)
+
+
 def speed() -> str:
     """One row a net: seconds of forgetting, and what they are a multiple and a share of."""
     rows = [
@@ -168,6 +182,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "encodings": encodings,
     "settings": settings,
     "speed": speed,
+    "verdicts": verdicts,
 }
 
 

@@ -11,7 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, StrictFloat, StrictStr, ValidationError
 
 from unhot.errors import InputError
 from unhot.files import write_atomic
@@ -288,7 +288,7 @@ class Curve(Stored):
     name: str
     subject: Subject
     run: int = 0
-    x: tuple[float, ...] | tuple[str, ...]
+    x: tuple[StrictFloat, ...] | tuple[StrictStr, ...]
     y: tuple[float, ...]
     groups: tuple[str, ...] = ()
 
@@ -353,6 +353,7 @@ class AuditRecord(Record):
     per_class: tuple[ClassAccuracy, ...]
     curves: tuple[Curve, ...]
     attacks: dict[str, dict[str, JsonValue]]
+    seed: int
     inputs: AuditInputs
     made_by: ForgetRecord | None
     cost: AuditCost

@@ -27,7 +27,6 @@ from unhot.cli.options import (
     TrustPickle,
     loader,
     make_runtime,
-    settings,
 )
 from unhot.errors import OptionError, UnknownNameError
 
@@ -142,8 +141,9 @@ def run_audits(
             runtime=runtime,
             shared=shared,
         )
-        show = made_by is not None and thumbnails
-        yield replace(found, samples=used_images(data.train, made_by, before.input)) if show else found
+        if made_by is not None and thumbnails:
+            found = replace(found, samples=used_images(data.train, made_by, before.input))
+        yield found
 
 
 def audit(

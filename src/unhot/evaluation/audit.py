@@ -76,7 +76,7 @@ class Audit:
         raise UnknownNameError("measurement", name, dict.fromkeys(m.name for m in self.record.measurements))
 
     def save(self, out: str | Path) -> None:
-        """Write ``audit.json``, ``report.html`` and what goes with them to a folder that does not exist yet or is empty.
+        """Write ``audit.json``, ``report.html`` and what goes with them to a folder that is empty or not there yet.
 
         Raises:
             OutputError: The folder is taken, or the disk is full.
@@ -183,12 +183,13 @@ def audit(
         verdict=judge(lambda name, subject: by_name[name, subject], thresholds or Thresholds()),
         per_class=tuple(_per_class(views)),
         curves=tuple(curves),
+        seed=runtime.seed,
         attacks={name: attack.model_dump(mode="json") for name, attack in chosen.items()},
         inputs=AuditInputs(
             original_sha256=before.sha256(),
             unlearned_sha256=after.sha256(),
             retrained_sha256=tuple(m.sha256() for m in references),
-            data=", ".join(i.origin for i in splits.values()),
+            data="; ".join(i.origin for i in splits.values()),
             data_sha256={name: digest(list(i.digests())) for name, i in aligned.items()},
             images={name: len(i) for name, i in aligned.items()},
         ),
@@ -270,7 +271,7 @@ def _present(name: str, measure: Measure, subject: Subject, split: Split, found:
         value=sum(values) / len(values),
         low=min(e.low for e in found),
         high=max(e.high for e in found),
-        n=sum(e.n for e in found),
+        n=max(e.n for e in found),
         runs=tuple(values) if len(values) > 1 else (),
     )
 

@@ -17,15 +17,18 @@ class Thresholds(Stored):
     """With what the measurements are compared.
 
     Recovery is what the linear probe, the nearest neighbours and the prototype attack find of the forgotten classes.
-    The share of the gap that is closed is (masked - unlearned) / (masked - retrained), the three summed.
+    The share of the gap that is closed is (masked - unlearned) / (masked - retrained), the three summed. Models trained
+    without the class from different seeds differ widely in it, so with a single one to compare with the thresholds must
+    be wide: benchmarks/verdict_noise.py measures how wide.
 
     Attributes:
         forgotten: Forget accuracy up to this above a retrained model's (above 0 without one) counts as forgotten.
         damage: ``retain_drop_masked`` above this counts as damage.
         unchanged: Features with a CKA above this with the original's count as unchanged.
         closed_least: Below this share the class is hidden at the output only.
-        closed_level: From this share on the model is at the level of a retrained one.
+        closed_level: From this share on the model is at the level of a retrained one, if no measure is further `apart`.
         closed_beyond: Above this share it is beyond it.
+        apart: No more than this may the probe or the neighbours find above what they find in a retrained model.
         small_gap: Where masked and retrained differ by less in sum, the share says nothing, and `tolerance` decides.
         tolerance: Recovery within this of the retrained model's, in sum, counts as the same.
     """
@@ -34,8 +37,9 @@ class Thresholds(Stored):
     damage: float = Field(default=0.1, ge=0, le=1)
     unchanged: float = Field(default=0.99, ge=0, le=1)
     closed_least: float = Field(default=0.2, ge=0)
-    closed_level: float = Field(default=0.7, ge=0)
-    closed_beyond: float = Field(default=1.5, ge=0)
+    closed_level: float = Field(default=0.45, ge=0)
+    closed_beyond: float = Field(default=2.2, ge=0)
+    apart: float = Field(default=0.4, ge=0)
     small_gap: float = Field(default=0.15, ge=0)
     tolerance: float = Field(default=0.1, ge=0)
 
@@ -71,7 +75,10 @@ def _label(find: Find, limits: Thresholds) -> tuple[VerdictLabel, list[str]]:
         before = sum(_value(find(n, "masked")) for n in names)
         if names and left >= (1 - limits.closed_least / 2) * before:
             return "hidden at the output only", [*said, "Nearly all that the features told before can still be read."]
-        return "not decided without a retrained model", [*said, "Give one with --retrained."]
+        return "not decided without a retrained model", [
+            *said,
+            "A model trained without the class is needed to say more.",
+        ]
     left = sum(_value(find(n, "unlearned")) - _value(find(n, "retrained")) for n in names)
     gap = sum(_value(find(n, "masked")) - _value(find(n, "retrained")) for n in names)
     if gap < limits.small_gap:
@@ -83,7 +90,10 @@ def _label(find: Find, limits: Thresholds) -> tuple[VerdictLabel, list[str]]:
     said.append(f"Of the gap between the masked original and a retrained model {closed:.0%} is closed.")
     if closed < limits.closed_least:
         return "hidden at the output only", said
-    if closed < limits.closed_level:
+    above = {n: _value(find(n, "unlearned")) - _value(find(n, "retrained")) for n in RECOVERY[:2]}
+    if wide := [n for n in above if above[n] > limits.apart]:
+        said.append(f"{', '.join(wide)} is more than {limits.apart:g} above a retrained model's.")
+    if closed < limits.closed_level or wide:
         return "short of a retrained model", said
     if closed <= limits.closed_beyond:
         return "at the level of a retrained model", said

@@ -11,6 +11,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.nn.utils import skip_init
 
 from unhot.errors import InputError, ModelError, raise_all
 from unhot.files import sha256, staged_folder
@@ -193,7 +194,7 @@ def load_state(net: nn.Module, state: dict[str, Tensor], head: str, where: str) 
     if weight is not None and weight.ndim == 2 and weight.shape[1] == layer.in_features:
         has_bias = f"{head}.bias" in state
         if len(weight) != layer.out_features or has_bias != (layer.bias is not None):
-            replace_layer(net, head, nn.Linear(layer.in_features, len(weight), bias=has_bias))
+            replace_layer(net, head, skip_init(nn.Linear, layer.in_features, len(weight), bias=has_bias))
     own = net.state_dict()
     problems = [f"no weights for {k}." for k in own if k not in state]
     problems += [f"{k} is not part of the architecture." for k in state if k not in own]

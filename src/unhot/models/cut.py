@@ -13,6 +13,7 @@ from typing import Literal, get_args
 
 import torch
 from torch import nn
+from torch.nn.utils import skip_init
 
 from unhot.models.classifier import Classifier, replace_layer
 from unhot.record import ClassLabel
@@ -42,7 +43,8 @@ def cut_classes(model: Classifier, labels: Sequence[ClassLabel], how: Cut) -> Cl
     if how == "none":
         return replace(model, forgotten=forgotten)
     kept = [i for i in range(len(model.classes)) if how == "mask" or i not in gone]
-    cut = nn.Linear(head.in_features, len(kept), bias=head.bias is not None or how == "mask")
+    has_bias = head.bias is not None or how == "mask"
+    cut = skip_init(nn.Linear, head.in_features, len(kept), bias=has_bias)  # initialising would draw random numbers
     cut.to(head.weight)
     with torch.no_grad():
         cut.weight.copy_(head.weight[kept])

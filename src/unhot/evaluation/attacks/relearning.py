@@ -8,6 +8,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
+from torch.nn.utils import skip_init
 from torch.optim import SGD
 
 from unhot.evaluation.metric import Absent, Attack, Case, Finding, Measure
@@ -134,7 +135,7 @@ def _with_new_rows(case: Case) -> Classifier:
     model = case.model.copy(case.runtime.device)
     model.module.eval().requires_grad_(True)
     old, places = model.head_layer, case.views.places(case.model)
-    new = nn.Linear(old.in_features, len(case.views.models["original"][0].classes)).to(old.weight)
+    new = skip_init(nn.Linear, old.in_features, len(case.views.models["original"][0].classes)).to(old.weight)
     kept = [i for i, place in enumerate(places) if place not in case.views.columns]
     with torch.no_grad():
         bias = old.bias if old.bias is not None else torch.zeros(old.out_features).to(old.weight)
