@@ -22,8 +22,8 @@ from unhot.methods.nhle_cwm import NhleCwm
 from unhot.runtime import Runtime
 
 SETTINGS: dict[str, list[Any]] = {
-    "guard": [0.0, 1e2, 1e3, 1e4],
-    "depth": [0.1, 1 / 3, 2 / 3, 1.0],
+    "guard": [0.0, 1e2, 1e3, 1e4, 1e5],
+    "depth": [0.1, 0.25, 0.5, 1.0],
     "step_size": [0.005, 0.01, 0.02, 0.05],
     "stop_at": [0.5, 0.1, 0.05, 0.01],
     "shift": [0.0, 1 / 16, 1 / 8, 1 / 4],
@@ -36,7 +36,7 @@ def main() -> None:
     args.add_argument("--dataset", default="fashion-mnist")
     args.add_argument("--classes", type=int, nargs="+", default=[0, 5, 6])
     args.add_argument("--seed", type=int, default=0)
-    args.add_argument("--test-images", type=int, default=5_000)
+    args.add_argument("--test-images", type=int, default=4_000)
     args.add_argument("--out", type=Path, default=Path(__file__).parent / "records" / "ablation.json")
     given = args.parse_args()
     model, source = load(given.bundle), load_source(given.dataset)

@@ -55,10 +55,10 @@ class NhleCwm(Method):
 
     encoding: EncodingName = "masked"
     step_size: float = Field(default=0.02, gt=0, le=1)
-    steps: int = Field(default=12, ge=0)
+    steps: int = Field(default=16, ge=0)
     stop_at: float = Field(default=0.05, ge=0, le=1)
-    depth: float = Field(default=1 / 3, ge=0, le=1)
-    guard: float = Field(default=1e3, ge=0)
+    depth: float = Field(default=0.25, ge=0, le=1)
+    guard: float = Field(default=1e4, ge=0)
     shift: float = Field(default=1 / 8, ge=0, lt=1)
     cut: Cut = "mask"
 

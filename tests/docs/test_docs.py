@@ -1,0 +1,63 @@
+"""What README and docs say is true."""
+
+import re
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from unhot import __all__ as public
+from unhot.cli import main
+from unhot.methods import catalogue
+
+ROOT = Path(__file__).resolve().parents[2]
+README = (ROOT / "README.md").read_text()
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("demo")
+    assert main(["demo", "--out", str(folder / "unhot-demo")]) == 0
+    return folder
+
+
+def test_the_python_of_the_readme_runs_as_it_stands(demo, monkeypatch, capsys):
+    (code,) = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+    assert len([line for line in code.splitlines() if line.strip()]) <= 12
+    script = demo / "readme.py"
+    script.write_text(code)
+    monkeypatch.chdir(demo)
+    names = runpy.run_path(str(script))
+    value, verdict = capsys.readouterr().out.split(" ", 1)
+    assert float(value) == 0.0
+    assert verdict.strip() == names["audit"].record.verdict.label
+
+
+def test_the_demo_writes_three_models_and_a_page(demo):
+    out = demo / "unhot-demo"
+    for name in ("original", "unlearned", "retrained"):
+        assert {p.name for p in (out / name).iterdir()} == {"bundle.json", "model.safetensors", "record.json"}
+    assert (out / "audit" / "report.html").stat().st_size > 5_000
+
+
+def test_every_command_of_the_readme_exists(capsys):
+    named = set(re.findall(r"^\| `unhot ([a-z]+)`", README, flags=re.MULTILINE))
+    assert main(["--help"]) == 0
+    known = set(re.findall(r"^  ([a-z]+)  ", capsys.readouterr().out, flags=re.MULTILINE))
+    assert named | {"show"} == known
+
+
+def test_tables_are_those_of_the_committed_records():
+    run = subprocess.run([sys.executable, ROOT / "docs" / "make_tables.py", "--check"], capture_output=True, text=True)
+    assert run.returncode == 0, run.stdout
+
+
+def test_every_method_has_a_page_or_a_line_in_the_docs():
+    text = README + "".join(p.read_text() for p in (ROOT / "docs").glob("*.md"))
+    assert [name for name in catalogue if name not in text] == []
+
+
+def test_public_names_are_sorted():
+    assert list(public) == sorted(public)
