@@ -1,0 +1,208 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from torch.utils.data import Dataset, Subset, TensorDataset
+
+from unhot.data.images import LabelledImages
+from unhot.data.samples import as_images, class_position, draw
+from unhot.errors import DataError, UnknownNameError
+from unhot.record import InputSpec
+
+
+def labelled(y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    return torch.arange(len(y), dtype=torch.float32).view(-1, 1, 1, 1).expand(-1, 1, 2, 2), y
+
+
+@given(
+    labels=st.lists(st.integers(0, 4), min_size=1, max_size=60),
+    shots=st.integers(1, 5),
+    seed=st.integers(0, 2**32),
+    wanted=st.lists(st.integers(0, 4), min_size=1, max_size=3, unique=True),
+)
+def test_draw_takes_different_images_of_the_class(labels: list[int], shots: int, seed: int, wanted: list[int]) -> None:
+    data = labelled(torch.tensor(labels))
+    short = [c for c in wanted if labels.count(c) < shots]
+    if short:
+        with pytest.raises((DataError, UnknownNameError)):
+            draw(data, wanted, shots, seed)
+        return
+    samples = draw(data, wanted, shots, seed)
+    assert samples.images.y.tolist() == [c for c in wanted for _ in range(shots)]
+    assert len(set(samples.images.keys)) == len(samples) == shots * len(wanted)
+    assert [labels[k] for k in samples.images.keys] == samples.images.y.tolist()
+    assert samples.images.x[:, 0, 0, 0].tolist() == list(samples.images.keys)
+    again = draw(data, wanted, shots, seed)
+    assert again.images.keys == samples.images.keys
+
+
+def test_draw_depends_on_its_seed_and_on_nothing_else() -> None:
+    data = labelled(torch.arange(300) % 3)
+    first = draw(data, [1], 16, seed=4).images.keys
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(99)
+        assert draw(data, [1], 16, seed=4).images.keys == first
+        assert torch.initial_seed() == 99
+        assert torch.equal(torch.rand(3), torch.rand(3, generator=torch.Generator().manual_seed(99)))
+    assert len({draw(data, [1], 16, seed=s).images.keys for s in range(8)}) == 8
+    assert draw(data, [2, 1], 16, seed=4).images.keys[16:] == first  # other classes do not matter
+    assert draw(data, [1], 16, seed=0).images.keys == draw(data, [1]).images.keys
+
+
+def test_draw_is_uniform() -> None:
+    data = labelled(torch.zeros(10, dtype=torch.int64))
+    taken = np.bincount([k for s in range(400) for k in draw(data, [0], 3, seed=s).images.keys], minlength=10)
+    assert taken.sum() == 1200
+    assert taken.min() > 80  # 120 expected, standard deviation 9
+    assert taken.max() < 160
+
+
+def test_draw_by_name_and_by_index(numbered: LabelledImages) -> None:
+    by_name, by_index, by_text = (draw(numbered, [c], 2, seed=3) for c in ("y", 1, "1"))
+    assert by_name.images.keys == by_index.images.keys == by_text.images.keys
+    assert (by_name.classes, by_index.classes) == (("y",), (1,))
+    assert by_name.images.y.tolist() == [1, 1]
+
+
+def test_bad_requests(numbered: LabelledImages) -> None:
+    with pytest.raises(DataError, match=r"numbers: asked for 5 images of class 'y', there are 4. Ask for fewer."):
+        draw(numbered, ["y"], 5)
+    for shots in (0, -1):
+        with pytest.raises(DataError, match=f"Asked for {shots} images a class. Ask for at least 1."):
+            draw(numbered, ["y"], shots)
+    with pytest.raises(DataError, match=r"A class is named twice: y, y. Name each class once."):
+        draw(numbered, ["y", "y"], 1)
+    with pytest.raises(DataError, match=r"No class to forget is named."):
+        draw(numbered, [], 1)
+    with pytest.raises(UnknownNameError, match=r"Unknown class 'yy'. Did you mean 'y'"):
+        draw(numbered, ["yy"], 1)
+
+
+@pytest.mark.xfail(strict=True, reason="samples.py draw compares what was typed, not the classes that it means")
+def test_a_class_named_by_name_and_by_index_is_named_twice(numbered: LabelledImages) -> None:
+    with pytest.raises(DataError, match=r"A class is named twice"):
+        draw(numbered, ["y", 1], 1)
+
+
+def test_class_position(numbered: LabelledImages) -> None:
+    assert [class_position(numbered, c) for c in ("x", "z", 0, 2, "2")] == [0, 2, 0, 2, 2]
+    for wrong in (3, "3", -1, "-1", "w", ""):
+        with pytest.raises(UnknownNameError, match=r"Unknown class"):
+            class_position(numbered, wrong)
+    unnamed = replace(numbered, class_names=None)
+    assert class_position(unnamed, 2) == 2
+    with pytest.raises(UnknownNameError, match=r"Unknown class '3'. Known: 0, 1, 2."):
+        class_position(unnamed, 3)
+    digits = replace(numbered, class_names=("5", "6", "7"))
+    assert class_position(digits, "6") == 1
+
+
+@pytest.mark.xfail(strict=True, reason="samples.py class_position: an int is looked up as a name; label() says index")
+def test_a_number_is_an_index_as_it_is_for_a_classifier(numbered: LabelledImages) -> None:
+    # class folders 0 to 10 are sorted 0, 1, 10, 2, ...: with these names an int means another class to the model
+    assert class_position(replace(numbered, class_names=("0", "2", "1")), 1) == 1
+
+
+@pytest.mark.xfail(strict=True, raises=ValueError, reason="samples.py class_position: isdigit() holds for '²'")
+def test_a_superscript_is_no_index(numbered: LabelledImages) -> None:
+    with pytest.raises(UnknownNameError):
+        class_position(numbered, "²")
+
+
+def test_tensors() -> None:
+    images = as_images((torch.zeros(3, 1, 2, 2, requires_grad=True), torch.tensor([2, 0, 1], dtype=torch.int32)))
+    assert not images.x.requires_grad
+    assert (images.y.dtype, images.y.tolist()) == (torch.int64, [2, 0, 1])
+    assert (images.class_names, images.origin, images.keys) == (None, "tensors", (0, 1, 2))
+    with pytest.raises(DataError, match=r"tensors: 3 images and 2 labels"):
+        as_images((torch.zeros(3, 1, 2, 2), torch.zeros(2)))
+
+
+@pytest.mark.xfail(strict=True, reason="samples.py as_images takes one-hot labels, and draws the wrong images")
+def test_one_hot_labels_are_refused() -> None:
+    with pytest.raises(DataError):
+        as_images((torch.zeros(3, 1, 2, 2), torch.eye(3)))
+
+
+@pytest.mark.xfail(strict=True, raises=RuntimeError, reason="samples.py class_position: max() of no labels")
+def test_no_images_are_refused() -> None:
+    with pytest.raises(DataError):
+        draw((torch.zeros(0, 1, 2, 2), torch.zeros(0)), [0], 1)
+
+
+def test_images_are_taken_as_they_are(numbered: LabelledImages) -> None:
+    assert as_images(numbered) is numbered
+
+
+class Shapes(Dataset):
+    """As of torchvision: pictures and labels."""
+
+    def __init__(self, classes: list[str] | None = None, targets: object = None) -> None:
+        if classes:
+            self.classes = classes
+        if targets is not None:
+            self.targets = targets
+
+    def __len__(self) -> int:
+        return 4
+
+    def __getitem__(self, i: int) -> tuple[Image.Image, int]:
+        if not 0 <= i < 4:
+            raise IndexError(i)
+        return Image.new("L", (3, 2), 10 * i), i % 2
+
+
+@pytest.mark.parametrize("targets", [None, [0, 1, 0, 1], torch.tensor([0, 1, 0, 1]), np.array([0, 1, 0, 1])])
+def test_a_dataset_of_pictures(targets: object) -> None:
+    images = as_images(Shapes(["disc", "ring"], targets))
+    assert (images.class_names, images.origin) == (("disc", "ring"), "Shapes")
+    assert (images.y.dtype, images.y.tolist()) == (torch.int64, [0, 1, 0, 1])
+    spec = InputSpec(height=2, width=3, channels=1, mean=(0.0,), std=(1.0,))
+    assert images.pixels(torch.arange(4), spec)[:, 0, 1, 2].tolist() == [0, 10, 20, 30]
+    samples = draw(Shapes(["disc", "ring"], targets), ["ring"], shots=2)
+    assert samples.images.keys == (1, 3)
+    assert samples.images.pixels(torch.arange(2), spec)[:, 0, 0, 0].tolist() == [10, 30]
+
+
+def test_a_part_of_a_dataset_has_no_names() -> None:
+    images = as_images(Subset(Shapes(["disc", "ring"]), [3, 2]))
+    assert (images.class_names, images.y.tolist(), images.origin) == (None, [1, 0], "Subset")
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.uint8])
+def test_a_dataset_of_tensors(dtype: torch.dtype) -> None:
+    x, y = torch.arange(12).view(3, 1, 2, 2).to(dtype), torch.tensor([1, 0, 1])
+    images = as_images(TensorDataset(x, y))
+    assert (images.x.dtype, images.y.tolist(), images.class_names) == (dtype, [1, 0, 1], None)
+    assert torch.equal(images.x, x)
+
+
+def test_what_is_not_images_is_refused() -> None:
+    for wrong in (None, 3, "path"):
+        with pytest.raises(DataError, match=r"xpected"):
+            as_images(wrong)
+    with pytest.raises(DataError, match=r"The data set is empty."):
+        as_images(Subset(Shapes(), []))
+    with pytest.raises(DataError, match=r"list: expected pictures or tensors, got ndarray."):
+        as_images([(np.zeros((2, 2)), 0)])
+
+
+@pytest.mark.xfail(strict=True, raises=RuntimeError, reason="samples.py _from_dataset: torch.stack's own error")
+def test_a_dataset_of_tensors_of_several_sizes_is_refused() -> None:
+    with pytest.raises(DataError):
+        as_images([(torch.zeros(1, 2, 2), 0), (torch.zeros(1, 3, 3), 1)])
+
+
+@pytest.mark.parametrize("wrong", [torch.zeros(3, 1, 2, 2), (torch.zeros(1, 1, 2, 2), [0])], ids=["x", "list"])
+@pytest.mark.xfail(
+    strict=True, raises=(IndexError, TypeError), reason="samples.py as_images takes any sequence for a torch Dataset"
+)
+def test_tensors_without_labels_as_tensor_are_refused(wrong: object) -> None:
+    with pytest.raises(DataError, match=r"Expected \(x, y\) tensors"):
+        as_images(wrong)
