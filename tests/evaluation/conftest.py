@@ -6,6 +6,7 @@ from collections.abc import Hashable
 from functools import cache
 
 import pytest
+import sklearn.preprocessing  # noqa: F401  (imports rich, which draws from Python's generator: not within a test)
 import torch
 from handmade import runtime
 

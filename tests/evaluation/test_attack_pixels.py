@@ -95,7 +95,9 @@ def test_neighbours_are_the_same_for_every_model_and_bounded_in_number(digits_vi
 
 
 @pytest.mark.xfail(
-    strict=True, reason="over_unlearning.py: the first 128 forgotten test images are all of the first class"
+    strict=True,
+    raises=AssertionError,
+    reason="over_unlearning.py: the first 128 forgotten test images are all of the first class",
 )
 def test_with_two_classes_in_a_sorted_set_both_have_neighbours(zoo):
     model, test = zoo.original(0), zoo.source.held_out

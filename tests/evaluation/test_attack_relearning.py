@@ -106,7 +106,9 @@ def test_ratio_of_a_retrained_model_with_itself_is_one(digits_views, zoo):
 
 
 @pytest.mark.xfail(
-    strict=True, reason="relearning.py: a model's own steps may be 0, the retrained model's are at least `every`"
+    strict=True,
+    raises=AssertionError,
+    reason="relearning.py: a model's own steps may be 0, the retrained model's are at least `every`",
 )
 def test_ratio_with_itself_is_one_when_the_class_is_back_at_once(digits_views):
     back = [[0.9, 0.9, 0.9, 0.9]] * 2
@@ -179,7 +181,11 @@ def sorted_images(n: int) -> LabelledImages:
     return LabelledImages(x, y, None, "sorted", tuple(range(3 * n)))
 
 
-@pytest.mark.xfail(strict=True, reason="relearning.py: the first 200 forgotten test images are all of the first class")
+@pytest.mark.xfail(
+    strict=True,
+    raises=AssertionError,
+    reason="relearning.py: the first 200 forgotten test images are all of the first class",
+)
 def test_with_two_classes_in_a_sorted_set_both_are_asked_about(monkeypatch):
     with torch.random.fork_rng(devices=[]):
         model = Classifier.wrap(nn.Sequential(nn.Flatten(), nn.Linear(4, 3)), torch.zeros(2, 1, 2, 2))

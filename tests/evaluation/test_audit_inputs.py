@@ -71,7 +71,11 @@ def test_foreign_modules_that_take_no_pixels_lack_the_attacks_on_pixels(zoo, ten
         assert found[name].absent_because == "the model does not say how pixels become its inputs"
 
 
-@pytest.mark.xfail(strict=True, reason="view.py: a model without an input spec gets pixels that are not normalised")
+@pytest.mark.xfail(
+    strict=True,
+    raises=AssertionError,
+    reason="view.py: a model without an input spec gets pixels that are not normalised",
+)
 def test_a_bare_module_beside_a_classifier_sees_the_same_inputs(zoo):
     """result.model of unhot.forget is an nn.Module: the same net must not lose accuracy by being bare."""
     images = zoo.source.held_out.held(zoo.original(0).input)
@@ -209,7 +213,9 @@ def test_classes_that_cannot_be_audited(zoo, classes, error, says):
         quick(zoo, classes=classes)
 
 
-@pytest.mark.xfail(strict=True, reason="audit.py _check_data: a class that is named twice is counted twice")
+@pytest.mark.xfail(
+    strict=True, raises=AssertionError, reason="audit.py _check_data: a class that is named twice is counted twice"
+)
 def test_a_class_named_twice_is_refused_or_taken_once(zoo):
     try:
         found = quick(zoo, classes=[3, "3"], retrained=None)
@@ -322,7 +328,9 @@ def test_shared_results_change_nothing(zoo):
         assert one.model_dump(exclude=timed) == other.model_dump(exclude=timed)
 
 
-@pytest.mark.xfail(strict=True, reason="view.py once: keyed by the id() of a freed model, serves another's")
+@pytest.mark.xfail(
+    strict=True, raises=AssertionError, reason="view.py once: keyed by the id() of a freed model, serves another's"
+)
 def test_shared_results_keep_alive_what_they_are_keyed_by(zoo):
     shared: dict = {}
     model = replace(zoo.cut(0, 3))

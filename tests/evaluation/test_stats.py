@@ -76,7 +76,7 @@ def test_paired_drop_by_hand():
     assert e == pytest.approx((0.25, 0.2 - spread, 0.2 + spread, 8))
 
 
-@pytest.mark.xfail(strict=True, reason="stats.py paired_drop: the ends are not cut to -1..1")
+@pytest.mark.xfail(strict=True, raises=AssertionError, reason="stats.py paired_drop: the ends are not cut to -1..1")
 @given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=10))
 def test_paired_drop_stays_in_range(pairs):
     e = paired_drop(*torch.tensor(pairs).T)
@@ -123,7 +123,11 @@ def test_mean_shrinks_with_more_values():
     assert widths == sorted(widths, reverse=True)
 
 
-@pytest.mark.xfail(strict=True, reason="stats.py mean: a value that rounds past the range lies outside its interval")
+@pytest.mark.xfail(
+    strict=True,
+    raises=AssertionError,
+    reason="stats.py mean: a value that rounds past the range lies outside its interval",
+)
 def test_mean_at_the_end_of_the_range_lies_in_its_interval():
     e = mean(torch.full((8,), math.log(2), dtype=torch.float32), 0.0, math.log(2))  # float32 rounds ln 2 up
     assert inside(e)
@@ -183,7 +187,9 @@ def test_several_runs_are_averaged_within_all_of_their_intervals():
     assert _present("x", Measure(True), "unlearned", "test", found[:1]).runs == ()
 
 
-@pytest.mark.xfail(strict=True, reason="audit.py _present: sum()/n of equal runs rounds past their common end")
+@pytest.mark.xfail(
+    strict=True, raises=AssertionError, reason="audit.py _present: sum()/n of equal runs rounds past their common end"
+)
 def test_equal_runs_stay_within_their_interval():
     m = _present("x", Measure(True), "retrained", "test", [Estimate(0.1, 0.1, 0.1, 20)] * 3)
     assert m.low <= m.value <= m.high
