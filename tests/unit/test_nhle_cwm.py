@@ -221,7 +221,8 @@ def test_it_rolls_back_what_is_not_finite(toy: Toy, limit: float, steps: int) ->
 def test_several_classes(toy: Toy) -> None:
     samples = toy.samples(3, 1)
     before = state(toy.model)
-    tuned = forget(toy.model, samples, steps=20, step_size=0.05)
+    tuned = forget(toy.model, samples, steps=20, step_size=0.05, shift=0)
+    assert tuned.record.notes["probability_left"] == pytest.approx(left(tuned.model, samples, [1, 3]), abs=1e-6)
     assert left(tuned.model, samples, [1, 3]) < 0.5 * left(toy.model, samples, [1, 3])
     assert changed(before, tuned.model) == {"0.weight", "4.weight", "7.weight"}
     for how in ("mask", "excise"):

@@ -23,6 +23,7 @@ from unhot.train import TrainSettings, accuracy, fit, train_classifier
 CPU = torch.device("cpu")
 SPEC = InputSpec(height=12, width=12, channels=1, mean=(0.5,), std=(0.25,))
 NAMES = ("a", "b", "c", "d")
+SETTINGS = TrainSettings(epochs=3, batch_size=16, lr=0.05)
 
 
 def toy(n: int = 40, seed: int = 0) -> LabelledImages:
@@ -108,6 +109,21 @@ def test_augmentation_matters(model: Classifier) -> None:
     assert twin.sha256() != trained(model)
 
 
+def test_every_image_is_seen_once_an_epoch_in_another_order(model: Classifier, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+
+    def spy(logits: Tensor, y: Tensor) -> Tensor:
+        seen.extend(y.tolist())
+        return nn.functional.cross_entropy(logits[:, :1].repeat(1, 40), y)
+
+    monkeypatch.setattr(module, "cross_entropy", spy)
+    images = replace(toy(), y=torch.arange(40), class_names=None)  # the labels tell which image it is
+    fit(model.copy(), images, SETTINGS, Augment(1), runtime())
+    epochs = [seen[i : i + 40] for i in (0, 40, 80)]
+    assert [sorted(e) for e in epochs] == [list(range(40))] * 3
+    assert len({tuple(e) for e in epochs}) == 3
+
+
 def test_training_learns_and_ends_in_eval_mode(model: Classifier) -> None:
     before = accuracy(model, toy(80, seed=5), runtime())
     twin = model.copy()
@@ -154,9 +170,6 @@ def checkpoint(model: Classifier, tmp_path: Path) -> Path:
     with pytest.raises(InterruptError):
         fit(model.copy(), toy(), SETTINGS, Augment(1), runtime(stop_after=40), tmp_path / "checkpoint")
     return tmp_path / "checkpoint"
-
-
-SETTINGS = TrainSettings(epochs=3, batch_size=16, lr=0.05)
 
 
 @pytest.mark.parametrize(

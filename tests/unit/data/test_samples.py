@@ -21,25 +21,33 @@ def labelled(y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 @given(
-    labels=st.lists(st.integers(0, 4), min_size=1, max_size=60),
-    shots=st.integers(1, 5),
+    counts=st.lists(st.integers(0, 8), min_size=2, max_size=5),
+    shots=st.integers(1, 6),
     seed=st.integers(0, 2**32),
-    wanted=st.lists(st.integers(0, 4), min_size=1, max_size=3, unique=True),
+    data=st.data(),
 )
-def test_draw_takes_different_images_of_the_class(labels: list[int], shots: int, seed: int, wanted: list[int]) -> None:
-    data = labelled(torch.tensor(labels))
-    short = [c for c in wanted if labels.count(c) < shots]
-    if short:
-        with pytest.raises((DataError, UnknownNameError)):
-            draw(data, wanted, shots, seed)
+def test_draw_takes_different_images_of_the_class(
+    counts: list[int], shots: int, seed: int, data: st.DataObject
+) -> None:
+    labels = data.draw(st.permutations([c for c, n in enumerate(counts) for _ in range(n)]))
+    wanted = [c for c, n in enumerate(counts) if n >= shots][::-1]
+    images = labelled(torch.tensor(labels, dtype=torch.int64))
+    for c in set(labels) - set(wanted):
+        with pytest.raises(DataError, match=rf"asked for {shots} images of class {c}, there are {counts[c]}\."):
+            draw(images, [c], shots, seed)
+    if not wanted:
         return
-    samples = draw(data, wanted, shots, seed)
+    samples = draw(images, wanted, shots, seed)
     assert samples.images.y.tolist() == [c for c in wanted for _ in range(shots)]
     assert len(set(samples.images.keys)) == len(samples) == shots * len(wanted)
     assert [labels[k] for k in samples.images.keys] == samples.images.y.tolist()
     assert samples.images.x[:, 0, 0, 0].tolist() == list(samples.images.keys)
-    again = draw(data, wanted, shots, seed)
-    assert again.images.keys == samples.images.keys
+    assert draw(images, wanted, shots, seed).images.keys == samples.images.keys
+
+
+def test_draw_can_take_every_image_of_a_class() -> None:
+    for seed in range(5):
+        assert draw(labelled(torch.arange(30) % 3), [1], 10, seed).images.keys == tuple(range(1, 30, 3))
 
 
 def test_draw_depends_on_its_seed_and_on_nothing_else() -> None:

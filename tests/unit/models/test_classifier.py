@@ -265,6 +265,15 @@ def test_sha256_changes_with_any_weight_shape_name_and_dtype(mlp: Mlp) -> None:
     assert len(seen) == 4 + len(model.module.state_dict())
 
 
+def test_sha256_tells_dtypes_of_the_same_bytes_apart(mlp: Mlp) -> None:
+    nets = [mlp() for _ in range(2)]
+    nets[1].load_state_dict(nets[0].state_dict())
+    for net, dtype in zip(nets, (torch.float32, torch.int32), strict=True):
+        net.register_buffer("zeros", torch.zeros(3, dtype=dtype))
+    first, second = (Classifier.wrap(net).sha256() for net in nets)
+    assert first != second
+
+
 def test_layers_by_dotted_name() -> None:
     net = nn.Sequential(nn.Sequential(nn.Linear(2, 3), nn.ReLU()), nn.Linear(3, 2))
     new = nn.Linear(2, 3)
