@@ -51,6 +51,21 @@ def test_neighbours_lie_within_epsilon_and_in_the_range_of_pixels(digits_views):
     assert near.max() <= 1 + 1e-6
 
 
+def test_neighbours_by_a_loop_in_pixels(digits_views):
+    case, attack = Case(digits_views, "original"), OverUnlearning(images=3, epsilon=0.05, step=0.012, steps=2)
+    test, spec, model = digits_views.splits["test"], case.model.input, case.model
+    start = test.x[test.y == 3][:3].float() / 255
+    noise = torch.rand(start.shape, generator=digits_views.runtime.generator("neighbours"))
+    near = (start + (2 * noise - 1) * 0.05).clamp(0, 1)
+    for _ in range(2):
+        near = near.clone().requires_grad_(True)
+        loss = -model.logits((near - spec.mean[0]) / spec.std[0]).log_softmax(1)[:, 3].sum()
+        (gradient,) = torch.autograd.grad(loss, near)
+        near = (near.detach() + 0.012 * gradient.sign()).clamp(start - 0.05, start + 0.05).clamp(0, 1)
+    # a gradient of nearly zero may round to either sign
+    assert ((pixels(digits_views, attack.neighbours(case)) - near).abs() < 1e-4).float().mean() > 0.99
+
+
 def test_neighbours_are_harder_for_the_original_than_noise_of_the_same_size(digits_views):
     case = Case(digits_views, "original")
     test, model = digits_views.splits["test"], case.model
