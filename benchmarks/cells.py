@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,9 @@ AUDITED = (
 )
 
 
+RUNTIME = Runtime()  # one for all audits, which share what they compute
+
+
 def forget(model: Classifier, source: Source, method: Method, label: int, shots: int, seed: int) -> tuple[Any, Any]:
     """Draw samples of one class and forget it; return the samples and the result."""
     samples = draw(source.seen, classes=[label], shots=shots, seed=seed)
@@ -61,20 +64,33 @@ def signals(model: Classifier, unlearned: Classifier, samples: Any) -> dict[str,
 
 def effects(model: Classifier, uncut: Classifier, test: LabelledImages, label: int) -> dict[str, float]:
     """Measure forgetting on test images, before the class is cut from the output."""
-    views = Views(model, uncut, [], [model.label(label)], {"test": test}, Runtime())
-    case = Case(views, "unlearned")
-    view, kept = case.view, case.original
-    asked = view.is_forget
-    return {
-        "forget_accuracy_before_cut": view.correct[asked].float().mean().item(),
+    case = Case(Views(model, uncut, [], [model.label(label)], {"test": test}, Runtime()), "unlearned")
+    return _on_forgotten(case) | {
         "retain_drop_masked": RETAIN_DROP_MASKED.compute(case).value,
         "worst_class_drop": WORST_CLASS_DROP.compute(case).value,
-        "feature_cosine": cosine_similarity(view.features, kept.features)[asked].mean().item(),
+    }
+
+
+def on_forgotten(model: Classifier, uncut: Classifier, images: LabelledImages, label: int) -> dict[str, float]:
+    """Measure what of that needs images of the forgotten class only."""
+    return _on_forgotten(Case(Views(model, uncut, [], [model.label(label)], {"test": images}, Runtime()), "unlearned"))
+
+
+def _on_forgotten(case: Case) -> dict[str, float]:
+    asked = case.view.is_forget
+    return {
+        "forget_accuracy_before_cut": case.view.correct[asked].float().mean().item(),
+        "feature_cosine": cosine_similarity(case.view.features, case.original.features)[asked].mean().item(),
     }
 
 
 def audited(
-    model: Classifier, unlearned: Classifier, source: Source, label: int, retrained: Iterable[Classifier]
+    model: Classifier,
+    unlearned: Classifier,
+    source: Source,
+    label: int,
+    retrained: Iterable[Classifier],
+    shared: dict[Hashable, object],
 ) -> list[dict[str, Any]]:
     """Run the quick audit and return the measurements that the tables show."""
     found = audit(
@@ -85,6 +101,8 @@ def audited(
         test=source.held_out,
         train=source.seen,
         quick=True,
+        runtime=RUNTIME,
+        shared=shared,
     )
     rows = [m for m in found.record.measurements if m.name in AUDITED and m.split == "test"]
     return [m.model_dump(mode="json", exclude_defaults=True) for m in rows]

@@ -6,6 +6,7 @@ python benchmarks/promise.py BUNDLE --dataset cifar10 --classes 0 3 8 [--retrain
 from __future__ import annotations
 
 import argparse
+from collections.abc import Hashable
 from pathlib import Path
 
 import cells
@@ -30,14 +31,16 @@ def main() -> None:
     test = model.align(source.held_out).held(model.input)
     done = []
     for label in given.classes:
+        asked = test.where(test.y == label)
+        retrained = [m for c, m in references if c == label]
+        shared: dict[Hashable, object] = {}
         for seed in range(given.draws):
             _, uncut = cells.forget(model, source, NhleCwm(cut="none"), label, given.shots, seed)
             _, result = cells.forget(model, source, NhleCwm(), label, given.shots, seed)
-            retrained = [m for c, m in references if c == label]
             cell = {"class": label, "seed": seed, "shots": given.shots, "steps": result.record.cost.steps}
             cell |= {"seconds": round(result.record.cost.seconds, 3), "digest": result.record.digest}
-            cell |= cells.effects(model, uncut.classifier, test, label)
-            cell["measurements"] = cells.audited(model, result.classifier, source, label, retrained)
+            cell |= cells.on_forgotten(model, uncut.classifier, asked, label)
+            cell["measurements"] = cells.audited(model, result.classifier, source, label, retrained, shared)
             done.append(cell)
             print({k: v for k, v in cell.items() if k != "measurements"}, flush=True)
     head = {"dataset": given.dataset, "arch": model.arch, "arch_options": model.arch_options}
