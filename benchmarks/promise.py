@@ -34,9 +34,11 @@ def main() -> None:
         asked = test.where(test.y == label)
         retrained = [m for c, m in references if c == label]
         shared: dict[Hashable, object] = {}
+        alive = []  # what is shared is found by the identity of a model
         for seed in range(given.draws):
             _, uncut = cells.forget(model, source, NhleCwm(cut="none"), label, given.shots, seed)
             _, result = cells.forget(model, source, NhleCwm(), label, given.shots, seed)
+            alive.append(result.classifier)
             cell = {"class": label, "seed": seed, "shots": given.shots, "steps": result.record.cost.steps}
             cell |= {"seconds": round(result.record.cost.seconds, 3), "digest": result.record.digest}
             cell |= cells.on_forgotten(model, uncut.classifier, asked, label)

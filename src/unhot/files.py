@@ -93,7 +93,7 @@ def _clear_dead(out: Path) -> None:
     """Remove stages of ``out`` whose process is gone."""
     for stage in out.parent.glob(f".{out.name}.partial-*"):
         pid = stage.name.rpartition("-")[2]
-        if pid.isdigit() and not _alive(int(pid)):
+        if pid.isdigit() and (int(pid) == os.getpid() or not _alive(int(pid))):
             shutil.rmtree(stage, ignore_errors=True)
 
 

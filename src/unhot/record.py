@@ -11,7 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, StrictFloat, StrictStr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, StrictFloat, StrictStr, ValidationError, model_validator
 
 from unhot.errors import InputError
 from unhot.files import write_atomic
@@ -63,7 +63,8 @@ class Record(Stored):
         """
         try:
             raw = json.loads(path.read_text())
-            if isinstance(raw, dict) and raw.get("schema_version", 0) > cls.VERSION:
+            version_read = raw.get("schema_version", 0) if isinstance(raw, dict) else 0
+            if isinstance(version_read, int) and version_read > cls.VERSION:
                 raise InputError(f"{path} was written by a newer unhot. Update unhot to read it.")
             return cls.model_validate(raw)
         except OSError as error:
@@ -100,6 +101,12 @@ class InputSpec(Stored):
     channels: Literal[1, 3]
     mean: tuple[float, ...]
     std: tuple[Annotated[float, Field(gt=0)], ...]
+
+    @model_validator(mode="after")
+    def _one_for_each_channel(self) -> Self:
+        if not len(self.mean) == len(self.std) == self.channels:
+            raise ValueError(f"mean and std need {self.channels} values, one for each channel")
+        return self
 
     @property
     def shape(self) -> tuple[int, int, int]:

@@ -65,7 +65,10 @@ class Registry(Generic[T]):
             raise UnknownNameError(self.kind, name, self)
         if name not in self._loaded:
             module, _, attribute = self._entries[name].where.partition(":")
-            self._loaded[name] = cast(T, getattr(importlib.import_module(module), attribute))
+            try:
+                self._loaded[name] = cast(T, getattr(importlib.import_module(module), attribute))
+            except (ImportError, AttributeError) as error:
+                raise InputError(f"The {self.kind} {name!r} cannot be loaded from {module}: {error}.") from error
         return self._loaded[name]
 
     def summary(self, name: str) -> str:

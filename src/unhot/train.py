@@ -90,10 +90,20 @@ def fit(
     layout = torch.channels_last if runtime.precision == "bf16" else torch.contiguous_format
     _lay_out(net, layout)
     held = images.held(model.input)
-    optimizer = SGD(net.parameters(), settings.lr, settings.momentum, weight_decay=settings.weight_decay, nesterov=True)
+    optimizer = SGD(
+        net.parameters(),
+        settings.lr,
+        settings.momentum,
+        weight_decay=settings.weight_decay,
+        nesterov=settings.momentum > 0,
+    )
     steps = settings.epochs * -(-n // settings.batch_size)
-    schedule = OneCycleLR(optimizer, settings.lr, total_steps=steps, pct_start=0.25, cycle_momentum=False)
-    identity = digest([settings.model_dump(), runtime.seed, n, images.origin, runtime.precision])
+    schedule = OneCycleLR(
+        optimizer, settings.lr, total_steps=steps, pct_start=0.25 if steps > 4 else 0.5, cycle_momentum=False
+    )
+    shapes = {k: list(v.shape) for k, v in net.state_dict().items()}
+    seen = [images.origin, images.y.tolist(), list(images.keys), augment.shift, augment.flip]
+    identity = digest([settings.model_dump(), runtime.seed, runtime.precision, shapes, seen])
     state = {"net": net, "optimizer": optimizer, "schedule": schedule}
     first = _restore(checkpoint, state, identity, runtime)
     with runtime.progress("training", (settings.epochs - first) * n) as advance:
@@ -225,7 +235,7 @@ def _restore(path: Path | None, state: dict[str, Any], identity: str, runtime: R
         saved = torch.load(path, map_location=runtime.device, weights_only=True)
     except Exception as error:  # torch raises many kinds on a damaged file
         raise InputError(f"The checkpoint {path} is damaged. Remove it to start again.") from error
-    if saved["identity"] != identity:
+    if not isinstance(saved, dict) or saved.get("identity") != identity:
         raise InputError(f"The checkpoint {path} is of a run with other settings. Remove it to start again.")
     for name, part in state.items():
         part.load_state_dict(saved[name])

@@ -45,7 +45,7 @@ def splits_of(root: Path) -> tuple[str, ...]:
 def from_files(
     files: list[Path], labels: torch.Tensor, class_names: tuple[str, ...] | None, root: Path
 ) -> LabelledImages:
-    """Make images of files, int64 (N,) labels; every file's header is read, so that a broken one is found now.
+    """Make images of files, int64 (N,) labels; every file is decoded once, so that broken ones are found now.
 
     Raises:
         DataError: Names the files that cannot be read.
@@ -59,7 +59,8 @@ def from_files(
 
 def image_files(folder: Path) -> list[Path]:
     """Return the files of a folder whose ending is that of an image, by name."""
-    return sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
+    found = (p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
+    return sorted(p for p in found if p.is_file())
 
 
 def check_folder(folder: Path) -> Path:
@@ -76,7 +77,7 @@ def check_folder(folder: Path) -> Path:
 def _readable(path: Path) -> bool:
     try:
         with Image.open(path) as image:
-            image.verify()
+            image.load()  # verify() does not see that a file is cut off
     except Exception:  # PIL raises nearly anything on a broken file
         return False
     return True

@@ -54,8 +54,7 @@ def draw(data: ImageSource, classes: Sequence[int | str], shots: int = 16, seed:
         raise DataError(f"Asked for {shots} images a class. Ask for at least 1.")
     if not classes:
         raise DataError("No class to forget is named. Name at least one.")
-    if len(set(classes)) < len(classes):
-        raise DataError(f"A class is named twice: {shortened(classes)}. Name each class once.")
+    check_once([class_position(images, c) for c in classes], classes)
     chosen = [_draw_class(images, c, shots, seed) for c in classes]
     return Samples(images.select(torch.cat(chosen)), tuple(classes))
 
@@ -79,6 +78,7 @@ def folder(path: str | Path, classes: Sequence[int | str] | None = None) -> Samp
         images = load_folder(root)
         names = images.class_names or ()
         classes = tuple(classes or names)
+        check_once([str(c) for c in classes], classes)
         by_name = [str(c) for c in classes]
         if missing := [c for c in by_name if c not in names]:
             raise UnknownNameError(f"class folder in {root}:", missing[0], names)
@@ -93,6 +93,20 @@ def folder(path: str | Path, classes: Sequence[int | str] | None = None) -> Samp
     return Samples(from_files(flat, labels, (str(classes[0]),), root), classes)
 
 
+def check_once(found: Sequence[object], classes: Sequence[int | str]) -> None:
+    """Refuse a class that is named twice.
+
+    Args:
+        found: What each name means.
+        classes: The names.
+
+    Raises:
+        DataError: One is.
+    """
+    if len(set(found)) < len(found):
+        raise DataError(f"A class is named twice: {shortened(classes)}. Name each class once.")
+
+
 def as_images(data: ImageSource) -> LabelledImages:
     """Take images as a caller has them.
 
@@ -103,8 +117,11 @@ def as_images(data: ImageSource) -> LabelledImages:
         return data
     if isinstance(data, tuple) and len(data) == 2 and all(isinstance(t, Tensor) for t in data):
         x, y = data
+        if y.ndim != 1 or y.is_floating_point():
+            raise DataError(f"Expected labels of shape (N,) and whole numbers, got {y.dtype} {tuple(y.shape)}.")
         return LabelledImages(x.detach(), y.detach().to("cpu", torch.int64), None, "tensors", tuple(range(len(y))))
-    if hasattr(data, "__getitem__") and hasattr(data, "__len__"):
+    known = not isinstance(data, Tensor | tuple | list | dict | str)
+    if known and hasattr(data, "__getitem__") and hasattr(data, "__len__"):
         return _from_dataset(data)
     raise DataError(f"Expected (x, y) tensors, a torch Dataset or images of unhot, got {type(data).__name__}.")
 
@@ -123,6 +140,8 @@ def _from_dataset(data: Any) -> LabelledImages:
         x: Tensor | Pictures = Pictures(lambda i: data[i][0], count)
     elif isinstance(first, Tensor):
         items = [data[i] for i in range(count)]
+        if len({item[0].shape for item in items}) > 1:
+            raise DataError(f"{origin}: its tensors have several sizes. Resize them to that of the model's inputs.")
         x = torch.stack([item[0] for item in items])
         y = torch.tensor([int(item[1]) for item in items])
     else:
@@ -147,9 +166,12 @@ def class_position(images: LabelledImages, label: int | str) -> int:
     Raises:
         UnknownNameError: There is no such class.
     """
-    if images.class_names is not None and str(label) in images.class_names:
-        return images.class_names.index(str(label))
+    named = images.class_names is not None and not isinstance(label, int)
+    if named and label in (images.class_names or ()):
+        return (images.class_names or ()).index(str(label))
+    if len(images) == 0:
+        raise DataError(f"{images.origin}: there are no images.")
     count = len(images.class_names) if images.class_names is not None else int(images.y.max()) + 1
-    if str(label).isdigit() and int(label) < count:
+    if str(label).isdecimal() and int(label) < count:
         return int(label)
     raise UnknownNameError("class", label, images.class_names or map(str, range(count)))

@@ -76,13 +76,13 @@ def load_source(src: str, data_dir: Path | None = None, download: bool = False) 
         raise UnknownNameError("data set", src, [*datasets, "a folder that exists"])
     found = splits_of(root)
     if not found:
-        return Source(root.name, None, load_folder(root), None, FOLDER_AUGMENT)
+        return Source(root.resolve().name, None, load_folder(root), None, FOLDER_AUGMENT)
     first = load_folder(root, "train") if "train" in found else None
     second = load_folder(root, "test") if "test" in found else None
     if first is not None and second is not None and first.class_names != second.class_names:
         differ = sorted(set(first.class_names or ()) ^ set(second.class_names or ()))
         raise DataError(f"{root}: train and test have different class folders: {', '.join(differ)}.")
-    return Source(root.name, first, second, None, FOLDER_AUGMENT)
+    return Source(root.resolve().name, first, second, None, FOLDER_AUGMENT)
 
 
 def folder_input(images: LabelledImages) -> InputSpec:
@@ -96,7 +96,9 @@ def folder_input(images: LabelledImages) -> InputSpec:
     sizes = {p.size for p in some}
     width, height = sizes.pop()
     size = width if not sizes and width == height <= LARGEST else USUAL
-    return photo_input(size, channels=1 if all(p.mode in ("1", "L") for p in some) else 3)
+    return photo_input(
+        size, channels=1 if all(p.mode in ("1", "L", "LA") or p.mode.startswith("I;16") for p in some) else 3
+    )
 
 
 def photo_input(size: int, channels: int = 3) -> InputSpec:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 
 from unhot.data.images import LabelledImages
 from unhot.data.samples import ImageSource, as_images
-from unhot.errors import DataError, ModelError, UnknownNameError, shortened
+from unhot.errors import DataError, ModelError, UnknownNameError, raise_all, shortened
 from unhot.evaluation import catalogue as metrics
 from unhot.evaluation import pictures
 from unhot.evaluation.attacks import catalogue as attacks
@@ -23,6 +24,7 @@ from unhot.evaluation.verdict import Thresholds, judge
 from unhot.evaluation.view import Views
 from unhot.files import staged_folder
 from unhot.models.classifier import Classifier
+from unhot.models.head import check_weights
 from unhot.record import (
     AuditCost,
     AuditInputs,
@@ -30,6 +32,7 @@ from unhot.record import (
     ClassAccuracy,
     ClassLabel,
     ForgetRecord,
+    InputSpec,
     Measurement,
     Split,
     Subject,
@@ -151,10 +154,13 @@ def audit(
         splits["train"] = _subset(as_images(train), TRAIN_IMAGES, runtime)
     if isinstance(retrained, nn.Module | Classifier):
         retrained = [retrained]
+    spec = original.input if isinstance(original, Classifier) else None
     before, after, *references = (
-        _classifier(m, splits["test"], runtime) for m in [original, unlearned, *(retrained or [])]
+        _classifier(m, splits["test"], spec) for m in [original, unlearned, *(retrained or [])]
     )
-    labels = tuple(before.label(c) for c in classes)
+    labels = tuple(dict.fromkeys(before.label(c) for c in classes))
+    for name, model in (("original", before), ("unlearned", after), *(("retrained", r) for r in references)):
+        raise_all(ModelError, f"The {name} model does not fit", check_weights(model.module))
     aligned = {name: _held(before.align(images), before) for name, images in splits.items()}
     _check_data(aligned["test"], before, labels)
     views = Views(before, after, references, labels, aligned, runtime, shared)
@@ -268,7 +274,7 @@ def _present(name: str, measure: Measure, subject: Subject, split: Split, found:
         split=split,
         unit=measure.unit,
         higher_is_better=measure.higher_is_better,
-        value=sum(values) / len(values),
+        value=statistics.fmean(values),
         low=min(e.low for e in found),
         high=max(e.high for e in found),
         n=max(e.n for e in found),
@@ -299,11 +305,12 @@ def _per_class(views: Views) -> Iterator[ClassAccuracy]:
                     )
 
 
-def _classifier(model: nn.Module | Classifier, images: LabelledImages, runtime: Runtime) -> Classifier:
+def _classifier(model: nn.Module | Classifier, images: LabelledImages, spec: InputSpec | None) -> Classifier:
+    """Wrap a bare net; it takes its inputs as the original does."""
     if isinstance(model, Classifier):
         return model
-    example = images.inputs(torch.arange(min(2, len(images))), None, torch.device("cpu"))
-    return Classifier.wrap(model, example=example)
+    example = images.inputs(torch.arange(min(2, len(images))), spec, torch.device("cpu"))
+    return Classifier.wrap(model, example=example, input=spec)
 
 
 def _subset(images: LabelledImages, limit: int, runtime: Runtime) -> LabelledImages:

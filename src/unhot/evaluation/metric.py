@@ -124,6 +124,12 @@ class Case:
         half = self.halves[1]
         return Labelled(view.layer(layer)[half], view.y[half])
 
+    def some_forgotten(self, count: int) -> Tensor:
+        """Return positions of at most ``count`` test images of the forgotten classes, the same for every model."""
+        found = self.is_forget(self.images("test").y).nonzero().flatten()
+        order = torch.randperm(len(found), generator=self.runtime.generator("some forgotten"))
+        return found[order[:count]].sort().values
+
     def is_forget(self, y: Tensor) -> Tensor:
         """Return which labels are of forgotten classes, bool (N,)."""
         return torch.isin(y, torch.tensor(self.views.columns))

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 from scipy.stats import binomtest, norm, t
+from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
 LEVEL = 0.95
@@ -50,7 +51,8 @@ def paired_drop(before: Tensor, after: Tensor) -> Estimate:
     middle = (lost - gained) / (n + 2)
     spread = math.sqrt((lost + gained + 1) - (lost - gained) ** 2 / (n + 2)) / (n + 2)
     value = (lost - gained) / n
-    return Estimate(value, min(value, middle - Z * spread), max(value, middle + Z * spread), n)
+    low, high = max(-1.0, middle - Z * spread), min(1.0, middle + Z * spread)
+    return Estimate(value, min(value, low), max(value, high), n)
 
 
 def mean(values: Tensor | np.ndarray, low: float = -math.inf, high: float = math.inf) -> Estimate:
@@ -62,7 +64,7 @@ def mean(values: Tensor | np.ndarray, low: float = -math.inf, high: float = math
         high: Its greatest.
     """
     array = np.asarray(values, dtype=np.float64)
-    n, value = len(array), float(array.mean())
+    n, value = len(array), min(high, max(low, float(array.mean())))
     if n == 1:
         return Estimate(value, max(low, value) if low == -math.inf else low, value if high == math.inf else high, 1)
     spread = float(t.ppf((1 + LEVEL) / 2, n - 1)) * float(array.std(ddof=1)) / math.sqrt(n)
@@ -89,8 +91,6 @@ def area(members: np.ndarray, others: np.ndarray) -> Estimate:
 
     Source: Hanley, McNeil: The meaning and use of the area under a ROC curve, Radiology 1982.
     """
-    from sklearn.metrics import roc_auc_score
-
     m, n = len(members), len(others)
     a = float(roc_auc_score(np.r_[np.ones(m), np.zeros(n)], np.r_[members, others]))
     q1, q2 = a / (2 - a), 2 * a * a / (1 + a)

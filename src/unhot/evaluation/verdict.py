@@ -75,9 +75,12 @@ def _label(find: Find, limits: Thresholds) -> tuple[VerdictLabel, list[str]]:
         before = sum(_value(find(n, "masked")) for n in names)
         if names and left >= (1 - limits.closed_least / 2) * before:
             return "hidden at the output only", [*said, "Nearly all that the features told before can still be read."]
+        missing = (
+            "A model trained without the class" if reference.value is None else "Something to read in the features"
+        )
         return "not decided without a retrained model", [
             *said,
-            "A model trained without the class is needed to say more.",
+            f"{missing} is needed to say more.",
         ]
     left = sum(_value(find(n, "unlearned")) - _value(find(n, "retrained")) for n in names)
     gap = sum(_value(find(n, "masked")) - _value(find(n, "retrained")) for n in names)

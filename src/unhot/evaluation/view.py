@@ -113,6 +113,7 @@ class Views:
         """Compute something once and keep it."""
         if key not in self._done:
             self._done[key] = compute()
+            self._done["models"] = (*cast(tuple[object, ...], self._done.get("models", ())), self.models)  # keep ids
         return cast(T, self._done[key])
 
     def places(self, model: Classifier) -> list[int]:
@@ -162,12 +163,14 @@ class Views:
         original = self.models["original"][0]
         known = {c.index: i for i, c in enumerate(original.classes)}
         k = len(model.classes)
-        if k == len(known):
-            return [known.get(c.index, i) for i, c in enumerate(model.classes)]
+        if k == len(known) and not {c.index for c in model.classes} - known.keys():
+            return [known[c.index] for c in model.classes]
         if (
             k == len(known) - len(self.columns) and model.outputs == k
         ):  # trained with fewer outputs: the others, in order
             return [i for i in range(len(known)) if i not in self.columns]
+        if k < len(known) and model.outputs == k:
+            raise ModelError(f"A model has {k} outputs, the original {len(known)}: unhot cannot tell which are which.")
         if missing := [c.name for c in model.classes if c.index not in known]:
             raise ModelError(f"A model has classes that the original does not have: {', '.join(missing)}.")
         return [known[c.index] for c in model.classes]

@@ -16,7 +16,15 @@ from torch import Tensor, nn
 
 from unhot.data.images import LabelledImages
 from unhot.data.samples import ImageSource, Samples, as_images
-from unhot.errors import DataError, MethodFailedError, OptionError, UndeclaredReadError, UnknownNameError, shortened
+from unhot.errors import (
+    DataError,
+    MethodFailedError,
+    ModelError,
+    OptionError,
+    UndeclaredReadError,
+    UnknownNameError,
+    shortened,
+)
 from unhot.models.classifier import Classifier
 from unhot.models.head import check_weights
 from unhot.record import ClassLabel, Cost, ForgetRecord, SamplesInfo, digest
@@ -224,6 +232,10 @@ class Method(BaseModel, ABC):
             raise DataError("Every class would be forgotten. Leave at least one class to be retained.")
         with torch.no_grad():
             logits = model.logits(x)
+        if not logits.isfinite().all():
+            raise ModelError(
+                "The model returns NaN or infinite logits on some of the samples. Check them and its weights."
+            )
         y = model.align(samples.images).y.to(x.device)
         columns = model.columns(labels)
         _check_samples(labels, columns, y, logits)

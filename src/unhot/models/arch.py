@@ -112,9 +112,14 @@ def _factory(module: str, name: str) -> Builder:
         sys.path.insert(0, here)
     try:
         factory = getattr(importlib.import_module(module), name)
-    except ImportError as error:
-        raise UnknownNameError(
-            "architecture", f"{module}:{name}", [*models, "torchvision:NAME", "timm:NAME"]
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module}.".startswith(f"{error.name}."):
+            raise InputError(f"{module} needs the package {error.name!r}, which is not installed.") from error
+        known = [*models, "torchvision:NAME", "timm:NAME"]
+        raise UnknownNameError("architecture", f"{module}:{name}", known) from error
+    except (ImportError, ValueError, TypeError) as error:
+        raise ModelError(
+            f"--arch {module}:{name} cannot be imported ({error}). Give package.module:factory."
         ) from error
     except AttributeError as error:
         raise ModelError(f"Module {module!r} has no {name!r}. Check --arch.") from error

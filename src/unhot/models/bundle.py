@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import pickle
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -49,7 +51,12 @@ def save(model: Classifier, out: str | Path, record: Record | None = None) -> No
 def write_bundle(model: Classifier, folder: Path, record: Record | None = None) -> None:
     """Write the files of a bundle into a folder that exists."""
     state = {k: v.detach().cpu().contiguous().clone() for k, v in model.module.state_dict().items()}
-    save_file(state, folder / WEIGHTS)
+    try:
+        save_file(state, folder / WEIGHTS)
+    except SafetensorError as error:  # it wraps what the system said
+        if "os error 28" in str(error) or "No space left" in str(error):
+            raise OSError(errno.ENOSPC, "No space left on device") from error
+        raise
     info = BundleInfo(
         arch=model.arch or "",
         arch_options=model.arch_options,
@@ -82,6 +89,9 @@ def load(path: str | Path) -> Classifier:
         raise ModelError(f"{folder / WEIGHTS} is not the file that {INFO} describes. Restore the original bundle.")
     net = build(info.arch, info.outputs, info.input, info.arch_options)
     load_state(net, read_weights(folder / WEIGHTS), info.head, str(folder))
+    rows = linear(net, info.head).out_features
+    if rows != len(info.classes):
+        raise ModelError(f"{folder}: the head has {rows} outputs, and {INFO} names {len(info.classes)} classes.")
     return Classifier(
         module=net.eval(),
         classes=info.classes,
@@ -141,6 +151,8 @@ def load_weights(path: Path, how: WeightsFile) -> Classifier:
     raise_all(ModelError, how.arch, problems)
     if f"{head}.weight" not in state:
         raise ModelError(f"{path} has no {head}.weight, the head of {how.arch}. Check --arch, or name the head.")
+    if state[f"{head}.weight"].ndim != 2:
+        raise ModelError(f"{path}: {head}.weight is not a matrix. Check --arch, or name the head.")
     outputs = len(state[f"{head}.weight"])
     net = probe if outputs == 10 else build(how.arch, outputs, how.input, how.arch_options)
     load_state(net, state, head, str(path))
@@ -165,11 +177,15 @@ def read_weights(path: Path, trust_pickle: bool = False) -> dict[str, Tensor]:
             raise ModelError(f"{path} is not a readable safetensors file ({error}).") from error
     try:
         loaded = torch.load(path, map_location="cpu", weights_only=not trust_pickle)
-    except Exception as error:  # torch raises many kinds on a file it will not read
+    except pickle.UnpicklingError as error:
+        if trust_pickle or "weights_only" not in str(error).lower():
+            raise ModelError(f"{path} is damaged, or not a file of torch ({_first_line(error)}).") from error
         raise ModelError(
             f"{path} is not a plain file of weights: loading it may run code, so it was not loaded. Save the "
             "state_dict as safetensors, or pass --trust-pickle if you trust where it is from."
         ) from error
+    except Exception as error:  # torch raises many kinds on a damaged file
+        raise ModelError(f"{path} is damaged, or not a file of torch ({_first_line(error)}).") from error
     if isinstance(loaded, nn.Module):
         loaded = loaded.state_dict()
     for key in ("state_dict", "model_state_dict", "model"):
@@ -177,11 +193,14 @@ def read_weights(path: Path, trust_pickle: bool = False) -> dict[str, Tensor]:
             loaded = loaded[key]
     if not isinstance(loaded, dict) or not loaded or not all(isinstance(v, Tensor) for v in loaded.values()):
         raise ModelError(f"{path} holds no state_dict. Save model.state_dict().")
-    prefixes = ("module.", "_orig_mod.")  # of DataParallel and torch.compile
-    for prefix in prefixes:
-        if all(k.startswith(prefix) for k in loaded):
-            loaded = {k.removeprefix(prefix): v for k, v in loaded.items()}
+    prefixes = ("module.", "_orig_mod.")  # of DataParallel and torch.compile, in any order
+    while prefix := next((p for p in prefixes if all(k.startswith(p) for k in loaded)), None):
+        loaded = {k.removeprefix(prefix): v for k, v in loaded.items()}
     return loaded
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0]
 
 
 def load_state(net: nn.Module, state: dict[str, Tensor], head: str, where: str) -> None:
@@ -204,5 +223,8 @@ def load_state(net: nn.Module, state: dict[str, Tensor], head: str, where: str) 
         if k in own and own[k].shape != v.shape
     ]
     raise_all(ModelError, f"{where} does not fit the architecture", problems)
+    kinds = {v.dtype for v in state.values() if v.is_floating_point()}
+    if len(kinds) == 1:
+        net.to(kinds.pop())
     net.load_state_dict(state)
     raise_all(ModelError, where, check_weights(net))

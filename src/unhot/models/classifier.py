@@ -149,6 +149,8 @@ class Classifier:
         Raises:
             DataError: The data has classes that the model does not have.
         """
+        if len(images) == 0:
+            raise DataError(f"{images.origin}: there are no images.")
         names = images.class_names
         present = images.y.unique().tolist()
         unnamed = all(c.name == str(c.index) for c in self.classes)
@@ -198,7 +200,9 @@ def linear(module: nn.Module, name: str) -> nn.Linear:
     Raises:
         ModelError: It is not one.
     """
-    layer = module.get_submodule(name)
+    layer = dict(module.named_modules()).get(name)
+    if layer is None:
+        raise ModelError(f"The net has no layer {name!r} to be its head.")
     if not isinstance(layer, nn.Linear):
         raise ModelError(f"The head {name!r} is a {type(layer).__name__}. Name the final nn.Linear.")
     return layer

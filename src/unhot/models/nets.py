@@ -52,6 +52,12 @@ def conv_bn_relu(inputs: int, outputs: int, pool: bool = False) -> nn.Sequential
     return nn.Sequential(*conv_bn(inputs, outputs), nn.ReLU(), *([nn.MaxPool2d(2)] if pool else []))
 
 
+def _positive(width: int) -> int:
+    if width < 1:
+        raise ValueError(f"width must be at least 1, got {width}")
+    return width
+
+
 class Residual(nn.Module):
     """x + body(x)."""
 
@@ -73,7 +79,7 @@ class ResNet9(nn.Sequential):
     lr = 0.2
 
     def __init__(self, outputs: int, channels: int = 3, size: int = 32, width: int = 32) -> None:
-        w = width
+        w = _positive(width)
         super().__init__(
             OrderedDict(
                 stem=conv_bn_relu(channels, w),
@@ -113,7 +119,7 @@ class ResNet18(nn.Sequential):
     lr = 0.1
 
     def __init__(self, outputs: int, channels: int = 3, size: int = 32, width: int = 64) -> None:
-        widths = [width, width, 2 * width, 4 * width, 8 * width]
+        widths = [_positive(width), width, 2 * width, 4 * width, 8 * width]
         stages = {
             f"stage{i}": nn.Sequential(
                 BasicBlock(widths[i - 1], widths[i], stride=1 if i == 1 else 2), BasicBlock(widths[i], widths[i], 1)
@@ -169,7 +175,7 @@ class VitTiny(nn.Module):
 
     def __init__(self, outputs: int, channels: int = 3, size: int = 32, patch: int = 4) -> None:
         super().__init__()
-        if size % patch:
+        if patch < 1 or size % patch:
             raise ValueError(f"patch must divide the image size {size}, got {patch}")
         dim, tokens = 192, (size // patch) ** 2
         self.embed = nn.Conv2d(channels, dim, patch, patch)

@@ -56,7 +56,7 @@ class OverUnlearning(Attack):
         spec = original.input
         if spec is None:
             raise Absent("the model does not say how pixels become its inputs")
-        asked = case.is_forget(images.y).nonzero().flatten()[: self.images]
+        asked = case.some_forgotten(self.images)
         device = case.runtime.device
         start, y = images.inputs(asked, spec, device), images.y[asked].to(device)
         low, high, scale = pixel_range(spec, device)

@@ -76,6 +76,8 @@ def recovered(scores: Tensor, mine: Tensor, safe: Tensor, cost: float) -> Tensor
     Returns:
         The share of the class that scores above the threshold of each try, (R,).
     """
+    if not safe.any():
+        raise Absent("the model gets no retained image right, so nothing bounds the attack")
     allowed = int(cost * int(safe.sum()))
     threshold = scores[safe].topk(allowed + 1, dim=0).values[-1]
     return (scores[mine] > threshold).float().mean(0)

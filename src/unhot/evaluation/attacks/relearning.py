@@ -61,7 +61,8 @@ class Relearning(Attack):
         try:
             case.references()
             others = [self._reference(case, i) for i in range(len(case.views.models["retrained"]))]
-            estimates["relearn_ratio"] = self._spread(steps / torch.stack(others).mean(0))
+            least = float(self.every)  # what is there before the first step took no longer than the first evaluation
+            estimates["relearn_ratio"] = self._spread(steps.clamp_min(least) / torch.stack(others).mean(0))
         except Absent as reason:
             estimates["relearn_ratio"] = str(reason)
         x = tuple(float(s) for s in range(0, self.steps + 1, self.every))
@@ -81,7 +82,7 @@ class Relearning(Attack):
         pool = case.images("train" if "train" in case.views.splits else "test")
         usable = torch.ones(len(pool), dtype=torch.bool)
         probes = case.images("test")
-        asked = case.is_forget(probes.y).nonzero().flatten()[:PROBED]
+        asked = case.some_forgotten(PROBED)
         if "train" not in case.views.splits:
             usable[asked] = False
         mine = _draw(usable & case.is_forget(pool.y), self.shots * len(case.views.columns), generator)

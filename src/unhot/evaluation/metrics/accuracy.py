@@ -6,19 +6,20 @@ The worst class is reported because a mean hides damage to the neighbours.
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
-from unhot.evaluation.metric import Case, Metric
+from unhot.evaluation.metric import Absent, Case, Metric
 from unhot.evaluation.stats import Estimate, paired_drop, proportion
 
 
 def forget_accuracy(case: Case) -> Estimate:
     """Return the share of images of the forgotten classes that the model, as deployed, assigns to their class."""
-    return proportion(case.view.correct[case.view.is_forget])
+    return proportion(_some(case.view.correct[case.view.is_forget], "forgotten"))
 
 
 def retain_accuracy(case: Case) -> Estimate:
     """Return the share of images of the other classes that the model, as deployed, assigns to their class."""
-    return proportion(case.view.correct[~case.view.is_forget])
+    return proportion(_some(case.view.correct[~case.view.is_forget], "retained"))
 
 
 def retain_drop(case: Case) -> Estimate:
@@ -48,6 +49,12 @@ def per_class(case: Case) -> dict[int, Estimate]:
     """Return the accuracy of each class, by column."""
     view = case.view
     return {int(c): proportion(view.correct[view.y == c]) for c in torch.unique(view.y)}
+
+
+def _some(hits: Tensor, which: str) -> Tensor:
+    if len(hits) == 0:
+        raise Absent(f"no images of the {which} classes")
+    return hits
 
 
 FORGET_ACCURACY = Metric("forget_accuracy", forget_accuracy, False, splits=("train", "test"))

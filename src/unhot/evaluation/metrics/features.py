@@ -7,6 +7,10 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import silhouette_samples
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 from torch.nn.functional import normalize
 
@@ -30,10 +34,6 @@ def probe_accuracy(case: Case) -> Estimate:
 
 def probe(case: Case, layer: str | None) -> Estimate:
     """Return :func:`probe_accuracy` on the features of a layer."""
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
-
     gallery, queries = case.gallery(layer), case.queries(layer)
     _enough(case, gallery.y, 5)
     asked = case.is_forget(queries.y)
@@ -73,14 +73,13 @@ def feature_fisher_ratio(case: Case) -> Estimate:
     everyone = torch.arange(len(view.y))
     whole = _fisher(view.features, view.y, view.forgotten)
     drawn = [torch.from_numpy(rng.integers(0, len(everyone), len(everyone))) for _ in range(20)]
+    drawn = [i for i in drawn if view.is_forget[i].any()]
     tries = [_fisher(view.features[i], view.y[i], view.forgotten) for i in drawn]
     return Estimate(whole, min(whole, *tries), max(whole, *tries), int(view.is_forget.sum()))
 
 
 def feature_silhouette(case: Case) -> Estimate:
     """Return the mean silhouette of forgotten images among all classes, Euclidean, on at most 2,000 images; -1 to 1."""
-    from sklearn.metrics import silhouette_samples
-
     view = case.view
     order = torch.randperm(len(view.y), generator=case.runtime.generator("silhouette"))[:SILHOUETTE_IMAGES]
     y = view.y[order]
@@ -141,6 +140,8 @@ def _fisher(features: Tensor, y: Tensor, forgotten: list[int]) -> float:
 
 def _enough(case: Case, y: Tensor, least: int) -> None:
     """Refuse to learn a class from fewer images than ``least``."""
+    if case.is_forget(y).all():
+        raise Absent("images of the forgotten classes only to learn from")
     fewest = min(int((y == c).sum()) for c in case.views.columns)
     if fewest < least:
         raise Absent(f"only {fewest} images of a forgotten class to learn from, at least {least} are needed")
