@@ -98,9 +98,8 @@ def fit(
         nesterov=settings.momentum > 0,
     )
     steps = settings.epochs * -(-n // settings.batch_size)
-    schedule = OneCycleLR(
-        optimizer, settings.lr, total_steps=steps, pct_start=0.25 if steps > 4 else 0.5, cycle_momentum=False
-    )
+    rising = 0.3 if steps == 4 else 0.25  # the schedule divides by steps * rising - 1
+    schedule = OneCycleLR(optimizer, settings.lr, total_steps=steps, pct_start=rising, cycle_momentum=False)
     shapes = {k: list(v.shape) for k, v in net.state_dict().items()}
     seen = [images.origin, images.y.tolist(), list(images.keys), augment.shift, augment.flip]
     identity = digest([settings.model_dump(), runtime.seed, runtime.precision, shapes, seen])

@@ -175,11 +175,11 @@ def test_check_method_asks_for_values_that_it_cannot_guess() -> None:
 
     with pytest.raises(AssertionError, match="Pass alternatives=\\{'layer'"):
         check_method(TextKnob)
-    with pytest.raises(AssertionError, match="'layer' does nothing"):
+    with pytest.raises(AssertionError, match=r"'layer' does nothing"):
         check_method(TextKnob, alternatives={"layer": ["body"]})
 
 
 def test_check_method_takes_an_instance_with_settings() -> None:
     assert check_method(Mask(cut="excise")) is None
-    with pytest.raises(AssertionError, match="It does not forget"):
+    with pytest.raises(AssertionError, match=r"It does not forget"):
         check_method(Mask(cut="none"))

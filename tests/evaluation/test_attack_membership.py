@@ -140,7 +140,7 @@ def test_low_rates_need_enough_images(n, present):
 
 
 def test_it_needs_both_splits_and_20_images_of_each():
-    with pytest.raises(Absent, match="no train images were given"):
+    with pytest.raises(Absent, match=r"no train images were given"):
         attack(random_board(0, train=False))
     with pytest.raises(Absent, match=r"only 19 train and 19 test images .* 20 of each are needed"):
         attack(made(0.0, 76))

@@ -259,5 +259,5 @@ def test_inputs_are_digests_of_what_was_audited(full, zoo):
 def test_lookup(full):
     assert full["forget_accuracy"] == full.get("forget_accuracy", "unlearned", "test")
     assert full.get("forget_accuracy", "unlearned", "train").split == "train"
-    with pytest.raises(UnknownNameError, match="measurement 'forget_acuracy'"):
+    with pytest.raises(UnknownNameError, match=r"measurement 'forget_acuracy'"):
         full["forget_acuracy"]

@@ -20,11 +20,6 @@ print(random.getstate() == before)
 
 
 @pytest.mark.process
-@pytest.mark.xfail(
-    strict=True,
-    raises=AssertionError,
-    reason="features.py imports sklearn, and with it rich, late: that draws from `random`",
-)
 def test_the_first_audit_of_a_process_leaves_pythons_generator_alone():
     run = subprocess.run([sys.executable, "-c", CODE], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "True"

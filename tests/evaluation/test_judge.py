@@ -169,9 +169,6 @@ def test_without_features_to_read_nothing_is_decided():
     assert verdict(nothing).label == "not decided without a retrained model"
 
 
-@pytest.mark.xfail(
-    strict=True, raises=AssertionError, reason="verdict.py _label: it asks for a retrained model though one was given"
-)
 def test_without_features_to_read_it_does_not_ask_for_what_was_given():
     nothing = {(n, s): None for n in RECOVERY for s in ("unlearned", "masked", "retrained")}
     assert not any("A model trained without the class is needed" in line for line in verdict(nothing).because)

@@ -112,9 +112,9 @@ def test_a_copy_of_the_retrained_model_is_at_no_distance(metric):
 
 @pytest.mark.parametrize("metric", TO_RETRAINED)
 def test_distances_need_a_retrained_model(metric):
-    with pytest.raises(Absent, match="no retrained model was given"):
+    with pytest.raises(Absent, match=r"no retrained model was given"):
         metric(random_board(0, retrained=0).case())
-    with pytest.raises(Absent, match="a second retrained model is needed"):
+    with pytest.raises(Absent, match=r"a second retrained model is needed"):
         metric(random_board(0, retrained=1).case("retrained"))
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 from handmade import runtime
+from zoo import Zoo
 
-from conftest import Zoo
 from unhot.data.source import load_source
 from unhot.evaluation.verdict import Thresholds, judge
 from unhot.record import Measurement, Subject

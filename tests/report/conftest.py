@@ -159,6 +159,7 @@ def make() -> Callable[..., AuditRecord]:
                 for c in labels
             ],
             "curves": _curves(rng, names, models, quick),
+            "seed": 7,
             "attacks": {"relearning": {"shots": 16, "tries": 2}, "inversion": {"images": 8}, "membership": {}},
             "inputs": {
                 "original_sha256": "1" * 64,

@@ -193,7 +193,6 @@ def test_a_checkpoint_of_another_run_is_refused(
     assert checkpoint.read_bytes() == content
 
 
-@pytest.mark.xfail(strict=True, reason="train.py fit: the identity of a checkpoint does not hold the labels")
 def test_a_checkpoint_of_a_run_without_another_class_is_refused(source: Source, tmp_path: Path) -> None:
     file = tmp_path / "checkpoint"
     with pytest.raises(InterruptError):
@@ -202,20 +201,17 @@ def test_a_checkpoint_of_a_run_without_another_class_is_refused(source: Source, 
         train_classifier(source, "lenet5", exclude=["b"], runtime=runtime(), checkpoint=file)
 
 
-@pytest.mark.xfail(strict=True, reason="train.py fit: the identity of a checkpoint does not hold the augmentation")
 def test_a_checkpoint_of_another_augmentation_is_refused(model: Classifier, checkpoint: Path) -> None:
     with pytest.raises(InputError, match=r"other settings"):
         fit(model.copy(), toy(), SETTINGS, Augment(3), runtime(), checkpoint)
 
 
-@pytest.mark.xfail(strict=True, raises=RuntimeError, reason="train.py _restore: load_state_dict's own error")
 def test_a_checkpoint_of_another_net_is_refused(checkpoint: Path, keep_generators: None) -> None:
     other = Classifier.wrap(nn.Sequential(nn.Flatten(), nn.Linear(144, 4)), class_names=NAMES, input=SPEC)
     with pytest.raises(InputError):
         fit(other, toy(), SETTINGS, Augment(1), runtime(), checkpoint)
 
 
-@pytest.mark.xfail(strict=True, raises=KeyError, reason="train.py _restore: any torch file is taken for a checkpoint")
 def test_a_file_that_is_no_checkpoint_is_refused(model: Classifier, tmp_path: Path) -> None:
     torch.save(model.module.state_dict(), tmp_path / "checkpoint")
     with pytest.raises(InputError):
@@ -240,7 +236,6 @@ def test_nothing_to_train_on(model: Classifier) -> None:
             fit(m, images, SETTINGS, Augment(), runtime())
 
 
-@pytest.mark.xfail(strict=True, raises=ZeroDivisionError, reason="train.py fit: OneCycleLR divides by 4 * 0.25 - 1")
 @pytest.mark.parametrize(("epochs", "batch_size"), [(4, 64), (2, 20), (1, 10)])
 def test_four_steps(model: Classifier, epochs: int, batch_size: int) -> None:
     assert trained(model, epochs=epochs, batch_size=batch_size) != model.sha256()
@@ -251,7 +246,6 @@ def test_a_few_steps(model: Classifier, steps: int) -> None:
     assert trained(model, epochs=steps, batch_size=64) != model.sha256()
 
 
-@pytest.mark.xfail(strict=True, raises=ValueError, reason="train.py fit: momentum 0 is allowed, Nesterov's refuses it")
 def test_no_momentum(model: Classifier) -> None:
     assert trained(model, momentum=0) != model.sha256()
 

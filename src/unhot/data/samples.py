@@ -117,10 +117,10 @@ def as_images(data: ImageSource) -> LabelledImages:
         return data
     if isinstance(data, tuple) and len(data) == 2 and all(isinstance(t, Tensor) for t in data):
         x, y = data
-        if y.ndim != 1 or y.is_floating_point():
-            raise DataError(f"Expected labels of shape (N,) and whole numbers, got {y.dtype} {tuple(y.shape)}.")
+        if y.ndim != 1:
+            raise DataError(f"Expected labels of shape (N,), got {tuple(y.shape)}.")
         return LabelledImages(x.detach(), y.detach().to("cpu", torch.int64), None, "tensors", tuple(range(len(y))))
-    known = not isinstance(data, Tensor | tuple | list | dict | str)
+    known = not isinstance(data, Tensor | tuple | dict | str)
     if known and hasattr(data, "__getitem__") and hasattr(data, "__len__"):
         return _from_dataset(data)
     raise DataError(f"Expected (x, y) tensors, a torch Dataset or images of unhot, got {type(data).__name__}.")

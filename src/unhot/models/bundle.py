@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import pickle
+import warnings
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -87,7 +88,8 @@ def load(path: str | Path) -> Classifier:
     info = BundleInfo.read(folder / INFO)
     if sha256(folder / WEIGHTS) != info.weights_sha256:
         raise ModelError(f"{folder / WEIGHTS} is not the file that {INFO} describes. Restore the original bundle.")
-    net = build(info.arch, info.outputs, info.input, info.arch_options)
+    with torch.random.fork_rng(devices=[]):  # what a new net draws is overwritten, and not the caller's
+        net = build(info.arch, info.outputs, info.input, info.arch_options)
     load_state(net, read_weights(folder / WEIGHTS), info.head, str(folder))
     rows = linear(net, info.head).out_features
     if rows != len(info.classes):
@@ -146,7 +148,8 @@ def load_weights(path: Path, how: WeightsFile) -> Classifier:
         ModelError: It is missing or damaged, or does not fit the architecture.
     """
     state = read_weights(path, how.trust_pickle)
-    probe = build(how.arch, 10, how.input, how.arch_options)
+    with torch.random.fork_rng(devices=[]):
+        probe = build(how.arch, 10, how.input, how.arch_options)
     head, problems = find_head(probe, how.head, None)
     raise_all(ModelError, how.arch, problems)
     if f"{head}.weight" not in state:
@@ -154,7 +157,8 @@ def load_weights(path: Path, how: WeightsFile) -> Classifier:
     if state[f"{head}.weight"].ndim != 2:
         raise ModelError(f"{path}: {head}.weight is not a matrix. Check --arch, or name the head.")
     outputs = len(state[f"{head}.weight"])
-    net = probe if outputs == 10 else build(how.arch, outputs, how.input, how.arch_options)
+    with torch.random.fork_rng(devices=[]):
+        net = probe if outputs == 10 else build(how.arch, outputs, how.input, how.arch_options)
     load_state(net, state, head, str(path))
     names = how.class_names if how.class_names and len(how.class_names) == outputs else None
     labels = tuple(ClassLabel(index=i, name=names[i] if names else str(i)) for i in range(outputs))
@@ -176,7 +180,9 @@ def read_weights(path: Path, trust_pickle: bool = False) -> dict[str, Tensor]:
         except (SafetensorError, OSError) as error:
             raise ModelError(f"{path} is not a readable safetensors file ({error}).") from error
     try:
-        loaded = torch.load(path, map_location="cpu", weights_only=not trust_pickle)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of other pickle protocols; what cannot be read is an error below
+            loaded = torch.load(path, map_location="cpu", weights_only=not trust_pickle)
     except pickle.UnpicklingError as error:
         if trust_pickle or "weights_only" not in str(error).lower():
             raise ModelError(f"{path} is damaged, or not a file of torch ({_first_line(error)}).") from error

@@ -253,6 +253,7 @@ def _settings(record: AuditRecord) -> Iterator[tuple[str, Facts]]:
     if made is not None:
         yield "Method", [("name", made.method), *((k, text(v)) for k, v in made.hyperparameters.items())]
         yield "Run", list(_run(made))
+    yield "Audit", [("seed", str(record.seed))]
     yield "Attacks", [(name, _joined(fields)) for name, fields in record.attacks.items()]
     digests = [(f"{split} images", value) for split, value in record.inputs.data_sha256.items()]
     yield "Data, SHA-256", digests

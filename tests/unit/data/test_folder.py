@@ -40,7 +40,6 @@ def test_hidden_files_and_other_files_are_ignored(class_folders: Path, picture: 
     assert load_folder(class_folders).keys[:4] == ("a/0.png", "a/1.png", "a/2.png", "a/LOUD.PNG")
 
 
-@pytest.mark.xfail(strict=True, reason="folder.py image_files takes a folder named like an image for one")
 def test_a_folder_named_like_an_image_is_no_image(class_folders: Path) -> None:
     (class_folders / "a" / "old.png").mkdir()
     assert [f.name for f in image_files(class_folders / "a")] == ["0.png", "1.png", "2.png"]
@@ -91,9 +90,6 @@ def test_truncated_files_are_found_when_the_folder_is_read(class_folders: Path, 
         load_folder(class_folders)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="folder.py _readable: verify() sees no truncation of these; only the first is named, later"
-)
 @pytest.mark.parametrize("suffix", ["jpg", "bmp", "gif", "tiff"])
 def test_truncated_files_of_every_format_are_named(class_folders: Path, picture: Make, suffix: str) -> None:
     truncated(picture, class_folders / "a", suffix)
@@ -194,7 +190,6 @@ def test_bad_sample_folders(class_folders: Path, tmp_path: Path, picture: Make) 
         folder(class_folders)
 
 
-@pytest.mark.xfail(strict=True, reason="samples.py folder() does not refuse a class named twice, as draw() does")
 def test_a_class_named_twice_is_refused(class_folders: Path) -> None:
     with pytest.raises(DataError, match=r"A class is named twice"):
         folder(class_folders, ["a", "a"])

@@ -92,7 +92,6 @@ def test_bad_requests(numbered: LabelledImages) -> None:
         draw(numbered, ["yy"], 1)
 
 
-@pytest.mark.xfail(strict=True, reason="samples.py draw compares what was typed, not the classes that it means")
 def test_a_class_named_by_name_and_by_index_is_named_twice(numbered: LabelledImages) -> None:
     with pytest.raises(DataError, match=r"A class is named twice"):
         draw(numbered, ["y", 1], 1)
@@ -111,13 +110,11 @@ def test_class_position(numbered: LabelledImages) -> None:
     assert class_position(digits, "6") == 1
 
 
-@pytest.mark.xfail(strict=True, reason="samples.py class_position: an int is looked up as a name; label() says index")
 def test_a_number_is_an_index_as_it_is_for_a_classifier(numbered: LabelledImages) -> None:
     # class folders 0 to 10 are sorted 0, 1, 10, 2, ...: with these names an int means another class to the model
     assert class_position(replace(numbered, class_names=("0", "2", "1")), 1) == 1
 
 
-@pytest.mark.xfail(strict=True, raises=ValueError, reason="samples.py class_position: isdigit() holds for '²'")
 def test_a_superscript_is_no_index(numbered: LabelledImages) -> None:
     with pytest.raises(UnknownNameError):
         class_position(numbered, "²")
@@ -132,13 +129,11 @@ def test_tensors() -> None:
         as_images((torch.zeros(3, 1, 2, 2), torch.zeros(2)))
 
 
-@pytest.mark.xfail(strict=True, reason="samples.py as_images takes one-hot labels, and draws the wrong images")
 def test_one_hot_labels_are_refused() -> None:
     with pytest.raises(DataError):
         as_images((torch.zeros(3, 1, 2, 2), torch.eye(3)))
 
 
-@pytest.mark.xfail(strict=True, raises=RuntimeError, reason="samples.py class_position: max() of no labels")
 def test_no_images_are_refused() -> None:
     with pytest.raises(DataError):
         draw((torch.zeros(0, 1, 2, 2), torch.zeros(0)), [0], 1)
@@ -201,16 +196,12 @@ def test_what_is_not_images_is_refused() -> None:
         as_images([(np.zeros((2, 2)), 0)])
 
 
-@pytest.mark.xfail(strict=True, raises=RuntimeError, reason="samples.py _from_dataset: torch.stack's own error")
 def test_a_dataset_of_tensors_of_several_sizes_is_refused() -> None:
     with pytest.raises(DataError):
         as_images([(torch.zeros(1, 2, 2), 0), (torch.zeros(1, 3, 3), 1)])
 
 
 @pytest.mark.parametrize("wrong", [torch.zeros(3, 1, 2, 2), (torch.zeros(1, 1, 2, 2), [0])], ids=["x", "list"])
-@pytest.mark.xfail(
-    strict=True, raises=(IndexError, TypeError), reason="samples.py as_images takes any sequence for a torch Dataset"
-)
 def test_tensors_without_labels_as_tensor_are_refused(wrong: object) -> None:
     with pytest.raises(DataError, match=r"Expected \(x, y\) tensors"):
         as_images(wrong)

@@ -84,7 +84,6 @@ def test_a_folder_with_splits(class_folders: Path, tmp_path: Path, picture: Make
     assert both.seen.class_names == both.held_out.class_names == ("a", "b")
 
 
-@pytest.mark.xfail(strict=True, reason="source.py load_source: Path('.').name is empty; take resolve().name")
 def test_the_folder_that_one_is_in_has_a_name(class_folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(class_folders)
     assert load_source(".").name == "set"
@@ -119,7 +118,6 @@ def test_one_colour_picture_among_grey_ones_makes_the_input_colour(picture: Make
     assert folder_input(as_set(picture(), picture(mode="RGB"), picture())).channels == 3
 
 
-@pytest.mark.xfail(strict=True, reason="source.py folder_input: 16-bit grey and grey with alpha count as colour")
 @pytest.mark.parametrize("mode", ["I;16", "LA"])
 def test_grey_of_other_depths_stays_grey(mode: str) -> None:
     assert folder_input(as_set(Image.new(mode, (8, 8)))).channels == 1

@@ -83,7 +83,6 @@ def test_channels_last_weights_are_saved(lenet: Classifier, tmp_path: Path) -> N
     assert load(tmp_path / "out").sha256() == lenet.sha256()
 
 
-@pytest.mark.xfail(strict=True, reason="bundle.py load_state: weights of another dtype become float32 silently")
 def test_double_weights_come_back(lenet: Classifier, tmp_path: Path) -> None:
     model = lenet.copy()
     model.module.double()
@@ -181,19 +180,16 @@ def test_a_description_that_does_not_fit(
         load(edited(**values))
 
 
-@pytest.mark.xfail(strict=True, raises=AttributeError, reason="classifier.py linear: get_submodule's own error")
 def test_a_head_that_is_not_there(edited: Callable[..., Path]) -> None:
     with pytest.raises(ModelError):
         load(edited(head="nothing"))
 
 
-@pytest.mark.xfail(strict=True, reason="bundle.py load: nothing checks that there is one class for each output")
 def test_classes_that_are_not_as_many_as_the_outputs(edited: Callable[..., Path]) -> None:
     with pytest.raises(ModelError):
         load(edited(classes=[{"index": 0, "name": "a"}]))
 
 
-@pytest.mark.xfail(strict=True, raises=TypeError, reason="record.py Record.read: compares schema_version of any type")
 def test_a_version_that_is_no_number(edited: Callable[..., Path]) -> None:
     with pytest.raises(InputError):
         load(edited(schema_version="one"))

@@ -72,14 +72,12 @@ def test_patch_must_divide_the_size(spec: Spec) -> None:
         build("vit_tiny", 10, spec(32), {"patch": 5})
 
 
-@pytest.mark.xfail(strict=True, raises=ZeroDivisionError, reason="nets.py VitTiny: size % 0; arch.py does not catch it")
 def test_patch_zero_is_refused(spec: Spec) -> None:
     with pytest.raises(OptionError):
         build("vit_tiny", 10, spec(32), {"patch": 0})
 
 
 @pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")
-@pytest.mark.xfail(strict=True, reason="nets.py: width 0 gives a net without features")
 @pytest.mark.parametrize("name", ["resnet9", "resnet18"])
 def test_width_zero_is_refused(spec: Spec, name: str) -> None:
     with pytest.raises(OptionError):
@@ -101,7 +99,6 @@ def test_unknown_architectures(spec: Spec, arch: str, sentence: str, restore_pat
         build(arch, 10, spec(32))
 
 
-@pytest.mark.xfail(strict=True, raises=(ValueError, TypeError), reason="arch.py _factory: import_module's own errors")
 @pytest.mark.parametrize("arch", [":net", "..relative:net"])
 def test_names_that_are_no_modules(spec: Spec, arch: str, restore_path: None) -> None:
     with pytest.raises((UnknownNameError, ModelError)):

@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from unhot import data, evaluation, methods, models
+from unhot.errors import InputError, UnhotError, UnknownNameError
+from unhot.evaluation import attacks
+from unhot.registry import Entry, Registry
+
+CATALOGUES = [methods.catalogue, evaluation.catalogue, attacks.catalogue, models.catalogue, data.catalogue]
+
+
+@pytest.fixture
+def numbers() -> Registry[object]:
+    return Registry("number", {"pi": Entry("math:pi", "3.14"), "tau": Entry("math:tau", "6.28")})
+
+
+@pytest.fixture
+def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Install a fake distribution that registers entry points."""
+
+    def install(*lines: str) -> None:
+        folder = tmp_path / "fake_plugin-1.0.dist-info"
+        folder.mkdir()
+        (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: fake-plugin\nVersion: 1.0\n")
+        (folder / "entry_points.txt").write_text("[unhot.numbers]\n" + "\n".join(lines) + "\n")
+        monkeypatch.syspath_prepend(str(tmp_path))
+
+    return install
+
+
+def test_listing_and_getting(numbers: Registry[object]) -> None:
+    assert list(numbers) == ["pi", "tau"]
+    assert numbers.summary("pi") == "3.14"
+    assert numbers.get("tau") == pytest.approx(6.2831853)
+    assert "pi" in numbers
+    assert "phi" not in numbers
+
+
+@pytest.mark.parametrize("ask", ["get", "summary"])
+def test_a_wrong_name_is_answered_with_the_right_one(numbers: Registry[object], ask: str) -> None:
+    with pytest.raises(UnknownNameError, match=r"Unknown number 'pii'. Did you mean 'pi'"):
+        getattr(numbers, ask)("pii")
+
+
+def test_registering_and_duplicates(numbers: Registry[object]) -> None:
+    @numbers.register("e")
+    class E:
+        """Euler's number.
+
+        More.
+        """
+
+    assert numbers.get("e") is E
+    assert numbers.summary("e") == "Euler's number."
+    with pytest.raises(InputError, match=r"A number named 'e' is registered already"):
+        numbers.register("e")(E)
+    with pytest.raises(InputError, match=r"'pi' is registered already"):
+        numbers.register("pi", "other")(E)
+    assert numbers.get("e") is E
+
+
+def test_an_installed_package_adds_entries(numbers: Registry[object], plugin) -> None:
+    plugin("inf = math:inf")
+    assert list(numbers) == ["inf", "pi", "tau"]
+    assert numbers.get("inf") == float("inf")
+    assert numbers.summary("inf") == "from fake-plugin"
+
+
+def test_an_installed_package_cannot_replace_an_entry(numbers: Registry[object], plugin) -> None:
+    plugin("pi = math:e")
+    with pytest.warns(UserWarning, match=r"fake-plugin: the number 'pi' exists already; skipped"):
+        assert "pi" in numbers
+    assert numbers.get("pi") == pytest.approx(3.14159265)
+
+
+def test_a_broken_package_does_not_keep_others_from_being_listed(numbers: Registry[object], plugin) -> None:
+    plugin("broken = no_such_module_of_anybody:x")
+    assert "broken" in list(numbers)
+    assert numbers.get("pi")
+
+
+@pytest.mark.xfail(strict=True, reason="registry.get lets ImportError and AttributeError of a plug-in through")
+@pytest.mark.parametrize("target", ["no_such_module_of_anybody:x", "math:no_such_attribute"])
+def test_a_broken_package_is_named(numbers: Registry[object], plugin, target: str) -> None:
+    plugin(f"broken = {target}")
+    with pytest.raises(UnhotError, match=r"fake-plugin"):
+        numbers.get("broken")
+
+
+@pytest.mark.parametrize("catalogue", CATALOGUES, ids=lambda c: c.kind)
+def test_every_entry_can_be_imported_and_is_described(catalogue: Registry[object]) -> None:
+    assert len(list(catalogue)) >= 2
+    for name in catalogue:
+        assert catalogue.get(name) is not None
+        assert catalogue.summary(name)
+
+
+@pytest.mark.parametrize("catalogue", CATALOGUES, ids=lambda c: c.kind)
+def test_listing_imports_nothing(catalogue: Registry[object]) -> None:
+    fresh = Registry(catalogue.kind, {n: catalogue._entries[n] for n in catalogue})
+    before = set(sys.modules)
+    assert [fresh.summary(n) for n in fresh]
+    assert set(sys.modules) == before
+    assert not fresh._loaded
