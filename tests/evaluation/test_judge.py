@@ -18,7 +18,11 @@ Values = dict[tuple[str, str], float | tuple[float, float, float]]
 
 
 def verdict(
-    values: Values | None = None, own: tuple[float, ...] = RETRAINED, alone: bool = False, **limits: float
+    values: Values | None = None,
+    own: tuple[float, ...] = RETRAINED,
+    alone: bool = False,
+    n: int = 1_000,
+    **limits: float,
 ) -> Verdict:
     """Judge a model that is forgotten and undamaged, but for what is given; ``own`` is its recovery."""
     table: Values = {
@@ -36,7 +40,7 @@ def verdict(
         if v is None or (alone and subject == "retrained"):
             return Measurement(name=name, subject=subject, absent_because="not given")
         value, low, high = v if isinstance(v, tuple) else (v, v - 0.01, v + 0.01)
-        return Measurement(name=name, subject=subject, value=value, low=low, high=high, n=10)
+        return Measurement(name=name, subject=subject, value=value, low=low, high=high, n=n)
 
     return judge(find, Thresholds(**limits))
 
@@ -79,7 +83,7 @@ SIDES = {
     "forgotten": (0.05, lambda d: verdict({("forget_accuracy", "unlearned"): 0.05 + d}), LEVEL, "not forgotten"),
     "unchanged": (0.99, lambda d: verdict({("feature_cka", "unlearned"): 0.99 + d}), LEVEL, HIDDEN),
     "closed_least": (0.2, lambda d: verdict(own=closing(0.2 - d)), SHORT, HIDDEN),
-    "closed_level": (0.45, lambda d: verdict(own=closing(0.45 - d)), LEVEL, SHORT),
+    "closed_level": (0.7, lambda d: verdict(own=closing(0.7 - d)), LEVEL, SHORT),
     "closed_beyond": (2.2, lambda d: verdict(own=closing(2.2 + d)), LEVEL, BEYOND),
     "apart": (0.4, lambda d: verdict(own=(0.7 + d, 0.3, 0.0)), LEVEL, SHORT),
     "tolerance": (0.1, lambda d: verdict(NARROW, tuple(0.3 + (0.1 + d) / 3 for _ in RECOVERY)), LEVEL, SHORT),
@@ -111,6 +115,12 @@ def test_both_sides_of_the_tolerance():
     assert verdict(NARROW, (0.34, 0.34, 0.34)).label == SHORT
 
 
+def test_few_images_widen_the_level():
+    assert verdict(own=closing(0.46), n=199).label == LEVEL
+    assert verdict(own=closing(0.44), n=199).label == SHORT
+    assert verdict(own=closing(0.5), n=200).label == SHORT
+
+
 def test_the_neighbours_may_be_apart_no_more_than_the_probe_and_the_prototype_may():
     assert verdict(own=(0.3, 0.71, 0.0)).label == SHORT
     assert verdict(own=(0.0, 0.3, 0.71)).label == LEVEL
@@ -125,7 +135,7 @@ def test_thresholds_can_be_set(name):
         "forgotten": ({("forget_accuracy", "unlearned"): 0.2}, RETRAINED, 0.3, "not forgotten", LEVEL),
         "unchanged": ({("feature_cka", "unlearned"): 0.995}, RETRAINED, 0.999, HIDDEN, LEVEL),
         "closed_least": ({}, closing(0.3), 0.4, SHORT, HIDDEN),
-        "closed_level": ({}, closing(0.6), 0.7, LEVEL, SHORT),
+        "closed_level": ({}, closing(0.8), 0.9, LEVEL, SHORT),
         "closed_beyond": ({}, closing(2.0), 1.5, LEVEL, BEYOND),
         "apart": ({}, (0.5, 0.3, 0.3), 0.1, LEVEL, SHORT),
         "tolerance": (NARROW, (0.34, 0.34, 0.34), 0.2, SHORT, LEVEL),
