@@ -50,9 +50,10 @@ def options(
 
 def run(argv: list[str]) -> int:
     """Run a command and return its exit code; errors that unhot raises on purpose become one message."""
-    warnings.showwarning = _one_line  # type: ignore[assignment]
     try:
-        app(argv)
+        with warnings.catch_warnings():
+            warnings.showwarning = _one_line  # type: ignore[assignment]
+            app(argv)
     except SystemExit as done:
         return done.code if isinstance(done.code, int) else int(bool(done.code))
     except (UnhotError, OSError) as error:
