@@ -68,7 +68,8 @@ class Registry(Generic[T]):
             try:
                 self._loaded[name] = cast(T, getattr(importlib.import_module(module), attribute))
             except (ImportError, AttributeError) as error:
-                raise InputError(f"The {self.kind} {name!r} cannot be loaded from {module}: {error}.") from error
+                where = f"{module} ({self._entries[name].summary})"
+                raise InputError(f"The {self.kind} {name!r} cannot be loaded from {where}: {error}.") from error
         return self._loaded[name]
 
     def summary(self, name: str) -> str:

@@ -182,9 +182,6 @@ def test_several_runs_are_averaged_within_all_of_their_intervals():
     assert _present("x", Measure(True), "unlearned", "test", found[:1]).runs == ()
 
 
-@pytest.mark.xfail(
-    strict=True, raises=AssertionError, reason="audit.py _present: sum()/n of equal runs rounds past their common end"
-)
 def test_equal_runs_stay_within_their_interval():
     m = _present("x", Measure(True), "retrained", "test", [Estimate(0.1, 0.1, 0.1, 20)] * 3)
     assert m.low <= m.value <= m.high

@@ -83,7 +83,6 @@ def test_a_broken_package_does_not_keep_others_from_being_listed(numbers: Regist
     assert numbers.get("pi")
 
 
-@pytest.mark.xfail(strict=True, reason="registry.get lets ImportError and AttributeError of a plug-in through")
 @pytest.mark.parametrize("target", ["no_such_module_of_anybody:x", "math:no_such_attribute"])
 def test_a_broken_package_is_named(numbers: Registry[object], plugin, target: str) -> None:
     plugin(f"broken = {target}")

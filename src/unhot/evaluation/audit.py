@@ -268,15 +268,16 @@ def _from_findings(attack: Attack, subject: Subject, found: list[Finding] | str)
 def _present(name: str, measure: Measure, subject: Subject, split: Split, found: list[Estimate]) -> Measurement:
     """Make one measurement of those of one or several models: their mean, within all of their intervals."""
     values = [e.value for e in found]
+    low, high = min(e.low for e in found), max(e.high for e in found)
     return Measurement(
         name=name,
         subject=subject,
         split=split,
         unit=measure.unit,
         higher_is_better=measure.higher_is_better,
-        value=statistics.fmean(values),
-        low=min(e.low for e in found),
-        high=max(e.high for e in found),
+        value=min(high, max(low, statistics.fmean(values))),  # a mean may round past equal ends
+        low=low,
+        high=high,
         n=max(e.n for e in found),
         runs=tuple(values) if len(values) > 1 else (),
     )

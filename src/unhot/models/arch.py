@@ -114,7 +114,7 @@ def _factory(module: str, name: str) -> Builder:
         factory = getattr(importlib.import_module(module), name)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module}.".startswith(f"{error.name}."):
-            raise InputError(f"{module} needs the package {error.name!r}, which is not installed.") from error
+            raise ModelError(f"{module} needs the package {error.name!r}, which is not installed.") from error
         known = [*models, "torchvision:NAME", "timm:NAME"]
         raise UnknownNameError("architecture", f"{module}:{name}", known) from error
     except (ImportError, ValueError, TypeError) as error:

@@ -150,7 +150,7 @@ class Classifier:
             DataError: The data has classes that the model does not have.
         """
         if len(images) == 0:
-            raise DataError(f"{images.origin}: there are no images.")
+            return images
         names = images.class_names
         present = images.y.unique().tolist()
         unnamed = all(c.name == str(c.index) for c in self.classes)

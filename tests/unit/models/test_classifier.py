@@ -229,7 +229,6 @@ def test_labels_are_aligned_after_an_excision(mlp: Mlp, labelled: Labelled) -> N
         left.align(labelled([1], ["a", "b", "c", "d"]))
 
 
-@pytest.mark.xfail(strict=True, raises=ValueError, reason="classifier.py align: max() of no labels")
 def test_no_images_are_aligned(mlp: Mlp, labelled: Labelled) -> None:
     assert len(Classifier.wrap(mlp(3)).align(labelled([], None))) == 0
 

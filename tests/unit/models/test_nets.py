@@ -225,7 +225,6 @@ def test_what_is_wrong_with_a_factory(mine: str, spec: Spec) -> None:
         build(f"{mine}:net", 3, s, {"hiden": 4})
 
 
-@pytest.mark.xfail(strict=True, reason="arch.py _factory: a package that the module lacks reads as an unknown --arch")
 def test_a_module_that_cannot_be_imported_says_why(mine: str, spec: Spec) -> None:
     with pytest.raises((ModelError, UnknownNameError), match=r"a_package_that_is_not_installed"):
         build("mynets.broken:net", 3, spec(4, 1))
