@@ -168,12 +168,28 @@ def speed() -> str:
     return grid(["net", "parameters", "one pass, s", "forget, s", "passes", "of training"], rows)
 
 
+def audit_speed() -> str:
+    """One row a kind of audit."""
+    record = read("audit-speed")
+    rows = [
+        [
+            f"{record['dataset']}, {record['models']} models, {'--quick' if c['quick'] else 'full'}",
+            str(c["audit_seconds"]),
+            str(c["forward_seconds"]),
+            str(c["ratio"]),
+        ]
+        for c in record["cells"]
+    ]
+    return grid(["audit", "seconds", "of these, forward passes", "ratio"], rows)
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "promise": promise,
     "features": features,
     "encodings": encodings,
     "settings": settings,
     "speed": speed,
+    "audit-speed": audit_speed,
     "verdicts": verdicts,
 }
 
