@@ -21,6 +21,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
+import unhot.evaluation.audit  # noqa: F401 - imported here, since importing rich draws a random number
 from unhot.data import catalogue as datasets
 from unhot.data.samples import draw
 from unhot.data.source import Source, load_source

@@ -1,0 +1,153 @@
+"""Ctrl-C and kill -9 at several moments: nothing half-written is left in the way, and the next run works."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from unhot.cli import main
+from unhot.data import catalogue as datasets
+from unhot.models.bundle import load
+
+Run = Callable[..., Any]
+pytestmark = [pytest.mark.process, pytest.mark.filterwarnings("default::unhot.methods.base.SampleWarning")]
+
+MOMENTS = ["Training a", "Forgetting the", "Training again"]
+
+
+def wait_for(process: subprocess.Popen[str], text: str) -> None:
+    """Read what a process notes until it says ``text``."""
+    assert process.stderr is not None
+    for line in process.stderr:
+        if text in line:
+            return
+    pytest.fail(f"the process ended without saying {text!r}")
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(p.name for p in folder.iterdir())
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_ctrl_c_leaves_nothing(start, tmp_path: Path, moment: str) -> None:
+    process = start("demo", "--out", tmp_path / "demo")
+    wait_for(process, moment)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert out == ""
+    assert err.endswith("Interrupted.\n")
+    assert "Traceback" not in err
+    assert names(tmp_path) == []
+
+
+# Ctrl-C at the moment in which a module is first imported
+AT_IMPORT = """
+import os, signal, sys
+
+class Finder:
+    def find_spec(self, name, *_):
+        if name == sys.argv[1]:
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Finder())
+from unhot.cli import main
+sys.exit(main(sys.argv[2:]))
+"""
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        pytest.param(
+            "unhot.cli.app",
+            marks=pytest.mark.xfail(strict=True, reason="main() imports unhot.cli.app outside of its try block"),
+        ),
+        "torch",
+        "torch.nn",
+        "unhot.data.folder",
+        "sklearn.datasets",
+        "unhot.models.nets",
+    ],
+)
+def test_ctrl_c_while_modules_are_imported(tmp_path: Path, module: str) -> None:
+    call = ["train", "--dataset", "digits", "--arch", "lenet5", "--out", str(tmp_path / "m")]
+    done = subprocess.run([sys.executable, "-c", AT_IMPORT, module, *call], capture_output=True, text=True)
+    assert "Traceback" not in done.stderr
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "\nInterrupted.\n")
+    assert names(tmp_path) == []
+
+
+@pytest.mark.xfail(
+    strict=True, reason="an Interrupted that Python wraps (as __set_name__ does) is taken for missing data"
+)
+def test_ctrl_c_that_a_library_wraps(unhot: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def read(*_: object) -> None:
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(5)
+        except BaseException as error:
+            raise RuntimeError("Error calling __set_name__") from error
+
+    monkeypatch.setitem(datasets._loaded, "digits", dataclasses.replace(datasets.get("digits"), read=read))
+    said = unhot("train", "--dataset", "digits", "--arch", "lenet5", "--out", tmp_path / "m")
+    assert said.code == 130
+
+
+@pytest.mark.usefixtures("short_digits")
+def test_a_killed_demo_is_cleared_by_the_next(start, unhot: Run, tmp_path: Path) -> None:
+    process = start("demo", "--out", tmp_path / "demo")
+    wait_for(process, "Forgetting the")
+    process.kill()
+    process.communicate(timeout=60)
+    assert process.returncode == -signal.SIGKILL
+    assert names(tmp_path) == [f".demo.partial-{process.pid}"]
+    assert unhot("demo", "--out", tmp_path / "demo").code == 0
+    assert names(tmp_path) == ["demo"]
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_an_ended_training_goes_on_and_ends_as_if_nothing_had_happened(
+    start, unhot: Run, tmp_path: Path, how: signal.Signals
+) -> None:
+    call = ["train", "--dataset", "digits", "--arch", "lenet5", "--epochs", 12, "--lr", 0.05]
+    process = start(*call, "--out", tmp_path / "m")
+    for _ in range(1200):
+        if (tmp_path / ".m.checkpoint").exists():
+            break
+        time.sleep(0.05)
+    process.send_signal(how)
+    process.communicate(timeout=60)
+    assert process.returncode == (130 if how == signal.SIGINT else -how)
+    left = names(tmp_path)
+    assert ".m.checkpoint" in left
+    assert "m" not in left
+    said = unhot(*call, "--out", tmp_path / "m")
+    assert said.code == 0
+    assert "Going on from" in said.err
+    assert unhot(*call, "--out", tmp_path / "n").code == 0
+    assert load(tmp_path / "m").sha256() == load(tmp_path / "n").sha256()
+    assert ".m.checkpoint" not in names(tmp_path)
+    assert {"m", "n"} <= set(names(tmp_path))
+
+
+@pytest.mark.xfail(strict=True, reason="main() puts Python's own handler of Ctrl-C in place, whatever there was before")
+def test_the_callers_handler_of_ctrl_c_is_given_back() -> None:
+    def mine(*_: object) -> None:
+        raise AssertionError
+
+    before = signal.signal(signal.SIGINT, mine)
+    try:
+        assert main(["--version"]) == 0
+        assert signal.getsignal(signal.SIGINT) is mine
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -1,0 +1,63 @@
+"""The names that others rely on: lazy, sorted, and the same in all three places where they are written."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import inspect
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import unhot
+
+
+def imported_for_types() -> set[str]:
+    tree = ast.parse(Path(inspect.getsourcefile(unhot) or "").read_text())
+    block = next(n for n in tree.body if isinstance(n, ast.If) and ast.unparse(n.test) == "TYPE_CHECKING")
+    return {alias.name for node in block.body if isinstance(node, ast.ImportFrom) for alias in node.names}
+
+
+def test_the_three_lists_of_names_are_the_same() -> None:
+    assert set(unhot.__all__) == set(unhot._HOMES) | set(unhot._PACKAGES)
+    assert set(unhot.__all__) == imported_for_types()
+    assert len(unhot.__all__) == len(set(unhot.__all__)) <= 20
+    assert dir(unhot) == unhot.__all__
+    assert unhot.__all__ == sorted(unhot.__all__)
+
+
+@pytest.mark.parametrize("name", unhot.__all__)
+def test_every_name_is_the_one_of_its_home(name: str) -> None:
+    home = unhot._HOMES.get(name)
+    expected = (
+        importlib.import_module(f"unhot.{name}") if home is None else getattr(importlib.import_module(home), name)
+    )
+    assert getattr(unhot, name) is expected
+    assert inspect.getdoc(expected)
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="module 'unhot' has no attribute 'forgett'"):
+        unhot.forgett  # noqa: B018
+
+
+LIGHT = {
+    "import": "import unhot",
+    "help": "from unhot.cli import main; assert main(['--help']) == 0",
+    "version": "from unhot.cli import main; assert main(['--version']) == 0",
+    "help of a command": "from unhot.cli import main; assert main(['audit', '--help']) == 0",
+    "list": "from unhot.cli import main; assert main(['list', 'methods', '--json']) == 0",
+    "wrong command": "from unhot.cli import main; assert main(['nope']) == 2",
+    "core": "import unhot.errors, unhot.registry, unhot.record, unhot.files, unhot.report.page",
+}
+
+
+@pytest.mark.parametrize("what", LIGHT)
+def test_torch_is_not_imported_for(what: str, tmp_path: Path) -> None:
+    heavy = "{'torch', 'torchvision', 'sklearn', 'scipy', 'accelerate'}"
+    code = f"import sys; {LIGHT[what]}; print(sorted({heavy} & sys.modules.keys()), file=sys.stderr)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.splitlines()[-1] == "[]"
