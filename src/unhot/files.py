@@ -23,7 +23,9 @@ def check_free(out: Path) -> None:
         raise OutputError(f"{out} exists and is not a folder. Choose another --out.")
     if out.is_dir() and any(out.iterdir()):
         raise OutputError(f"{out} exists and is not empty. Choose another --out, or remove it first.")
-    parent = next(p for p in [out, *out.absolute().parents] if p.is_dir())
+    parent = next(p for p in [out, *out.absolute().parents] if p.exists())
+    if not parent.is_dir():
+        raise OutputError(f"{parent} is not a folder. Choose another --out.")
     if not os.access(parent, os.W_OK):
         raise OutputError(f"{parent} is not writable. Choose another --out.")
 
@@ -64,6 +66,7 @@ def write_atomic(path: Path, data: bytes) -> None:
     """Write a file under a temporary name, flush it, and rename it into place."""
     temporary = path.with_name(f".{path.name}.partial-{os.getpid()}")
     try:
+        _clear_dead(path)
         temporary.write_bytes(data)
         _fsync(temporary)
         temporary.replace(path)
@@ -94,7 +97,7 @@ def _clear_dead(out: Path) -> None:
     for stage in out.parent.glob(f".{out.name}.partial-*"):
         pid = stage.name.rpartition("-")[2]
         if pid.isdigit() and (int(pid) == os.getpid() or not _alive(int(pid))):
-            shutil.rmtree(stage, ignore_errors=True)
+            shutil.rmtree(stage) if stage.is_dir() else stage.unlink(missing_ok=True)
 
 
 def _alive(pid: int) -> bool:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad, unfold
+from torch.nn.utils.parametrize import is_parametrized
 
 from unhot.models.classifier import Classifier
 
@@ -22,7 +23,7 @@ ROWS = 256  # inputs kept of each layer: as many as 1,024 did no better, and a s
 def weight_layers(model: Classifier, x: Tensor) -> list[str]:
     """Return the names of the layers before the head that can be preconditioned, in the order they are called.
 
-    These are the linear layers and the convolutions without groups.
+    These are the linear layers and the convolutions without groups whose weights are parameters.
 
     Args:
         model: The classifier.
@@ -31,7 +32,9 @@ def weight_layers(model: Classifier, x: Tensor) -> list[str]:
     found = {
         n: m
         for n, m in model.module.named_modules()
-        if n != model.head and (isinstance(m, nn.Linear) or (isinstance(m, nn.Conv2d) and m.groups == 1))
+        if n != model.head
+        and not is_parametrized(m)
+        and (isinstance(m, nn.Linear) or (isinstance(m, nn.Conv2d) and m.groups == 1))
     }
     with torch.no_grad(), model.recording(found) as seen:
         model.logits(x)

@@ -18,7 +18,7 @@ from torch.optim.lr_scheduler import OneCycleLR
 from unhot.data.augment import Augment
 from unhot.data.images import LabelledImages, prepare
 from unhot.data.samples import class_position
-from unhot.data.source import Source, folder_input
+from unhot.data.source import Source, check_size, folder_input
 from unhot.errors import DataError, InputError, OptionError
 from unhot.files import write_atomic
 from unhot.models.arch import build, channels_of, learning_rate
@@ -169,7 +169,12 @@ def train_classifier(
     with runtime.seeded("init"):
         net = build(arch, len(names), spec, options)
     model = replace(
-        Classifier.wrap(net.to(runtime.device), class_names=names, input=spec),
+        Classifier.wrap(
+            net.to(runtime.device),
+            example=train.inputs(torch.arange(min(2, len(train))), spec, runtime.device),
+            class_names=names,
+            input=spec,
+        ),
         arch=arch,
         arch_options=dict(options or {}),
     )
@@ -212,6 +217,7 @@ def _input(source: Source, image_size: int | None) -> InputSpec:
     found = source.input or folder_input(source.seen)
     if image_size is None:
         return found
+    check_size(image_size)
     return found.model_copy(update={"height": image_size, "width": image_size})
 
 
@@ -223,6 +229,7 @@ def _save(path: Path, state: dict[str, Any], identity: str, epoch: int, runtime:
     content = {name: part.state_dict() for name, part in state.items()}
     buffer = io.BytesIO()
     torch.save(content | {"identity": identity, "epoch": epoch, "steps": runtime.steps}, buffer)
+    path.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(path, buffer.getvalue())
 
 

@@ -146,7 +146,6 @@ def test_write_atomic_keeps_the_old_file_on_an_error(
     assert names(tmp_path) == ["a.json"]
 
 
-@pytest.mark.xfail(strict=True, reason="write_atomic does not clear what a killed process left of the same file")
 def test_a_half_written_file_of_a_killed_process_is_cleared(tmp_path: Path, dead_pid: int) -> None:
     (tmp_path / f".a.json.partial-{dead_pid}").write_bytes(b"half")
     write_atomic(tmp_path / "a.json", b"new")

@@ -17,17 +17,24 @@ def main(argv: list[str] | None = None) -> int:
     Returns:
         0 done, 1 failed, 2 bad usage or input, 3 a ``--require`` was not met, 130 interrupted.
     """
-    signal.signal(signal.SIGINT, _interrupt)
-    from unhot.cli.app import run  # after the handler: importing takes a moment in which Ctrl-C may come
+    pressed: list[int] = []
 
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        pressed.append(number)
+        raise Interrupted
+
+    before = signal.signal(signal.SIGINT, interrupt)
     try:
-        return run(sys.argv[1:] if argv is None else argv)
-    except Interrupted:
+        from unhot.cli.app import run  # after the handler: importing takes a moment in which Ctrl-C may come
+
+        code = run(sys.argv[1:] if argv is None else argv)
+    except BaseException:
+        if not pressed:
+            raise
+        code = 130
+    finally:
+        signal.signal(signal.SIGINT, before or signal.default_int_handler)
+    if pressed and code != 0:  # whatever a library made of the interrupt on its way
         sys.stderr.write("\nInterrupted.\n")
         return 130
-    finally:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise Interrupted
+    return code

@@ -76,7 +76,9 @@ class Requirement(NamedTuple):
             OptionError: It has another form.
             UnknownNameError: There is no such measurement.
         """
-        match = re.fullmatch(r"\s*([a-z][a-z0-9_]*)\s*(<=|>=|<|>)\s*([-+]?[0-9.]+(?:[eE][-+]?\d+)?)\s*", text)
+        match = re.fullmatch(
+            r"\s*([a-z][a-z0-9_]*)\s*(<=|>=|<|>)\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*", text
+        )
         if match is None:
             raise OptionError(f"Expected --require 'name<=number' (or >=, <, >), got {text!r}.")
         from unhot.evaluation.audit import measures

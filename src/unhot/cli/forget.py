@@ -74,7 +74,7 @@ def forget(
     check_free(out)
     chosen = get(method).of(settings(option))
     named = load_source(samples, data_dir, download) if samples in datasets else None
-    spec = photo_input(image_size) if image_size else (named.input if named else None)
+    spec = photo_input(image_size) if image_size is not None else (named.input if named else None)
     names = named.train.class_names if named and named.train else None
     classifier = load_model(model, arch, settings(arch_option), spec, names, head, trust_pickle)
     labels = [classifier.label(c) for c in classes]

@@ -75,10 +75,17 @@ def load_model(
     Raises:
         ModelError: It is not there or does not fit.
     """
+    from dataclasses import replace
+
     from unhot.models.bundle import WeightsFile, load, load_weights
+    from unhot.models.classifier import linear
 
     if path.is_dir() or not path.exists():
-        return load(path)
+        model = load(path)
+        if head is None:
+            return model
+        linear(model.module, head)
+        return replace(model, head=head)
     if arch is None:
         raise ModelError(f"{path} is a file of weights. Say with --arch what net they are for.")
     return load_weights(path, WeightsFile(arch, spec, arch_options, class_names, head, trust_pickle))
@@ -97,7 +104,7 @@ def loader(
 
     images = source.test if source.train is None else source.train
     names = images.class_names if images else None
-    spec = photo_input(image_size) if image_size else source.input
+    spec = photo_input(image_size) if image_size is not None else source.input
     options = settings(arch_option)
     return lambda path: load_model(path, arch, options, spec, names, head, trust_pickle)
 

@@ -49,7 +49,6 @@ def train(
         source = replace(source, augment=replace(source.augment, flip=True))
     given = {"epochs": epochs, "batch_size": batch_size, "lr": lr}
     checkpoint = out.absolute().with_name(f".{out.name}.checkpoint")
-    checkpoint.parent.mkdir(parents=True, exist_ok=True)
     if checkpoint.exists():
         note(f"Going on from {checkpoint}.")
     model, record = train_classifier(

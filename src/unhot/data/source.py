@@ -10,7 +10,7 @@ from unhot.data.augment import Augment
 from unhot.data.folder import load_folder, splits_of
 from unhot.data.images import LabelledImages, Pictures
 from unhot.data.named import load_named
-from unhot.errors import DataError, UnknownNameError
+from unhot.errors import DataError, OptionError, UnknownNameError
 from unhot.record import InputSpec
 
 # of ImageNet, the usual choice for photos of unknown statistics
@@ -101,8 +101,19 @@ def folder_input(images: LabelledImages) -> InputSpec:
     )
 
 
+def check_size(size: int) -> None:
+    """Refuse a side of inputs that cannot be.
+
+    Raises:
+        OptionError: It is less than one pixel.
+    """
+    if size < 1:
+        raise OptionError(f"The image size must be at least 1 pixel. Got {size}.")
+
+
 def photo_input(size: int, channels: int = 3) -> InputSpec:
     """Return the input of a model for photos of unknown statistics: square, normalised as for ImageNet."""
+    check_size(size)
     if channels == 1:
         return InputSpec(height=size, width=size, channels=1, mean=(0.5,), std=(0.25,))
     return InputSpec(height=size, width=size, channels=3, mean=PHOTO_MEAN, std=PHOTO_STD)

@@ -161,7 +161,10 @@ def audit(
     labels = tuple(dict.fromkeys(before.label(c) for c in classes))
     for name, model in (("original", before), ("unlearned", after), *(("retrained", r) for r in references)):
         raise_all(ModelError, f"The {name} model does not fit", check_weights(model.module))
-    aligned = {name: _held(before.align(images), before) for name, images in splits.items()}
+    specs = {m.input for m in (before, after, *references)}
+    aligned = {name: before.align(images) for name, images in splits.items()}
+    if len(specs) == 1 and before.input is not None:  # else pictures are decoded for each model
+        aligned = {name: images.held(before.input) for name, images in aligned.items()}
     _check_data(aligned["test"], before, labels)
     views = Views(before, after, references, labels, aligned, runtime, shared)
     for subject, models in views.models.items():
@@ -307,10 +310,12 @@ def _per_class(views: Views) -> Iterator[ClassAccuracy]:
 
 
 def _classifier(model: nn.Module | Classifier, images: LabelledImages, spec: InputSpec | None) -> Classifier:
-    """Wrap a bare net; it takes its inputs as the original does."""
+    """Wrap a bare net, which takes its inputs as the original does, and look at what a net returns."""
+    some = torch.arange(min(2, len(images)))
     if isinstance(model, Classifier):
-        return model
-    example = images.inputs(torch.arange(min(2, len(images))), spec, torch.device("cpu"))
+        return Classifier.wrap(model, example=images.inputs(some, model.input, model.device))
+    weights = list(model.parameters()) if isinstance(model, nn.Module) else []
+    example = images.inputs(some, spec, weights[0].device if weights else torch.device("cpu"))
     return Classifier.wrap(model, example=example, input=spec)
 
 
@@ -319,10 +324,6 @@ def _subset(images: LabelledImages, limit: int, runtime: Runtime) -> LabelledIma
         return images
     order = torch.randperm(len(images), generator=runtime.generator("audit", images.origin))
     return images.select(order[:limit].sort().values)
-
-
-def _held(images: LabelledImages, model: Classifier) -> LabelledImages:
-    return images if model.input is None else images.held(model.input)
 
 
 def _check_data(images: LabelledImages, model: Classifier, labels: tuple[ClassLabel, ...]) -> None:

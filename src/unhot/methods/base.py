@@ -142,7 +142,9 @@ class Method(BaseModel, ABC):
         try:
             return cls.model_validate(options)
         except ValidationError as error:
-            said = "; ".join(f"'{e['loc'][0]}': {e['msg']}. Got {e['input']!r}" for e in error.errors())
+            said = "; ".join(
+                f"'{'.'.join(map(str, e['loc']))}': {e['msg']}. Got {e['input']!r}" for e in error.errors()
+            )
             raise OptionError(f"Hyperparameters of {cls.name} do not fit: {said}.") from error
 
     @abstractmethod
@@ -187,7 +189,9 @@ class Method(BaseModel, ABC):
         spec = model.input if isinstance(model, Classifier) else None
         x = samples.images.inputs(torch.arange(len(samples)), spec, runtime.device)
         work = Classifier.wrap(_copied(model, runtime.device), example=x[:2], head=head)
-        with _working(work.module):
+        work_head = work.head_layer
+        head_training, head_trained = work_head.training, work_head.weight.requires_grad
+        with torch.enable_grad(), _working(work.module):
             data = self._prepare(work, samples, x, retain)
             before, buffers = work.sha256(), {n: b.clone() for n, b in work.module.named_buffers()}
             started = runtime.clock()
@@ -195,8 +199,12 @@ class Method(BaseModel, ABC):
                 outcome = self.run(work, data, runtime)
             seconds = runtime.clock() - started
         unlearned = outcome.model
+        if unlearned.head_layer is not work_head:
+            unlearned.head_layer.train(head_training).requires_grad_(head_trained)
         problems = check_weights(unlearned.module)
-        problems += [f"it moved {n}." for n, b in unlearned.module.named_buffers() if not torch.equal(b, buffers[n])]
+        for name, buffer in unlearned.module.named_buffers():
+            if name not in buffers or not torch.equal(buffer, buffers[name]):
+                problems.append(f"it moved {name}." if name in buffers else f"it added {name}.")
         if problems:
             raise MethodFailedError(f"{self.name} ended in an unusable model: {' '.join(problems)}")
         info = SamplesInfo(
@@ -239,6 +247,10 @@ class Method(BaseModel, ABC):
         y = model.align(samples.images).y.to(x.device)
         columns = model.columns(labels)
         _check_samples(labels, columns, y, logits)
+        if others := sorted({model.classes[c].name for c in y.unique().tolist() if c not in columns}):
+            raise DataError(
+                f"The samples hold images of {shortened(others)} too. Give those of the classes to forget only."
+            )
         return Data(
             labels=labels,
             columns=columns,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import pickle
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,7 +18,7 @@ from torch.nn.utils import skip_init
 
 from unhot.errors import InputError, ModelError, raise_all
 from unhot.files import sha256, staged_folder
-from unhot.models.arch import build
+from unhot.models.arch import build, channels_of
 from unhot.models.classifier import Classifier, linear, replace_layer
 from unhot.models.head import check_weights, find_head
 from unhot.record import BundleInfo, ClassLabel, InputSpec, Record
@@ -148,6 +148,8 @@ def load_weights(path: Path, how: WeightsFile) -> Classifier:
         ModelError: It is missing or damaged, or does not fit the architecture.
     """
     state = read_weights(path, how.trust_pickle)
+    if how.input is not None:
+        how = replace(how, input=channels_of(how.arch, how.input))
     with torch.random.fork_rng(devices=[]):
         probe = build(how.arch, 10, how.input, how.arch_options)
     head, problems = find_head(probe, how.head, None)

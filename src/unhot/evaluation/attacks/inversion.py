@@ -42,6 +42,8 @@ class Inversion(Attack):
 
     def run(self, case: Case) -> Finding:
         """Attack."""
+        if case.model.input != case.views.models["original"][0].input:
+            raise Absent("the model takes its inputs in another way than the original")
         drawings = case.once(("inversion", self), lambda: [self._draw(case, c) for c in case.views.columns])
         original = case.views.models["original"][0]
         hits = [
