@@ -2,8 +2,8 @@
 
     python benchmarks/ablation.py BUNDLE --dataset fashion-mnist --classes 0 5 6
 
-Every encoding at 1, 5, 16 and 50 images, then one setting at a time at 16 images. Test images are measured, and
-reported; the choice is made by what a method may see (`sample_*`, `drift`, `steps`), see docs/nhle-cwm.md.
+Every encoding at 1, 5, 16 and 50 images, then one setting at a time at 16 images. `sample_*`, `drift` and `steps` are
+what a method may see; the rest is measured on test images. docs/nhle-cwm.md says how the defaults were chosen.
 """
 
 from __future__ import annotations

@@ -187,7 +187,7 @@ def audit(
     if json:
         say(result.record.to_json())
     else:
-        title = f"Forgotten: {', '.join(c.name for c in result.record.classes)} (95 % intervals)"
+        title = f"Forgotten: {', '.join(c.name for c in result.record.classes)} (with intervals)"
         table(title, ["measure", *SUBJECTS], audit_rows(result.record))
         say(f"Verdict: {result.record.verdict.label}.")
         for line in (*result.record.verdict.because, *result.record.verdict.flags):

@@ -31,7 +31,7 @@ def summary(audit: Loaded) -> str:
         "## What was forgotten, and from what",
         "\n".join(f"- {name}: {_fact(value)}" for name, value in facts(record)),
         "## Measurements",
-        "Values with 95 % intervals; on test images unless named otherwise.",
+        "Values with their intervals; on test images unless named otherwise.",
         _table(record, None),
     ]
     if not record.inputs.retrained_sha256:
@@ -68,7 +68,7 @@ def model_card(audit: Loaded) -> str:
         f"this one `{record.inputs.unlearned_sha256}`.",
         "### Audit",
         "\n".join(_verdict(record)),
-        f"Measured on test images (data: {escaped(record.inputs.data)}), with 95 % intervals. "
+        f"Measured on test images (data: {escaped(record.inputs.data)}), with intervals. "
         "*masked* is the original with "
         "the classes cut out of its output only, *retrained* was trained without them.",
         _table(record, CARD),
