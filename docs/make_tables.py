@@ -13,7 +13,7 @@ import re
 import statistics
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,26 +48,21 @@ def spread(values: Sequence[float | None]) -> str:
     return mean if len(known) == 1 else f"{mean} ({min(known):.3f} to {max(known):.3f})"
 
 
-def promise() -> str:
-    """One row a data set and class: what NHLE-CWM keeps and loses, over its draws of 16 images."""
-    rows = []
+def promises() -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """Give the cells of each class of each data set, with what to call it."""
     for path in sorted(RECORDS.glob("promise-*.json")):
         record = json.loads(path.read_text())
-        by_class = defaultdict(list)
-        for cell in record["cells"]:
-            by_class[cell["class"]].append(cell)
-        for label, cells in by_class.items():
-            name = f"{record['dataset']}, {record['class_names'][str(label)]}"
-            rows.append(
-                [
-                    name,
-                    str(len(cells)),
-                    spread([measured(c, "forget_accuracy", "unlearned") for c in cells]),
-                    spread([measured(c, "retain_drop", "unlearned") for c in cells]),
-                    spread([measured(c, "retain_drop_masked", "unlearned") for c in cells]),
-                    spread([measured(c, "worst_class_drop", "unlearned") for c in cells]),
-                ]
-            )
+        for label, name in record["class_names"].items():
+            yield f"{record['dataset']}, {name}", [c for c in record["cells"] if str(c["class"]) == label]
+
+
+def promise() -> str:
+    """One row a data set and class: what NHLE-CWM keeps and loses, over its draws of 16 images."""
+    names = ("forget_accuracy", "retain_drop", "retain_drop_masked", "worst_class_drop")
+    rows = [
+        [title, str(len(cells)), *(spread([measured(c, n, "unlearned") for c in cells]) for n in names)]
+        for title, cells in promises()
+    ]
     columns = ["class forgotten", "draws", "forget accuracy", "retain drop", "retain drop, masked", "worst class drop"]
     return grid(columns, rows)
 
@@ -75,22 +70,13 @@ def promise() -> str:
 def features() -> str:
     """One row a data set and class: how far the features moved, beside the masked original and a retrained model."""
     rows = []
-    names = ("probe_accuracy", "knn_accuracy", "prototype_attack_accuracy")
-    for path in sorted(RECORDS.glob("promise-*.json")):
-        record = json.loads(path.read_text())
-        by_class = defaultdict(list)
-        for cell in record["cells"]:
-            by_class[cell["class"]].append(cell)
-        for label, cells in by_class.items():
-            row = [f"{record['dataset']}, {record['class_names'][str(label)]}"]
-            row += [spread([c["forget_accuracy_before_cut"] for c in cells])]
-            row += [f"{statistics.mean(c['feature_cosine'] for c in cells):.3f}"]
-            for name in names:
-                values = [
-                    [measured(c, name, subject) for c in cells] for subject in ("masked", "unlearned", "retrained")
-                ]
-                row.append(" / ".join(mean_or_dash(v) for v in values))
-            rows.append(row)
+    for title, cells in promises():
+        row = [title, spread([c["forget_accuracy_before_cut"] for c in cells])]
+        row += [f"{statistics.mean(c['feature_cosine'] for c in cells):.3f}"]
+        for name in ("probe_accuracy", "knn_accuracy", "prototype_attack_accuracy"):
+            subjects = ("masked", "unlearned", "retrained")
+            row.append(" / ".join(mean_or_dash([measured(c, name, s) for c in cells]) for s in subjects))
+        rows.append(row)
     columns = [
         "class forgotten",
         "forget accuracy before the cut",

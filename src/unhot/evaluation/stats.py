@@ -82,6 +82,14 @@ def averaged(found: Sequence[Estimate]) -> Estimate:
     )
 
 
+def around(value: float, tries: Sequence[float], n: int) -> Estimate:
+    """Make an estimate of a value and its values on bootstrap samples: the interval is the range of them all.
+
+    Of 20 samples that holds about 90 % of what a further one would give.
+    """
+    return Estimate(value, min(value, *tries), max(value, *tries), n)
+
+
 def area(members: np.ndarray, others: np.ndarray) -> Estimate:
     """Estimate the area under the ROC curve of a score, with the interval of Hanley and McNeil.
 

@@ -102,6 +102,8 @@ class Views:
         self.runtime = runtime
         self._places = {id(m): self._columns_of(m) for m in [original, unlearned, *retrained]}
         self._done = {} if shared is None else shared
+        # results are found by the identity of a model, so all models must live as long as the results
+        self._done["alive"] = (*cast(tuple[object, ...], self._done.get("alive", ())), self.models)
 
     def of(self, subject: Subject, split: Split, run: int = 0) -> View:
         """Return what a model does on a split; ``run`` picks one of several retrained models."""
@@ -113,7 +115,6 @@ class Views:
         """Compute something once and keep it."""
         if key not in self._done:
             self._done[key] = compute()
-            self._done["models"] = (*cast(tuple[object, ...], self._done.get("models", ())), self.models)  # keep ids
         return cast(T, self._done[key])
 
     def places(self, model: Classifier) -> list[int]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import nn
@@ -19,7 +19,6 @@ from unhot.models.classifier import Classifier, replace_layer
 from unhot.record import ClassLabel
 
 Cut = Literal["mask", "excise", "none"]
-CUTS: tuple[Cut, ...] = get_args(Cut)
 
 # low enough for exp() to be 0 in float32 beside any usual logit, and finite in float16, so that it can be exported
 CUT_LOGIT = -1e4

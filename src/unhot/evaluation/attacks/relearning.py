@@ -97,6 +97,8 @@ class Relearning(Attack):
                 with torch.no_grad():
                     said = torch.cat([model.logits(x).argmax(1) for x in x_test.split(64)])
                 accuracy.append((said == y_test).float().mean().item())
+            if step == self.steps:
+                break
             index = others[torch.randint(len(others), (len(mine),), generator=generator)]
             x = torch.cat([x_f, pool.inputs(index, model.input, device)])
             y = torch.cat([y_f, pool.y[index].to(device)])

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from unhot.evaluation.metric import Absent, Case, Metric
-from unhot.evaluation.stats import Estimate, averaged, mean, proportion
+from unhot.evaluation.stats import Estimate, around, averaged, mean, proportion
 
 NEIGHBOURS = 20
 PROBE_C = 0.1  # inverse strength of the probe's L2 penalty on standardised features
@@ -75,7 +75,7 @@ def feature_fisher_ratio(case: Case) -> Estimate:
     drawn = [torch.from_numpy(rng.integers(0, len(everyone), len(everyone))) for _ in range(20)]
     drawn = [i for i in drawn if view.is_forget[i].any()]
     tries = [_fisher(view.features[i], view.y[i], view.forgotten) for i in drawn]
-    return Estimate(whole, min(whole, *tries), max(whole, *tries), int(view.is_forget.sum()))
+    return around(whole, tries, int(view.is_forget.sum()))
 
 
 def feature_silhouette(case: Case) -> Estimate:
@@ -124,7 +124,7 @@ def _cka_estimate(a: Tensor, b: Tensor) -> Estimate:
     rng, value = np.random.default_rng(0), cka(a, b)
     drawn = [torch.from_numpy(rng.integers(0, len(a), len(a))) for _ in range(20)]
     tries = [cka(a[i], b[i]) for i in drawn]
-    return Estimate(value, min(value, *tries), max(value, *tries), len(a))
+    return around(value, tries, len(a))
 
 
 def _fisher(features: Tensor, y: Tensor, forgotten: list[int]) -> float:

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.functional import log_softmax
 
 from unhot.evaluation.metric import Case, Metric
-from unhot.evaluation.stats import Estimate, mean
+from unhot.evaluation.stats import Estimate, around, mean
 from unhot.evaluation.view import View
 
 BINS = 15
@@ -52,7 +52,7 @@ def confusion_distance_to_retrained(case: Case) -> Estimate:
 
     value = distance(torch.arange(n))
     tries = [distance(torch.randint(n, (n,), generator=generator)) for _ in range(20)]
-    return Estimate(value, min(value, *tries), max(value, *tries), n)
+    return around(value, tries, n)
 
 
 def calibration_error(case: Case) -> Estimate:
@@ -68,7 +68,7 @@ def calibration_error(case: Case) -> Estimate:
     value = ece(confidence, right)
     drawn = [torch.randint(n, (n,), generator=generator) for _ in range(20)]
     tries = [ece(confidence[i], right[i]) for i in drawn]
-    return Estimate(value, min(value, *tries), max(value, *tries), n)
+    return around(value, tries, n)
 
 
 def ece(confidence: Tensor, right: Tensor) -> float:
