@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check format docs bench clean
+.PHONY: help demo test check format docs bench bench-small clean
 .DEFAULT_GOAL := help
 
 help:
@@ -12,7 +12,8 @@ help:
 	@echo "make check   format, lint, types, layers"
 	@echo "make format  format the code"
 	@echo "make docs    write the tables of README.md and docs/ from the committed records"
-	@echo "make bench   measure how long forgetting takes"
+	@echo "make bench   measure how long forgetting takes, and how that grows"
+	@echo "make bench-small   compare the methods that need a few images only, on Fashion-MNIST"
 
 # one environment for everything; made again when a requirement changes
 $(VENV)/ready: pyproject.toml constraints.txt
@@ -41,6 +42,10 @@ docs: $(VENV)/ready
 
 bench: $(VENV)/ready
 	$(BIN)/python benchmarks/forget_speed.py
+	$(BIN)/python benchmarks/cost_growth.py
+
+bench-small: $(VENV)/ready
+	$(BIN)/unhot bench benchmarks/grids/small.toml --out bench-small
 
 clean:
 	rm -rf $(VENV) build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from unhot.errors import OptionError
 from unhot.record import Environment
+from unhot.team import Team
 
 Precision = Literal["fp32", "bf16"]
 
@@ -37,7 +38,7 @@ def pick_device(name: str | None = None) -> torch.device:
     """Return the device of that name; with none the best one of this machine.
 
     Raises:
-        OptionError: There is no such device here.
+        OptionError: There is no such device here, or it cannot compute.
     """
     # accelerate takes longer to import than most runs need, so it is loaded only to choose
     if name in (None, "auto"):
@@ -49,8 +50,8 @@ def pick_device(name: str | None = None) -> torch.device:
         return best
     try:
         device = torch.device(str(name))
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
+        torch.ones(1, device=device).sum().item()  # some devices, as meta, hold tensors and compute nothing
+    except Exception as error:  # each back end raises what it likes
         raise OptionError(f"Device {name!r} cannot be used here. Try 'cpu', or leave it out.") from error
     return device
 
@@ -71,6 +72,7 @@ class Runtime:
         precision: What autocast computes convolutions and products in.
         progress: Shows the progress of loops that may take more than a few seconds.
         steps: Optimiser steps so far.
+        team: The processes that share the work.
     """
 
     device: torch.device = field(default_factory=pick_device)
@@ -78,6 +80,7 @@ class Runtime:
     precision: Precision = "fp32"
     progress: Progress = field(default=no_progress, repr=False)
     steps: int = 0
+    team: Team = field(default=Team())
 
     def generator(self, *purpose: object) -> torch.Generator:
         """Return a generator of its own for a purpose; on the CPU, so that every device draws the same numbers."""

@@ -105,6 +105,7 @@ def fit(
     identity = digest([settings.model_dump(), runtime.seed, runtime.precision, shapes, seen])
     state = {"net": net, "optimizer": optimizer, "schedule": schedule}
     first = _restore(checkpoint, state, identity, runtime)
+    team, forward = runtime.team, runtime.team.together(net)
     with runtime.progress("training", (settings.epochs - first) * n) as advance:
         for epoch in range(first, settings.epochs):
             order = torch.randperm(n, generator=runtime.generator("order", epoch)).split(settings.batch_size)
@@ -113,16 +114,17 @@ def fit(
             with runtime.seeded("dropout", epoch):
                 for index in order:
                     pixels = augment(held.pixels(index, model.input).to(device), augmenting)
-                    x = prepare(pixels, model.input).contiguous(memory_format=layout)
+                    mine = team.share(torch.arange(len(index)))
+                    x = prepare(pixels[mine.to(device)], model.input).contiguous(memory_format=layout)
                     with runtime.autocast():
-                        logits = model.logits(x)
-                    loss = cross_entropy(logits.float(), images.y[index].to(device))
+                        logits = forward(x)
+                    loss = cross_entropy(logits.float(), images.y[index[mine]].to(device)) * team.weight(len(index))
                     runtime.step(loss, optimizer, settings.clip)
                     schedule.step()
                     advance(len(index))
             if not torch.isfinite(loss):
                 raise InputError(f"Training diverged in epoch {epoch + 1}. Lower --lr (now {settings.lr}).")
-            if checkpoint is not None and epoch + 1 < settings.epochs:
+            if checkpoint is not None and epoch + 1 < settings.epochs and team.rank == 0:
                 _save(checkpoint, state, identity, epoch + 1, runtime)
     _lay_out(net, torch.contiguous_format)
     net.eval()
@@ -180,8 +182,7 @@ def train_classifier(
     )
     big = sum(p.numel() for p in net.parameters()) > BF16_PARAMETERS
     runtime.precision = precision or ("bf16" if big and fast_bf16(runtime.device) else "fp32")
-    chosen = {"epochs": source.epochs, "lr": learning_rate(arch)} | (settings or {})
-    fitted = TrainSettings.of(chosen | {"batch_size": chosen.get("batch_size", 256 if len(train) > 5_000 else 64)})
+    fitted = complete(settings or {}, source, arch)
     kept = train.where(~torch.isin(train.y, torch.tensor(dropped, dtype=torch.int64)))
     started = runtime.clock()
     fit(model, kept, fitted, source.augment, runtime, checkpoint)
@@ -202,15 +203,27 @@ def train_classifier(
     return model, record
 
 
+def complete(settings: dict[str, Any], source: Source, arch: str) -> TrainSettings:
+    """Fill in what is left out of the settings of training: what suits the data set and the net.
+
+    Raises:
+        OptionError: A setting does not fit.
+    """
+    batch_size = 256 if len(source.seen) > 5_000 else 64
+    usual = {"epochs": source.epochs, "lr": learning_rate(arch), "batch_size": batch_size}
+    return TrainSettings.of(usual | settings)
+
+
 @torch.no_grad()
 def accuracy(model: Classifier, images: LabelledImages, runtime: Runtime) -> float:
     """Return the share of images that a model classifies correctly."""
-    aligned, right = model.align(images), 0
-    with runtime.progress("testing", len(images)) as advance:
+    aligned, right = model.align(images.select(runtime.team.share(torch.arange(len(images))))), 0
+    with runtime.progress("testing", len(aligned)) as advance:
         for x, y in aligned.batches(model.input, runtime.device):
             right += int((model.logits(x).argmax(1) == y).sum())
             advance(len(y))
-    return right / len(images)
+    shares = runtime.team.gathered(torch.tensor([[right, len(aligned)]]))
+    return int(shares[:, 0].sum()) / int(shares[:, 1].sum())
 
 
 def _input(source: Source, image_size: int | None) -> InputSpec:

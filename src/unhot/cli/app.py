@@ -10,6 +10,7 @@ from importlib.metadata import version
 import typer
 
 from unhot.cli.audit import audit, compare
+from unhot.cli.bench import bench
 from unhot.cli.catalogue import env, list_, show
 from unhot.cli.demo import demo
 from unhot.cli.forget import forget
@@ -31,6 +32,7 @@ app.command("train")(train)
 app.command("forget")(forget)
 app.command("audit")(audit)
 app.command("compare")(compare)
+app.command("bench")(bench)
 app.command("report")(report)
 app.command("list")(list_)
 app.command("show")(show)

@@ -183,6 +183,8 @@ def audit(
     load = loader(source, arch, arch_option, image_size, head, trust_pickle)
     runtime = make_runtime(device, seed)
     (result,) = run_audits(original, [unlearned], retrained, classes, source, load, quick, thumbnails, runtime)
+    if runtime.team.rank:
+        return
     result.save(out)
     if json:
         say(result.record.to_json())
@@ -233,6 +235,8 @@ def compare(
     names = unique_names(models)
     runtime = make_runtime(device, seed)
     found = list(run_audits(original, models, retrained, classes, source, load, quick, thumbnails, runtime))
+    if runtime.team.rank:
+        return
     with staged_folder(out) as stage:
         folders = [stage / name for name in names]
         for folder, result in zip(folders, found, strict=True):

@@ -25,7 +25,9 @@ DataDir = Annotated[Path | None, typer.Option("--data-dir", help="Where the name
 Download = Annotated[bool, typer.Option("--download", help="Download a named data set that is not there.")]
 Device = Annotated[str | None, typer.Option("--device", help="As for torch; the best of this machine by default.")]
 Set = Annotated[list[str], typer.Option("-o", help="A setting as key=value; repeat for several.")]
-Arch = Annotated[str | None, typer.Option("--arch", help="For a weights file: the architecture of its net.")]
+Arch = Annotated[
+    str | None, typer.Option("--arch", help="For a weights file: the architecture of its net; it may run code.")
+]
 ArchOption = Annotated[list[str], typer.Option("--arch-option", help="key=value for the architecture.")]
 Size = Annotated[int | None, typer.Option("--image-size", help="Side of the inputs in pixels.")]
 Head = Annotated[str | None, typer.Option("--head", help="Dotted name of the final linear layer.")]
@@ -65,7 +67,7 @@ def load_model(
 
     Args:
         path: The bundle's folder, or the file.
-        arch: For a file: the architecture; a bundle needs none.
+        arch: For a file: the architecture; a bundle needs none, and is built by this code if it is the bundle's own.
         arch_options: Its keyword arguments.
         spec: Its inputs.
         class_names: Used if the file has as many outputs.
@@ -81,7 +83,7 @@ def load_model(
     from unhot.models.classifier import linear
 
     if path.is_dir() or not path.exists():
-        model = load(path)
+        model = load(path, trust_arch=arch)
         if head is None:
             return model
         linear(model.module, head)
@@ -112,6 +114,9 @@ def loader(
 def make_runtime(device: str | None, seed: int) -> Runtime:
     """Make the runtime of a command: progress goes to a terminal, if there is one."""
     from unhot.cli.output import progress
-    from unhot.runtime import Runtime, pick_device
+    from unhot.runtime import Runtime, no_progress, pick_device
+    from unhot.team import Team
 
-    return Runtime(device=pick_device(device), seed=seed, progress=progress)
+    chosen = pick_device(device)
+    team = Team.here(chosen)
+    return Runtime(device=chosen, seed=seed, progress=no_progress if team.rank else progress, team=team)

@@ -48,6 +48,7 @@ def train(
     if flip:
         source = replace(source, augment=replace(source.augment, flip=True))
     given = {"epochs": epochs, "batch_size": batch_size, "lr": lr}
+    runtime = make_runtime(device, seed)
     checkpoint = out.absolute().with_name(f".{out.name}.checkpoint")
     if checkpoint.exists():
         note(f"Going on from {checkpoint}.")
@@ -60,9 +61,11 @@ def train(
         settings={k: v for k, v in given.items() if v is not None},
         seed=seed,
         precision=precision,
-        runtime=make_runtime(device, seed),
+        runtime=runtime,
         checkpoint=checkpoint,
     )
+    if runtime.team.rank:
+        return
     save(model, out, record)
     checkpoint.unlink(missing_ok=True)
     if json:

@@ -57,7 +57,7 @@ def load_named(name: str, train: bool, root: Path | None = None, download: bool 
         UnknownNameError: There is no such data set.
         DataError: It is not there.
     """
-    folder = root or Path(os.environ.get("UNHOT_DATA") or Path.home() / ".cache" / "unhot" / "data")
+    folder = data_folder(root)
     try:
         split = datasets.get(name).read(train, folder, download)
     except (RuntimeError, FileNotFoundError) as error:
@@ -72,6 +72,11 @@ def load_named(name: str, train: bool, root: Path | None = None, download: bool 
         origin=f"{name}, {'train' if train else 'test'} split",
         keys=tuple(range(len(split.labels))),
     )
+
+
+def data_folder(root: Path | None = None) -> Path:
+    """Return where the data sets are: ``root``, else UNHOT_DATA, else a folder in the user's cache."""
+    return root or Path(os.environ.get("UNHOT_DATA") or Path.home() / ".cache" / "unhot" / "data")
 
 
 def _digits(train: bool, root: Path, download: bool) -> Split:
@@ -107,7 +112,8 @@ def _colour(mean: tuple[float, ...], std: tuple[float, ...]) -> InputSpec:
     return InputSpec(height=32, width=32, channels=3, mean=mean, std=std)
 
 
-# means and standard deviations of the train splits; digits are doubled in size so that nets with a stem fit
+# means and standard deviations of the train splits; digits are doubled in size so that nets with a stem fit. Of these
+# the deviation is 0.319: 0.337 is a scale as good, and the committed records were made with it
 DIGITS = NamedSet(_digits, _grey(16, 0.305, 0.337), Augment(shift=1), 30)
 MNIST = NamedSet(_torchvision("MNIST"), _grey(28, 0.1307, 0.3081), Augment(shift=2), 6)
 FASHION_MNIST = NamedSet(_torchvision("FashionMNIST"), _grey(28, 0.2860, 0.3530), Augment(shift=2, flip=True), 8)

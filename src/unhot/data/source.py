@@ -9,7 +9,7 @@ from unhot.data import catalogue as datasets
 from unhot.data.augment import Augment
 from unhot.data.folder import load_folder, splits_of
 from unhot.data.images import LabelledImages, Pictures
-from unhot.data.named import load_named
+from unhot.data.named import data_folder, load_named
 from unhot.errors import DataError, OptionError, UnknownNameError
 from unhot.record import InputSpec
 
@@ -59,8 +59,9 @@ def load_source(src: str, data_dir: Path | None = None, download: bool = False) 
     """Find and read a data set.
 
     Args:
-        src: The name of a data set, or a folder of class folders with or without ``train/`` and ``test/`` above them.
-        data_dir: Where named data sets are.
+        src: The name of a data set, or a folder of class folders with or without ``train/`` and ``test/`` above them;
+            one that is not there is looked for where the named data sets are.
+        data_dir: Where named data sets are; UNHOT_DATA or a folder in the user's cache if None.
         download: Whether a named data set may be downloaded.
 
     Raises:
@@ -71,7 +72,7 @@ def load_source(src: str, data_dir: Path | None = None, download: bool = False) 
         named = datasets.get(src)
         train, test = load_named(src, True, data_dir, download), load_named(src, False, data_dir, download)
         return Source(src, train, test, named.input, named.augment, named.epochs)
-    root = Path(src)
+    root = Path(src) if Path(src).is_dir() else data_folder(data_dir) / src
     if not root.is_dir():
         raise UnknownNameError("data set", src, [*datasets, "a folder that exists"])
     found = splits_of(root)

@@ -22,6 +22,16 @@ T = TypeVar("T")
 LAYERS = 5  # as many layers before the penultimate one are looked at
 
 
+def without(shared: dict[Hashable, object], model: Classifier) -> dict[Hashable, object]:
+    """Return what several audits share, less what was computed of one model, which then need not be kept alive."""
+    kept = {k: v for k, v in shared.items() if not (isinstance(k, tuple) and k[0] == id(model))}
+    alive = cast("tuple[dict[Subject, tuple[Classifier, ...]], ...]", shared.get("alive", ()))
+    kept["alive"] = tuple(
+        {s: m for s, m in models.items() if all(one is not model for one in m)} for models in alive[:1]
+    )
+    return kept
+
+
 def pooled(x: Tensor) -> Tensor:
     """Average over positions: (B, C, H, W) or (B, T, C) to (B, C); (B, C) as it is."""
     return x.flatten(2).mean(2) if x.ndim == 4 else x.mean(1) if x.ndim == 3 else x
@@ -144,14 +154,20 @@ class Views:
         flows: dict[str, list[Tensor]] = {n: [] for n in [*names, model.head]}
         bar = self.runtime.progress(f"{split} images", len(images))
         with torch.inference_mode(), work.recording(flows) as seen, bar as advance:
-            for index in torch.arange(len(images)).split(size):
+            for index in self.runtime.team.share(torch.arange(len(images))).split(size):
                 x = images.inputs(index, model.input, device).contiguous(memory_format=torch.channels_last)
                 logits.append(work.logits(x).float().cpu())
                 for name, flow in flows.items():
                     flow.append(pooled(seen[name]).float().cpu())
                 advance(len(index))
-        whole = {name: torch.cat(flow) for name, flow in flows.items()}
-        return View(self._placed(model, torch.cat(logits)), whole.pop(model.head), whole, images.y, self.columns)
+        whole = {name: self._whole(flow, len(images)) for name, flow in flows.items()}
+        return View(
+            self._placed(model, self._whole(logits, len(images))), whole.pop(model.head), whole, images.y, self.columns
+        )
+
+    def _whole(self, parts: list[Tensor], count: int) -> Tensor:
+        """Put together what the processes of the team computed of ``count`` images."""
+        return self.runtime.team.gathered(torch.cat(parts))[:count]
 
     def _layers(self, model: Classifier, images: LabelledImages) -> list[str]:
         """Choose layers before the head at even distances, the first one left out: its inputs are the images."""

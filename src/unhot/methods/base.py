@@ -32,6 +32,8 @@ from unhot.runtime import Runtime
 
 Use = Literal["forget", "retain", "guard"]
 
+FORWARD = 512  # samples in one forward pass: thousands at once would not fit
+
 
 class SampleWarning(UserWarning):
     """The samples are usable, but not what one would expect."""
@@ -93,7 +95,8 @@ class Outcome:
     """What a method's ``run`` returns.
 
     Attributes:
-        model: The classifier that it was given, changed in place, or with another head.
+        model: The classifier that it was given, changed in place, or with another head. The base class notes in it
+            which classes were forgotten.
         stop_reason: Why it stopped, in words.
         notes: What it measured on its way, all from data that it may read.
     """
@@ -122,12 +125,17 @@ class Method(BaseModel, ABC):
     Attributes:
         name: As registered.
         uses: What it reads: "forget" (the samples), "retain" (images of other classes), "guard" (stored statistics).
+        moves_statistics: Whether it trains with the normalisation statistics of its batches, and so moves the running
+            ones; with a few samples of one class that wrecks a net.
+        parts: Whether it can forget a part of a class and retain the rest.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     name: ClassVar[str]
     uses: ClassVar[tuple[Use, ...]]
+    moves_statistics: ClassVar[bool] = False
+    parts: ClassVar[bool] = False
 
     @classmethod
     def of(cls, options: dict[str, JsonValue]) -> Self:
@@ -198,11 +206,11 @@ class Method(BaseModel, ABC):
             with runtime.seeded(self.name):
                 outcome = self.run(work, data, runtime)
             seconds = runtime.clock() - started
-        unlearned = outcome.model
+        unlearned = outcome.model if samples.part is not None else outcome.model.without(data.labels)
         if unlearned.head_layer is not work_head:
             unlearned.head_layer.train(head_training).requires_grad_(head_trained)
         problems = check_weights(unlearned.module)
-        for name, buffer in unlearned.module.named_buffers():
+        for name, buffer in () if self.moves_statistics else unlearned.module.named_buffers():
             if name not in buffers or not torch.equal(buffer, buffers[name]):
                 problems.append(f"it moved {name}." if name in buffers else f"it added {name}.")
         if problems:
@@ -226,7 +234,7 @@ class Method(BaseModel, ABC):
             model_sha256=before,
             weights_sha256=unlearned.sha256(),
             stop_reason=outcome.stop_reason,
-            notes=outcome.notes,
+            notes=outcome.notes | ({} if samples.part is None else {"part": samples.part}),
             cost=Cost(seconds=seconds, peak_memory_bytes=runtime.peak_memory_bytes(), steps=runtime.steps),
             environment=runtime.environment(),
         )
@@ -234,12 +242,17 @@ class Method(BaseModel, ABC):
 
     def _prepare(self, model: Classifier, samples: Samples, x: Tensor, retain: ImageSource | None) -> Data:
         labels = tuple(model.label(c) for c in samples.classes)
+        whole = samples.part is None
+        if not whole and not self.parts:
+            raise DataError(
+                f"{self.name} cannot forget a mere part of a class, here {samples.part}. Choose another method."
+            )
         if again := [c.name for c in labels if c in model.forgotten]:
             raise DataError(f"The model has forgotten {shortened(again)} already. Leave that class out.")
-        if len(labels) >= len(model.classes) - sum(c in model.classes for c in model.forgotten):
+        if whole and len(labels) >= len(model.classes) - sum(c in model.classes for c in model.forgotten):
             raise DataError("Every class would be forgotten. Leave at least one class to be retained.")
         with torch.no_grad():
-            logits = model.logits(x)
+            logits = torch.cat([model.logits(some) for some in x.split(FORWARD)])
         if not logits.isfinite().all():
             raise ModelError(
                 "The model returns NaN or infinite logits on some of the samples. Check them and its weights."
@@ -256,7 +269,7 @@ class Method(BaseModel, ABC):
             columns=columns,
             uses=self.uses,
             samples=Batch(x, y, logits),
-            others=None if retain is None else model.align(as_images(retain)),
+            others=None if retain is None else _retained(model.align(as_images(retain)), columns if whole else []),
         )
 
 
@@ -276,6 +289,14 @@ def _check_samples(labels: tuple[ClassLabel, ...], columns: list[int], y: Tensor
         if right < n:
             message = f"The model assigns only {right} of the {n} samples to class {label.name!r}."
             warnings.warn(message, SampleWarning, stacklevel=5)
+
+
+def _retained(images: LabelledImages, columns: list[int]) -> LabelledImages:
+    """Leave out the images of the classes to forget: a whole training set may be given."""
+    kept = images.where(~torch.isin(images.y, torch.tensor(columns)))
+    if len(kept) == 0:
+        raise DataError(f"{images.origin} holds no image of a retained class. Give images of the other classes.")
+    return kept
 
 
 def _copied(model: nn.Module | Classifier, device: torch.device) -> nn.Module | Classifier:

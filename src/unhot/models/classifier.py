@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from unhot.data.images import LabelledImages
 from unhot.errors import DataError, ModelError, UnknownNameError, raise_all, shortened
-from unhot.models.head import check_weights, find_head, inspect_outputs
+from unhot.models.head import check_weights, find_head, flowing, inspect_outputs
 from unhot.record import ClassLabel, InputSpec
 
 
@@ -32,6 +32,7 @@ class Classifier:
         arch_options: Keyword arguments of the architecture.
         outputs: Number of outputs that the architecture was built with.
         forgotten: The classes that were forgotten so far.
+        example_shape: (C, H, W) of the inputs that the net was run on, where ``input`` does not say it.
     """
 
     module: nn.Module
@@ -42,6 +43,7 @@ class Classifier:
     arch_options: dict[str, JsonValue] = field(default_factory=dict)
     outputs: int = 0
     forgotten: tuple[ClassLabel, ...] = ()
+    example_shape: tuple[int, int, int] | None = None
 
     @classmethod
     def wrap(
@@ -55,7 +57,7 @@ class Classifier:
         """Make a classifier of any net that returns logits.
 
         Args:
-            module: The net; a classifier is returned as it is.
+            module: The net; a classifier is returned as it is, if need be with the shape of the example.
             example: A few inputs of the net, (B, C, H, W). With it the net is run once, and what it returns is checked.
             class_names: One for each output; their indices if None.
             head: Dotted name of the final linear layer, if it cannot be found.
@@ -67,7 +69,7 @@ class Classifier:
         if isinstance(module, Classifier):
             if example is not None:
                 raise_all(ModelError, "The model does not fit", inspect_outputs(module.module, example, module.head))
-            return module
+            return module.shown(example)
         if not isinstance(module, nn.Module):
             raise ModelError(f"Expected a torch.nn.Module or an unhot.Classifier, got {type(module).__name__}.")
         name, problems = find_head(module, head, example)
@@ -80,7 +82,19 @@ class Classifier:
         if len(names) != count:
             raise ModelError(f"The model has {count} outputs and {len(names)} class names. Give one name an output.")
         labels = tuple(ClassLabel(index=i, name=n) for i, n in enumerate(names))
-        return cls(module, labels, name, input, outputs=count)
+        return cls(module, labels, name, input, outputs=count).shown(example)
+
+    def shown(self, example: Tensor | None) -> Classifier:
+        """Return the classifier with the shape of an example, where nothing tells the shape of its inputs yet."""
+        if example is None or self.input_shape is not None:
+            return self
+        channels, height, width = example.shape[1:]
+        return replace(self, example_shape=(channels, height, width))
+
+    @property
+    def input_shape(self) -> tuple[int, int, int] | None:
+        """(C, H, W) of the inputs, where it is known."""
+        return self.example_shape if self.input is None else self.input.shape
 
     @property
     def device(self) -> torch.device:
@@ -113,12 +127,14 @@ class Classifier:
         seen: dict[str, Tensor] = {}
 
         def recorder(name: str) -> Any:
-            def hook(_: nn.Module, args: tuple[Tensor, ...]) -> None:
-                seen[name] = args[0]
+            def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+                seen[name] = flowing(args, kwargs)
 
             return hook
 
-        handles = [self.module.get_submodule(n).register_forward_pre_hook(recorder(n)) for n in layers]
+        handles = [
+            self.module.get_submodule(n).register_forward_pre_hook(recorder(n), with_kwargs=True) for n in layers
+        ]
         try:
             yield seen
         finally:
@@ -179,6 +195,10 @@ class Classifier:
         """Return the output columns of some classes."""
         by_index = {c.index: column for column, c in enumerate(self.classes)}
         return [by_index[label.index] for label in labels]
+
+    def without(self, labels: Iterable[ClassLabel]) -> Classifier:
+        """Return the classifier with these classes noted as forgotten."""
+        return replace(self, forgotten=self.forgotten + tuple(c for c in labels if c not in self.forgotten))
 
     def copy(self, device: torch.device | None = None) -> Classifier:
         """Return a deep copy that shares nothing with this one, on ``device``."""

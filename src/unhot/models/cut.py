@@ -38,9 +38,8 @@ def cut_classes(model: Classifier, labels: Sequence[ClassLabel], how: Cut) -> Cl
         The classifier with ``forgotten``, and ``classes`` after ``excise``, brought up to date.
     """
     head, gone = model.head_layer, model.columns(labels)
-    forgotten = model.forgotten + tuple(c for c in labels if c not in model.forgotten)
     if how == "none":
-        return replace(model, forgotten=forgotten)
+        return model.without(labels)
     kept = [i for i in range(len(model.classes)) if how == "mask" or i not in gone]
     has_bias = head.bias is not None or how == "mask"
     cut = skip_init(nn.Linear, head.in_features, len(kept), bias=has_bias)  # initialising would draw random numbers
@@ -53,4 +52,4 @@ def cut_classes(model: Classifier, labels: Sequence[ClassLabel], how: Cut) -> Cl
             cut.weight[gone] = 0.0
             cut.bias[gone] = CUT_LOGIT
     replace_layer(model.module, model.head, cut.train(head.training).requires_grad_(head.weight.requires_grad))
-    return replace(model, classes=tuple(model.classes[i] for i in kept), forgotten=forgotten)
+    return replace(model.without(labels), classes=tuple(model.classes[i] for i in kept))

@@ -1,0 +1,71 @@
+"""How long a grid will take, from one measured pass of each net."""
+
+from __future__ import annotations
+
+import torch
+from torch.nn.functional import cross_entropy
+
+from unhot.bench.grid import Grid
+from unhot.bench.runner import Piece
+from unhot.bench.spec import CellSpec, TrainSpec
+from unhot.bench.work import Place
+from unhot.data.source import Source, folder_input
+from unhot.evaluation.audit import TEST_IMAGES, TRAIN_IMAGES
+from unhot.models.arch import build, channels_of
+
+BATCH = 64
+PASSES = 20  # over the samples, of a method that says nothing of epochs
+ATTACKS_SECONDS = 60.0  # of a full audit, beside its forward passes
+
+
+class Estimator:
+    """Tells about how many seconds a piece of work takes.
+
+    Args:
+        grid: The grid.
+        place: Where it is to be computed.
+    """
+
+    def __init__(self, grid: Grid, place: Place) -> None:
+        self._grid, self._place = grid, place
+        self._measured: dict[tuple[str, str, str], float] = {}
+
+    def seconds(self, piece: Piece) -> float:
+        """Estimate one piece."""
+        spec, source = piece.spec, self._grid.sources[piece.src]
+        if isinstance(spec, TrainSpec):
+            return int(str(spec.settings["epochs"])) * spec.train_images * self._image(spec, piece.src)
+        image = self._image(spec.original, piece.src)
+        looked_at = min(len(source.held_out), TEST_IMAGES) + min(len(source.seen), TRAIN_IMAGES)
+        audit = looked_at * image / 3 * 2  # a forward pass is a third of one with gradients; as much for the measures
+        return self._forgetting(spec, source) * image + audit + ATTACKS_SECONDS * (spec.audit == "full")
+
+    def _forgetting(self, spec: CellSpec, source: Source) -> float:
+        """Return how many images a method runs through the net."""
+        epochs = float(str(spec.hyperparameters.get("epochs", PASSES)))
+        samples = len(spec.classes) * (spec.shots or len(source.seen) // len(source.seen.class_names or "x"))
+        retained = spec.retained if spec.retained is not None else len(source.seen)
+        return epochs * (samples + (retained if "retain" in self._uses(spec) else 0))
+
+    def _uses(self, spec: CellSpec) -> tuple[str, ...]:
+        return next(c.uses for c in self._grid.cells if c.spec.method == spec.method)
+
+    def _image(self, spec: TrainSpec, src: str) -> float:
+        """Return the seconds of one image, forward and backward, measured once for each net."""
+        key = spec.arch, repr(sorted(spec.arch_options.items())), src
+        if key not in self._measured:
+            self._measured[key] = self._measure(spec, self._grid.sources[src])
+        return self._measured[key]
+
+    def _measure(self, spec: TrainSpec, source: Source) -> float:
+        shape = channels_of(spec.arch, source.input or folder_input(source.seen))
+        runtime = self._place.runtime()
+        with runtime.seeded("estimate"):
+            net = build(spec.arch, len(source.seen.class_names or ()), shape, spec.arch_options).to(runtime.device)
+            x = torch.randn(BATCH, *shape.shape, device=runtime.device)
+        taken = []
+        for _ in range(2):  # the first warms up
+            started = runtime.clock()
+            cross_entropy(net(x), torch.zeros(BATCH, dtype=torch.int64, device=runtime.device)).backward()
+            taken.append(runtime.clock() - started)
+        return taken[-1] / BATCH

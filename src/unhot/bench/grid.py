@@ -1,0 +1,291 @@
+"""A grid: a TOML file, and the cells that it stands for."""
+
+from __future__ import annotations
+
+import itertools
+import tomllib
+from collections.abc import Iterator, Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple
+
+import torch
+from pydantic import Field, JsonValue, ValidationError
+
+from unhot import methods
+from unhot.bench.spec import CellSpec, TrainSpec
+from unhot.data.samples import class_position
+from unhot.data.source import Source, folder_input, load_source
+from unhot.errors import InputError, UnhotError, raise_all
+from unhot.methods.base import Method
+from unhot.models.arch import build, channels_of
+from unhot.record import Stored
+from unhot.train import complete
+
+Class = int | str
+Request = Class | list[Class]
+Count = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=0)]
+
+AXES = ("dataset", "arch", "class", "shots", "seed", "model_seed")
+USUAL: dict[str, list[Any]] = {"shots": [16], "seed": [0], "model_seed": [0]}
+
+
+class MethodEntry(Stored):
+    """A ``[[method]]``: its name, hyperparameters, and those of which every value of a list is tried."""
+
+    name: str
+    options: dict[str, JsonValue] = {}
+    grid: dict[str, list[JsonValue]] = {}
+
+    def trials(self) -> Iterator[dict[str, JsonValue]]:
+        """Yield the options of each trial."""
+        for values in itertools.product(*self.grid.values()):
+            yield self.options | dict(zip(self.grid, values, strict=True))
+
+
+class Axes(Stored):
+    """What a table may set: an axis is a value in ``[fixed]`` and a list in ``[grid]``."""
+
+    dataset: list[str] = []
+    arch: list[str] = []
+    class_: list[Request] = Field(default=[], alias="class")
+    shots: list[Count | Literal["all"]] = []
+    seed: list[Seed] = []
+    model_seed: list[Seed] = []
+
+    def values(self) -> dict[str, list[Any]]:
+        """Return the axes that are set."""
+        return {n: v for n, v in self.model_dump(by_alias=True).items() if n in AXES and v}
+
+
+class Fixed(Axes):
+    """``[fixed]``.
+
+    Attributes:
+        arch_options: Keyword arguments of each architecture, by its name.
+        train: Settings of training; what is left out suits data set and net.
+        retrained: How many retrained references there are of each request.
+        in_sequence: The classes of a list are forgotten one after another.
+        retained: As many retained images are given to methods that read such; all if it is left out.
+        audit: ``full`` runs the attacks that train or optimise too.
+    """
+
+    arch_options: dict[str, dict[str, JsonValue]] = {}
+    train: dict[str, JsonValue] = {}
+    retrained: int = Field(default=1, ge=0)
+    in_sequence: bool = False
+    retained: Count | None = None
+    audit: Literal["quick", "full"] = "quick"
+
+
+class GridFile(Stored):
+    """The whole file."""
+
+    schema_: Literal[1] = Field(alias="schema")
+    name: str
+    fixed: Fixed = Fixed()
+    grid: Axes = Axes()
+    method: Annotated[list[MethodEntry], Field(min_length=1)]
+
+
+class Cell(NamedTuple):
+    """A cell, and what the grid says of it that does not determine its result."""
+
+    spec: CellSpec
+    src: str
+    options: dict[str, JsonValue]
+    uses: tuple[str, ...]
+
+
+class Grid(NamedTuple):
+    """A grid whose cells can be run.
+
+    Attributes:
+        name: Of the grid.
+        cells: In an order in which what cells share is needed by neighbours.
+        sources: The data sets, by the names that the grid gives them.
+    """
+
+    name: str
+    cells: tuple[Cell, ...]
+    sources: Mapping[str, Source]
+
+
+def read_grid(path: Path, data_dir: Path | None = None, download: bool = False) -> Grid:
+    """Read a grid and check all of it.
+
+    Raises:
+        InputError: With everything that is wrong with it.
+    """
+    file = _parsed(path)
+    problems: list[str] = []
+    axes = _axes(file, problems)
+    trials = [t for entry in file.method for t in _trials(entry, problems)]
+    sources = _sources(axes.get("dataset", []), data_dir, download, problems)
+    plans = [
+        plan
+        for src, source in sources.items()
+        for arch in axes.get("arch", [])
+        if (plan := _planned(src, source, arch, file.fixed, problems)) is not None
+    ]
+    requests = {src: _requests(source, axes.get("class", []), problems) for src, source in sources.items()}
+    for src, source in sources.items():
+        _check_shots(source, requests[src], axes.get("shots", []), problems)
+    raise_all(InputError, str(path), list(dict.fromkeys(problems)))
+    cells = [
+        cell
+        for plan in plans
+        for model_seed in axes["model_seed"]
+        for classes in requests[plan.src]
+        for cell in _cells(plan, model_seed, classes, file.fixed, axes, trials)
+    ]
+    return Grid(file.name, tuple({c.spec.digest: c for c in cells}.values()), sources)
+
+
+class _Plan(NamedTuple):
+    """A net on a data set."""
+
+    src: str
+    source: Source
+    arch: str
+    options: dict[str, JsonValue]
+    settings: dict[str, JsonValue]
+
+    def training(self, seed: int, excluded: tuple[int, ...] = ()) -> TrainSpec:
+        kept = ~torch.isin(self.source.seen.y, torch.tensor(excluded, dtype=torch.int64))
+        return TrainSpec(
+            dataset=self.source.name,
+            arch=self.arch,
+            arch_options=self.options,
+            settings=self.settings,
+            seed=seed,
+            excluded=tuple(sorted(excluded)),
+            train_images=int(kept.sum()),
+        )
+
+
+class _Trial(NamedTuple):
+    """A method with hyperparameters, of which the grid set ``options``."""
+
+    method: Method
+    options: dict[str, JsonValue]
+
+
+def _parsed(path: Path) -> GridFile:
+    try:
+        raw = tomllib.loads(path.read_text())
+    except OSError as error:
+        raise InputError(f"The grid {path} cannot be read: {error.strerror}. Check the path.") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is not valid TOML: {error}.") from error
+    fixed = raw.get("fixed")
+    if isinstance(fixed, dict):  # a value is the axis of one value
+        raw["fixed"] = {k: [v] if k in AXES else v for k, v in fixed.items()}
+    try:
+        return GridFile.model_validate(raw)
+    except ValidationError as error:
+        said = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}." for e in error.errors()]
+        raise_all(InputError, str(path), list(dict.fromkeys(said)))
+        raise
+
+
+def _axes(file: GridFile, problems: list[str]) -> dict[str, list[Any]]:
+    fixed, listed = file.fixed.values(), file.grid.values()
+    for name in AXES:
+        if name in fixed and name in listed:
+            problems.append(f"{name} is in [fixed] and in [grid]. Keep one.")
+        if name not in fixed and name not in listed and name not in USUAL:
+            problems.append(f"{name} is missing. Set a value in [fixed] or a list in [grid].")
+    return {n: listed.get(n) or fixed.get(n) or USUAL.get(n, []) for n in AXES}
+
+
+def _trials(entry: MethodEntry, problems: list[str]) -> Iterator[_Trial]:
+    if twice := sorted(set(entry.options) & set(entry.grid)):
+        problems.append(f"method {entry.name}: {', '.join(twice)} in both options and grid. Keep one.")
+        return
+    for options in entry.trials():
+        try:
+            yield _Trial(methods.get(entry.name).of(options), options)
+        except UnhotError as error:
+            problems.append(str(error))
+
+
+def _sources(names: list[str], data_dir: Path | None, download: bool, problems: list[str]) -> dict[str, Source]:
+    found = {}
+    for name in names:
+        try:
+            source = load_source(name, data_dir, download)
+            if source.seen and source.held_out:  # both are needed
+                found[name] = source
+        except UnhotError as error:
+            problems.append(str(error))
+    return found
+
+
+def _planned(src: str, source: Source, arch: str, fixed: Fixed, problems: list[str]) -> _Plan | None:
+    """Check that a net can be built for a data set and trained as the grid says."""
+    options = fixed.arch_options.get(arch, {})
+    spec = channels_of(arch, source.input or folder_input(source.seen))
+    try:
+        with torch.random.fork_rng(devices=[]):
+            build(arch, len(source.seen.class_names or ()), spec, options)
+        settings = complete(dict(fixed.train), source, arch).model_dump()
+    except UnhotError as error:
+        problems.append(str(error))
+        return None
+    return _Plan(src, source, arch, options, settings)
+
+
+def _requests(source: Source, wanted: list[Request], problems: list[str]) -> list[tuple[int, ...]]:
+    found = []
+    for request in wanted:
+        try:
+            classes = [class_position(source.seen, c) for c in (request if isinstance(request, list) else [request])]
+        except UnhotError as error:
+            problems.append(f"{source.name}: {error}")
+            continue
+        if not classes or len(set(classes)) < len(classes):
+            problems.append(f"class {request}: name each class once.")
+        elif len(classes) > len(source.seen.class_names or ()) - 2:
+            problems.append(f"{source.name}: class {request} leaves fewer than two classes. Forget fewer.")
+        else:
+            found.append(tuple(classes))
+    return found
+
+
+def _check_shots(source: Source, requests: list[tuple[int, ...]], shots: list[Any], problems: list[str]) -> None:
+    for c in sorted({c for request in requests for c in request}):
+        there = int((source.seen.y == c).sum())
+        if too_many := [s for s in shots if s != "all" and s > there]:
+            problems.append(
+                f"{source.name}: {too_many[0]} shots asked for, class {c} has {there} images. Ask for fewer."
+            )
+
+
+def _cells(
+    plan: _Plan,
+    model_seed: int,
+    classes: tuple[int, ...],
+    fixed: Fixed,
+    axes: dict[str, list[Any]],
+    trials: list[_Trial],
+) -> Iterator[Cell]:
+    original = plan.training(model_seed)
+    retrained = tuple(plan.training(model_seed + 1 + i, classes) for i in range(fixed.retrained))
+    for shots, trial, seed in itertools.product(axes["shots"], trials, axes["seed"]):
+        retains = "retain" in trial.method.uses
+        spec = CellSpec(
+            original=original,
+            retrained=retrained,
+            classes=classes,
+            in_sequence=fixed.in_sequence and len(classes) > 1,
+            shots=None if shots == "all" else shots,
+            seed=seed,
+            method=trial.method.name,
+            hyperparameters=trial.method.model_dump(mode="json"),
+            retained=fixed.retained if retains else None,
+            audit=fixed.audit,
+            unhot=version("unhot"),
+        )
+        yield Cell(spec, plan.src, trial.options, trial.method.uses)

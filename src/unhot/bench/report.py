@@ -1,0 +1,122 @@
+"""What a run leaves for people: ``results.json``, ``results.csv``, ``tables.md`` and pictures."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections import defaultdict
+from pathlib import Path
+from statistics import fmean
+
+from unhot.bench import tables
+from unhot.bench.grid import Grid
+from unhot.bench.results import Results, Row, Timing, failed_row, row, timing, write
+from unhot.bench.store import Store
+from unhot.bench.tables import MEASURES, Setting, of_row
+from unhot.files import write_atomic
+from unhot.methods import DEFAULT
+from unhot.record import Environment
+
+
+def collect(grid: Grid, store: Store) -> Results:
+    """Read what is done of a grid."""
+    rows, timings = list[Row](), list[Timing]()
+    environments: dict[Environment, None] = {}
+    for cell in grid.cells:
+        if (record := store.record(cell.spec)) is not None:
+            rows.append(row(record.model_copy(update={"options": cell.options})))
+            environments[record.environment] = None
+        elif (failure := store.failure(cell.spec)) is not None and (failed := failed_row(failure)) is not None:
+            rows.append(failed)
+        if (taken := store.timing(cell.spec)) is not None:
+            timings.append(timing(taken, cell.options))
+    return Results(name=grid.name, rows=tuple(rows), timings=tuple(timings), environments=tuple(environments))
+
+
+def write_all(results: Results, out: Path) -> list[Path]:
+    """Write everything; return the files."""
+    write(results, out / "results.json")
+    write_atomic(out / "results.csv", _csv(results).encode())
+    write_atomic(out / "tables.md", _markdown(results).encode())
+    written = [out / name for name in ("results.json", "results.csv", "tables.md")]
+    for name, svg in pictures(results).items():
+        write_atomic(out / f"{name}.svg", svg)
+        written.append(out / f"{name}.svg")
+    return written
+
+
+def pictures(results: Results) -> dict[str, bytes]:
+    """Draw measures over the number of images, where several numbers were tried."""
+    found: dict[tuple[str, str], dict[Setting, list[Row]]] = defaultdict(lambda: defaultdict(list))
+    for r in results.rows:
+        if r.error is None and r.shots is not None and not r.in_sequence:
+            found[r.dataset, r.arch][of_row(r)].append(r)
+    drawn = {}
+    for (dataset, arch), settings in found.items():
+        if len({r.shots for rows in settings.values() for r in rows}) > 1:
+            drawn[f"budget-{dataset}-{arch.replace(':', '-')}"] = _budget(settings)
+    return drawn
+
+
+def _budget(settings: dict[Setting, list[Row]]) -> bytes:
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    mpl.rcParams["svg.hashsalt"] = "unhot"  # the same picture from the same results
+    names = ("retain_drop_masked", "worst_class_drop", "prototype_attack_accuracy")
+    fig = Figure(figsize=(10, 3.2), layout="constrained")
+    panels = fig.subplots(1, len(names))
+    for axes, name in zip(panels, names, strict=True):
+        for marker, (setting, rows) in zip("osD^vP*X" * len(settings), settings.items(), strict=False):
+            points = defaultdict(list)
+            for r in rows:
+                if "unlearned" in r.values.get(name, {}):
+                    points[r.shots].append(r.values[name]["unlearned"])
+            x = sorted(s for s in points if s is not None)
+            axes.plot(x, [fmean(points[s]) for s in x], marker=marker, label=setting.title)
+        axes.set(xscale="log", xlabel="images of the class", title=MEASURES[name])
+        axes.grid(alpha=0.3)
+    panels[0].legend(fontsize=7)
+    buffer = io.BytesIO()
+    fig.savefig(buffer, format="svg", metadata={"Date": None})
+    return buffer.getvalue()
+
+
+def _csv(results: Results) -> str:
+    """One row a cell; a column for each measure and subject."""
+    columns = dict.fromkeys(
+        f"{name}/{subject}" for r in results.rows for name in r.values for subject in r.values[name]
+    )
+    head = ["dataset", "arch", "model_seed", "classes", "shots", "seed", "method", "options", "track", "verdict"]
+    head += ["steps", "seconds", "error"]
+    buffer = io.StringIO()
+    lines = csv.writer(buffer, lineterminator="\n")
+    lines.writerow([*head, *columns])
+    for r in results.rows:
+        values = {f"{name}/{subject}": v for name, found in r.values.items() for subject, v in found.items()}
+        known = r.model_dump()
+        known |= {"classes": " ".join(map(str, r.classes)), "options": of_row(r).options}
+        lines.writerow([*("" if known[h] is None else known[h] for h in head), *(values.get(c, "") for c in columns)])
+    return buffer.getvalue()
+
+
+def _markdown(results: Results) -> str:
+    usual = [r for r in results.rows if not r.in_sequence]
+    parts = [f"# {results.name}\n"]
+    if usual:
+        parts += ["## Leaderboards\n", tables.leaderboard(results)]
+    methods = {r.method for r in usual}
+    if DEFAULT in methods and len(methods - {"mask", "retrain"}) > 1:
+        parts += [f"## Paired differences to {DEFAULT}\n", tables.paired(results, DEFAULT), ""]
+    if len({r.shots for r in usual}) > 1:
+        parts += ["## Number of images\n", tables.budget(results), ""]
+    if len({len(r.classes) for r in usual}) > 1:
+        parts += ["## Several classes at once\n", tables.at_once(results), ""]
+    if len(usual) < len(results.rows):
+        parts += ["## One request after another\n", tables.in_sequence(results), ""]
+    if failures := [r for r in results.rows if r.error is not None]:
+        lines = [
+            [of_row(r).title, f"{r.dataset}, {r.arch}, {r.classes}, draw {r.seed}", str(r.error)] for r in failures
+        ]
+        parts += ["## Failures\n", tables.grid(["method", "cell", "why"], lines), ""]
+    return "\n".join(parts)

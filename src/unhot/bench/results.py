@@ -1,0 +1,171 @@
+"""Results: what the tables are made of, in one file that is small enough to be committed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+from pydantic import JsonValue
+
+from unhot.bench.spec import BenchRecord, CellSpec, FailureRecord, TimingRecord, Track, TrainSpec, track
+from unhot.files import write_atomic
+from unhot.record import Environment, Record, Stored, VerdictLabel
+
+DIGITS = 6  # of a value; its interval is thousands of times wider
+
+
+class Row(Stored):
+    """One cell.
+
+    Attributes:
+        names: Of the forgotten classes.
+        values: On test images: the value of each measure for each subject; what is absent is left out.
+        error: Why there is no result.
+    """
+
+    dataset: str
+    arch: str
+    arch_options: dict[str, JsonValue]
+    model_seed: int
+    classes: tuple[int, ...]
+    names: tuple[str, ...] = ()
+    in_sequence: bool
+    shots: int | None
+    seed: int
+    method: str
+    options: dict[str, JsonValue]
+    track: Track
+    error: str | None = None
+    values: dict[str, dict[str, float]] = {}
+    before_cut: dict[str, float] = {}
+    signals: dict[str, float] = {}
+    sequence: tuple[dict[str, float], ...] = ()
+    verdict: VerdictLabel | None = None
+    steps: int | None = None
+    seconds: float | None = None
+
+    @property
+    def promised(self) -> bool:
+        """Whether forget accuracy is at most .01 and the retained accuracy falls by at most .035."""
+        if self.error is not None:
+            return False
+        return self.values["forget_accuracy"]["unlearned"] <= 0.01 and self.values["retain_drop"]["unlearned"] <= 0.035
+
+
+class Timing(Stored):
+    """How long a method takes on a quiet machine, for one net and number of images."""
+
+    dataset: str
+    arch: str
+    method: str
+    options: dict[str, JsonValue]
+    shots: int | None
+    floor_seconds: float
+    forget_seconds: float
+    steps: int
+    train_seconds: float | None
+    load: float
+    environment: Environment
+
+
+class Results(Record):
+    """``results.json``: all cells of a grid."""
+
+    kind: Literal["results"] = "results"
+    name: str
+    rows: tuple[Row, ...]
+    timings: tuple[Timing, ...] = ()
+    environments: tuple[Environment, ...]
+
+    def to_json(self) -> str:
+        """Return the file's text, one cell a line."""
+        content = self.model_dump(mode="json", exclude_defaults=True)
+        head = {"schema_version": self.schema_version, "kind": self.kind, "name": self.name}
+        parts = [json.dumps(head, ensure_ascii=False)[1:-1]]
+        for name in ("environments", "timings", "rows"):
+            lines = ",\n  ".join(json.dumps(r, ensure_ascii=False, allow_nan=False) for r in content.get(name, ()))
+            parts.append(f'"{name}": [\n  {lines}\n ]')
+        return "{" + ",\n ".join(parts) + "}\n"
+
+
+def row(record: BenchRecord) -> Row:
+    """Return what the tables need of a record."""
+    values: dict[str, dict[str, float]] = {}
+    for m in record.measurements:
+        if m.split == "test" and m.value is not None:
+            values.setdefault(m.name, {})[m.subject] = round(m.value, DIGITS)
+    return Row(
+        **_identity(record.spec),
+        names=tuple(c.name for c in record.names),
+        options=record.options,
+        track=record.track,
+        values=values,
+        before_cut=_rounded(record.before_cut),
+        signals=_rounded(record.signals),
+        sequence=tuple(_rounded(s) for s in record.sequence),
+        verdict=record.verdict,
+        steps=record.steps,
+        seconds=round(record.seconds, 4),
+    )
+
+
+def failed_row(failure: FailureRecord) -> Row | None:
+    """Return the row of a cell that failed; None for a model."""
+    if isinstance(failure.spec, TrainSpec):
+        return None
+    spec = failure.spec
+    reads = track(spec.method, failure.uses, spec.shots)
+    return Row(**_identity(spec), options=failure.options, track=reads, error=failure.error.partition("\n")[0])
+
+
+def timing(record: TimingRecord, options: dict[str, JsonValue]) -> Timing:
+    """Return what the tables need of how long a method takes."""
+    return Timing(
+        dataset=record.spec.original.dataset,
+        arch=record.spec.original.arch,
+        method=record.spec.method,
+        options=options,
+        shots=record.spec.shots,
+        floor_seconds=round(record.floor_seconds, 5),
+        forget_seconds=round(record.forget_seconds, 5),
+        steps=record.steps,
+        train_seconds=record.train_seconds,
+        load=record.load,
+        environment=record.environment,
+    )
+
+
+def write(results: Results, path: Path) -> None:
+    """Write ``results.json``."""
+    write_atomic(path, results.to_json().encode())
+
+
+def merged(files: Iterator[Path] | list[Path]) -> Results:
+    """Read several files as one."""
+    read = [Results.read(f) for f in files]
+    return Results(
+        name=", ".join(r.name for r in read),
+        rows=tuple(row for r in read for row in r.rows),
+        timings=tuple(t for r in read for t in r.timings),
+        environments=tuple(dict.fromkeys(e for r in read for e in r.environments)),
+    )
+
+
+def _identity(spec: CellSpec) -> dict[str, object]:
+    return {
+        "dataset": spec.original.dataset,
+        "arch": spec.original.arch,
+        "arch_options": spec.original.arch_options,
+        "model_seed": spec.original.seed,
+        "classes": spec.classes,
+        "in_sequence": spec.in_sequence,
+        "shots": spec.shots,
+        "seed": spec.seed,
+        "method": spec.method,
+    }
+
+
+def _rounded(values: dict[str, float]) -> dict[str, float]:
+    return {name: round(value, DIGITS) for name, value in values.items()}

@@ -1,0 +1,192 @@
+"""What there is to do, and what was done: the pieces of work of a grid and their records.
+
+A piece of work is what determines its result, and nothing else; its digest is its identity.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Literal
+
+from pydantic import JsonValue
+
+from unhot.record import ClassLabel, Environment, Measurement, Record, Stored, TrainRecord, VerdictLabel, digest
+
+Track = Literal["few samples", "all forget data", "stored statistics", "retained data", "reference"]
+
+FEW = 50  # images of a class; with more, a method is in the track of all forget data
+REFERENCES = ("mask", "retrain")
+
+
+class TrainSpec(Stored):
+    """A model to train.
+
+    Attributes:
+        dataset: The data set's name.
+        settings: Of :class:`unhot.train.TrainSettings`, all of them.
+        excluded: Positions of the classes of which no image is seen.
+        train_images: How many images are seen.
+    """
+
+    dataset: str
+    arch: str
+    arch_options: dict[str, JsonValue]
+    settings: dict[str, JsonValue]
+    seed: int
+    excluded: tuple[int, ...] = ()
+    train_images: int
+
+    @cached_property
+    def digest(self) -> str:
+        """Its identity."""
+        return digest(["train", self.model_dump(mode="json")])
+
+    @classmethod
+    def of_record(cls, record: TrainRecord) -> TrainSpec:
+        """Return what a model that is there was trained as."""
+        return cls(
+            dataset=record.dataset,
+            arch=record.arch,
+            arch_options=record.arch_options,
+            settings={k: v for k, v in record.settings.items() if k != "precision"},
+            seed=record.seed,
+            excluded=tuple(sorted(c.index for c in record.excluded)),
+            train_images=record.train_images,
+        )
+
+    @property
+    def title(self) -> str:
+        """What to call it."""
+        left_out = f" without {', '.join(map(str, self.excluded))}" if self.excluded else ""
+        return f"{self.arch} on {self.dataset}{left_out}, seed {self.seed}"
+
+
+class CellSpec(Stored):
+    """A request to forget, and what is measured of it.
+
+    Attributes:
+        original: The model that is to forget.
+        retrained: The references.
+        classes: Positions of the classes to forget.
+        in_sequence: One request after another, each class from the model that the one before left.
+        shots: Images of each class; None for all that there are.
+        seed: Of the draw and the method.
+        hyperparameters: All of them.
+        retained: How many retained images a method is given that reads such; None for all.
+        audit: ``full`` with the attacks that train or optimise.
+        unhot: The version of unhot.
+    """
+
+    original: TrainSpec
+    retrained: tuple[TrainSpec, ...]
+    classes: tuple[int, ...]
+    in_sequence: bool = False
+    shots: int | None
+    seed: int
+    method: str
+    hyperparameters: dict[str, JsonValue]
+    retained: int | None = None
+    audit: Literal["quick", "full"] = "quick"
+    unhot: str
+
+    @cached_property
+    def digest(self) -> str:
+        """Its identity."""
+        return digest(["cell", self.model_dump(mode="json")])
+
+    @property
+    def title(self) -> str:
+        """What to call it."""
+        classes = (" > " if self.in_sequence else " + ").join(map(str, self.classes))
+        return f"{self.method}: {classes} of {self.original.title}, {self.shots or 'all'} images, draw {self.seed}"
+
+    @property
+    def training(self) -> tuple[TrainSpec, ...]:
+        """The models that must be there first."""
+        return (self.original, *self.retrained)
+
+
+class BenchRecord(Record):
+    """``record.json`` of a cell.
+
+    Attributes:
+        digest: Of ``spec``.
+        names: Of the forgotten classes.
+        options: What the grid set of the hyperparameters; the others are defaults.
+        uses: What the method reads.
+        signals: What a method that sees samples only may be selected by: the mean probability of the class on the
+            samples, the mean cosine of their features before and after, and the divergence of the outputs on distorted
+            copies of them, in nats.
+        before_cut: Mean accuracy on forgotten test images, and cosine of their features with the original's, before the
+            class is cut from the output.
+        sequence: After each request of a sequence: what was lost so far.
+        seconds: Of the method; other cells may have run beside it. Timing records are of a quiet machine.
+    """
+
+    kind: Literal["bench"] = "bench"
+    digest: str
+    spec: CellSpec
+    names: tuple[ClassLabel, ...]
+    options: dict[str, JsonValue]
+    uses: tuple[str, ...]
+    signals: dict[str, float]
+    before_cut: dict[str, float]
+    measurements: tuple[Measurement, ...]
+    verdict: VerdictLabel
+    sequence: tuple[dict[str, float], ...] = ()
+    stop_reason: str
+    steps: int
+    seconds: float
+    peak_memory_bytes: int
+    environment: Environment
+
+    @property
+    def track(self) -> Track:
+        """Which methods it may be compared with: those that read as much."""
+        return track(self.spec.method, self.uses, self.spec.shots)
+
+
+class FailureRecord(Record):
+    """``failure.json``: why a piece of work has no result. It is tried again by the next run."""
+
+    kind: Literal["failure"] = "failure"
+    digest: str
+    title: str
+    spec: CellSpec | TrainSpec
+    options: dict[str, JsonValue] = {}
+    uses: tuple[str, ...] = ()
+    error: str
+    traceback: str | None = None
+
+
+class TimingRecord(Record):
+    """``timing.json``: how long a method takes when nothing else runs.
+
+    Attributes:
+        cell: Digest of the cell that was timed.
+        floor_seconds: One forward and backward pass over the samples; median of three after one that warms up.
+        forget_seconds: The method; median of three after one that warms up.
+        train_seconds: What training the original took, by its record; None if that says nothing.
+        load: Average number of processes that ran in the minute before: about 0 when the machine was quiet.
+    """
+
+    kind: Literal["timing"] = "timing"
+    cell: str
+    spec: CellSpec
+    floor_seconds: float
+    forget_seconds: float
+    steps: int
+    train_seconds: float | None
+    load: float
+    environment: Environment
+
+
+def track(method: str, uses: tuple[str, ...], shots: int | None) -> Track:
+    """Return the track of a method by what it reads."""
+    if method in REFERENCES:
+        return "reference"
+    if "retain" in uses:
+        return "retained data"
+    if "guard" in uses:
+        return "stored statistics"
+    return "few samples" if shots is not None and shots <= FEW else "all forget data"

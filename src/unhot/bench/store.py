@@ -1,0 +1,139 @@
+"""The store: what is done, on disk. Everything is written whole or not at all, and claimed before it is begun."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import TypeVar
+
+from filelock import FileLock, Timeout
+
+from unhot.bench.spec import BenchRecord, CellSpec, FailureRecord, TimingRecord, TrainSpec
+from unhot.errors import InputError
+from unhot.files import staged_folder
+from unhot.record import Record, TrainRecord
+
+Work = CellSpec | TrainSpec
+R = TypeVar("R", bound=Record)
+
+BUNDLE_FILES = ("model.safetensors", "bundle.json", "record.json")
+
+
+class Store:
+    """A folder of results.
+
+    ``models/`` holds trained models, ``cells/DIGEST/`` the record of a cell, or why it failed, ``timings/`` how long
+    methods take. A piece of work is claimed with a lock that the system frees when the process that holds it ends,
+    however it ends.
+
+    Args:
+        root: The folder; made when something is written.
+        models: Where trained models are; ``root/models`` if None. Models that are there already are used if they were
+            trained as the grid says, whatever their folders are called.
+    """
+
+    def __init__(self, root: Path, models: Path | None = None) -> None:
+        self.root = root
+        self.models = models or root / "models"
+        self._trained: dict[str, Path] = {}
+        self._done: set[str] = set()
+        self._looked_at: set[Path] = set()
+
+    def model(self, spec: TrainSpec) -> Path | None:
+        """Return the bundle of a trained model; None if it is not there."""
+        if spec.digest not in self._trained:
+            self._look_for_models()
+        return self._trained.get(spec.digest)
+
+    def record(self, spec: CellSpec) -> BenchRecord | None:
+        """Return the record of a cell; None if it is not done."""
+        return _read(self.cell(spec) / "record.json", BenchRecord)
+
+    def failure(self, spec: Work) -> FailureRecord | None:
+        """Return why a piece of work failed; None if it did not."""
+        return _read(self._failure(spec), FailureRecord)
+
+    def timing(self, spec: CellSpec) -> TimingRecord | None:
+        """Return how long the method of a cell takes; None if it was not timed."""
+        return _read(self.root / "timings" / spec.digest / "timing.json", TimingRecord)
+
+    def done(self, spec: Work) -> bool:
+        """Tell whether a piece of work has its result."""
+        if isinstance(spec, TrainSpec):
+            return self.model(spec) is not None
+        if spec.digest not in self._done and self.record(spec) is not None:
+            self._done.add(spec.digest)
+        return spec.digest in self._done
+
+    def claim(self, spec: Work, what: str = "work") -> FileLock | None:
+        """Claim a piece of work; None if another process has it."""
+        folder = (self.models if isinstance(spec, TrainSpec) else self.root) / ".locks"
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / f"{what}-{spec.digest}")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            return None
+        return lock
+
+    def add_model(self, spec: TrainSpec, files: dict[str, bytes]) -> None:
+        """Keep a trained model."""
+        left_out = f"-without-{'-'.join(map(str, spec.excluded))}" if spec.excluded else ""
+        name = f"{spec.dataset}-{spec.arch}-seed{spec.seed}{left_out}-{spec.digest[:8]}"
+        folder = self.models / re.sub(r"[^\w.-]+", "_", name)
+        with staged_folder(folder) as stage:
+            for file, content in files.items():
+                (stage / file).write_bytes(content)
+        self._trained[spec.digest] = folder
+        self._failure(spec).unlink(missing_ok=True)
+
+    def add_record(self, record: BenchRecord) -> None:
+        """Keep the record of a cell."""
+        self._write(self.cell(record.spec) / "record.json", record)
+        self._failure(record.spec).unlink(missing_ok=True)
+
+    def add_failure(self, record: FailureRecord) -> None:
+        """Note why a piece of work failed."""
+        self._write(self._failure(record.spec), record)
+
+    def add_timing(self, record: TimingRecord) -> None:
+        """Keep how long a method takes."""
+        self._write(self.root / "timings" / record.spec.digest / "timing.json", record)
+
+    def cell(self, spec: CellSpec) -> Path:
+        """Return the folder of a cell."""
+        return self.root / "cells" / spec.digest
+
+    def checkpoint(self, spec: TrainSpec) -> Path:
+        """Return where a training keeps what it needs to go on after an interruption."""
+        return self.root / "checkpoints" / spec.digest
+
+    def _failure(self, spec: Work) -> Path:
+        kind = "cells" if isinstance(spec, CellSpec) else "failed-models"
+        return self.root / kind / spec.digest / "failure.json"
+
+    def _write(self, path: Path, record: Record) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        record.write(path)
+
+    def _look_for_models(self) -> None:
+        for folder in self._bundles():
+            self._looked_at.add(folder)
+            record = _read(folder / "record.json", TrainRecord)
+            if record is not None:
+                self._trained.setdefault(TrainSpec.of_record(record).digest, folder)
+
+    def _bundles(self) -> Iterator[Path]:
+        if self.models.is_dir():
+            for folder in sorted(self.models.iterdir()):
+                if folder not in self._looked_at and all((folder / name).is_file() for name in BUNDLE_FILES):
+                    yield folder
+
+
+def _read(path: Path, kind: type[R]) -> R | None:
+    """Read a record; one that is missing or of another kind is as good as not there."""
+    with suppress(InputError):
+        return kind.read(path)
+    return None

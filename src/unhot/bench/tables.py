@@ -1,0 +1,296 @@
+"""Tables of results, in Markdown.
+
+Values are means over classes of means over draws: draws of one class are not independent. Intervals are Student's, over
+classes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from statistics import fmean
+from typing import NamedTuple
+
+import numpy as np
+
+from unhot.bench.results import Results, Row, Timing
+from unhot.evaluation.stats import mean
+
+FORGOTTEN = 0.1  # of settings that leave no more than this of the samples' probability, the one with the least drift
+
+MEASURES = {
+    "forget_accuracy": "forget accuracy",
+    "retain_drop": "retain drop",
+    "retain_drop_masked": "retain drop, masked",
+    "worst_class_drop": "worst class drop",
+    "probe_accuracy": "probe",
+    "knn_accuracy": "kNN",
+    "prototype_attack_accuracy": "prototype attack",
+    "class_mia_gap": "class MIA gap",
+    "output_js_to_retrained": "JS to retrained",
+}
+REFERENCES = ("original", "masked", "retrained")
+
+
+class Setting(NamedTuple):
+    """What a method was run as."""
+
+    method: str
+    options: str
+
+    @property
+    def title(self) -> str:
+        """What to call it."""
+        return self.method + (f" ({self.options})" if self.options else "")
+
+
+def of_row(row: Row) -> Setting:
+    """Return the setting of a row."""
+    return Setting(row.method, ", ".join(f"{k} {json.dumps(v)}" for k, v in row.options.items()))
+
+
+def selected(rows: Iterable[Row]) -> dict[Setting, list[Row]]:
+    """Choose one of the settings that were tried of each method, by what its samples say.
+
+    Of the settings that leave at most a tenth of the samples' probability of the class, the one whose outputs on
+    distorted copies of the samples move least; if none does, the one that leaves least. A setting that failed on any
+    cell is chosen only if all did.
+    """
+    by_method: dict[str, dict[Setting, list[Row]]] = defaultdict(lambda: defaultdict(list))
+    for r in rows:
+        by_method[r.method][of_row(r)].append(r)
+
+    def order(item: tuple[Setting, list[Row]]) -> tuple[float, float, float]:
+        good = [r for r in item[1] if r.error is None]
+        if not good:
+            return 1, 1, 0
+        left = fmean(r.signals["probability_left"] for r in good)
+        drift = fmean(r.signals["drift_nats"] for r in good)
+        return len(item[1]) - len(good), max(0.0, left - FORGOTTEN), drift
+
+    return dict(min(tried.items(), key=order) for tried in by_method.values())
+
+
+def grid(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a Markdown table; the first column is text."""
+    lines = [columns, ["---", *["---:"] * (len(columns) - 1)], *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def of_classes(rows: Iterable[Row], value: Callable[[Row], float | None]) -> list[float]:
+    """Return the mean over draws of a value, for each class (and net and data set) that has it."""
+    found: dict[tuple[object, ...], list[float]] = defaultdict(list)
+    for r in rows:
+        if r.error is None and (v := value(r)) is not None:
+            found[r.dataset, r.arch, r.model_seed, r.classes].append(v)
+    return [fmean(values) for values in found.values()]
+
+
+def shown(values: Sequence[float]) -> str:
+    """Show the mean of the classes' values, and the least and the greatest."""
+    if not values:
+        return "–"
+    text = f"{fmean(values):.3f}"
+    return text if len(values) == 1 else f"{text} ({min(values):.3f} to {max(values):.3f})"
+
+
+def leaderboard(results: Results) -> str:
+    """For each data set, net, number of images and track: its methods beside the references, the best first."""
+    groups: dict[tuple[str, str, int | None], list[Row]] = defaultdict(list)
+    for r in results.rows:
+        if not r.in_sequence:
+            groups[r.dataset, r.arch, r.shots].append(r)
+    parts = []
+    for (dataset, arch, shots), rows in groups.items():
+        classes = len({r.classes for r in rows})
+        draws = len({r.seed for r in rows})
+        parts.append(
+            f"### {dataset}, {arch}, {shots or 'all'} images of each class; {classes} requests, {draws} draws\n"
+        )
+        for track in dict.fromkeys(r.track for r in rows if r.track != "reference"):
+            parts.append(f"Track: {track}\n")
+            mine = [r for r in rows if r.track == track]
+            parts.append(_board(mine, [r for r in rows if r.track == "reference"], results.timings) + "\n")
+    return "\n".join(parts)
+
+
+def _board(rows: list[Row], references: list[Row], timings: Sequence[Timing]) -> str:
+    lines = [
+        [subject, "", *(shown(of_classes(rows, _of(name, subject))) for name in MEASURES), ""] for subject in REFERENCES
+    ]
+    ranked = sorted(selected(rows).items(), key=lambda item: _rank(item[1]))
+    for setting, mine in [*ranked, *selected(r for r in references if r.method != "mask").items()]:
+        kept = f"{sum(r.promised for r in mine)} of {len(mine)}"
+        failures = [r for r in mine if r.error is not None]
+        note = f"; {len(failures)} failed" if failures else ""
+        values = (shown(of_classes(mine, _of(name, "unlearned"))) for name in MEASURES)
+        lines.append([setting.title, kept + note, *values, _passes(mine, timings)])
+    return grid(["method", "promise kept", *MEASURES.values(), "passes"], lines)
+
+
+def _of(name: str, subject: str) -> Callable[[Row], float | None]:
+    return lambda r: r.values.get(name, {}).get(subject)
+
+
+def _rank(rows: list[Row]) -> tuple[float, float]:
+    """Order: more promises kept first, then the less the prototype attack finds."""
+    attack = of_classes(rows, _of("prototype_attack_accuracy", "unlearned"))
+    return -sum(r.promised for r in rows) / len(rows), fmean(attack) if attack else 1.0
+
+
+def _passes(rows: list[Row], timings: Sequence[Timing]) -> str:
+    first = rows[0]
+    for t in timings:
+        same = (t.dataset, t.arch, t.method, t.shots) == (first.dataset, first.arch, first.method, first.shots)
+        if same and t.options == first.options:
+            return f"{t.forget_seconds / t.floor_seconds:.1f}"
+    return "–"
+
+
+def promise(results: Results) -> str:
+    """One row a data set, net and request: what is lost and kept, over the draws."""
+    names = ("forget_accuracy", "retain_drop", "retain_drop_masked", "worst_class_drop")
+    lines = []
+    for (dataset, arch, _, _), rows in _requests(results.rows).items():
+        cells = [[v for r in rows if (v := _of(n, "unlearned")(r)) is not None] for n in names]
+        lines.append([f"{dataset}, {arch}", ", ".join(rows[0].names), str(len(rows)), *map(shown, cells)])
+    return grid(["data and net", "forgotten", "draws", *(MEASURES[n] for n in names)], lines)
+
+
+def features(results: Results) -> str:
+    """One row a data set, net and request: what is left in the features."""
+    names = ("probe_accuracy", "knn_accuracy", "prototype_attack_accuracy")
+    lines = []
+    for (dataset, arch, _, _), rows in _requests(results.rows).items():
+        cells = [
+            " / ".join(_mean(rows, _of(name, subject)) for subject in ("masked", "unlearned", "retrained"))
+            for name in names
+        ]
+        before = _mean(rows, lambda r: r.before_cut.get("forget_accuracy"))
+        cosine = _mean(rows, lambda r: r.before_cut.get("feature_cosine"))
+        lines.append([f"{dataset}, {arch}", ", ".join(rows[0].names), before, cosine, *cells])
+    columns = ["data and net", "forgotten", "forget accuracy before the cut", "feature cosine"]
+    return grid([*columns, *(f"{MEASURES[n]}: masked / unlearned / retrained" for n in names)], lines)
+
+
+def summary(results: Results) -> str:
+    """One row a data set and net: the promise over all of its requests and draws."""
+    groups: dict[tuple[str, str], list[Row]] = defaultdict(list)
+    for r in results.rows:
+        groups[r.dataset, r.arch].append(r)
+    lines = []
+    for (dataset, arch), rows in groups.items():
+        lost = [[r.values[n]["unlearned"] for r in rows if r.error is None] for n in ("forget_accuracy", "retain_drop")]
+        masked = of_classes(rows, _of("retain_drop_masked", "unlearned"))
+        e = mean(np.array(masked))
+        interval = f"{e.value:.4f} ({e.low:.4f} to {e.high:.4f})" if len(masked) > 1 else f"{e.value:.4f}"
+        accuracy = shown([fmean(_both(rows, "original"))])
+        kept = f"{sum(r.promised for r in rows)} of {len(rows)}"
+        lines.append([dataset, arch, accuracy, kept, f"{max(lost[0]):.3f}", f"{max(lost[1]):.3f}", interval])
+    columns = ["data", "net", "original's retained accuracy", "promise kept", "forget accuracy, worst cell"]
+    return grid([*columns, "retain drop, worst cell", "retain drop, masked: mean (95 %)"], lines)
+
+
+def _both(rows: list[Row], subject: str) -> list[float]:
+    return [v for r in rows if (v := _of("retain_accuracy", subject)(r)) is not None]
+
+
+def budget(results: Results) -> str:
+    """One row a method and number of images, over all requests of a data set and net."""
+    groups: dict[tuple[str, str, Setting, int], list[Row]] = defaultdict(list)
+    for r in results.rows:
+        groups[r.dataset, r.arch, of_row(r), r.shots or 10**9].append(r)
+    lines = []
+    for (dataset, arch, setting, shots), rows in sorted(groups.items(), key=lambda item: item[0]):
+        names = ("forget_accuracy", "retain_drop_masked", "worst_class_drop", "prototype_attack_accuracy")
+        before = shown(of_classes(rows, lambda r: r.before_cut.get("forget_accuracy")))
+        values = [shown(of_classes(rows, _of(n, "unlearned"))) for n in names]
+        count = "all" if shots == 10**9 else str(shots)
+        lines.append([f"{dataset}, {arch}", setting.title, count, before, *values])
+    columns = ["data and net", "method", "images", "forget accuracy before the cut"]
+    return grid([*columns, *(MEASURES[n] for n in names)], lines)
+
+
+def at_once(results: Results) -> str:
+    """One row a number of classes that are forgotten at once."""
+    groups: dict[tuple[str, str, Setting, int], list[Row]] = defaultdict(list)
+    for r in results.rows:
+        if not r.in_sequence:
+            groups[r.dataset, r.arch, of_row(r), len(r.classes)].append(r)
+    names = ("forget_accuracy", "retain_drop", "retain_drop_masked", "worst_class_drop", "prototype_attack_accuracy")
+    lines = [
+        [
+            f"{dataset}, {arch}",
+            setting.title,
+            str(count),
+            *(shown(of_classes(rows, _of(n, "unlearned"))) for n in names),
+        ]
+        for (dataset, arch, setting, count), rows in sorted(groups.items(), key=lambda item: item[0])
+    ]
+    return grid(["data and net", "method", "classes at once", *(MEASURES[n] for n in names)], lines)
+
+
+def in_sequence(results: Results) -> str:
+    """One row a request of a sequence: what is lost so far, mean over draws."""
+    names = ("forget_accuracy", "retain_accuracy", "retain_drop_masked", "worst_class_drop")
+    lines = []
+    for (dataset, arch, _, _), rows in _requests(r for r in results.rows if r.in_sequence).items():
+        for i in range(len(rows[0].sequence)):
+            values = (shown([r.sequence[i][n] for r in rows if r.error is None]) for n in names)
+            lines.append([f"{dataset}, {arch}, {of_row(rows[0]).title}", str(i + 1), *values])
+    columns = ["data, net, method", "requests so far", "forget accuracy", "retain accuracy"]
+    return grid([*columns, MEASURES["retain_drop_masked"], MEASURES["worst_class_drop"]], lines)
+
+
+def paired(results: Results, baseline: str) -> str:
+    """Compare each method with another one on the same requests and draws: mean difference and its interval."""
+    lines = []
+    groups: dict[tuple[str, str, int | None], list[Row]] = defaultdict(list)
+    for r in results.rows:
+        if not r.in_sequence and r.track != "reference":
+            groups[r.dataset, r.arch, r.shots].append(r)
+    names = ("retain_drop_masked", "worst_class_drop", "knn_accuracy", "prototype_attack_accuracy")
+    for (dataset, arch, shots), rows in groups.items():
+        chosen = {s.method: (s, mine) for s, mine in selected(rows).items()}
+        if baseline not in chosen:
+            continue
+        mine = {_draw(r): r for r in chosen[baseline][1] if r.error is None}
+        for setting, others in chosen.values():
+            if setting.method != baseline:
+                pairs = [(r, mine[_draw(r)]) for r in others if r.error is None and _draw(r) in mine]
+                title = f"{dataset}, {arch}, {shots or 'all'} images"
+                lines.append([title, setting.title, str(len(pairs)), *(_difference(pairs, n) for n in names)])
+    return grid(["data, net, images", f"method, minus {baseline}", "pairs", *(MEASURES[n] for n in names)], lines)
+
+
+def _draw(r: Row) -> tuple[object, ...]:
+    return r.model_seed, r.classes, r.seed
+
+
+def _difference(pairs: list[tuple[Row, Row]], name: str) -> str:
+    found: dict[tuple[int, ...], list[float]] = defaultdict(list)
+    for theirs, ours in pairs:
+        a, b = (_of(name, "unlearned")(r) for r in (theirs, ours))
+        if a is not None and b is not None:
+            found[ours.classes].append(a - b)
+    if not found:
+        return "–"
+    values = [fmean(v) for v in found.values()]
+    if len(values) == 1:
+        return f"{values[0]:+.3f}"
+    e = mean(np.array(values))
+    return f"{e.value:+.3f} ({e.low:+.3f} to {e.high:+.3f})"
+
+
+def _requests(rows: Iterable[Row]) -> dict[tuple[str, str, int, tuple[int, ...]], list[Row]]:
+    found: dict[tuple[str, str, int, tuple[int, ...]], list[Row]] = defaultdict(list)
+    for r in rows:
+        if r.error is None:
+            found[r.dataset, r.arch, r.model_seed, r.classes].append(r)
+    return found
+
+
+def _mean(rows: Iterable[Row], value: Callable[[Row], float | None]) -> str:
+    known = [v for r in rows if (v := value(r)) is not None]
+    return f"{fmean(known):.3f}" if known else "–"

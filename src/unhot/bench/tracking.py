@@ -1,0 +1,49 @@
+"""Results for an experiment tracker: MLflow."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from unhot.bench.spec import BenchRecord
+from unhot.errors import InputError
+
+
+class MlflowTracker:
+    """Logs each cell as a run of an MLflow experiment.
+
+    Args:
+        uri: Of the tracking server, or a store on disk.
+        experiment: Its name.
+
+    Raises:
+        InputError: MLflow is not installed, or the store cannot be used.
+    """
+
+    def __init__(self, uri: str, experiment: str) -> None:
+        try:
+            import mlflow
+        except ImportError as error:
+            raise InputError("MLflow is not installed. Install it with: pip install 'unhot[mlflow]'.") from error
+        self._client: Any = mlflow.MlflowClient(tracking_uri=uri)
+        try:
+            found = self._client.get_experiment_by_name(experiment)
+            self._experiment = found.experiment_id if found else self._client.create_experiment(experiment)
+        except mlflow.MlflowException as error:
+            raise InputError(f"MLflow cannot use {uri!r}: {error}. Check --mlflow.") from error
+
+    def log(self, record: BenchRecord) -> None:
+        """Log what a cell is as parameters, and what was measured of the unlearned model as metrics."""
+        run = self._client.create_run(
+            self._experiment, run_name=record.spec.title, tags={"unhot.digest": record.digest}
+        )
+        identity = record.spec.model_dump(exclude={"original", "retrained", "hyperparameters"})
+        identity |= {"dataset": record.spec.original.dataset, "arch": record.spec.original.arch}
+        identity |= {f"hyperparameters.{k}": v for k, v in record.spec.hyperparameters.items()}
+        for name, value in identity.items():
+            self._client.log_param(run.info.run_id, name, value if isinstance(value, str) else json.dumps(value))
+        measured = {m.name: m.value for m in record.measurements if m.subject == "unlearned" and m.split == "test"}
+        for name, number in (measured | {"forget_seconds": record.seconds}).items():
+            if number is not None:
+                self._client.log_metric(run.info.run_id, name, number)
+        self._client.set_terminated(run.info.run_id)

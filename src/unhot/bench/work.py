@@ -1,0 +1,334 @@
+"""What a worker does: train a model, run a cell, time a method. Nothing here writes to the store."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import tempfile
+import warnings
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, field
+from functools import cache, lru_cache
+from hashlib import sha256
+from pathlib import Path
+
+import torch
+from pydantic import JsonValue
+from torch.nn.functional import cosine_similarity, cross_entropy, kl_div, log_softmax
+
+from unhot import methods
+from unhot.bench.spec import BenchRecord, CellSpec, TimingRecord, TrainSpec
+from unhot.data.augment import distort
+from unhot.data.images import LabelledImages
+from unhot.data.samples import Samples, draw
+from unhot.data.source import Source, load_source
+from unhot.evaluation.audit import audit
+from unhot.evaluation.metric import Case
+from unhot.evaluation.metrics.accuracy import FORGET_ACCURACY, RETAIN_ACCURACY, RETAIN_DROP_MASKED, WORST_CLASS_DROP
+from unhot.evaluation.view import Views, without
+from unhot.methods.base import FORWARD, ForgetResult, Method, SampleWarning
+from unhot.models.bundle import load, read_record, write_bundle
+from unhot.models.classifier import Classifier
+from unhot.record import AuditRecord, TrainRecord
+from unhot.runtime import Progress, Runtime, no_progress, pick_device
+from unhot.train import train_classifier
+
+Bundle = Path | dict[str, bytes]
+
+MODELS_HELD = 8
+REPEATS = 3
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a worker computes, and where it finds the data.
+
+    Attributes:
+        data_dir: Where the named data sets are.
+        device: As for torch; the best one if None.
+        threads: Of the CPU; all if None.
+        progress: Shows the progress of loops.
+    """
+
+    data_dir: Path | None = None
+    device: str | None = None
+    threads: int | None = None
+    progress: Progress = field(default=no_progress)
+
+    def runtime(self, seed: int = 0) -> Runtime:
+        """Return a runtime, after setting the number of threads."""
+        if self.threads is not None:
+            torch.set_num_threads(self.threads)
+        return Runtime(device=pick_device(self.device), seed=seed, progress=self.progress)
+
+
+def train(spec: TrainSpec, src: str, place: Place, checkpoint: Path | None = None) -> dict[str, bytes]:
+    """Train a model; return the files of its bundle.
+
+    Args:
+        spec: How.
+        src: The data set, as for :func:`unhot.data.source.load_source`.
+        place: Where.
+        checkpoint: A file on this machine, from which an interrupted training goes on.
+    """
+    runtime = place.runtime(spec.seed)
+    model, record = train_classifier(
+        _source(src, place.data_dir),
+        spec.arch,
+        options=dict(spec.arch_options),
+        exclude=spec.excluded,
+        settings=dict(spec.settings),
+        seed=spec.seed,
+        runtime=runtime,
+        checkpoint=checkpoint,
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        write_bundle(model, Path(folder), record)
+        return {path.name: path.read_bytes() for path in Path(folder).iterdir()}
+
+
+def cell(
+    spec: CellSpec, src: str, options: dict[str, JsonValue], place: Place, original: Bundle, *retrained: Bundle
+) -> BenchRecord:
+    """Forget, and measure what that did.
+
+    Args:
+        spec: What.
+        src: The data set.
+        options: What the grid set of the hyperparameters.
+        place: Where.
+        original: The model that is to forget.
+        retrained: The references.
+    """
+    source, runtime = _source(src, place.data_dir), place.runtime(spec.seed)
+    model, references = _model(original), [_model(m) for m in retrained]
+    method = methods.get(spec.method).of(dict(spec.hyperparameters))
+    requests = [(c,) for c in spec.classes] if spec.in_sequence else [spec.classes]
+    unlearned, sequence, results = model, [], list[ForgetResult]()
+    for i, classes in enumerate(requests):
+        samples = _samples(spec, source, classes)
+        results.append(_forget(method, unlearned, samples, spec, source, runtime))
+        unlearned = results[-1].classifier
+        if spec.in_sequence:
+            sequence.append(_lost(model, unlearned, spec.classes[: i + 1], source, runtime))
+    samples = _samples(spec, source, spec.classes)
+    uncut = unlearned if spec.in_sequence else _uncut(method, model, unlearned, samples, spec, source, runtime)
+    found = _audited(spec, src, place, model, unlearned, references)
+    return BenchRecord(
+        digest=spec.digest,
+        spec=spec,
+        names=tuple(model.label(c) for c in _names(source, spec.classes)),
+        options=options,
+        uses=method.uses,
+        signals=signals(model, uncut, samples, runtime),
+        before_cut=_before_cut(model, uncut, spec, source, runtime),
+        measurements=found.measurements,
+        verdict=found.verdict.label,
+        sequence=tuple(sequence),
+        stop_reason=results[-1].record.stop_reason,
+        steps=sum(r.record.cost.steps for r in results),
+        seconds=sum(r.record.cost.seconds for r in results),
+        peak_memory_bytes=max(r.record.cost.peak_memory_bytes for r in results),
+        environment=runtime.environment(),
+    )
+
+
+def timing(spec: CellSpec, src: str, place: Place, original: Bundle) -> TimingRecord:
+    """Time the method of a cell beside one forward and backward pass over its samples."""
+    load = os.getloadavg()[0]
+    source, runtime, model = _source(src, place.data_dir), place.runtime(spec.seed), _model(original)
+    method = methods.get(spec.method).of(dict(spec.hyperparameters))
+    classes = spec.classes[:1] if spec.in_sequence else spec.classes
+    samples = _samples(spec, source, classes)
+    work = model.copy(runtime.device)
+    x = samples.images.inputs(torch.arange(len(samples)), model.input, runtime.device)
+    y = model.align(samples.images).y.to(runtime.device)
+
+    def one_pass() -> None:
+        for some, labels in zip(x.split(FORWARD), y.split(FORWARD), strict=True):
+            cross_entropy(work.logits(some), labels).backward()
+
+    floor = _median_seconds(runtime, one_pass, "one pass")
+    results = list[ForgetResult]()
+    forget = _median_seconds(
+        runtime, lambda: results.append(_forget(method, model, samples, spec, source, runtime)), "timing"
+    )
+    trained = read_record(_folder(original), TrainRecord)
+    return TimingRecord(
+        cell=spec.digest,
+        spec=spec,
+        floor_seconds=floor,
+        forget_seconds=forget,
+        steps=results[-1].record.cost.steps,
+        train_seconds=None if trained is None else trained.cost.seconds,
+        load=load,
+        environment=runtime.environment(),
+    )
+
+
+@torch.no_grad()
+def signals(model: Classifier, unlearned: Classifier, samples: Samples, runtime: Runtime) -> dict[str, float]:
+    """Measure what may be seen with samples only: the samples, and distorted copies of them."""
+    before, after = model.copy(runtime.device), unlearned.copy(runtime.device)
+    x = samples.images.inputs(torch.arange(len(samples)), model.input, runtime.device)
+    away = distort(x, Runtime().generator("drift"))
+    gone = after.columns(c for c in after.classes if c in after.forgotten)
+    (was, _), (now, logits) = before.features_and_logits(x), after.features_and_logits(x)
+    kept = before.columns(after.classes)  # an excised class has no output
+    expected, moved = log_softmax(before.logits(away)[:, kept], 1), log_softmax(after.logits(away), 1)
+    return {
+        "probability_left": logits.softmax(1)[:, gone].sum(1).mean().item(),
+        "feature_cosine": cosine_similarity(was, now).mean().item() if was.shape == now.shape else 0.0,
+        "drift_nats": kl_div(moved, expected, reduction="batchmean", log_target=True).item(),
+    }
+
+
+def _forget(
+    method: Method, model: Classifier, samples: Samples, spec: CellSpec, source: Source, runtime: Runtime
+) -> ForgetResult:
+    retain = None
+    if "retain" in method.uses:
+        retain = _retained(source, spec, runtime)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SampleWarning)  # a user is told; here it is one of many draws
+        return method(model, samples, retain=retain, seed=spec.seed, runtime=runtime)
+
+
+def _retained(source: Source, spec: CellSpec, runtime: Runtime) -> LabelledImages:
+    """Draw images of the retained classes of the train split."""
+    kept = source.seen.where(~torch.isin(source.seen.y, torch.tensor(spec.classes)))
+    if spec.retained is None or spec.retained >= len(kept):
+        return kept
+    order = torch.randperm(len(kept), generator=runtime.generator("retained"))
+    return kept.select(order[: spec.retained].sort().values)
+
+
+def _samples(spec: CellSpec, source: Source, classes: Sequence[int]) -> Samples:
+    names = _names(source, classes)
+    if spec.shots is not None:
+        return draw(source.seen, names, spec.shots, spec.seed)
+    return Samples(source.seen.where(torch.isin(source.seen.y, torch.tensor(classes))), tuple(names))
+
+
+def _names(source: Source, classes: Sequence[int]) -> list[int | str]:
+    known = source.seen.class_names
+    return [c if known is None else known[c] for c in classes]
+
+
+def _uncut(
+    method: Method,
+    model: Classifier,
+    unlearned: Classifier,
+    samples: Samples,
+    spec: CellSpec,
+    source: Source,
+    runtime: Runtime,
+) -> Classifier:
+    """Return the unlearned model as it is before the class is cut from its output, where the method ends with a cut."""
+    if "cut" not in type(method).model_fields:
+        return unlearned
+    return _forget(method.model_copy(update={"cut": "none"}), model, samples, spec, source, runtime).classifier
+
+
+def _before_cut(
+    model: Classifier, uncut: Classifier, spec: CellSpec, source: Source, runtime: Runtime
+) -> dict[str, float]:
+    test = source.held_out.where(torch.isin(source.held_out.y, torch.tensor(spec.classes)))
+    case = _case(model, uncut, spec.classes, source, test, runtime)
+    was, now = case.original.features, case.view.features
+    cosine = cosine_similarity(was, now).mean().item() if was.shape == now.shape else 0.0
+    return {"forget_accuracy": case.view.correct.float().mean().item(), "feature_cosine": cosine}
+
+
+def _lost(
+    model: Classifier, unlearned: Classifier, classes: Sequence[int], source: Source, runtime: Runtime
+) -> dict[str, float]:
+    case = _case(model, unlearned, classes, source, source.held_out, runtime)
+    kept = (FORGET_ACCURACY, RETAIN_ACCURACY, RETAIN_DROP_MASKED, WORST_CLASS_DROP)
+    return {metric.name: metric.compute(case).value for metric in kept}
+
+
+def _case(
+    model: Classifier,
+    unlearned: Classifier,
+    classes: Sequence[int],
+    source: Source,
+    test: LabelledImages,
+    runtime: Runtime,
+) -> Case:
+    labels = [model.label(c) for c in _names(source, classes)]
+    return Case(Views(model, unlearned, [], labels, {"test": model.align(test)}, runtime), "unlearned")
+
+
+class _Shared:
+    """What the audits of one model and request share; another takes its place."""
+
+    key: Hashable = None
+    content: dict[Hashable, object] = {}
+    runtime: Runtime | None = None
+
+
+def _audited(
+    spec: CellSpec, src: str, place: Place, model: Classifier, unlearned: Classifier, references: list[Classifier]
+) -> AuditRecord:
+    runtime = place.runtime()
+    key = (src, place.data_dir, spec.classes, id(model), tuple(map(id, references)), str(runtime.device))
+    if key != _Shared.key:
+        _Shared.key, _Shared.content, _Shared.runtime = key, {}, runtime
+    source = _source(src, place.data_dir)
+    found = audit(
+        original=model,
+        unlearned=unlearned,
+        classes=_names(source, spec.classes),
+        test=source.held_out,
+        train=source.seen,
+        retrained=references,
+        quick=spec.audit == "quick",
+        runtime=_Shared.runtime,
+        shared=_Shared.content,
+    )
+    _Shared.content = without(_Shared.content, unlearned)
+    return found.record
+
+
+def _median_seconds(runtime: Runtime, run: Callable[[], object], what: str) -> float:
+    """Return the median of three runs after one that warms up."""
+    taken = []
+    with runtime.progress(what, REPEATS + 1) as advance:
+        for _ in range(REPEATS + 1):
+            started = runtime.clock()
+            run()
+            taken.append(runtime.clock() - started)
+            advance(1)
+    return statistics.median(taken[1:])
+
+
+@lru_cache(maxsize=2)
+def _source(src: str, data_dir: Path | None) -> Source:
+    return load_source(src, data_dir)
+
+
+def _model(bundle: Bundle) -> Classifier:
+    return _loaded(_folder(bundle))
+
+
+@lru_cache(maxsize=MODELS_HELD)
+def _loaded(folder: Path) -> Classifier:
+    return load(folder)
+
+
+def _folder(bundle: Bundle) -> Path:
+    """Return where a bundle is here; one that came as bytes is written down for as long as this process runs."""
+    if isinstance(bundle, Path):
+        return bundle
+    folder = Path(_scratch().name) / sha256(bundle["model.safetensors"]).hexdigest()
+    if not folder.exists():
+        folder.mkdir()
+        for name, content in bundle.items():
+            (folder / name).write_bytes(content)
+    return folder
+
+
+@cache
+def _scratch() -> tempfile.TemporaryDirectory[str]:
+    return tempfile.TemporaryDirectory(prefix="unhot-")

@@ -1,0 +1,158 @@
+"""``unhot bench``."""
+
+from __future__ import annotations
+
+import json as json_
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from unhot.cli.options import DataDir, Device, Download, Json
+from unhot.errors import OptionError, OutputError
+
+if TYPE_CHECKING:
+    from unhot.bench.backends import Backend
+    from unhot.bench.grid import Grid
+    from unhot.bench.results import Results
+    from unhot.bench.runner import Piece
+    from unhot.bench.spec import FailureRecord
+    from unhot.cli.output import Board
+
+FAILED = 1
+
+
+def bench(
+    grid: Annotated[Path, typer.Argument(metavar="GRID.toml", help="What to run; see docs/benchmark.md.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder of the results; what is there is not redone.")
+    ] = None,
+    models: Annotated[
+        Path | None, typer.Option("--models", help="Folder of trained models, used and added to [OUT/models].")
+    ] = None,
+    backend: Annotated[Literal["local", "ray"], typer.Option("--backend", help="Processes here, or Ray.")] = "local",
+    workers: Annotated[int, typer.Option("--workers", help="Processes, each with a share of the cores.", min=1)] = 1,
+    ray_address: Annotated[str | None, typer.Option("--ray-address", help="A cluster; one of its own if none.")] = None,
+    cpus_per_cell: Annotated[float, typer.Option("--cpus-per-cell", help="With Ray.", min=0)] = 1,
+    gpus_per_cell: Annotated[float, typer.Option("--gpus-per-cell", help="With Ray; may be a fraction.", min=0)] = 0,
+    timing: Annotated[bool, typer.Option(help="Time each method at the end, with nothing else running.")] = True,
+    mlflow: Annotated[str | None, typer.Option("--mlflow", metavar="URI", help="Log results to MLflow too.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what there is to do, and about how long.")] = False,
+    data_dir: DataDir = None,
+    download: Download = False,
+    device: Device = None,
+    json: Json = False,
+) -> None:
+    """Run what is missing of a grid, then write its tables.
+
+    Run it again after an interruption, or with more in the grid: what is done stays. Cells that failed are tried again.
+    """
+    from unhot.bench.estimate import Estimator
+    from unhot.bench.grid import read_grid
+    from unhot.bench.report import collect, write_all
+    from unhot.bench.runner import Runner, left
+    from unhot.bench.store import Store
+    from unhot.bench.tracking import MlflowTracker
+    from unhot.bench.work import Place
+    from unhot.cli.output import Board
+
+    if out is None and not dry_run:
+        raise OptionError("Say with --out where the results go, or add --dry-run.")
+    if out is not None and out.exists() and not out.is_dir():
+        raise OutputError(f"{out} is a file. Choose another --out.")
+    whole = read_grid(grid, data_dir, download)
+    store = Store(out or Path("nowhere"), models)
+    place = Place(data_dir, device)
+    todo, estimator = left(whole, store), Estimator(whole, place)
+    seconds = {p.spec.digest: estimator.seconds(p) for p in todo}
+    if dry_run:
+        _plan(whole, todo, seconds, workers, json)
+        return
+    tracker = None if mlflow is None else MlflowTracker(mlflow, whole.name)
+    with Board(sum(seconds.values())) as board:
+        runner = Runner(
+            whole,
+            store,
+            _backend(backend, workers, ray_address, cpus_per_cell, gpus_per_cell),
+            Place(data_dir, device, progress=board.progress),
+            _Shown(board, seconds),
+            tracker,
+        )
+        failed = runner.run()
+        if timing:
+            runner.time()
+    results = collect(whole, store)
+    files = write_all(results, out)  # type: ignore[arg-type]
+    _said(results, failed, files, json)
+    if failed:
+        raise typer.Exit(FAILED)
+
+
+class _Shown:
+    """Tells a board about pieces of work."""
+
+    def __init__(self, board: Board, seconds: dict[str, float]) -> None:
+        self._board, self._seconds = board, seconds
+
+    def begin(self, piece: Piece) -> None:
+        self._board.begin(piece.spec.digest, piece.spec.title)
+
+    def end(self, piece: Piece, problem: str | None) -> None:
+        from unhot.cli.output import note
+
+        self._board.end(piece.spec.digest, self._seconds[piece.spec.digest])
+        if problem is not None:
+            note(f"Failed: {piece.spec.title}: {problem}")
+
+
+def _backend(kind: str, workers: int, address: str | None, cpus: float, gpus: float) -> Backend:
+    from unhot.bench.backends import Inline, Local, RayCluster
+
+    if kind == "ray":
+        return RayCluster(address, cpus, gpus)
+    if address is not None:
+        raise OptionError("--ray-address needs --backend ray.")
+    return Inline() if workers == 1 else Local(workers)
+
+
+def _plan(grid: Grid, todo: list[Piece], seconds: dict[str, float], workers: int, json: bool) -> None:
+    from unhot.bench.spec import TrainSpec
+    from unhot.cli.output import say
+
+    total = sum(seconds.values()) / workers
+    cells = [p for p in todo if not isinstance(p.spec, TrainSpec)]
+    if json:
+        plan = [{"digest": c.spec.digest, "title": c.spec.title} for c in grid.cells]
+        missing = [
+            {"digest": p.spec.digest, "title": p.spec.title, "seconds": round(seconds[p.spec.digest], 1)} for p in todo
+        ]
+        say(json_.dumps({"name": grid.name, "cells": plan, "to_do": missing, "seconds": round(total, 1)}, indent=2))
+        return
+    for p in todo:
+        say(f"{seconds[p.spec.digest]:8.0f} s  {p.spec.title}")
+    say(
+        f"{len(grid.cells)} cells, {len(cells)} of them to do, and {len(todo) - len(cells)} models to train: "
+        f"about {_duration(total)}."
+    )
+
+
+def _said(results: Results, failed: list[FailureRecord], files: list[Path], json: bool) -> None:
+    from unhot.cli.output import say
+
+    done = sum(r.error is None for r in results.rows)
+    if json:
+        listed = [{"title": f.title, "error": f.error} for f in failed]
+        say(
+            json_.dumps(
+                {"name": results.name, "done": done, "failed": listed, "files": [str(f) for f in files]}, indent=2
+            )
+        )
+        return
+    failures = f", {len(failed)} pieces of work failed" if failed else ""
+    say(f"{done} cells done{failures}. Wrote {', '.join(str(f) for f in files)}.")
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} seconds"
+    return f"{seconds / 60:.0f} minutes" if seconds < 7200 else f"{seconds / 3600:.1f} hours"

@@ -1,0 +1,46 @@
+"""Mini-batches of what a method may read, shuffled by streams of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from unhot.data.images import LabelledImages
+from unhot.methods.base import Batch
+from unhot.models.classifier import Classifier
+from unhot.runtime import Runtime
+
+
+def forget_batches(forget: Batch, size: int, runtime: Runtime, *purpose: object) -> Iterator[Batch]:
+    """Yield the samples once, in random order.
+
+    Args:
+        forget: The samples.
+        size: Samples in a batch.
+        runtime: Gives the order.
+        purpose: What sets this pass apart, such as the number of the epoch: another purpose, another order.
+    """
+    order = torch.randperm(len(forget.y), generator=runtime.generator("forget order", *purpose))
+    for index in order.to(forget.y.device).split(size):
+        yield Batch(*(part[index] for part in forget))
+
+
+def retain_batches(
+    retain: LabelledImages, model: Classifier, size: int, runtime: Runtime, *purpose: object
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield retained images once, in random order, as inputs (B, C, H, W) and output columns int64 (B,).
+
+    Args:
+        retain: The images; their labels are output columns of the model.
+        model: Says how pixels become inputs.
+        size: Images in a batch.
+        runtime: Gives device, order and progress.
+        purpose: What sets this pass apart, such as the number of the epoch: another purpose, another order.
+    """
+    order = torch.randperm(len(retain), generator=runtime.generator("retain order", *purpose))
+    with runtime.progress("retained images", len(retain)) as advance:
+        for index in order.split(size):
+            yield retain.inputs(index, model.input, runtime.device), retain.y[index].to(runtime.device)
+            advance(len(index))

@@ -1,0 +1,64 @@
+"""Several processes that work on one model, started by ``accelerate launch`` or ``torchrun``."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Team:
+    """The processes that do the same, each with its share of the images; one process is a team too.
+
+    Attributes:
+        size: How many there are.
+        rank: Which of them this one is; number 0 writes and shows what there is to show.
+    """
+
+    size: int = 1
+    rank: int = 0
+
+    @classmethod
+    def here(cls, device: torch.device) -> Team:
+        """Return the team that this process was started in."""
+        if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+            return cls()
+        from accelerate import PartialState
+
+        state = PartialState(cpu=device.type == "cpu")
+        return cls(state.num_processes, state.process_index)
+
+    def share(self, index: Tensor) -> Tensor:
+        """Return this process's part of some positions, int64 (N,); all of them where there are too few to share."""
+        return index if len(index) < self.size else index.tensor_split(self.size)[self.rank]
+
+    def weight(self, count: int) -> float:
+        """Return what the mean over this process's part of ``count`` images counts in the team's mean."""
+        return 1.0 if count < self.size else len(self.share(torch.arange(count))) * self.size / count
+
+    def gathered(self, part: Tensor) -> Tensor:
+        """Put the parts of all processes together on the CPU, in the order of the processes."""
+        if self.size == 1:
+            return part
+        from accelerate.utils import gather_object
+
+        return torch.cat(gather_object([part.cpu()]))
+
+    def together(self, net: nn.Module) -> nn.Module:
+        """Return what is called in the place of a net in training: its gradients are averaged over the team.
+
+        On GPUs batch normalisation takes its statistics over the team too. On CPUs, where torch cannot do that, each
+        process normalises by its own part.
+        """
+        if self.size == 1:
+            return net
+        from accelerate import Accelerator
+
+        device = next(net.parameters()).device
+        if device.type == "cuda":
+            net = nn.SyncBatchNorm.convert_sync_batchnorm(net)
+        together: nn.Module = Accelerator(cpu=device.type == "cpu").prepare_model(net)
+        return together

@@ -1,0 +1,56 @@
+"""A small grid on the bundled digits, and what runs it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from unhot.bench.backends import Inline
+from unhot.bench.grid import Grid
+from unhot.bench.runner import Piece, Runner, pieces
+from unhot.bench.spec import TrainSpec
+from unhot.bench.store import Store
+from unhot.bench.work import Place
+
+SMALL = """
+schema = 1
+name = "small"
+[fixed]
+dataset = "digits"
+arch = "lenet5"
+shots = 4
+train = { epochs = 2 }
+[grid]
+class = [1, 6]
+seed = [0]
+[[method]]
+name = "mask"
+[[method]]
+name = "nhle-cwm"
+options = { steps = 2 }
+"""
+
+
+class Quiet:
+    """A board that remembers."""
+
+    def __init__(self) -> None:
+        self.begun: list[str] = []
+        self.problems: list[str] = []
+
+    def begin(self, piece: Piece) -> None:
+        self.begun.append(piece.spec.title)
+
+    def end(self, piece: Piece, problem: str | None) -> None:
+        if problem is not None:
+            self.problems.append(problem)
+
+
+def run(grid: Grid, store: Store, backend: Any = None) -> Quiet:
+    board = Quiet()
+    Runner(grid, store, backend or Inline(), Place(threads=1), board).run()
+    return board
+
+
+def models(grid: Grid) -> list[TrainSpec]:
+    """Return the models that a grid needs."""
+    return [p.spec for p in pieces(grid) if isinstance(p.spec, TrainSpec)]

@@ -1,0 +1,116 @@
+"""What a worker measures is what the pieces measure when they are called by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from small_grid import SMALL, run
+from torch.nn.functional import cosine_similarity
+
+import unhot
+from unhot.bench import work
+from unhot.bench.grid import Grid
+from unhot.bench.store import Store
+from unhot.bench.work import Place
+from unhot.methods.nhle_cwm import NhleCwm
+from unhot.runtime import Runtime
+
+GridOf = Callable[[str], Grid]
+
+
+def test_a_cell_is_forget_and_audit_called_by_hand(grid_of: GridOf, done: Path) -> None:
+    grid, store = grid_of(SMALL), Store(done)
+    cell = next(c for c in grid.cells if c.spec.method == "nhle-cwm" and c.spec.classes == (6,))
+    record = store.record(cell.spec)
+    assert record is not None
+    original, retrained = (unhot.load(str(store.model(s))) for s in cell.spec.training)
+    train, test = unhot.load_named("digits", train=True), unhot.load_named("digits", train=False)
+    samples = unhot.draw(train, classes=[6], shots=4, seed=0)
+    result = unhot.forget(original, samples, method=NhleCwm(steps=2), seed=0)
+    audit = unhot.audit(
+        original=original,
+        unlearned=result.classifier,
+        classes=[6],
+        test=test,
+        train=train,
+        retrained=retrained,
+        quick=True,
+    )
+    assert record.measurements == audit.record.measurements
+    assert record.verdict == audit.record.verdict.label
+    assert record.steps == result.record.cost.steps
+    assert [c.name for c in record.names] == ["6"]
+    uncut = unhot.forget(original, samples, method=NhleCwm(steps=2, cut="none"), seed=0).classifier
+    asked = test.where(test.y == 6)
+    x = asked.inputs(torch.arange(len(asked)), original.input, torch.device("cpu"))
+    with torch.no_grad():
+        right = (uncut.logits(x).argmax(1) == 6).float().mean().item()
+        cosine = cosine_similarity(uncut.features(x), original.features(x)).mean().item()
+    assert record.before_cut["forget_accuracy"] == pytest.approx(right)
+    assert record.before_cut["feature_cosine"] == pytest.approx(cosine, abs=1e-5)
+
+
+def test_the_original_drifts_nowhere(done: Path) -> None:
+    model = unhot.load(str(next((done / "models").glob("digits-lenet5-seed0-*"))))
+    samples = unhot.draw(unhot.load_named("digits", train=True), classes=[6], shots=4)
+    found = work.signals(model, model, samples, Runtime())
+    assert found["drift_nats"] == pytest.approx(0.0, abs=1e-6)
+    assert found["feature_cosine"] == pytest.approx(1.0)
+
+
+def test_signals_are_of_the_samples_before_the_cut(done: Path) -> None:
+    grid_file = done.parent / "grid.toml"
+    from unhot.bench.grid import read_grid
+
+    records = {c.spec.method: Store(done).record(c.spec) for c in read_grid(grid_file).cells if c.spec.classes == (1,)}
+    masked, tuned = records["mask"], records["nhle-cwm"]
+    assert masked is not None
+    assert tuned is not None
+    # the mask alone changes nothing before the cut, so no choice of settings can mistake it for forgetting
+    assert masked.signals["drift_nats"] == pytest.approx(0.0, abs=1e-6)
+    assert masked.signals["probability_left"] > tuned.signals["probability_left"]
+    assert tuned.signals["drift_nats"] > 0
+
+
+def test_a_sequence_forgets_one_class_after_another(grid_of: GridOf, done: Path, tmp_path: Path) -> None:
+    text = SMALL.replace("class = [1, 6]", "class = [[1, 6]]").replace("[fixed]", "[fixed]\nin_sequence = true")
+    grid = grid_of(text.replace('"digits"', '"digits"\nretrained = 0'))
+    store = Store(tmp_path / "out", models=done / "models")
+    assert run(grid, store).problems == []
+    record = store.record(next(c.spec for c in grid.cells if c.spec.method == "nhle-cwm"))
+    assert record is not None
+    assert len(record.sequence) == 2
+    final = {m.name: m.value for m in record.measurements if (m.subject, m.split) == ("unlearned", "test")}
+    for name, value in record.sequence[-1].items():
+        assert value == pytest.approx(final[name])
+    assert record.steps == 4
+
+
+def test_all_images_of_a_class_can_be_given(grid_of: GridOf, done: Path, tmp_path: Path) -> None:
+    grid = grid_of(SMALL.replace("shots = 4", 'shots = "all"').replace("class = [1, 6]", "class = [1]"))
+    store = Store(tmp_path / "out", models=done / "models")
+    assert run(grid, store).problems == []
+    record = store.record(next(c.spec for c in grid.cells if c.spec.method == "nhle-cwm"))
+    assert record is not None
+    assert record.track == "all forget data"
+
+
+def test_a_timing_is_a_multiple_of_one_pass(grid_of: GridOf, done: Path) -> None:
+    cell = next(c for c in grid_of(SMALL).cells if c.spec.method == "nhle-cwm")
+    original = Store(done).model(cell.spec.original)
+    assert original is not None
+    found = work.timing(cell.spec, cell.src, Place(threads=1), original)
+    assert found.cell == cell.spec.digest
+    assert found.steps == 2
+    assert 0 < found.floor_seconds < found.forget_seconds
+    assert found.train_seconds is not None
+    assert found.train_seconds > found.forget_seconds
+
+
+def test_a_model_that_came_as_bytes_is_the_model_on_disk(done: Path) -> None:
+    folder = next((done / "models").glob("digits-lenet5-seed0-*"))
+    cell_model = work._model({p.name: p.read_bytes() for p in folder.iterdir()})
+    assert cell_model.sha256() == unhot.load(str(folder)).sha256()
