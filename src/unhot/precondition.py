@@ -48,7 +48,8 @@ class Preconditioner:
     Attributes:
         layers: The layers, by name.
         factors: For each, its inputs A (n, d) scaled so that S = A^T A has trace rho, and the Cholesky factor of
-            I + A A^T; by the Woodbury identity that is all that a product needs, however large d is.
+            I + A A^T; by the Woodbury identity that is all that a product needs, however large d is. In float32 at
+            least.
     """
 
     layers: dict[str, nn.Module]
@@ -72,7 +73,8 @@ class Preconditioner:
         layers = {n: model.module.get_submodule(n) for n in names}
         factors = {}
         for name, layer in layers.items():
-            rows = _rows(layer, seen[name])
+            flowing = seen[name]  # half precision is too coarse to be factorised, and torch does not offer it
+            rows = input_rows(layer, flowing.to(torch.promote_types(flowing.dtype, torch.float32)))
             rows = rows[torch.randperm(len(rows), generator=generator)[:ROWS].to(rows.device)]
             rows = rows * (strength / rows.square().sum().clamp_min(1e-12)).sqrt()
             factors[name] = rows, torch.linalg.cholesky(torch.eye(len(rows)).to(rows) + rows @ rows.T)
@@ -85,11 +87,12 @@ class Preconditioner:
     def __call__(self, gradients: tuple[Tensor, ...]) -> Iterator[Tensor]:
         """Give the preconditioned gradients of :meth:`weights`, in order and of the same shapes."""
         for (rows, factor), gradient in zip(self.factors.values(), gradients, strict=True):
-            flat = gradient.flatten(1)
-            yield (flat - torch.cholesky_solve(rows @ flat.T, factor).T @ rows).view_as(gradient)
+            flat = gradient.flatten(1).to(rows.dtype)
+            product = flat - torch.cholesky_solve(rows @ flat.T, factor).T @ rows
+            yield product.to(gradient.dtype).view_as(gradient)
 
 
-def _rows(layer: nn.Module, x: Tensor) -> Tensor:
+def input_rows(layer: nn.Module, x: Tensor) -> Tensor:
     """Return the inputs (n, d) that a layer multiplies its weights (out, d) with."""
     if isinstance(layer, nn.Conv2d):
         padding = layer._reversed_padding_repeated_twice  # of every side, whatever way the padding was given

@@ -115,3 +115,9 @@ def test_the_original_of_the_digits_gives_the_class_away_more_than_retrained_mod
     theirs = [estimates(Case(digits_views, "retrained", "test", i))["class_mia_accuracy"].value for i in (0, 1)]
     assert mine["class_mia_accuracy"].value > max(theirs)
     assert mine["class_mia_gap"].value > 0
+
+
+def test_an_image_counts_once_however_many_references_there_are():
+    for retrained in (1, 3):
+        found = estimates(random_board(0, n=400, retrained=retrained).case())
+        assert found["class_mia_gap"].n == found["class_mia_accuracy"].n

@@ -8,14 +8,19 @@ from typing import get_args
 
 import numpy as np
 import pytest
+import torch
 from handmade import runtime
+from torch import nn
 
 import unhot
 from unhot.errors import UnknownNameError
 from unhot.evaluation import catalogue as metrics
+from unhot.evaluation import pictures
 from unhot.evaluation.attacks import catalogue as attacks
 from unhot.evaluation.audit import Audit, audit, measures
 from unhot.evaluation.metric import Case
+from unhot.evaluation.view import Views
+from unhot.models.classifier import Classifier
 from unhot.record import AuditRecord, Subject
 
 CONTRACT = {
@@ -106,7 +111,7 @@ def test_with_everything_given_only_rates_of_too_few_images_are_absent(full):
 def test_without_a_retrained_model_what_needs_one_is_absent_with_the_reason(alone):
     for subject in ("original", "masked", "unlearned"):
         reasons = absent(alone, subject)
-        for name in NEED_RETRAINED - {"relearn_ratio"}:  # relearning lacks images here, too
+        for name in NEED_RETRAINED:
             assert reasons.pop(name) == "no retrained model was given"
         assert not any("retrained" in r for r in reasons.values())
     reasons = absent(alone, "retrained")
@@ -174,13 +179,34 @@ def test_pictures_are_of_every_model(full):
     for c in full.record.curves:
         of.setdefault(c.name, set()).add((c.subject, c.run))
     assert of["confusion"] == of["roc"] == of["relearning"] == models | {("masked", 0)}
-    assert of["layers"] == models
-    assert of["map"] == models - {("retrained", 1)}
+    assert of["layers"] == of["map"] == models
     assert set(full.drawings) == set(get_args(Subject))
     for c in full.record.curves:
         assert len(c.x) == len(c.y) > 0
         if c.name == "confusion":
             assert sum(c.y) == pytest.approx(1, abs=1e-4)
+
+
+def test_three_retrained_models_are_mapped_and_each_is_itself(zoo):
+    views = zoo.board()
+    references = [zoo.retrained(3, 10), zoo.retrained(3, 11), zoo.original(1), zoo.original(0)]
+    many = Views(zoo.original(0), zoo.original(0), references, views.labels, views.splits, runtime())
+    found = list(pictures.feature_map(many))
+    assert [(c.subject, c.run) for c in found] == [
+        ("original", 0),
+        ("unlearned", 0),
+        *(("retrained", i) for i in range(3)),
+    ]
+    assert len({c.x for c in found[2:]}) == 3
+
+
+def test_a_map_of_an_unlearned_model_of_another_width(zoo):
+    with torch.random.fork_rng(devices=[]):
+        net = nn.Sequential(nn.Flatten(), nn.Linear(256, 20), nn.ReLU(), nn.Linear(20, 10))
+    small = Classifier.wrap(net.eval(), input=zoo.original(0).input)
+    views = zoo.board(unlearned=small)
+    original, unlearned = list(pictures.feature_map(views))[:2]
+    assert len(original.x) == len(unlearned.x)
 
 
 def test_the_last_layer_is_the_probe_of_the_table(full):

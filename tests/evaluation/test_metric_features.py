@@ -216,3 +216,10 @@ def test_feature_cka_to_retrained_is_the_mean_over_these():
     assert features.feature_cka_to_retrained(board.case()).value == pytest.approx(np.mean(wanted))
     mine = [hsic_cka(others[1].double().numpy(), others[i].double().numpy()) for i in (0, 2)]
     assert features.feature_cka_to_retrained(board.case("retrained", 1)).value == pytest.approx(np.mean(mine))
+
+
+def test_an_image_counts_once_however_many_references_there_are():
+    for retrained in (1, 3):
+        board = random_board(0, retrained=retrained)
+        asked = int((board.views.splits["test"].y == 1).sum())
+        assert features.feature_cka_to_retrained(board.case()).n == asked

@@ -169,6 +169,40 @@ def test_area_has_the_width_of_a_bootstrap():
     assert width(e) == pytest.approx(ci.confidence_interval.high - ci.confidence_interval.low, rel=0.2)
 
 
+@pytest.mark.parametrize(("m", "n"), [(20, 20), (26, 52), (200, 1_000)])
+@pytest.mark.parametrize("shift", [2.0, 3.0, 4.5, -3.0])  # areas of 0.92, 0.983, 0.9993, 0.017: often all are apart
+def test_area_covers_the_truth_near_its_ends(shift, m, n):
+    rng = np.random.default_rng(1)
+    truth = norm.cdf(shift / math.sqrt(2))
+    assert coverage(lambda: area(rng.normal(shift, 1, m), rng.normal(0, 1, n)), truth) >= 0.93
+
+
+@pytest.mark.parametrize("n", [20, 100, 1_000])
+def test_area_has_a_width_where_all_are_apart(n):
+    apart = np.arange(n) + 10.0 * n, np.arange(n, dtype=float)
+    e, more = area(*apart), area(*apart[::-1])
+    assert (e.value, e.high) == (1, 1)
+    assert 1 / n < 1 - e.low < 3 / n
+    assert (more.value, more.low) == (0, 0)
+    assert more.high == pytest.approx(1 - e.low)
+
+
+def test_area_has_newcombes_interval():
+    """The worked example of the package SingleCaseES (Pustejovsky et al.), whose NAP() gives this interval."""
+    e = area(np.array([28, 25, 24, 27, 30, 30, 29]), np.array([20, 20, 26, 25, 22, 23]))
+    assert e == pytest.approx((0.9166666666666666, 0.5973193600384168, 0.9859976893703788, 13), abs=1e-9)
+
+
+def test_area_inverts_the_test_that_it_says():
+    m, n = 30, 70
+    rng = np.random.default_rng(4)
+    e = area(rng.normal(1, 1, m), rng.normal(0, 1, n))
+    size = (m + n) / 2 - 1
+    for end in (e.low, e.high):
+        variance = end * (1 - end) * (1 + size * (1 - end) / (2 - end) + size * end / (1 + end)) / (m * n)
+        assert abs(e.value - end) == pytest.approx(norm.ppf(0.975) * math.sqrt(variance))
+
+
 def test_area_turns_with_the_sides():
     rng = np.random.default_rng(2)
     m, o = rng.normal(size=30), rng.normal(size=50)

@@ -86,7 +86,7 @@ def _curves(rng: random.Random, names: list[str], models: list[tuple[str, int]],
             {"name": "confusion", "x": names, "y": [w / sum(weights) for w in weights]},
             {"name": "roc", "x": [0.0, *points, 1.0], "y": [0.0, *(p**0.7 for p in points), 1.0]},
         ]
-        if subject != "masked" and run == 0:
+        if subject != "masked" and run < 3:
             x = [rng.gauss(len(g), 2) for g in groups]
             found.append({"name": "map", "x": x, "y": [rng.gauss(0, 2) for _ in groups], "groups": groups})
         if not quick:

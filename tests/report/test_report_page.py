@@ -185,6 +185,59 @@ def test_a_hundred_classes_and_large_pictures_stay_small(make, write, parse) -> 
     assert "and 5 more forgotten?" in text
 
 
+def pictures_of(make, write, parse, **changes: object) -> dict[str, str]:
+    """The captions of a page, by the title of their picture."""
+    page = parse(render(load([write(make(**changes), pictures=True)])))
+    titles = [page.elements[i + 1]["text"] for i, e in enumerate(page.elements) if e["tag"] == "figure"]
+    return dict(zip(titles, page.texts("figcaption"), strict=True))
+
+
+def test_every_retrained_model_up_to_three_has_its_map(make, write, parse) -> None:
+    for count, names in (
+        (1, ["retrained"]),
+        (2, ["retrained 1", "retrained 2"]),
+        (5, [f"retrained {i}" for i in (1, 2, 3)]),
+    ):
+        page = parse(render(load([write(make(retrained=count))])))
+        maps = [t for t in page.texts("title") if t.startswith("Feature map, ")]
+        assert maps == [f"Feature map, {n}" for n in ("original", "unlearned", *names)]
+        ids = [e["id"] for e in page.elements if "id" in e]
+        assert len(ids) == len(set(ids))
+    left_out = "Of 5 retrained models the first 3 are shown."
+    assert left_out in pictures_of(make, write, parse, retrained=5)["Feature maps"]
+    assert "retrained models the first" not in pictures_of(make, write, parse, retrained=2)["Feature maps"]
+
+
+def test_a_map_of_the_first_of_several_retrained_models_says_so(make, write, parse) -> None:
+    record = make(retrained=2)
+    only = tuple(c for c in record.curves if c.name != "map" or c.run == 0)
+    caption = pictures_of(make, write, parse, retrained=2, curves=[c.model_dump() for c in only])["Feature maps"]
+    assert caption.endswith("Of 2 retrained models the first is shown.")
+
+
+def test_relearning_says_which_images_it_learned_from(make, write, parse) -> None:
+    inputs = make().inputs.model_dump()
+    both = inputs | {"images": {"test": 3210, "train": 500}}
+    assert "16 train images of each class" in pictures_of(make, write, parse, inputs=both)["Relearning"]
+    caption = pictures_of(make, write, parse)["Relearning"]
+    assert "one half of the class's test images, at most 16 of each class, was learned from" in caption
+
+
+def test_raw_scores_are_named_where_there_are_any(make, write, parse) -> None:
+    assert "scores.csv" not in pictures_of(make, write, parse)["Membership inference"]
+    scores = {"images": {"train": 500, "test": 1000}, "sha256": "0" * 64}
+    caption = pictures_of(make, write, parse, scores=scores)["Membership inference"]
+    assert "The scores of 500 train and 1,000 test images are in scores.csv, beside audit.json." in caption
+
+
+def test_how_many_of_a_large_set_were_looked_at(make, write, parse) -> None:
+    inputs = make().inputs.model_dump()
+    drawn = inputs | {"images": {"test": 20_000, "train": 500}, "given": {"test": 1_000_000}}
+    page = parse(render(load([write(make(inputs=drawn))])))
+    assert "20,000 of 1,000,000 test images and 500 train images, drawn with seed 7" in page.texts("dd")
+    assert "3,210 test images" in parse(render(load([write(make())]))).texts("dd")
+
+
 def test_masked_drawings_that_are_the_originals_are_shown_once(page) -> None:
     assert "original and masked" in [" ".join(e["text"].split()) for e in page.all("p")]
     assert len(page.all("img")) == 4

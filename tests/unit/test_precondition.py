@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -139,6 +141,20 @@ def test_infinite_strength_keeps_linear_outputs_to_first_order() -> None:
         assert (model.logits(x) - start).abs().max() < 1e-6
         other = images(batch=3)
         assert (model.logits(other) - start).abs().max() > 1e-2
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_is_factorised_in_float32(dtype: torch.dtype) -> None:
+    x = images()
+    double = classifier(CONVS["padding"](), nn.Flatten(), nn.Linear(75, 4), x=x)
+    half = replace(double, module=copy.deepcopy(double.module).to(dtype))
+    guard = of(half, x.to(dtype), 20.0)
+    assert {t.dtype for pair in guard.factors.values() for t in pair} == {torch.float32}
+    gradients = tuple(torch.randn_like(w) for w in guard.weights())
+    wanted = of(double, x, 20.0)(tuple(g.double() for g in gradients))
+    for got, exact in zip(guard(gradients), wanted, strict=True):
+        assert got.dtype == dtype
+        torch.testing.assert_close(got.double(), exact, rtol=0.05, atol=0.05)
 
 
 def test_stronger_means_less_change() -> None:

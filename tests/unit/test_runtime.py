@@ -65,9 +65,12 @@ def test_seeded_restores_after_an_error() -> None:
     assert torch.equal(before, torch.get_rng_state())
 
 
-@pytest.mark.parametrize("name", ["nonsense", "cuda:99", "cpu:x"])
-def test_a_device_that_is_not_here_is_refused(name: str) -> None:
-    with pytest.raises(OptionError, match=f"Device '{name}' cannot be used here"):
+# "meta" holds tensors without values: nothing can be computed on it
+@pytest.mark.parametrize(
+    "name", ["nonsense", "cuda:99", "cpu:x", "meta", "meta:0", "mkldnn", "vulkan", "privateuseone", ""]
+)
+def test_a_device_that_is_not_here_or_cannot_compute_is_refused(name: str) -> None:
+    with pytest.raises(OptionError, match=f"^Device '{name}' cannot be used here. Try 'cpu', or leave it out.$"):
         pick_device(name)
 
 

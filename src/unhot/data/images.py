@@ -16,6 +16,7 @@ from unhot.errors import DataError
 from unhot.record import InputSpec
 
 HELD_BYTES = 2 << 30  # a set whose pixels take less than this is decoded once and held
+BLOCK = 1_024  # pictures that are decoded at once to be held
 
 
 @dataclass(frozen=True)
@@ -117,16 +118,23 @@ class LabelledImages:
         """Decode the pictures once and keep their pixels, if these are not too many."""
         if isinstance(self.x, Tensor) or len(self) * int(np.prod(spec.shape)) > HELD_BYTES:
             return self
-        return replace(self, x=self.x.decode(torch.arange(len(self)), spec))
+        pixels = torch.empty((len(self), *spec.shape), dtype=torch.uint8)
+        for start in range(0, len(self), BLOCK):
+            index = torch.arange(start, min(start + BLOCK, len(self)))
+            pixels[start : start + BLOCK] = self.x.decode(index, spec)
+        return replace(self, x=pixels)
 
     def digests(self) -> tuple[str, ...]:
         """Return the SHA-256 of each image: of its pixels (or values) at its own size, with shape and dtype."""
         if isinstance(self.x, Pictures):
-            arrays = [np.asarray(self.x.load(i)) for i in range(len(self))]
-        else:
-            arrays = list(self.x.cpu().numpy())
-        head = [f"{a.dtype}{a.shape}".encode() for a in arrays]
-        return tuple(hashlib.sha256(h + a.tobytes()).hexdigest() for h, a in zip(head, arrays, strict=True))
+            return tuple(_digest(np.asarray(self.x.load(i))) for i in range(len(self)))  # one in memory at a time
+        x, name = self.x.cpu(), str(self.x.dtype).removeprefix("torch.")
+        x = x.view(torch.int16) if x.dtype == torch.bfloat16 else x  # numpy has no bfloat16
+        return tuple(_digest(a, name) for a in x.numpy())
+
+
+def _digest(array: np.ndarray, dtype: str | None = None) -> str:
+    return hashlib.sha256(f"{dtype or array.dtype}{array.shape}".encode() + array.tobytes()).hexdigest()
 
 
 def decode(image: Image.Image, spec: InputSpec) -> Tensor:

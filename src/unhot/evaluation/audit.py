@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,10 +19,11 @@ from unhot.evaluation import pictures
 from unhot.evaluation.attacks import catalogue as attacks
 from unhot.evaluation.metric import Absent, Attack, Case, Finding, Measure, Metric
 from unhot.evaluation.metrics.accuracy import per_class
+from unhot.evaluation.scores import FILE, Score, info, to_csv
 from unhot.evaluation.stats import Estimate
 from unhot.evaluation.verdict import Thresholds, judge
 from unhot.evaluation.view import Views
-from unhot.files import staged_folder
+from unhot.files import staged_folder, write_atomic
 from unhot.models.classifier import Classifier
 from unhot.models.head import check_weights
 from unhot.record import (
@@ -31,6 +32,7 @@ from unhot.record import (
     AuditRecord,
     ClassAccuracy,
     ClassLabel,
+    Curve,
     ForgetRecord,
     InputSpec,
     Measurement,
@@ -53,11 +55,13 @@ class Audit:
         record: Everything that ``audit.json`` holds.
         drawings: What each model draws for the forgotten classes, uint8 (N, C, H, W).
         samples: The images that the method was given, uint8 (N, C, H, W), where they are known and may be shown.
+        scores: Membership scores of single images: ``scores.csv``.
     """
 
     record: AuditRecord
     drawings: Mapping[Subject, Tensor] = field(default_factory=dict, repr=False)
     samples: Tensor | None = field(default=None, repr=False)
+    scores: tuple[Score, ...] = field(default=(), repr=False)
 
     def __getitem__(self, name: str) -> Measurement:
         """Return a measurement of the unlearned model, on test images where there are both.
@@ -90,6 +94,8 @@ class Audit:
     def write(self, folder: Path) -> None:
         """Write the files of :meth:`save` into a folder that exists."""
         self.record.write(folder / "audit.json")
+        if self.scores:
+            write_atomic(folder / FILE, to_csv(self.scores))
         for subject, pixels in self.drawings.items():
             strip(pixels).save(folder / f"inversion-{subject}.png")
         if self.samples is not None:
@@ -149,9 +155,11 @@ def audit(
     """
     runtime = runtime or Runtime()
     started = runtime.clock()
-    splits: dict[Split, LabelledImages] = {"test": _subset(as_images(test), TEST_IMAGES, runtime)}
+    given: dict[Split, LabelledImages] = {"test": as_images(test)}
     if train is not None:
-        splits["train"] = _subset(as_images(train), TRAIN_IMAGES, runtime)
+        given["train"] = as_images(train)
+    limits: dict[Split, int] = {"test": TEST_IMAGES, "train": TRAIN_IMAGES}
+    splits = {name: _subset(images, limits[name], runtime) for name, images in given.items()}
     if isinstance(retrained, nn.Module | Classifier):
         retrained = [retrained]
     spec = original.input if isinstance(original, Classifier) else None
@@ -174,34 +182,20 @@ def audit(
     looked = runtime.clock()
     measured = [m for name in metrics for m in _measure(metrics.get(name), views)]
     curves = [*pictures.confusion(views), *pictures.feature_map(views), *([] if quick else pictures.layers(views))]
-    drawings: dict[Subject, Tensor] = {}
     chosen = {name: attacks.get(name)() for name in attacks}
-    with runtime.progress("attacks", len(chosen)) as advance:
-        for attack in chosen.values():
-            for subject in views.models:
-                found = _attacked(attack, views, subject, quick)
-                measured += _from_findings(attack, subject, found)
-                curves += [c for f in found if isinstance(f, Finding) for c in f.curves]
-                for finding in (f for f in found if isinstance(f, Finding) and f.pictures):
-                    drawings[subject] = finding.pictures["inversion"]
-            advance(1)
+    found = _attack_all(chosen.values(), views, quick)
+    measured += found.measured
     by_name = {(m.name, m.subject): m for m in measured if m.split == "test"}
     record = AuditRecord(
         classes=labels,
         measurements=tuple(measured),
         verdict=judge(lambda name, subject: by_name[name, subject], thresholds or Thresholds()),
         per_class=tuple(_per_class(views)),
-        curves=tuple(curves),
+        curves=(*curves, *found.curves),
         seed=runtime.seed,
         attacks={name: attack.model_dump(mode="json") for name, attack in chosen.items()},
-        inputs=AuditInputs(
-            original_sha256=before.sha256(),
-            unlearned_sha256=after.sha256(),
-            retrained_sha256=tuple(m.sha256() for m in references),
-            data="; ".join(i.origin for i in splits.values()),
-            data_sha256={name: digest(list(i.digests())) for name, i in aligned.items()},
-            images={name: len(i) for name, i in aligned.items()},
-        ),
+        scores=info(found.scores),
+        inputs=_inputs(views, given),
         made_by=made_by,
         cost=AuditCost(
             forget_seconds=None if made_by is None else made_by.cost.seconds,
@@ -212,7 +206,48 @@ def audit(
         ),
         environment=runtime.environment(),
     )
-    return Audit(record, drawings)
+    return Audit(record, found.drawings, scores=tuple(found.scores))
+
+
+@dataclass
+class _Found:
+    """What the attacks found."""
+
+    measured: list[Measurement] = field(default_factory=list)
+    curves: list[Curve] = field(default_factory=list)
+    drawings: dict[Subject, Tensor] = field(default_factory=dict)
+    scores: list[Score] = field(default_factory=list)
+
+
+def _attack_all(chosen: Collection[Attack], views: Views, quick: bool) -> _Found:
+    total = _Found()
+    with views.runtime.progress("attacks", len(chosen)) as advance:
+        for attack in chosen:
+            for subject in views.models:
+                found = _attacked(attack, views, subject, quick)
+                total.measured += _from_findings(attack, subject, found)
+                for finding in (f for f in found if isinstance(f, Finding)):
+                    total.curves += finding.curves
+                    total.scores += finding.scores
+                    if finding.pictures:  # of several retrained models the first
+                        total.drawings.setdefault(subject, finding.pictures["inversion"])
+            advance(1)
+    return total
+
+
+def _inputs(views: Views, given: Mapping[Split, LabelledImages]) -> AuditInputs:
+    """Give the digests of what was looked at."""
+    splits = views.splits
+    (original,), (unlearned,) = views.models["original"], views.models["unlearned"]
+    return AuditInputs(
+        original_sha256=original.sha256(),
+        unlearned_sha256=unlearned.sha256(),
+        retrained_sha256=tuple(m.sha256() for m in views.models["retrained"]),
+        data="; ".join(i.origin for i in splits.values()),
+        data_sha256={name: digest(list(i.digests())) for name, i in splits.items()},
+        images={name: len(i) for name, i in splits.items()},
+        given={name: len(i) for name, i in given.items() if len(i) > len(splits[name])},
+    )
 
 
 def _floor(views: Views, count: int) -> float:

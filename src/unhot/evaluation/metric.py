@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
 from unhot.data.images import LabelledImages
+from unhot.evaluation.scores import Score
 from unhot.evaluation.stats import Estimate
 from unhot.evaluation.view import View, Views
 from unhot.models.classifier import Classifier
@@ -169,11 +170,13 @@ class Finding:
         estimates: By the name of the measure; a text is the reason for its absence.
         curves: For pictures.
         pictures: uint8 images (N, C, H, W), by name.
+        scores: Of single images.
     """
 
     estimates: Mapping[str, Estimate | str]
     curves: tuple[Curve, ...] = ()
     pictures: Mapping[str, Tensor] = field(default_factory=dict)
+    scores: tuple[Score, ...] = ()
 
 
 class Attack(BaseModel, ABC):

@@ -14,6 +14,7 @@ from unhot.evaluation.view import Views
 from unhot.record import Curve, Subject
 
 MAP_IMAGES = 1_000
+MAP_RUNS = 3  # as many retrained models are mapped
 # masked has the features of the original
 FEATURE_SUBJECTS: tuple[Subject, ...] = ("original", "unlearned", "retrained")
 
@@ -29,9 +30,9 @@ def confusion(views: Views) -> Iterator[Curve]:
 
 
 def feature_map(views: Views) -> Iterator[Curve]:
-    """Give the test images' features on the two main axes of the original's, each model turned onto these.
+    """Give the test images' features on the two main axes of the original's, retrained models turned onto these.
 
-    The first model's axes are its principal components. Another model's features may be any rotation of them, so its
+    The axes are the original's principal components. A retrained model's features may be any rotation of these, so its
     centred features are mapped by the orthogonal matrix that brings them nearest to the original's (Procrustes).
     """
     from scipy.linalg import orthogonal_procrustes
@@ -42,16 +43,15 @@ def feature_map(views: Views) -> Iterator[Curve]:
     groups = tuple(names[i] for i in base.y[chosen].tolist())
     anchor = _centred(base.features[chosen].numpy())
     axes = np.linalg.svd(anchor, full_matrices=False)[2][:2].T
-    for subject in FEATURE_SUBJECTS:
-        if not views.models[subject]:
-            continue
-        own = _centred(views.of(subject, "test").features[chosen].numpy())
-        if subject == "retrained":  # the unlearned model starts from the original: its axes are the same
+    for subject, run in ((s, i) for s in FEATURE_SUBJECTS for i in range(len(views.models[s][:MAP_RUNS]))):
+        own = _centred(views.of(subject, "test", run).features[chosen].numpy())
+        # an unlearned model mostly starts from the original, and then its axes are the same
+        if subject == "retrained" or own.shape[1] != anchor.shape[1]:
             width = max(own.shape[1], anchor.shape[1])
             padded = [np.pad(m, ((0, 0), (0, width - m.shape[1]))) for m in (own, anchor)]
             own = (padded[0] @ orthogonal_procrustes(*padded)[0])[:, : anchor.shape[1]]
         x, y = (own @ axes).T
-        yield Curve(name="map", subject=subject, x=tuple(x.tolist()), y=tuple(y.tolist()), groups=groups)
+        yield Curve(name="map", subject=subject, run=run, x=tuple(x.tolist()), y=tuple(y.tolist()), groups=groups)
 
 
 def layers(views: Views) -> Iterator[Curve]:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from scipy.optimize import brentq
 from scipy.stats import binomtest, norm, t
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
@@ -91,17 +92,30 @@ def around(value: float, tries: Sequence[float], n: int) -> Estimate:
 
 
 def area(members: np.ndarray, others: np.ndarray) -> Estimate:
-    """Estimate the area under the ROC curve of a score, with the interval of Hanley and McNeil.
+    """Estimate the area under the ROC curve of a score, with Newcombe's interval (his method 5).
+
+    The interval holds every area from which the one found is no more than z of that area's own standard errors away,
+    by the variance of Hanley and McNeil for groups of equal size. So it has a width where members and others are wholly
+    apart, too, where the intervals of Hanley and McNeil themselves and of DeLong shrink to a point.
 
     Args:
         members: Scores (M,) of what should score high.
         others: Scores (N,) of what should score low.
 
-    Source: Hanley, McNeil: The meaning and use of the area under a ROC curve, Radiology 1982.
+    Source: Newcombe: Confidence intervals for an effect size measure based on the Mann-Whitney statistic, part 2,
+    Statistics in Medicine 2006.
     """
     m, n = len(members), len(others)
-    a = float(roc_auc_score(np.r_[np.ones(m), np.zeros(n)], np.r_[members, others]))
-    q1, q2 = a / (2 - a), 2 * a * a / (1 + a)
-    variance = (a * (1 - a) + (m - 1) * (q1 - a * a) + (n - 1) * (q2 - a * a)) / (m * n)
-    spread = Z * math.sqrt(max(variance, 0.0))
-    return Estimate(a, max(0.0, a - spread), min(1.0, a + spread), m + n)
+    value = float(roc_auc_score(np.r_[np.ones(m), np.zeros(n)], np.r_[members, others]))
+    return Estimate(value, _least_area(value, m, n), 1 - _least_area(1 - value, m, n), m + n)
+
+
+def _least_area(value: float, m: int, n: int) -> float:
+    """Return the lower end of the interval around an area found with groups of ``m`` and ``n``."""
+    size = (m + n) / 2 - 1
+
+    def beyond(a: float) -> float:
+        variance = a * (1 - a) * (1 + size * (1 - a) / (2 - a) + size * a / (1 + a)) / (m * n)
+        return value - a - Z * math.sqrt(variance)
+
+    return float(brentq(beyond, 0.0, value * (1 - 1e-12))) if value > 0 else 0.0  # an area of 1 is itself a root

@@ -53,7 +53,9 @@ def inspect_outputs(module: nn.Module, example: Tensor, head: str) -> list[str]:
         head: Dotted name of its final linear layer.
     """
     seen: list[tuple[Tensor, Tensor]] = []
-    handle = module.get_submodule(head).register_forward_hook(lambda _, args, out: seen.append((args[0], out)))
+    handle = module.get_submodule(head).register_forward_hook(
+        lambda _, args, kwargs, out: seen.append((flowing(args, kwargs), out)), with_kwargs=True
+    )
     try:
         logits, problem = run(module, example)
     finally:
@@ -78,6 +80,12 @@ def inspect_outputs(module: nn.Module, example: Tensor, head: str) -> list[str]:
     if out.shape != logits.shape or not torch.equal(out, logits):
         return [f"what it returns is not what its head {head!r} returns. Name the final nn.Linear with head=."]
     return []
+
+
+def flowing(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+    """Return the tensor that a layer of one input was called with, by position or by keyword."""
+    x: Tensor = args[0] if args else next(iter(kwargs.values()))
+    return x
 
 
 def check_weights(module: nn.Module) -> list[str]:

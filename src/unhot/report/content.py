@@ -11,7 +11,7 @@ from unhot.files import sha256
 from unhot.record import AuditRecord, ForgetRecord, Measurement, Subject
 from unhot.report.pictures import Picture, draw
 from unhot.report.tables import SUBJECTS, Row, class_names, number, rows
-from unhot.report.texts import GROUPS, LIMITS, MEASURES, THRESHOLDS, VERDICTS, WITHOUT_RETRAINED
+from unhot.report.texts import GROUPS, LIMITS, MEASURES, THRESHOLDS, USES, VERDICTS, WITHOUT_RETRAINED
 from unhot.report.thumbnails import Strip, strip
 
 Facts = list[tuple[str, str]]
@@ -145,8 +145,8 @@ def facts(record: AuditRecord) -> Iterator[tuple[str, str]]:
     else:
         yield "Method", f"{made.method}, seed {made.seed}"
         yield "Samples used", f"{sum(made.samples.count)} images of the forgotten classes, from {made.samples.origin}"
-        yield "Read while forgetting", ", ".join(f"{u} images" for u in made.uses) or "no images"
-    yield "Audited on", " and ".join(f"{n:,} {split} images" for split, n in inputs.images.items())
+        yield "Read while forgetting", ", ".join(USES.get(u, u) for u in made.uses) or "nothing"
+    yield "Audited on", _looked_at(record)
     yield "Data", inputs.data
     yield "Original model", f"SHA-256 {inputs.original_sha256}"
     yield "Unlearned model", f"SHA-256 {inputs.unlearned_sha256}"
@@ -154,6 +154,13 @@ def facts(record: AuditRecord) -> Iterator[tuple[str, str]]:
         yield f"Retrained model {i}" if len(inputs.retrained_sha256) > 1 else "Retrained model", f"SHA-256 {value}"
     if not inputs.retrained_sha256:
         yield "Retrained model", "none was given"
+
+
+def _looked_at(record: AuditRecord) -> str:
+    """Say how many images of each split were looked at, and of how many."""
+    images, given = record.inputs.images, record.inputs.given
+    counts = [f"{n:,}{f' of {given[s]:,}' if s in given else ''} {s} images" for s, n in images.items()]
+    return " and ".join(counts) + (f", drawn with seed {record.seed}" if given else "")
 
 
 def cost(record: AuditRecord) -> Iterator[tuple[str, str, str]]:
@@ -171,7 +178,7 @@ def cost(record: AuditRecord) -> Iterator[tuple[str, str, str]]:
     if own is not None and floor:
         yield "Multiple of the floor", f"{own / floor:,.0f} ×", "Forgetting over the floor."
     if again is not None:
-        yield "Retraining", seconds(again), "Training the retrained model, from its record."
+        yield "Retraining", seconds(again), "Training a retrained model, from its record."
     if own and again is not None:
         yield "Speed-up", f"{again / own:,.1f} ×", "Retraining over forgetting."
     yield "Audit", seconds(spent.audit_seconds), "All measures and attacks of this page."

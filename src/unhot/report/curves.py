@@ -43,13 +43,11 @@ def relearning(record: AuditRecord, prefix: str) -> Picture | None:
     axes.set(xlabel="fine-tuning steps", ylabel="accuracy on forgotten classes", ylim=(-0.02, 1.02))
     axes.set_xlim(0, max(x for c in found for x in _numbers(c)) * (1.08 if ends else 1.0))
     legend(fig, _subjects(found))
-    caption = "Accuracy on forgotten test images while the model is fine-tuned on a few of them."
+    caption = "Accuracy on forgotten test images while the model is fine-tuned on a few images of the class."
     if ends:
-        caption += " The dotted lines are 50, 80 and 90 % of where the retrained model ends."
-        caption += " A curve to the left of the retrained one: the class was still in there."
-    settings = record.attacks.get("relearning", {})
-    if settings:
-        caption += f" {settings.get('shots')} images of each class, mean of {settings.get('tries')} draws."
+        caption += " The dotted lines are 50, 80 and 90 % of where retrained models end, on average."
+        caption += " A curve to the left of theirs: the class was still in there."
+    caption += _learned_from(record)
     svg = inline(fig, f"{prefix}-relearning", "Relearning curves", f"Lines for {said(_subjects(found))} over steps.")
     rows = [(f"{x:g}", *(f"{c.y[i]:.3f}" for c in found)) for i, x in enumerate(_numbers(found[0]))]
     data = Data(("steps", *(label(c, found) for c in found)), tuple(rows))
@@ -65,7 +63,7 @@ def roc(record: AuditRecord, prefix: str) -> Picture | None:
     floor = min(0.1, max(LEAST, 10 ** math.floor(math.log10(min(smallest)))))
     fig, axes = figure(HEIGHT)
     axes.plot([floor, 1], [floor, 1], color=FAINT, linewidth=0.9, linestyle=(0, (1, 2)))
-    axes.text(floor**0.5, floor**0.5 * 0.72, "chance", fontsize=8, color="#52606d", ha="left", va="top")
+    axes.text(floor**0.25, floor**0.25 * 0.45, "chance", fontsize=8, color="#52606d", ha="left", va="top")
     for c in found:
         points = [(max(x, floor), max(y, floor)) for x, y in zip(_numbers(c), c.y, strict=True)]
         x, y = zip(*_spaced(points), strict=True)
@@ -82,6 +80,9 @@ def roc(record: AuditRecord, prefix: str) -> Picture | None:
         "Telling forgotten images that were trained on from those that were not, by modified entropy. What matters is "
         f"the left edge: who is found with few false alarms. Shares below {_plain(floor)} are drawn at the edge."
     )
+    if record.scores is not None:
+        counts = " and ".join(f"{n:,} {split}" for split, n in record.scores.images.items())
+        caption += f" The scores of {counts} images are in scores.csv, beside audit.json."
     svg = inline(fig, f"{prefix}-roc", "ROC of membership inference", f"Lines for {said(_subjects(found))}.")
     return Picture("roc", "Membership inference", caption + _together(found), (Panel("", svg),), half=True)
 
@@ -111,6 +112,20 @@ def layers(record: AuditRecord, prefix: str) -> Picture | None:
     rows = [(n, *(f"{c.y[i]:.3f}" for c in found)) for i, n in enumerate(names)]
     data = Data(("layer", *(label(c, found) for c in found)), tuple(rows))
     return Picture("layers", "Layer by layer", caption + _together(found), (Panel("", svg),), data, half=True)
+
+
+def _learned_from(record: AuditRecord) -> str:
+    """Say which images relearning learned from."""
+    settings = record.attacks.get("relearning")
+    if not settings:
+        return ""
+    shots, tries = settings.get("shots"), settings.get("tries")
+    if "train" in record.inputs.images:
+        return f" {shots} train images of each class, mean of {tries} draws."
+    return (
+        f" No train images were given, so one half of the class's test images, at most {shots} of each class, was "
+        f"learned from, and only the other half was asked about; mean of {tries} draws."
+    )
 
 
 def _plain(share: float) -> str:

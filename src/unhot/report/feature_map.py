@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from unhot.record import AuditRecord, Curve
-from unhot.report.pictures import Panel, Picture, curves, figure, short
+from unhot.report.pictures import Panel, Picture, curves, figure, label, short
 from unhot.report.svg import LOOKS, inline
 
 POINTS = 350
@@ -17,33 +17,35 @@ WAYS = 12  # directions in which a name may be moved
 MOVED = 0.03  # of the width of a panel; a name that is moved further gets a line to its place
 NAMED = 12  # classes that get their name written beside them
 COLOURS = ("#7fa7c9", "#a9b665", "#b79ac8", "#c9a26b", "#6fb3a8", "#9aa0a8")
+WORDS = "Triangles are forgotten images, dots others; read the measures beside it."
 Point = tuple[float, float]
 
 
 def feature_map(record: AuditRecord, prefix: str) -> Picture | None:
     """Draw the test images' features on the two main axes of the original's."""
-    found = [c for c in curves(record, "map") if c.run == 0]
+    found = curves(record, "map")
     if not found:
         return None
     forgotten = {c.name for c in record.classes}
     kept = _thinned(found[0].groups, forgotten)
     limits = _limits(found)
-    panels = tuple(
-        Panel(c.subject, inline(_panel(c, kept, forgotten, limits), f"{prefix}-map-{c.subject}", *_words(c)))
-        for c in found
-    )
+    panels = []
+    for c in found:
+        name, key = label(c, found), f"{prefix}-map-{c.subject}-{c.run}"
+        svg = inline(_panel(c, kept, forgotten, limits), key, f"Feature map, {name}", WORDS)
+        panels.append(Panel(name, svg))
     caption = (
-        "Features of test images on the two main axes of the original's features; each model is turned onto these, "
-        "and all panels have the same scale. Triangles are images of the forgotten classes, dots those of the others, "
-        "with the name of a class at its middle. Two of many dimensions: what overlaps here may still be told apart."
+        "Features of test images on the two main axes of the original's features; retrained models are turned onto "
+        "these as well as it can be done, and all panels have the same scale. Triangles are images of the forgotten "
+        "classes, dots those of the others, with the name of a class at its middle. Two of many dimensions: what "
+        "overlaps here may still be told apart."
     )
     if len(kept) < len(found[0].groups):
-        caption += f" {len(kept)} of {len(found[0].groups)} images are drawn."
-    return Picture("map", "Feature maps", caption, panels, narrow=True)
-
-
-def _words(curve: Curve) -> tuple[str, str]:
-    return f"Feature map, {curve.subject}", "Triangles are forgotten images, dots others; read the measures beside it."
+        caption += f" {len(kept)} of {len(found[0].groups):,} images are drawn."
+    mapped, trained = sum(c.subject == "retrained" for c in found), len(record.inputs.retrained_sha256)
+    if 0 < mapped < trained:
+        caption += f" Of {trained} retrained models the first {f'{mapped} are' if mapped > 1 else 'is'} shown."
+    return Picture("map", "Feature maps", caption, tuple(panels), narrow=True)
 
 
 def _thinned(groups: Sequence[str], forgotten: set[str]) -> list[int]:

@@ -48,7 +48,7 @@ class Picture:
 
     Attributes:
         key: Unique within an audit.
-        narrow: Three panels fit beside one another.
+        narrow: Three panels, or four, fit beside one another.
         half: The whole picture fits beside another.
     """
 

@@ -153,7 +153,8 @@ MEASURES: dict[str, MeasureText] = {
         "Attacks",
         "Steps to relearn",
         "Fine-tuning steps on a few images until the class is recognised nearly as well as by the original.",
-        "0 upwards; not reached counts as one evaluation more than were tried; the range is that over the tries",
+        "0 upwards; not reached counts as one evaluation more than were tried; the range is that over the tries; "
+        "without train images one half of the class's test images is learned from, the other half asked about",
         "Golatkar et al., ECCV 2020",
     ),
     "relearn_ratio": MeasureText(
@@ -262,6 +263,12 @@ SUBJECTS: dict[Subject, str] = {
     "masked": "the original with the forgotten classes cut out of its output and nothing else changed",
     "unlearned": "the model after; the one that this page is about",
     "retrained": "trained without the forgotten classes from the start",
+}
+
+USES: dict[str, str] = {  # what a method may read, by the name that it has there
+    "forget": "the samples",
+    "retain": "images of other classes",
+    "guard": "stored statistics",
 }
 
 WITHOUT_RETRAINED = (

@@ -45,7 +45,7 @@ class ClassMembership(Attack):
         try:
             references = [torch.cat([self._hits(case, r, *pair) for pair in pairs]) for r in case.references()]
             gaps = [paired_drop(mine, theirs) for theirs in references]
-            estimates["class_mia_gap"] = averaged(gaps)
+            estimates["class_mia_gap"] = averaged(gaps)._replace(n=len(mine))
         except Absent as reason:
             estimates["class_mia_gap"] = str(reason)
         return Finding(estimates)

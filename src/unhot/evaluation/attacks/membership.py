@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Iterator
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import torch
+from pydantic import Field
 from sklearn.metrics import roc_curve
 from torch import Tensor
 from torch.nn.functional import log_softmax
 
 from unhot.evaluation.metric import Absent, Attack, Case, Finding, Measure
+from unhot.evaluation.scores import Score
 from unhot.evaluation.stats import Estimate, area, proportion
-from unhot.record import Curve
+from unhot.record import Curve, Split
 
 LEAST = 20
 FLOOR = 1e-12  # probabilities below are taken for this, so that logarithms stay finite
+
+
+class Scores(NamedTuple):
+    """What a model's outputs say about the images of the forgotten classes of a split, each (N,), in float64."""
+
+    loss: np.ndarray
+    confidence: np.ndarray
+    modified_entropy: np.ndarray
 
 
 class Membership(Attack):
@@ -23,7 +34,11 @@ class Membership(Attack):
 
     Three scores, each higher for members: minus the loss, the confidence, and minus the modified entropy. The main one
     is the modified entropy, which still speaks when the class has been cut out of the output. 0.5 is chance, and what a
-    retrained model gives; far below it is a leak too.
+    retrained model gives; far below it is a leak too. The loss, the confidence and the modified entropy of each image
+    are kept with the audit.
+
+    Attributes:
+        scores_kept: Images of each split whose scores are kept, at most; drawn by seed, the same for every model.
 
     Source: Song, Mittal: Systematic evaluation of privacy risks of machine learning models, USENIX Security 2021,
     equation 8 (modified entropy); Carlini et al.: Membership inference attacks from first principles, S&P 2022.
@@ -37,35 +52,46 @@ class Membership(Attack):
         "mia_tpr_at_01pct_fpr": Measure(False),
     }
 
+    scores_kept: int = Field(default=2_000, ge=0)
+
     def run(self, case: Case) -> Finding:
         """Attack."""
         members, others = self._scores(case, "train"), self._scores(case, "test")
-        m, n = len(members["entropy"]), len(others["entropy"])
+        m, n = len(members.loss), len(others.loss)
         if min(m, n) < LEAST:
             raise Absent(f"only {m} train and {n} test images of the forgotten classes, {LEAST} of each are needed")
-        main = members["entropy"], others["entropy"]
+        main = -members.modified_entropy, -others.modified_entropy
         estimates: dict[str, Estimate | str] = {
             "mia_auc": area(*main),
-            "mia_auc_loss": area(members["loss"], others["loss"]),
-            "mia_auc_confidence": area(members["confidence"], others["confidence"]),
+            "mia_auc_loss": area(-members.loss, -others.loss),
+            "mia_auc_confidence": area(members.confidence, others.confidence),
         }
         for name, rate in (("mia_tpr_at_1pct_fpr", 0.01), ("mia_tpr_at_01pct_fpr", 0.001)):
             few = f"a false positive rate of {rate:g} needs {round(1 / rate)} test images of the class, there are {n}"
             estimates[name] = tpr_at(*main, rate) if n * rate >= 1 else few
         fpr, tpr, _ = roc_curve(np.r_[np.ones(m), np.zeros(n)], np.r_[main])
         curve = Curve(name="roc", subject=case.subject, run=case.run, x=tuple(fpr.tolist()), y=tuple(tpr.tolist()))
-        return Finding(estimates, (curve,))
+        return Finding(
+            estimates, (curve,), scores=(*self._raw(case, "train", members), *self._raw(case, "test", others))
+        )
 
     @staticmethod
-    def _scores(case: Case, split: str) -> dict[str, np.ndarray]:
-        view = case.on("train" if split == "train" else "test")
+    def _scores(case: Case, split: Split) -> Scores:
+        view = case.on(split)
         logits, y = view.logits[view.is_forget].double(), view.y[view.is_forget]
         p = log_softmax(logits, dim=1).exp()
-        return {
-            "loss": p.gather(1, y[:, None]).squeeze(1).clamp_min(FLOOR).log().numpy(),
-            "confidence": p.amax(1).numpy(),
-            "entropy": -modified_entropy(p, y).numpy(),
-        }
+        loss = -p.gather(1, y[:, None]).squeeze(1).clamp_min(FLOOR).log()
+        return Scores(loss.numpy(), p.amax(1).numpy(), modified_entropy(p, y).numpy())
+
+    def _raw(self, case: Case, split: Split, scores: Scores) -> Iterator[Score]:
+        """Give the scores of single images, of at most ``scores_kept`` of them."""
+        images, classes = case.images(split), case.views.models["original"][0].classes
+        places = case.on(split).is_forget.nonzero().flatten().tolist()
+        order = torch.randperm(len(places), generator=case.runtime.generator("scores", split))
+        for i in order[: self.scores_kept].sort().values.tolist():
+            key, label = images.keys[places[i]], classes[int(images.y[places[i]])].index
+            numbers = (float(values[i]) + 0.0 for values in scores)  # + 0.0 turns -0.0 into 0.0
+            yield Score(case.subject, case.run, split, key, label, *numbers)
 
 
 def modified_entropy(p: Tensor, y: Tensor) -> Tensor:

@@ -11,12 +11,14 @@ from torch.nn.functional import cross_entropy
 from torch.nn.utils import skip_init
 from torch.optim import SGD
 
+from unhot.data.images import LabelledImages
 from unhot.evaluation.metric import Absent, Attack, Case, Finding, Measure
 from unhot.evaluation.stats import Estimate, mean
 from unhot.models.classifier import Classifier, replace_layer
 from unhot.record import Curve
 
 PROBED = 200  # test images of the class after every evaluation
+LEAST = 5  # images of a class to learn from and to ask about, where both must come from the test images
 
 
 class Relearning(Attack):
@@ -28,6 +30,9 @@ class Relearning(Attack):
     images reaches ``target`` of the original model's; where that is not reached, the number of steps tried, plus one
     evaluation's. ``relearn_ratio`` is that of a model divided by a retrained model's: below 1 the class comes back
     faster than into a model that never saw it.
+
+    Without train images the test images of each forgotten class are halved: one half is learned from, `shots` of it or
+    all if they are fewer, and the other half is asked about.
 
     Attributes:
         shots: Images of each forgotten class; half of a batch, the other half is of other classes.
@@ -79,14 +84,12 @@ class Relearning(Attack):
     def _curve(self, case: Case, attempt: int) -> list[float]:
         model = _with_new_rows(case)
         generator = case.runtime.generator("relearning", attempt)
-        pool = case.images("train" if "train" in case.views.splits else "test")
-        usable = torch.ones(len(pool), dtype=torch.bool)
-        probes = case.images("test")
-        asked = case.some_forgotten(PROBED)
-        if "train" not in case.views.splits:
-            usable[asked] = False
-        mine = _draw(usable & case.is_forget(pool.y), self.shots * len(case.views.columns), generator)
-        others = (usable & ~case.is_forget(pool.y)).nonzero().flatten()
+        pool, probes = case.images("train" if "train" in case.views.splits else "test"), case.images("test")
+        known, asked = self._shared_out(case, pool)
+        mine = torch.cat([k[torch.randperm(len(k), generator=generator)[: self.shots]] for k in known])
+        others = (~case.is_forget(pool.y)).nonzero().flatten()
+        if len(others) == 0:
+            raise Absent("no images of the other classes to learn from")
         device = case.runtime.device
         x_f, y_f = pool.inputs(mine, model.input, device), pool.y[mine].to(device)
         optimizer = SGD(model.module.parameters(), self.lr, momentum=0.9)
@@ -108,6 +111,24 @@ class Relearning(Attack):
             optimizer.step()
         return accuracy
 
+    def _shared_out(self, case: Case, pool: LabelledImages) -> tuple[list[Tensor], Tensor]:
+        """Return positions in the pool of each forgotten class, and of the test images that are asked about."""
+        known = [(pool.y == c).nonzero().flatten() for c in case.views.columns]
+        fewest = min(map(len, known))
+        if "train" in case.views.splits:
+            if fewest < self.shots:
+                raise Absent(f"only {fewest} images of a forgotten class to learn from, {self.shots} are needed")
+            return known, case.some_forgotten(PROBED)
+        if fewest < 2 * LEAST:
+            raise Absent(
+                f"no train images were given, and to halve the test images of a forgotten class {2 * LEAST} are "
+                f"needed, there are {fewest}"
+            )
+        generator = case.runtime.generator("relearning", "halves")
+        halves = [k[torch.randperm(len(k), generator=generator)].tensor_split(2) for k in known]
+        rest = torch.cat([second for _, second in halves])
+        return [first for first, _ in halves], rest[torch.randperm(len(rest), generator=generator)[:PROBED]]
+
     def _reached(self, case: Case, curve: list[float]) -> float:
         view = case.views.of("original", "test")
         goal = self.target * float(view.correct[view.is_forget].float().mean())
@@ -124,13 +145,6 @@ class Relearning(Attack):
     def _spread(values: Tensor) -> Estimate:
         """Return the mean over tries, with the least and the greatest for an interval: there are few."""
         return Estimate(mean(values).value, float(values.min()), float(values.max()), len(values))
-
-
-def _draw(usable: Tensor, count: int, generator: torch.Generator) -> Tensor:
-    found = usable.nonzero().flatten()
-    if len(found) < count:
-        raise Absent(f"only {len(found)} images of the forgotten classes to learn from, {count} are needed")
-    return found[torch.randperm(len(found), generator=generator)[:count]]
 
 
 def _with_new_rows(case: Case) -> Classifier:

@@ -100,7 +100,7 @@ def feature_cka_to_retrained(case: Case) -> Estimate:
     """Return the linear CKA of the features of forgotten images with a retrained model's; the mean over these."""
     view = case.view
     found = [_cka_estimate(view.features[view.is_forget], r.features[view.is_forget]) for r in case.references()]
-    return averaged(found)
+    return averaged(found)._replace(n=found[0].n)  # of the same images
 
 
 def cka(a: Tensor, b: Tensor) -> float:
