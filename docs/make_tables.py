@@ -13,9 +13,12 @@ import re
 import statistics
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+
+from unhot.bench import tables
+from unhot.bench.results import Results, merged
 
 ROOT = Path(__file__).resolve().parent.parent
 RECORDS = ROOT / "benchmarks" / "records"
@@ -27,19 +30,6 @@ def read(name: str) -> dict[str, Any]:
     return content
 
 
-def grid(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [columns, ["---", *["---:"] * (len(columns) - 1)], *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
-def measured(cell: dict[str, Any], name: str, subject: str) -> float | None:
-    for m in cell["measurements"]:
-        if (m["name"], m["subject"]) == (name, subject):
-            value: float | None = m.get("value")
-            return value
-    return None
-
-
 def spread(values: Sequence[float | None]) -> str:
     known = [v for v in values if v is not None]
     if not known:
@@ -48,49 +38,48 @@ def spread(values: Sequence[float | None]) -> str:
     return mean if len(known) == 1 else f"{mean} ({min(known):.3f} to {max(known):.3f})"
 
 
-def promises() -> Iterator[tuple[str, list[dict[str, Any]]]]:
-    """Give the cells of each class of each data set, with what to call it."""
-    for path in sorted(RECORDS.glob("promise-*.json")):
-        record = json.loads(path.read_text())
-        for label, name in record["class_names"].items():
-            yield f"{record['dataset']}, {name}", [c for c in record["cells"] if str(c["class"]) == label]
+def results(names: str) -> Results:
+    """Read the results of the grids whose records match."""
+    return merged(sorted(RECORDS.glob(f"bench-{names}.json")))
 
 
 def promise() -> str:
-    """One row a data set and class: what NHLE-CWM keeps and loses, over its draws of 16 images."""
-    names = ("forget_accuracy", "retain_drop", "retain_drop_masked", "worst_class_drop")
-    rows = [
-        [title, str(len(cells)), *(spread([measured(c, n, "unlearned") for c in cells]) for n in names)]
-        for title, cells in promises()
-    ]
-    columns = ["class forgotten", "draws", "forget accuracy", "retain drop", "retain drop, masked", "worst class drop"]
-    return grid(columns, rows)
+    """One row a data set, net and class: what NHLE-CWM keeps and loses, over its draws of 16 images."""
+    return tables.promise(_only("nhle-cwm", results("promise-*")))
+
+
+def promise_summary() -> str:
+    """One row a data set and net."""
+    return tables.summary(_only("nhle-cwm", results("promise-*")))
 
 
 def features() -> str:
-    """One row a data set and class: how far the features moved, beside the masked original and a retrained model."""
-    rows = []
-    for title, cells in promises():
-        row = [title, spread([c["forget_accuracy_before_cut"] for c in cells])]
-        row += [f"{statistics.mean(c['feature_cosine'] for c in cells):.3f}"]
-        for name in ("probe_accuracy", "knn_accuracy", "prototype_attack_accuracy"):
-            subjects = ("masked", "unlearned", "retrained")
-            row.append(" / ".join(mean_or_dash([measured(c, name, s) for c in cells]) for s in subjects))
-        rows.append(row)
-    columns = [
-        "class forgotten",
-        "forget accuracy before the cut",
-        "feature cosine",
-        "linear probe: masked / unlearned / retrained",
-        "kNN",
-        "prototype attack",
-    ]
-    return grid(columns, rows)
+    """One row a data set, net and class: what is left in the features, beside masked original and retrained model."""
+    return tables.features(_only("nhle-cwm", results("promise-*")))
 
 
-def mean_or_dash(values: Sequence[float | None]) -> str:
-    known = [v for v in values if v is not None]
-    return f"{statistics.mean(known):.3f}" if known else "–"
+def _only(method: str, found: Results) -> Results:
+    return found.model_copy(update={"rows": tuple(r for r in found.rows if r.method == method)})
+
+
+def leaderboard() -> str:
+    """The methods that read a few samples only, on Fashion-MNIST."""
+    return tables.leaderboard(results("small"))
+
+
+def budget() -> str:
+    """NHLE-CWM by number of images."""
+    return tables.budget(_only("nhle-cwm", results("budget")))
+
+
+def at_once() -> str:
+    """NHLE-CWM by number of classes in one request."""
+    return tables.at_once(_only("nhle-cwm", results("classes")))
+
+
+def in_sequence() -> str:
+    """NHLE-CWM, ten requests one after another."""
+    return tables.in_sequence(_only("nhle-cwm", results("sequence")))
 
 
 def encodings() -> str:
@@ -126,7 +115,7 @@ def _trials(wanted: Callable[[dict[str, Any]], bool], name: Callable[[dict[str, 
         rows.append(row + [spread([c[quantity] for c in cells]) for quantity in reported])
     seen = ["stop event reached", "steps", "drift", "sample cosine"]
     tested = ["retain drop, masked", "worst class drop", "forget accuracy before the cut", "feature cosine"]
-    return grid(["setting", "value or images", *seen, *tested], rows)
+    return tables.grid(["setting", "value or images", *seen, *tested], rows)
 
 
 def verdicts() -> str:
@@ -140,7 +129,7 @@ def verdicts() -> str:
         for model, found in counts.items():
             text = ", ".join(f"{label}: {n}" for label, n in found.most_common())
             rows.append([f"{record['dataset']}, {record['arch']}", model, str(found.total()), text])
-    return grid(["trained on", "model judged", "cases", "verdicts"], rows)
+    return tables.grid(["trained on", "model judged", "cases", "verdicts"], rows)
 
 
 def speed() -> str:
@@ -151,7 +140,7 @@ def speed() -> str:
         share = c["share_of_training"] * seconds / c["forget_seconds"]
         row = [c["arch"], f"{c['parameters']:,}", f"{c['floor_seconds']:.3f}", f"{seconds:.2f}"]
         rows.append([*row, f"{c['multiple_at_step_cap']:.1f}", f"1 / {1 / share:,.0f}"])
-    return grid(["net", "parameters", "one pass, s", "forget, s", "passes", "of training"], rows)
+    return tables.grid(["net", "parameters", "one pass, s", "forget, s", "passes", "of training"], rows)
 
 
 def audit_speed() -> str:
@@ -166,12 +155,35 @@ def audit_speed() -> str:
         ]
         for c in record["cells"]
     ]
-    return grid(["audit", "seconds", "of these, forward passes", "ratio"], rows)
+    return tables.grid(["audit", "seconds", "of these, forward passes", "ratio"], rows)
+
+
+def cost_growth() -> str:
+    """One row a point: what forgetting and auditing took, as the work grows."""
+    rows = []
+    for c in read("cost-growth")["cells"]:
+        point = c["point"]
+        size = f"{c['parameters'] / 1e6:.1f} M" if c["axis"] == "parameters" else str(point[c["axis"]])
+        took = f"{c['seconds']:.2f}", f"{c['seconds'] / c['floor_seconds']:.1f}", f"{c['peak_memory_bytes'] / 2**20:,.0f}"
+        rows.append([f"{c['what']}, {c['axis']}", size, *took])
+    return tables.grid(["what grows", "to", "seconds", "of the floor", "peak memory, MiB"], rows)
+
+
+def catalogue() -> str:
+    """One row a method: what it is, what it reads, and what it costs and does on Fashion-MNIST."""
+    return method_catalogue(results("catalogue-*"))
 
 
 TABLES: dict[str, Callable[[], str]] = {
     "promise": promise,
+    "promise-summary": promise_summary,
     "features": features,
+    "leaderboard": leaderboard,
+    "budget": budget,
+    "at-once": at_once,
+    "in-sequence": in_sequence,
+    "cost-growth": cost_growth,
+    "catalogue": catalogue,
     "encodings": encodings,
     "settings": settings,
     "speed": speed,

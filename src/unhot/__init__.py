@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from unhot.evaluation.audit import Audit, audit
     from unhot.methods.base import ForgetResult, Method
     from unhot.methods.forget import forget
+    from unhot.methods.function import method
     from unhot.models.bundle import load, save
     from unhot.models.classifier import Classifier
     from unhot.record import InputSpec
@@ -36,6 +37,7 @@ _HOMES = {
     "forget": "unhot.methods.forget",
     "load": "unhot.models.bundle",
     "load_named": "unhot.data.named",
+    "method": "unhot.methods.function",
     "save": "unhot.models.bundle",
 }
 
@@ -56,6 +58,7 @@ __all__ = [
     "forget",
     "load",
     "load_named",
+    "method",
     "methods",
     "save",
 ]

@@ -1,0 +1,82 @@
+"""A method of your own, as a plain function and as a class, checked and compared with nhle-cwm on bundled digits.
+
+    python examples/method_of_your_own.py
+
+An installed package brings a method without any code that runs first, by an entry point in its pyproject.toml:
+
+    [project.entry-points."unhot.methods"]
+    fade-all = "my_package.fade:FadeAll"
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from pydantic import Field
+
+import unhot
+from unhot.data.source import load_source
+from unhot.methods.base import Data, Outcome, Use
+from unhot.models.classifier import Classifier
+from unhot.runtime import Runtime
+from unhot.testing import check_method
+from unhot.train import train_classifier
+
+
+@unhot.method("fade", uses=())
+def fade(model: Classifier, data: Data, runtime: Runtime, *, share: float = 0.1) -> str:
+    """Shrink the class's row of the head.
+
+    Source: this example.
+
+    Attributes:
+        share: What is left of it.
+    """
+    with torch.no_grad():
+        model.head_layer.weight[data.columns] *= share
+    return f"shrunk to {share}"
+
+
+class FadeAll(unhot.Method):
+    """Shrink the class's row of the head, and shift its logit below those of the samples.
+
+    Source: this example.
+
+    Attributes:
+        share: What is left of the weights.
+    """
+
+    name: ClassVar[str] = "fade-all"
+    uses: ClassVar[tuple[Use, ...]] = ("forget",)
+
+    share: float = Field(default=0.1, ge=0, le=1)
+
+    def run(self, model: Classifier, data: Data, runtime: Runtime) -> Outcome:
+        """Shrink and shift."""
+        with torch.no_grad():
+            model.head_layer.weight[data.columns] *= self.share
+            model.head_layer.bias[data.columns] = data.forget.logits.min()
+        return Outcome(model, "done")
+
+
+def main() -> None:
+    check_method(FadeAll)
+    source = load_source("digits")
+    model, _ = train_classifier(source, "lenet5", settings={"epochs": 10})
+    samples = unhot.draw(source.seen, classes=[3], shots=16)
+    for method in (unhot.methods.get("fade")(share=0.2), FadeAll(), unhot.methods.get("nhle-cwm")()):
+        result = unhot.forget(model, samples, method=method)
+        audit = unhot.audit(
+            original=model,
+            unlearned=result.classifier,
+            classes=[3],
+            test=source.held_out,
+            train=source.seen,
+            quick=True,
+        )
+        print(f"{method.name:10} forget accuracy {audit['forget_accuracy'].value:.3f}: {audit.record.verdict.label}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,73 @@
+"""A plain function becomes a method that keeps the contract."""
+
+from __future__ import annotations
+
+import runpy
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+import unhot
+from unhot import methods
+from unhot.errors import OptionError, UndeclaredReadError
+from unhot.methods.base import Data
+from unhot.methods.function import method
+from unhot.models.classifier import Classifier
+from unhot.runtime import Runtime
+from unhot.testing import check_method, toy_problem
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+@pytest.fixture(autouse=True)
+def _forget_names(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(methods.catalogue, "_entries", dict(methods.catalogue._entries))
+    monkeypatch.setattr(methods.catalogue, "_loaded", dict(methods.catalogue._loaded))
+    return
+
+
+def fading(model: Classifier, data: Data, runtime: Runtime, *, share: float = 0.1) -> None:
+    with torch.no_grad():
+        model.head_layer.weight[data.columns] *= share
+        model.head_layer.bias[data.columns] -= 1.0
+
+
+def test_a_function_becomes_a_method_with_its_keyword_arguments_as_hyperparameters() -> None:
+    made = method("fading", uses=())(fading)
+    assert methods.get("fading") is made
+    assert check_method(made) is None
+    toy = toy_problem()
+    weight = unhot.forget(toy.model, toy.samples(), method=made(share=0.5)).classifier.head_layer.weight
+    torch.testing.assert_close(weight[1], toy.model[-1].weight[1] * 0.5)
+    with pytest.raises(OptionError, match="'share'"):
+        made.of({"share": "much"})
+
+
+def test_a_function_may_read_only_what_it_says() -> None:
+    @method("peeking", uses=())
+    def peeking(model: Classifier, data: Data, runtime: Runtime) -> None:
+        assert len(data.forget.x)
+
+    toy = toy_problem()
+    with pytest.raises(UndeclaredReadError):
+        unhot.forget(toy.model, toy.samples(), method=peeking())
+
+
+def test_a_function_of_another_form_is_refused() -> None:
+    with pytest.raises(OptionError, match=r"must take \(model, data, runtime\)"):
+        method("short")(lambda model: None)
+
+    def untyped(model: Classifier, data: Data, runtime: Runtime, *, share=1.0) -> None: ...  # type: ignore[no-untyped-def]
+
+    with pytest.raises(OptionError, match="'share' of untyped needs a type and a default"):
+        method("untyped")(untyped)
+
+
+@pytest.mark.filterwarnings("ignore:The model assigns only")
+def test_the_example_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    runpy.run_path(str(ROOT / "examples" / "method_of_your_own.py"))["main"]()
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == ["fade", "fade-all", "nhle-cwm"]
+    assert lines[-1].startswith("nhle-cwm   forget accuracy 0.000")
