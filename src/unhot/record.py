@@ -125,7 +125,7 @@ class BundleInfo(Record):
     """``bundle.json``: what is needed, beside the weights, to use a model.
 
     Attributes:
-        arch: As given to ``--arch``.
+        arch: As given to ``--arch``; empty for a net that was passed as an object.
         arch_options: Keyword arguments of the architecture.
         outputs: Number of outputs that the architecture is built with; excised rows are removed after that.
         classes: What each output stands for, in order.
@@ -133,6 +133,7 @@ class BundleInfo(Record):
         input: How images become inputs; None if the model takes tensors only.
         head: Dotted name of the final linear layer.
         weights_sha256: Of ``model.safetensors``.
+        graph_sha256: Of ``graph.json``; None if there is none, and the net is built by ``arch``.
     """
 
     arch: str
@@ -143,6 +144,7 @@ class BundleInfo(Record):
     input: InputSpec | None
     head: str
     weights_sha256: str
+    graph_sha256: str | None = None
     unhot_version: str
 
 
@@ -317,7 +319,12 @@ class Verdict(Stored):
 
 
 class AuditInputs(Stored):
-    """Digests of what was audited."""
+    """Digests of what was audited.
+
+    Attributes:
+        images: How many of each split were looked at.
+        given: How many there were; a split that is missing here was looked at as a whole.
+    """
 
     original_sha256: str
     unlearned_sha256: str
@@ -325,6 +332,19 @@ class AuditInputs(Stored):
     data: str
     data_sha256: dict[str, str]
     images: dict[str, int]
+    given: dict[str, int] = {}
+
+
+class ScoresInfo(Stored):
+    """``scores.csv``, which lies beside the record: the membership scores of single images.
+
+    Attributes:
+        images: How many images of each split it holds, for every model the same.
+        sha256: Of the file.
+    """
+
+    images: dict[str, int]
+    sha256: str
 
 
 class AuditCost(Stored):
@@ -351,6 +371,7 @@ class AuditRecord(Record):
     Attributes:
         made_by: The record of the run that made the unlearned model, if it came with one.
         attacks: The settings of each attack that was run.
+        scores: None if membership could not be attacked; then there is no such file.
     """
 
     kind: Literal["audit"] = "audit"
@@ -360,6 +381,7 @@ class AuditRecord(Record):
     per_class: tuple[ClassAccuracy, ...]
     curves: tuple[Curve, ...]
     attacks: dict[str, dict[str, JsonValue]]
+    scores: ScoresInfo | None = None
     seed: int
     inputs: AuditInputs
     made_by: ForgetRecord | None

@@ -34,6 +34,7 @@ class Registry(Generic[T]):
 
     def __init__(self, kind: str, builtin: dict[str, Entry]) -> None:
         self.kind = kind
+        self._builtin = frozenset(builtin)
         self._entries = dict(builtin)
         self._loaded: dict[str, T] = {}
         self._searched = False
@@ -71,6 +72,10 @@ class Registry(Generic[T]):
                 where = f"{module} ({self._entries[name].summary})"
                 raise InputError(f"The {self.kind} {name!r} cannot be loaded from {where}: {error}.") from error
         return self._loaded[name]
+
+    def is_builtin(self, name: str) -> bool:
+        """Return whether unhot brings the entry itself."""
+        return name in self._builtin
 
     def summary(self, name: str) -> str:
         """Return the one line that describes an entry."""

@@ -26,7 +26,8 @@ Download = Annotated[bool, typer.Option("--download", help="Download a named dat
 Device = Annotated[str | None, typer.Option("--device", help="As for torch; the best of this machine by default.")]
 Set = Annotated[list[str], typer.Option("-o", help="A setting as key=value; repeat for several.")]
 Arch = Annotated[
-    str | None, typer.Option("--arch", help="For a weights file: the architecture of its net; it may run code.")
+    str | None,
+    typer.Option("--arch", help="For a weights file: the architecture of its net. Code that it names is run."),
 ]
 ArchOption = Annotated[list[str], typer.Option("--arch-option", help="key=value for the architecture.")]
 Size = Annotated[int | None, typer.Option("--image-size", help="Side of the inputs in pixels.")]

@@ -196,7 +196,7 @@ class Method(BaseModel, ABC):
             raise DataError("There are no samples. Give a few images of the class to forget.")
         spec = model.input if isinstance(model, Classifier) else None
         x = samples.images.inputs(torch.arange(len(samples)), spec, runtime.device)
-        work = Classifier.wrap(_copied(model, runtime.device), example=x[:2], head=head)
+        work = Classifier.wrap(_copied(model, runtime.device), example=x[:2], head=head).shown(x)
         work_head = work.head_layer
         head_training, head_trained = work_head.training, work_head.weight.requires_grad
         with torch.enable_grad(), _working(work.module):

@@ -18,6 +18,8 @@ from unhot.record import InputSpec
 
 Builder = Callable[..., nn.Module]
 
+PROJECTED = "unhot.models.projection:projected"  # a factory of ours, which builds the architecture that it is given
+
 
 def build(arch: str, outputs: int, spec: InputSpec | None, options: Mapping[str, JsonValue] | None = None) -> nn.Module:
     """Build an untrained net.
@@ -50,6 +52,15 @@ def build(arch: str, outputs: int, spec: InputSpec | None, options: Mapping[str,
     if not isinstance(net, nn.Module):
         raise ModelError(f"{arch} returned {type(net).__name__}. The factory must return a torch.nn.Module.")
     return net
+
+
+def is_ours(arch: JsonValue, options: JsonValue) -> bool:
+    """Return whether an architecture comes with unhot or torchvision, so that its name is enough to build it."""
+    if arch == PROJECTED and isinstance(options, dict):
+        return is_ours(options.get("arch"), options.get("options"))
+    if not isinstance(arch, str):
+        return False
+    return arch.startswith("torchvision:") or models.is_builtin(arch)
 
 
 def channels_of(arch: str, spec: InputSpec) -> InputSpec:

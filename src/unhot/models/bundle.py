@@ -1,4 +1,8 @@
-"""Bundles: a folder with ``model.safetensors`` and ``bundle.json`` that loads on a machine with nothing else."""
+"""Bundles: a folder that loads on a machine with nothing else.
+
+It holds ``model.safetensors`` and ``bundle.json``; and ``graph.json``, where neither unhot nor torchvision can build
+the net by name.
+"""
 
 from __future__ import annotations
 
@@ -18,32 +22,40 @@ from torch.nn.utils import skip_init
 
 from unhot.errors import InputError, ModelError, raise_all
 from unhot.files import sha256, staged_folder
-from unhot.models.arch import build, channels_of
+from unhot.models.arch import build, channels_of, is_ours
 from unhot.models.classifier import Classifier, linear, replace_layer
+from unhot.models.graph import Graph, GraphNet, rebuilt
 from unhot.models.head import check_weights, find_head
 from unhot.record import BundleInfo, ClassLabel, InputSpec, Record
 
 R = TypeVar("R", bound=Record)
 
-WEIGHTS, INFO, RECORD = "model.safetensors", "bundle.json", "record.json"
+WEIGHTS, INFO, GRAPH, RECORD = "model.safetensors", "bundle.json", "graph.json", "record.json"
+
+
+class GraphWarning(UserWarning):
+    """A bundle was written that needs the package of its net."""
 
 
 def save(model: Classifier, out: str | Path, record: Record | None = None) -> None:
     """Write a classifier to a folder that does not exist yet or is empty.
 
+    A net of unhot or torchvision is kept by name, any other one as a graph of the operators that it calls in eval mode
+    (see :mod:`unhot.models.graph`), so that the bundle does not need the code that defined it.
+
     Args:
-        model: Built by name (``arch``), so that it can be built again.
+        model: The classifier.
         out: The folder.
         record: How the model came to be, written as ``record.json``.
 
     Raises:
-        ModelError: unhot does not know how to build the net again.
+        ModelError: The net can neither be written down as a graph nor be built again by ``arch``.
         OutputError: The folder is taken, or the disk is full.
     """
-    if model.arch is None:
+    if not isinstance(model, Classifier):
         raise ModelError(
-            "unhot does not know how to build this net again. Wrap it with an architecture: "
-            "dataclasses.replace(classifier, arch='package.module:factory'), or save its state_dict yourself."
+            f"Expected an unhot.Classifier, got {type(model).__name__}. Wrap a net with a few of its inputs: "
+            "unhot.Classifier.wrap(net, example=x)."
         )
     with staged_folder(Path(out)) as stage:
         write_bundle(model, stage, record)
@@ -51,6 +63,7 @@ def save(model: Classifier, out: str | Path, record: Record | None = None) -> No
 
 def write_bundle(model: Classifier, folder: Path, record: Record | None = None) -> None:
     """Write the files of a bundle into a folder that exists."""
+    graph = _graph(model)
     state = {k: v.detach().cpu().contiguous().clone() for k, v in model.module.state_dict().items()}
     try:
         save_file(state, folder / WEIGHTS)
@@ -58,6 +71,8 @@ def write_bundle(model: Classifier, folder: Path, record: Record | None = None) 
         if "os error 28" in str(error) or "No space left" in str(error):
             raise OSError(errno.ENOSPC, "No space left on device") from error
         raise
+    if graph is not None:
+        graph.write(folder / GRAPH)
     info = BundleInfo(
         arch=model.arch or "",
         arch_options=model.arch_options,
@@ -67,6 +82,7 @@ def write_bundle(model: Classifier, folder: Path, record: Record | None = None) 
         input=model.input,
         head=model.head,
         weights_sha256=sha256(folder / WEIGHTS),
+        graph_sha256=None if graph is None else sha256(folder / GRAPH),
         unhot_version=version("unhot"),
     )
     info.write(folder / INFO)
@@ -74,11 +90,44 @@ def write_bundle(model: Classifier, folder: Path, record: Record | None = None) 
         record.write(folder / RECORD)
 
 
-def load(path: str | Path) -> Classifier:
+def _graph(model: Classifier) -> Graph | None:
+    """Write down the net of a classifier, where its name is not enough to build it anywhere."""
+    if is_ours(model.arch, model.arch_options):
+        return None
+    from unhot.models.trace import graph_of  # torch takes seconds to import what it traces with
+
+    try:
+        return graph_of(model)
+    except ModelError as error:
+        if model.arch is None:
+            raise ModelError(
+                f"This net cannot be kept in a bundle: {error}. Save its state_dict yourself, or name the code that "
+                "builds it: dataclasses.replace(classifier, arch='package.module:factory')."
+            ) from error
+        package = model.arch.partition(":")[0].partition(".")[0]
+        warnings.warn(
+            f"The bundle holds no graph of its net, so that loading it needs {package!r} and --arch {model.arch}: "
+            f"{error}.",
+            GraphWarning,
+            stacklevel=4,
+        )
+        return None
+
+
+def load(path: str | Path, *, trust_arch: str | None = None) -> Classifier:
     """Load a bundle.
 
+    No code that a bundle names is imported: a net that neither unhot nor torchvision can build by name is made of its
+    graph. Its weights, layers and outputs are the same; it is not of the class that it was, and in train mode it does
+    not drop out.
+
+    Args:
+        path: The folder.
+        trust_arch: Code that may be imported and run, as for ``--arch``. If it is the bundle's own ``arch``, it builds
+            the net, which is then of its own class; a bundle without a graph cannot be loaded otherwise.
+
     Raises:
-        ModelError: It is missing, damaged, or its weights do not fit.
+        ModelError: It is missing, damaged, or its weights do not fit; or it needs ``trust_arch``.
     """
     folder = Path(path)
     if not folder.exists():
@@ -88,9 +137,9 @@ def load(path: str | Path) -> Classifier:
     info = BundleInfo.read(folder / INFO)
     if sha256(folder / WEIGHTS) != info.weights_sha256:
         raise ModelError(f"{folder / WEIGHTS} is not the file that {INFO} describes. Restore the original bundle.")
-    with torch.random.fork_rng(devices=[]):  # what a new net draws is overwritten, and not the caller's
-        net = build(info.arch, info.outputs, info.input, info.arch_options)
-    load_state(net, read_weights(folder / WEIGHTS), info.head, str(folder))
+    state = read_weights(folder / WEIGHTS)
+    net = _net(folder, info, state, trust_arch)
+    load_state(net, state, info.head, str(folder))
     rows = linear(net, info.head).out_features
     if rows != len(info.classes):
         raise ModelError(f"{folder}: the head has {rows} outputs, and {INFO} names {len(info.classes)} classes.")
@@ -99,11 +148,29 @@ def load(path: str | Path) -> Classifier:
         classes=info.classes,
         head=info.head,
         input=info.input,
-        arch=info.arch,
+        arch=info.arch or None,
         arch_options=dict(info.arch_options),
         outputs=info.outputs,
         forgotten=info.forgotten,
+        example_shape=net.unhot_graph.shape if isinstance(net, GraphNet) and info.input is None else None,
     )
+
+
+def _net(folder: Path, info: BundleInfo, state: dict[str, Tensor], trust_arch: str | None) -> nn.Module:
+    """Make the net of a bundle, its weights still to be loaded."""
+    arch, file = info.arch, folder / GRAPH
+    registered = arch and ":" not in arch and info.graph_sha256 is None  # by whoever installed it
+    if is_ours(arch, info.arch_options) or registered or (arch and arch == trust_arch):
+        with torch.random.fork_rng(devices=[]):  # what a new net draws is overwritten, and not the caller's
+            return build(arch, info.outputs, info.input, info.arch_options)
+    if info.graph_sha256 is None:
+        raise ModelError(
+            f"{folder} holds no graph of its net, only the name of code that builds it, {arch!r}. If you trust that "
+            f"code, name it: --arch {arch}, or unhot.load(..., trust_arch={arch!r})."
+        )
+    if not file.is_file() or sha256(file) != info.graph_sha256:
+        raise ModelError(f"{file} is not the file that {INFO} describes. Restore the original bundle.")
+    return rebuilt(Graph.read(file), state, str(file))
 
 
 def read_record(path: str | Path, kind: type[R]) -> R | None:
@@ -232,7 +299,7 @@ def load_state(net: nn.Module, state: dict[str, Tensor], head: str, where: str) 
     ]
     raise_all(ModelError, f"{where} does not fit the architecture", problems)
     kinds = {v.dtype for v in state.values() if v.is_floating_point()}
-    if len(kinds) == 1:
+    if len(kinds) == 1 and kinds != {v.dtype for v in own.values() if v.is_floating_point()}:
         net.to(kinds.pop())
     net.load_state_dict(state)
     raise_all(ModelError, where, check_weights(net))

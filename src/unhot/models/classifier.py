@@ -57,7 +57,7 @@ class Classifier:
         """Make a classifier of any net that returns logits.
 
         Args:
-            module: The net; a classifier is returned as it is, if need be with the shape of the example.
+            module: The net; a classifier is returned as it is.
             example: A few inputs of the net, (B, C, H, W). With it the net is run once, and what it returns is checked.
             class_names: One for each output; their indices if None.
             head: Dotted name of the final linear layer, if it cannot be found.
@@ -69,7 +69,7 @@ class Classifier:
         if isinstance(module, Classifier):
             if example is not None:
                 raise_all(ModelError, "The model does not fit", inspect_outputs(module.module, example, module.head))
-            return module.shown(example)
+            return module
         if not isinstance(module, nn.Module):
             raise ModelError(f"Expected a torch.nn.Module or an unhot.Classifier, got {type(module).__name__}.")
         name, problems = find_head(module, head, example)
@@ -86,7 +86,7 @@ class Classifier:
 
     def shown(self, example: Tensor | None) -> Classifier:
         """Return the classifier with the shape of an example, where nothing tells the shape of its inputs yet."""
-        if example is None or self.input_shape is not None:
+        if example is None or example.ndim != 4 or self.input_shape is not None:
             return self
         channels, height, width = example.shape[1:]
         return replace(self, example_shape=(channels, height, width))

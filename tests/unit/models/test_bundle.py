@@ -100,10 +100,13 @@ def test_saving_leaves_the_model_as_it_was(lenet: Classifier, tmp_path: Path) ->
     assert set(shared) == set(lenet.module.state_dict())
 
 
-def test_a_net_of_unknown_architecture_is_not_saved(lenet: Classifier, tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match=r"unhot does not know how to build this net again\. Wrap it with"):
-        save(replace(lenet, arch=None), tmp_path / "out")
-    assert not (tmp_path / "out").exists()
+def test_a_bundle_from_before_there_were_graphs(lenet: Classifier, tmp_path: Path) -> None:
+    save(lenet, tmp_path / "out")
+    file = tmp_path / "out" / "bundle.json"
+    content = json.loads(file.read_text())
+    assert content.pop("graph_sha256") is None
+    file.write_text(json.dumps(content))
+    assert load(tmp_path / "out").sha256() == lenet.sha256()
 
 
 def test_a_folder_that_is_taken_is_left_alone(lenet: Classifier, tmp_path: Path) -> None:

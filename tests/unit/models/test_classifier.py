@@ -9,7 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from unhot.data.images import LabelledImages
+from unhot.data.samples import draw
 from unhot.errors import DataError, ModelError, UnknownNameError
+from unhot.methods.forget import forget
 from unhot.models.classifier import Classifier, linear, replace_layer
 from unhot.record import ClassLabel, InputSpec
 
@@ -122,6 +124,31 @@ def test_the_head_is_the_last_linear_layer_called(x: Tensor) -> None:
     assert Classifier.wrap(net, x).head == "head"
     assert Classifier.wrap(net).head == "spare"  # not run: the last one defined
     assert Classifier.wrap(net, head="head").head == "head"
+
+
+def test_a_head_that_is_called_by_keyword(x: Tensor) -> None:
+    net = Net(lambda n, x: n.head(input=n.hidden(x)))
+    model = Classifier.wrap(net, x)
+    assert model.head == "head"
+    features, logits = model.features_and_logits(x)
+    assert torch.equal(features, net.hidden(x))
+    assert torch.equal(logits, net(x))
+    with pytest.raises(ModelError, match=NOT_FINAL):
+        Classifier.wrap(Net(lambda n, x: n.head(input=n.hidden(x)).relu() + 1), x)
+
+
+def test_a_net_that_calls_its_layers_by_keyword_forgets_as_one_that_does_not(x: Tensor) -> None:
+    def keyword(net: Net, x: Tensor) -> Tensor:
+        return net.head(input=net.body(input=x.flatten(1)).relu())
+
+    plain, named = Net(lambda n, x: n.head(n.hidden(x))), Net(keyword)
+    named.load_state_dict(plain.state_dict())
+    y = plain.eval()(x).argmax(1)
+    label = int(y.mode().values)
+    samples = draw((x, y), [label], shots=int((y == label).sum()))
+    results = [forget(net, samples, head="head").model.state_dict() for net in (plain, named)]
+    assert all(torch.equal(v, results[1][k]) for k, v in results[0].items())
+    assert not torch.equal(results[0]["body.weight"], plain.body.weight)
 
 
 def test_wrapping_leaves_the_net_as_it_was(mlp: Mlp, x: Tensor) -> None:

@@ -1,0 +1,244 @@
+"""Writing a net down as a graph, whatever code it is made of."""
+
+from __future__ import annotations
+
+import base64
+import copy
+import io
+import logging
+import math
+import operator
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, redirect_stderr
+from typing import Any
+
+import torch
+from pydantic import JsonValue
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from unhot.errors import ModelError
+from unhot.models.classifier import Classifier
+from unhot.models.graph import LAYERS, TYPES, Graph, GraphNet, Layer, Step, operator_of, references
+
+COUNTS = 4, 1, 7  # images in the batches that a graph is compared with its net on; it is traced with the first
+OWN = "weight", "bias", "running_mean", "running_var"  # what a layer may give its operator
+
+
+def graph_of(model: Classifier) -> Graph:
+    """Write down the net of a classifier, on a copy of it in eval mode.
+
+    The graph is run beside the net before it is returned: what it returns is what the net returns.
+
+    Raises:
+        ModelError: With the reason why the net cannot be written down.
+    """
+    shape = model.input_shape
+    if shape is None:
+        raise ModelError("the shape of its inputs is not known; give Classifier.wrap an example or an input")
+    try:
+        net: Any = copy.deepcopy(model.module).cpu().eval()
+        net.to(memory_format=torch.contiguous_format)
+    except Exception as error:  # the net is the caller's: it may raise anything
+        raise ModelError(f"it cannot be copied ({_first_line(error)})") from error
+    if isinstance(net, GraphNet) and not _difference(net.unhot_graph, net):
+        return net.unhot_graph
+    graph = _written(net, model.head, shape)
+    if model.head not in graph.layers:
+        raise ModelError(f"its head {model.head!r} is not a plain nn.Linear")
+    if problem := _difference(graph, net):
+        raise ModelError(problem)
+    return graph
+
+
+def _inputs(net: nn.Module, shape: tuple[int, ...], count: int) -> Tensor:
+    """Return what could be inputs, the same ones every time, in the number type of the weights."""
+    x = torch.randn(count, *shape, generator=torch.Generator().manual_seed(count))
+    return x.to(next((p.dtype for p in net.parameters() if p.is_floating_point()), x.dtype))
+
+
+def _difference(graph: Graph, net: nn.Module) -> str:
+    """Return in what a graph differs from its net; nothing if it does not."""
+    try:
+        state = net.state_dict()
+        other = GraphNet(graph, state).eval()
+        other.load_state_dict(state)
+        with torch.random.fork_rng(devices=[]), torch.no_grad():
+            for count in COUNTS:
+                x = _inputs(net, graph.shape, count)
+                torch.testing.assert_close(other(x.clone()), net(x), equal_nan=True)
+    except AssertionError:
+        return "what its graph returns is not always what it returns"
+    except Exception as error:
+        return f"it does not run as a graph ({_first_line(error)})"
+    return ""
+
+
+def _traced(net: nn.Module, x: Tensor) -> torch.export.ExportedProgram:
+    """Trace a net with any number of images, its operators as it calls them."""
+    # with gradients wanted, torch calls the operators that methods can differentiate, not its fused ones
+    with _silence(), torch.random.fork_rng(devices=[]), torch.enable_grad():
+        for strict in (False, True):  # the second way is slower and understands some nets that the first does not
+            try:
+                batch = ({0: torch.export.Dim.DYNAMIC},)
+                return torch.export.export(net, (x,), dynamic_shapes=batch, strict=strict)
+            except Exception as error:  # torch and the net raise many kinds
+                reason = error
+    raise ModelError(f"torch.export cannot trace it ({_first_line(reason)})") from reason
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Keep torch from saying what it tries on the way."""
+    disabled = logging.root.manager.disable
+    with warnings.catch_warnings(), redirect_stderr(io.StringIO()):
+        warnings.simplefilter("ignore")
+        logging.disable()
+        try:
+            yield
+        finally:
+            logging.disable(disabled)
+
+
+def _written(net: nn.Module, head: str, shape: tuple[int, int, int]) -> Graph:
+    """Trace a net and write down what it calls."""
+    program = _traced(net, _inputs(net, shape, COUNTS[0]))
+    signature = program.graph_signature
+    nodes = {n.name: n for n in program.graph.nodes}
+    out = nodes.get(str(signature.user_outputs[0])) if len(signature.user_outputs) == 1 else None
+    if out is None:
+        raise ModelError("it does not return one tensor")
+    # a weight of several names goes by one that is not the head's, since the head may be replaced
+    parameters = dict(net.named_parameters(remove_duplicate=False))
+    ordered = sorted(parameters, key=lambda n: n.rpartition(".")[0] == head)
+    called = {id(parameters[n]): n for n in reversed(ordered)}
+    tied = {n: called[id(p)] for n, p in parameters.items() if called[id(p)] != n}
+    writer = _Writer(net)
+    writer.values |= {nodes[n]: {"value": 0} for n in signature.user_inputs if n in nodes}
+    for spec in signature.input_specs:
+        if spec.target:
+            writer.values[nodes[spec.arg.name]] = {"weight": tied.get(spec.target, spec.target)}
+    needed = _needed(program, out)
+    for node in program.graph.nodes:
+        if node in needed and node not in writer.values:
+            writer.write(node)
+    output = writer.values[out]
+    return Graph(
+        shape=shape,
+        parameters=tuple(parameters),
+        tied=tied,
+        constants=_packed(program.constants, writer.steps, net.state_dict()),
+        layers=writer.layers,
+        steps=tuple(writer.steps),
+        output=output["value"],  # type: ignore[index, call-overload]
+    )
+
+
+def _needed(program: torch.export.ExportedProgram, out: torch.fx.Node) -> set[torch.fx.Node]:
+    """Return the output, what changes a value in place, and what these depend on; checks of torch's are left out."""
+    rest = [out, *(n for n in program.graph.nodes if getattr(getattr(n.target, "_schema", None), "is_mutable", False))]
+    found = set(rest)
+    while rest:
+        new = set(rest.pop().all_input_nodes) - found
+        found |= new
+        rest.extend(new)
+    return found
+
+
+class _Writer:
+    """Writes calls down in order.
+
+    Attributes:
+        values: What stands for each node in arguments.
+        layers: Of the graph.
+        steps: Of the graph.
+    """
+
+    def __init__(self, net: nn.Module) -> None:
+        self.net = net
+        self.named = dict(net.named_parameters(remove_duplicate=False)) | dict(net.named_buffers())
+        self.values: dict[torch.fx.Node, JsonValue] = {}
+        self.layers: dict[str, Layer] = {}
+        self.steps: list[Step] = []
+
+    def write(self, node: torch.fx.Node) -> None:
+        """Write a call down; if it is the call of a layer, note that layer."""
+        if found := self._layer(node):
+            name, self.layers[name] = found
+            step = Step(layer=name, args=(self._plain(node.args[0]),))
+        else:
+            args = tuple(self._plain(a) for a in node.args)
+            step = Step(call=_call(node), args=args, kwargs={k: self._plain(a) for k, a in node.kwargs.items()})
+        self.steps.append(step)
+        self.values[node] = {"value": len(self.steps)}
+
+    def _layer(self, node: torch.fx.Node) -> tuple[str, Layer] | None:
+        """Return which layer of the net a call is, if it is one that can be made again."""
+        stack = list(node.meta.get("nn_module_stack", {}).values())
+        target: Any = node.target
+        if not stack or _call(node).split(".")[1] not in ("linear", "conv2d", "batch_norm"):
+            return None
+        name = stack[-1][0].partition("@")[0]  # called a second time it is name@1
+        module = self.net.get_submodule(name)
+        kind = next((k for k, (of, _) in LAYERS.items() if isinstance(module, of)), None)
+        declared = [a.name for a in target._schema.arguments]
+        given = {a.name: a.default_value for a in target._schema.arguments}
+        given |= dict(zip(declared, node.args, strict=False)) | node.kwargs
+        weights = {o: self._weight(given.get(o)) for o in OWN}
+        if kind is None or given.get("training") or any(getattr(module, o, None) is not w for o, w in weights.items()):
+            return None
+        if weights["weight"] is None and weights["running_mean"] is None:
+            return None
+        return name, Layer(kind=kind, options={o: self._plain(given[o]) for o in LAYERS[kind][1]})
+
+    def _weight(self, arg: Any) -> Tensor | str | None:
+        """Return the weight that an argument is, or None if it is that; something else if it is something else."""
+        named = self.values.get(arg) if isinstance(arg, torch.fx.Node) else None
+        if isinstance(named, dict) and "weight" in named:
+            return self.named.get(str(named["weight"]), "a constant")
+        return None if arg is None else "a value"
+
+    def _plain(self, arg: Any) -> JsonValue:
+        """Write an argument down, as :class:`unhot.models.graph.Step` says."""
+        if isinstance(arg, torch.fx.Node):
+            return self.values[arg]
+        if isinstance(arg, (list, tuple)):
+            return [self._plain(a) for a in arg]
+        if arg is None or isinstance(arg, (bool, int, str)):
+            return arg
+        if isinstance(arg, float):
+            return arg if math.isfinite(arg) else {"float": str(arg)}
+        if isinstance(arg, torch.device):
+            return {"device": "input"}
+        for kind, of in TYPES.items():
+            if isinstance(arg, of):
+                return {kind: str(arg).removeprefix("torch.")}
+        raise ModelError(f"it gives an operator a {type(arg).__name__}")
+
+
+def _call(node: torch.fx.Node) -> str:
+    """Return the name of the operator that a node calls."""
+    target: Any = node.target
+    name = getattr(target, "__name__", "")
+    call = f"operator.{name}" if getattr(operator, name, None) is target else str(target)
+    try:
+        operator_of(call)
+    except ValueError as error:
+        raise ModelError(str(error)) from error
+    return call
+
+
+def _packed(constants: Mapping[str, Any], steps: list[Step], state: Mapping[str, Tensor]) -> str:
+    """Return those constants that are used and not kept with the weights, as base64; nothing if there are none."""
+    used = {w for s in steps for kind, w in references([*s.args, *s.kwargs.values()]) if kind == "weight"}
+    found = {n: t for n, t in constants.items() if n in used and n not in state}
+    if odd := [n for n, t in found.items() if not isinstance(t, Tensor)]:
+        raise ModelError(f"it holds {odd[0]}, which is not a tensor")
+    return (
+        base64.b64encode(save({n: t.detach().contiguous().clone() for n, t in found.items()})).decode() if found else ""
+    )
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0][:200]
