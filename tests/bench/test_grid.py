@@ -74,6 +74,8 @@ FAULTS = [
     ("class = [1, 6]", "class = [1, 16]", "Unknown class '16'"),
     ("class = [1, 6]", "class = [[1, 1]]", "name each class once"),
     ("class = [1, 6]", "class = [[0,1,2,3,4,5,6,7,8]]", "leaves fewer than two classes"),
+    ("class = [1, 6]", "class = [[[1]]]", "expected an index, a name, or a list of these. Got [[1]]"),
+    ("class = [1, 6]", "class = [[]]", "expected an index, a name, or a list of these. Got []"),
     ("class = [1, 6]", "", "class is missing"),
     ("class = [1, 6]", "class = []", "class is missing"),
     ("shots = 4", "shots = 4000", "4000 shots asked for"),

@@ -123,6 +123,7 @@ BAD = {
     "malformed requirement": [*AUDIT, "--require", "forget_accuracy"],
     "unknown requirement": [*AUDIT, "--require", "forgot_accuracy<=0.1"],
     "unknown device": [*FORGET, "--device", "tpu9"],
+    "a device that computes nothing": [*FORGET, "--device", "meta"],
 }
 
 

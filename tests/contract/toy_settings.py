@@ -11,19 +11,32 @@ from typing import Any
 SETTINGS: dict[str, dict[str, Any]] = {
     # the stop comes late and the guard is weak
     "nhle-cwm": {"step_size": 0.01, "steps": 6, "stop_at": 0.02, "depth": 0.7, "guard": 10.0},
-    # few images: a strong ascent that lasts
-    "tarf": {"steps": 40, "k": 0.5, "t0": 15, "t1": 4, "hidden_share": 0.1, "lr": 0.02, "batch_size": 16},
-    "wf-net": {"steps": 30, "lr": 0.05, "batch_size": 16},
+    # few images, and few steps for the sake of time
+    "tarf": {
+        "steps": 24,
+        "k": 0.5,
+        "t0": 12,
+        "t1": 3,
+        "hidden_share": 0.1,
+        "lr": 0.02,
+        "batch_size": 16,
+        "ceiling": 2.0,
+    },
+    "wf-net": {"steps": 40, "lr": 0.1, "batch_size": 64, "forget_weight": 0.25},
     # from scratch, on 72 images
-    "retrain": {"epochs": 25, "batch_size": 16, "lr": 0.05, "clip": 1.0, "shift": 1},
-    # few images, and so few steps
-    "finetune": {"epochs": 8, "lr": 0.05, "batch_size": 16},
-    "neggrad+": {"epochs": 6, "beta": 0.8, "lr": 0.02, "batch_size": 16},
-    "scrub": {"epochs": 6, "lr": 3e-3, "batch_size": 16},
-    "salun": {"epochs": 6, "lr": 0.02, "batch_size": 16},
-    "ugradsl": {"steps": 30, "p": 0.6, "lr": 0.01, "batch_size": 4},
-    "ugradsl+": {"epochs": 6, "p": 0.8, "lr": 0.02, "batch_size": 16},
+    "retrain": {"epochs": 8, "batch_size": 8, "lr": 0.1, "clip": 1.0, "shift": 1},
+    # few images, and so few steps; a ceiling that is reached
+    "finetune": {"epochs": 2, "lr": 0.05, "batch_size": 16},
+    "neggrad+": {"epochs": 3, "beta": 0.8, "lr": 0.03, "batch_size": 16, "sample_batch": 4, "ceiling": 4.0},
+    "scrub": {"epochs": 3, "max_epochs": 2, "max_steps": 2, "lr": 2e-3, "batch_size": 16},
+    "salun": {"epochs": 3, "lr": 0.01, "batch_size": 16, "sample_batch": 4},
+    "ugradsl": {"steps": 15, "alpha": None, "lr": 0.02, "batch_size": 16, "sample_batch": 4, "ceiling": 4.0},
+    "ugradsl+": {"epochs": 3, "p": 0.8, "alpha": None, "lr": 0.02, "batch_size": 16, "sample_batch": 4, "ceiling": 4.0},
 }
 
 # values that must change the result, of hyperparameters whose other values cannot be guessed
-ALTERNATIVES: dict[str, dict[str, Sequence[object]]] = {"nhle-cwm": {"stop_at": [0.6]}}
+ALTERNATIVES: dict[str, dict[str, Sequence[object]]] = {
+    "nhle-cwm": {"stop_at": [0.6]},
+    "ugradsl": {"alpha": [-0.5], "stop_at": [0.5]},
+    "ugradsl+": {"alpha": [-0.5]},
+}

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import copy
 import itertools
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import pytest
@@ -305,3 +307,17 @@ def test_logits_of_a_sample_that_are_not_finite_are_refused(toy: Toy) -> None:
     samples = toy.samples()
     with pytest.raises(UnhotError):
         forget(Holed(toy.model, samples.images.x[5]), samples, shift=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_nets_of_every_precision_forget(toy: Toy, dtype: torch.dtype) -> None:
+    """The factors of the preconditioner are of float32 at least: half precision has no Cholesky factorisation."""
+    samples, wanted = toy.samples(), forget(toy.model, toy.samples(), shift=0)
+    net = copy.deepcopy(toy.model).to(dtype)
+    cast = Samples(replace(samples.images, x=samples.images.x.to(dtype)), samples.classes)
+    result = forget(net, cast, shift=0)
+    assert {p.dtype for p in result.model.parameters()} == {dtype}
+    assert result.record.cost.steps > 0
+    before, after = left(net, cast, [1]), left(result.model, cast, [1])
+    assert after < 0.7 * before
+    assert after == pytest.approx(left(wanted.model, samples, [1]), abs=0.1)

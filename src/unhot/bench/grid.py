@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
 import torch
-from pydantic import Field, JsonValue, ValidationError
+from pydantic import BeforeValidator, Field, JsonValue, ValidationError
 
 from unhot import methods
 from unhot.bench.spec import CellSpec, TrainSpec
@@ -31,6 +31,14 @@ AXES = ("dataset", "arch", "class", "shots", "seed", "model_seed")
 USUAL: dict[str, list[Any]] = {"shots": [16], "seed": [0], "model_seed": [0]}
 
 
+def _request(value: object) -> object:
+    """Say in one sentence what a request is; that it is neither of a union's members would be said in four."""
+    members = value if isinstance(value, list) else [value]
+    if not members or not all(isinstance(m, int | str) and not isinstance(m, bool) for m in members):
+        raise ValueError(f"expected an index, a name, or a list of these. Got {value!r}")
+    return value
+
+
 class MethodEntry(Stored):
     """A ``[[method]]``: its name, hyperparameters, and those of which every value of a list is tried."""
 
@@ -49,7 +57,7 @@ class Axes(Stored):
 
     dataset: list[str] = []
     arch: list[str] = []
-    class_: list[Request] = Field(default=[], alias="class")
+    class_: list[Annotated[Request, BeforeValidator(_request)]] = Field(default=[], alias="class")
     shots: list[Count | Literal["all"]] = []
     seed: list[Seed] = []
     model_seed: list[Seed] = []

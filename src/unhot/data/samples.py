@@ -27,10 +27,13 @@ class Samples:
     Attributes:
         images: The images, each labelled with its class.
         classes: The classes, by index or by name, in the order of the request.
+        part: In words, what the samples are if that is only a part of their classes: then the other images of these
+            classes are retained. None where the classes are to be forgotten whole.
     """
 
     images: LabelledImages
     classes: tuple[int | str, ...]
+    part: str | None = None
 
     def __len__(self) -> int:
         return len(self.images)

@@ -223,6 +223,7 @@ class Method(BaseModel, ABC):
         )
         settings = self.model_dump(mode="json")
         determines = [self.name, settings, seed, before, list(info.sha256), [c.index for c in data.labels]]
+        determines += [] if samples.part is None else [samples.part]
         record = ForgetRecord(
             digest=digest(determines),
             method=self.name,

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import weakref
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -186,6 +187,17 @@ def test_pictures_need_a_model_that_says_how_it_takes_them() -> None:
         pictures(GREY).inputs(torch.tensor([0]), None, CPU)
 
 
+def test_pictures_are_held_block_by_block(spec: Spec, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "BLOCK", 2)
+    images = LabelledImages(
+        Pictures(lambda i: Image.fromarray(GREY + np.uint8(i)), 5), torch.arange(5), None, "p", tuple(range(5))
+    )
+    assert torch.equal(images.held(spec(2, 3)).x, images.pixels(torch.arange(5), spec(2, 3)))
+    none = images.select(torch.arange(0))
+    assert images.held(spec(2, 3)).x.dtype == torch.uint8
+    assert none.held(spec(2, 3)).x.shape == (0, 1, 2, 3)
+
+
 def test_held_decodes_once_and_only_where_it_fits(spec: Spec, monkeypatch: pytest.MonkeyPatch) -> None:
     loads: list[int] = []
 
@@ -227,6 +239,19 @@ def test_the_fast_path_does_not_go_through_pil(spec: Spec) -> None:
     assert fast.select(torch.tensor([0])).decode(torch.tensor([0]), spec(2, 3)).tolist() == [[GREY.tolist()]]
 
 
+def test_digests_hold_one_picture_at_a_time() -> None:
+    alive: list[weakref.ref[Image.Image]] = []
+
+    def load(i: int) -> Image.Image:
+        assert sum(r() is not None for r in alive) <= 1  # the one before, until its digest is handed over
+        picture = Image.fromarray(GREY + np.uint8(i))
+        alive.append(weakref.ref(picture))
+        return picture
+
+    images = LabelledImages(Pictures(load, 20), torch.arange(20), None, "p", tuple(range(20)))
+    assert len(set(images.digests())) == 20
+
+
 def test_digests_are_of_values_shape_and_dtype(numbered: LabelledImages) -> None:
     a = numbered.digests()
     assert len(set(a)) == 12
@@ -234,5 +259,7 @@ def test_digests_are_of_values_shape_and_dtype(numbered: LabelledImages) -> None
     assert numbered.select(torch.tensor([3, 3])).digests() == (a[3], a[3])
     assert replace(numbered, x=numbered.x.view(12, 1, 1, 4)).digests()[3] != a[3]
     assert replace(numbered, x=numbered.x.float()).digests()[3] != a[3]
+    coarse = replace(numbered, x=numbered.x.to(torch.bfloat16)).digests()
+    assert len({*a, *coarse, *replace(numbered, x=numbered.x.half()).digests()}) == 36
     deep = pictures(GREY, COLOUR)
     assert deep.digests()[1] == hashlib.sha256(b"uint8(2, 2, 3)" + COLOUR.tobytes()).hexdigest()

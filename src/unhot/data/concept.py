@@ -1,0 +1,199 @@
+"""Concepts: what a request means where that is not one class of the model.
+
+Three vocabularies meet in a request: the *labels* of the data, the *classes* that the model tells apart, and the
+*concept* that is to be forgotten. A concept may be several classes of the model, or a part of one.
+
+Source of the four settings: Zhu, Han et al., Decoupling the class label and the target concept in machine unlearning,
+ICLR 2026.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from unhot.data.images import LabelledImages
+from unhot.data.samples import ImageSource, Samples, as_images, class_position
+from unhot.errors import DataError, UnknownNameError, shortened
+
+Setting = Literal["all matched", "target mismatch", "model mismatch", "data mismatch"]
+
+
+@dataclass(frozen=True)
+class LabelMap:
+    """Names for groups of labels.
+
+    Attributes:
+        groups: The labels of each group, such as ``{"footwear": ["Sandal", "Sneaker", "Ankle boot"]}``. A label that is
+            in no group stands for itself.
+    """
+
+    groups: Mapping[str, Sequence[str]]
+
+    def __post_init__(self) -> None:
+        labels = [label for members in self.groups.values() for label in members]
+        if repeated := sorted({label for label in labels if labels.count(label) > 1}):
+            raise DataError(f"A label map puts {shortened(repeated)} into two groups. Put each label into one.")
+        if empty := [group for group, members in self.groups.items() if not members]:
+            raise DataError(f"A label map has no labels in {shortened(empty)}. Name some, or leave the group out.")
+        if double := [group for group, members in self.groups.items() if group in labels and list(members) != [group]]:
+            raise DataError(f"{shortened(double)} is both a group and a label in a label map. Rename the group.")
+
+    @classmethod
+    def read(cls, path: str | Path) -> LabelMap:
+        """Read a JSON file: an object whose keys are groups and whose values are lists of labels.
+
+        Raises:
+            DataError: It is missing or something else.
+        """
+        try:
+            raw = json.loads(Path(path).read_text())
+        except (OSError, ValueError) as error:
+            raise DataError(f"{path} is not a readable JSON file of a label map: {error}.") from error
+        if not isinstance(raw, dict) or not all(
+            isinstance(members, list) and all(isinstance(label, str) for label in members) for members in raw.values()
+        ):
+            raise DataError(f'{path} is not a label map. Write {{"group": ["label", "label"]}}.')
+        return cls(raw)
+
+    def labels(self, names: Sequence[str]) -> tuple[str, ...]:
+        """Return the labels that some groups and labels stand for, each once, in order."""
+        return tuple(dict.fromkeys(label for name in names for label in self.groups.get(name, [name])))
+
+    def coarse(self, images: ImageSource) -> LabelledImages:
+        """Return images labelled with the groups of their labels: what a model of super-classes is trained on."""
+        names = _names(as_images(images))
+        group = {label: name for name, members in self.groups.items() for label in members}
+        return relabelled(as_images(images), [group.get(name, name) for name in names], tuple(self.groups))
+
+    def concept(self, names: Sequence[str], classes: Sequence[str], given: Sequence[str] | None = None) -> Concept:
+        """Say what a request means to a model.
+
+        Args:
+            names: What is to be forgotten: labels, groups of labels, or classes of the model.
+            classes: The names of the model's classes, in order.
+            given: The labels of which there are images; all that ``names`` stands for if None.
+
+        Raises:
+            UnknownNameError: A name is neither a label nor a class.
+            DataError: ``given`` is not in the concept, or the concept is whole classes and parts of others at once.
+        """
+        wanted = self.labels(names)
+        at_hand = wanted if given is None else self.labels(given)
+        if not wanted or not at_hand:
+            raise DataError("A concept needs at least one name, and images of at least one label.")
+        if outside := [label for label in at_hand if label not in wanted]:
+            raise DataError(f"{shortened(outside)} is given and not a part of {shortened(names)}. Leave it out.")
+        known = dict.fromkeys((*classes, *self.labels(tuple(self.groups)), *wanted))
+        seen_as = {label: name for label in known if (name := self._class_of(label, classes)) is not None}
+        if unknown := [label for label in wanted if label not in seen_as]:
+            raise UnknownNameError("label or class", unknown[0], [*self.groups, *seen_as])
+        found = Concept(wanted, at_hand, tuple(classes), seen_as)
+        if found.parts and (whole := [c for c in found.touched if c not in found.parts]):
+            raise DataError(
+                f"It is all of {shortened(whole)} and a part of {shortened(found.parts)}. Ask for one, then the other."
+            )
+        return found
+
+    def _class_of(self, label: str, classes: Sequence[str]) -> str | None:
+        """Return the class of the model that images of a label belong to: the label itself, or its group."""
+        groups = [label, *(group for group, members in self.groups.items() if label in members)]
+        return next((name for name in groups if name in classes), None)
+
+
+@dataclass(frozen=True)
+class Concept:
+    """A request, resolved for a model.
+
+    Attributes:
+        labels: The labels that make up what is to be forgotten.
+        given: Those of them of which there are images.
+        classes: The model's classes.
+        class_of: The class of the model that images of each known label belong to.
+    """
+
+    labels: tuple[str, ...]
+    given: tuple[str, ...]
+    classes: tuple[str, ...]
+    class_of: Mapping[str, str]
+
+    @property
+    def touched(self) -> tuple[str, ...]:
+        """The classes of the model that the concept is, or is a part of."""
+        return tuple(dict.fromkeys(self.class_of[label] for label in self.labels))
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The classes of which the concept is only a part: their other images are to be retained."""
+        return tuple(c for c in self.touched if not set(self._members(c)) <= set(self.labels))
+
+    @property
+    def hidden(self) -> tuple[str, ...]:
+        """The classes that belong to the concept whole, and of which no images are given."""
+        return tuple(c for c in self.touched if not set(self._members(c)) & set(self.given))
+
+    @property
+    def setting(self) -> Setting:
+        """How concept, classes and given labels fit together.
+
+        "all matched": the concept is one or more classes, all given. "target mismatch": it is more classes than are
+        given. "model mismatch": it is a part of a class. "data mismatch": only a part of it is given, of every class.
+        """
+        if self.parts:
+            return "model mismatch"
+        if self.hidden:
+            return "target mismatch"
+        return "all matched" if set(self.given) == set(self.labels) else "data mismatch"
+
+    def seen(self, images: ImageSource) -> LabelledImages:
+        """Return images labelled as the model sees them; a label that is not known stays as it is."""
+        found = as_images(images)
+        return relabelled(found, [self.class_of.get(name, name) for name in _names(found)], self.classes)
+
+    def remaining(self, images: ImageSource) -> LabelledImages:
+        """Return the images that are not of the concept, labelled as the model sees them."""
+        found = as_images(images)
+        mine = torch.tensor([name in self.labels for name in _names(found)])
+        return self.seen(found.where(~mine[found.y]))
+
+    def take(self, samples: Samples) -> Samples:
+        """Turn samples of the given labels, from ``unhot.draw`` or ``unhot.folder``, into what a method is given.
+
+        Raises:
+            DataError: The samples are of other labels.
+        """
+        names = _names(samples.images)
+        drawn = [names[class_position(samples.images, c)] for c in samples.classes]
+        if set(drawn) != set(self.given):
+            raise DataError(f"The samples are of {shortened(drawn)}, and not of {shortened(self.given)}.")
+        classes = tuple(dict.fromkeys(self.class_of[name] for name in drawn))
+        return Samples(self.seen(samples.images), classes, ", ".join(self.labels) if self.parts else None)
+
+    def _members(self, name: str) -> list[str]:
+        """Return the labels whose images belong to a class of the model."""
+        finer = [label for label, its in self.class_of.items() if its == name and label != name]
+        return finer or [name]
+
+
+def relabelled(images: LabelledImages, names: Sequence[str], first: Sequence[str]) -> LabelledImages:
+    """Return images under other names.
+
+    Args:
+        images: The images.
+        names: The new name of each of their ``class_names``.
+        first: Names that come first among the new ``class_names``, in this order, whether there are images or not.
+    """
+    unique = tuple(dict.fromkeys((*first, *names)))
+    lookup = torch.tensor([unique.index(name) for name in names])
+    return replace(images, y=lookup[images.y], class_names=unique)
+
+
+def _names(images: LabelledImages) -> tuple[str, ...]:
+    if images.class_names is None:
+        raise DataError(f"{images.origin}: the classes have no names, which a label map needs. Name them.")
+    return images.class_names

@@ -1,0 +1,73 @@
+r"""Boundary Shrink: give the samples to the classes across the nearest decision boundary.
+
+Source: Chen, Gao, Liu, Peng, Wang: Boundary unlearning: rapid forgetting of deep networks via shifting the decision
+boundary, CVPR 2023 (arXiv 2303.11570), and its released code.
+"""
+
+from __future__ import annotations
+
+from itertools import chain, count, islice
+from typing import ClassVar
+
+import torch
+from pydantic import Field, JsonValue
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from unhot.data.images import pixel_range
+from unhot.losses import Request
+from unhot.methods.base import FORWARD, Batch, Data, Method, Outcome, Use
+from unhot.methods.batches import forget_batches
+from unhot.models.classifier import Classifier
+from unhot.runtime import Runtime
+
+
+class BoundaryShrink(Method):
+    r"""Fine-tune the samples to the class that a small step away from their own leads to.
+
+    .. math::
+        x' = x + \epsilon \operatorname{sign} \nabla_x \ell(f_o(x), y), \quad
+        y' = \operatorname*{argmax}_{k \notin F} f_o(x')_k, \quad
+        \min_\theta \operatorname*{mean}_{D_f} \ell(f_\theta(x), y')
+
+    Attributes:
+        lr: Learning rate of SGD with momentum 0.9.
+        steps: Number of steps.
+        batch_size: Samples in a step.
+        epsilon: Change of every pixel, of 1.
+    """
+
+    name: ClassVar[str] = "boundary-shrink"
+    uses: ClassVar[tuple[Use, ...]] = ("forget",)
+
+    lr: float = Field(default=1e-4, gt=0)
+    steps: int = Field(default=30, ge=0)
+    batch_size: int = Field(default=64, ge=1)
+    epsilon: float = Field(default=0.1, gt=0, lt=1)
+
+    def run(self, model: Classifier, data: Data, runtime: Runtime) -> Outcome:
+        """Look across the boundary once, with the original model, and fine-tune."""
+        y, across = data.forget.y, self.across(model, data.forget)
+        nearest = Request(y, data.columns, across).without(across).argmax(1)
+        forget = data.forget._replace(y=nearest)
+        optimizer = torch.optim.SGD(model.module.parameters(), self.lr, momentum=0.9)
+        batches = chain.from_iterable(forget_batches(forget, self.batch_size, runtime, i) for i in count())
+        for x, label, _ in islice(batches, self.steps):
+            runtime.step(cross_entropy(model.logits(x), label), optimizer)
+        crossed = (across.argmax(1) == nearest).float().mean().item()
+        return Outcome(model, "steps done", {"crossed": crossed})
+
+    def across(self, model: Classifier, forget: Batch) -> Tensor:
+        """Return the model's logits, (B, K), one step of the fast gradient sign method away from each sample."""
+        if model.input is None:  # what the samples hold stands in for what pixels may be
+            low, high = (f(forget.x, (0, 2, 3), keepdim=True)[0] for f in (torch.amin, torch.amax))
+        else:
+            low, high, _ = pixel_range(model.input, forget.x.device)
+        found = []
+        for x, y in zip(forget.x.split(FORWARD), forget.y.split(FORWARD), strict=True):
+            x = x.detach().requires_grad_()
+            (gradient,) = torch.autograd.grad(cross_entropy(model.logits(x), y, reduction="sum"), x)
+            with torch.no_grad():
+                beside = (x + self.epsilon * (high - low) * gradient.sign()).clamp(low, high)
+                found.append(model.logits(beside))
+        return torch.cat(found)

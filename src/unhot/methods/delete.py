@@ -1,0 +1,48 @@
+r"""DELETE: decoupled distillation to erase.
+
+Source: Zhou, Zheng, Wang, et al.: Decoupled distillation to erase: a general unlearning method for any class-centric
+tasks, CVPR 2025 (arXiv 2503.23751), and its released code.
+"""
+
+from __future__ import annotations
+
+from itertools import chain, count, islice
+from typing import ClassVar
+
+import torch
+from pydantic import Field, JsonValue
+
+from unhot.losses import Request, masked
+from unhot.methods.base import Data, Method, Outcome, Use
+from unhot.methods.batches import forget_batches
+from unhot.models.classifier import Classifier
+from unhot.runtime import Runtime
+
+
+class Delete(Method):
+    r"""Distil the original model with the class masked.
+
+    .. math::
+        \min_\theta \operatorname*{mean}_{D_f} \operatorname{KL}(\tilde p(x) \Vert p_\theta(x)), \quad
+        \tilde p = \operatorname{softmax}(z_o \text{ with } z_{o,k} = -\infty \text{ for } k \in F)
+
+    Attributes:
+        lr: Learning rate of SGD with momentum 0.9.
+        steps: Number of steps.
+        batch_size: Samples in a step.
+    """
+
+    name: ClassVar[str] = "delete"
+    uses: ClassVar[tuple[Use, ...]] = ("forget",)
+
+    lr: float = Field(default=1e-4, gt=0)
+    steps: int = Field(default=40, ge=0)
+    batch_size: int = Field(default=128, ge=1)
+
+    def run(self, model: Classifier, data: Data, runtime: Runtime) -> Outcome:
+        """Distil."""
+        optimizer = torch.optim.SGD(model.module.parameters(), self.lr, momentum=0.9)
+        batches = chain.from_iterable(forget_batches(data.forget, self.batch_size, runtime, i) for i in count())
+        for x, y, teacher in islice(batches, self.steps):
+            runtime.step(masked(model.logits(x), Request(y, data.columns, teacher)), optimizer)
+        return Outcome(model, "steps done")

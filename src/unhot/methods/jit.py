@@ -1,0 +1,73 @@
+r"""JiT: just in time unlearning, by making the output smooth around the samples.
+
+Source: Foster, Fogarty, Schoepf, Dugue, Oeztireli, Brintrup: An information theoretic approach to machine unlearning,
+2024 (arXiv 2402.01401; its first version is Zero-shot machine unlearning at scale via Lipschitz regularization), and
+its released code.
+"""
+
+from __future__ import annotations
+
+from itertools import chain, count, islice
+from typing import ClassVar
+
+import torch
+from pydantic import Field, JsonValue
+from torch import Tensor
+from torch.linalg import vector_norm
+
+from unhot.methods.base import Data, Method, Outcome, Use
+from unhot.methods.batches import forget_batches
+from unhot.models.classifier import Classifier
+from unhot.runtime import Runtime
+
+
+class Jit(Method):
+    r"""Bring the output on each sample near the outputs on noisy copies of it.
+
+    .. math::
+        \min_\theta \operatorname*{mean}_{D_f} \operatorname*{mean}_{\xi \sim N(0, \sigma^2)}
+        \frac{\lVert f_\theta(x) - \operatorname{sg} f_\theta(x + \xi) \rVert_2}{\lVert \xi \rVert_2}
+
+    Attributes:
+        lr: Learning rate of SGD.
+        steps: Number of steps.
+        batch_size: Samples in a step.
+        sigma: Standard deviation of the noise, in units of the model's inputs.
+        copies: Noisy copies of each sample in a step.
+    """
+
+    name: ClassVar[str] = "jit"
+    uses: ClassVar[tuple[Use, ...]] = ("forget",)
+
+    lr: float = Field(default=0.3, gt=0)
+    steps: int = Field(default=64, ge=0)
+    batch_size: int = Field(default=128, ge=1)
+    sigma: float = Field(default=0.5, gt=0)
+    copies: int = Field(default=25, ge=1)
+    clip: float = Field(default=0.1, gt=0)
+    stop_at: float = Field(default=0.02, ge=0, le=1)
+
+    def run(self, model: Classifier, data: Data, runtime: Runtime) -> Outcome:
+        """Smooth, and look before every step whether it is still needed."""
+        optimizer, noise = torch.optim.SGD(model.module.parameters(), self.lr), runtime.generator("noise")
+        batches = chain.from_iterable(forget_batches(data.forget, self.batch_size, runtime, i) for i in count())
+        reason, left = "step cap", 1.0
+        for step, (x, _, _) in enumerate(islice(batches, self.steps + 1)):
+            logits = model.logits(x)
+            left = logits.softmax(1)[:, data.columns].sum(1).mean().item()
+            if left <= self.stop_at:
+                reason = f"probability of the forgotten classes at most {self.stop_at}"
+                break
+            if step < self.steps:
+                runtime.step(self.slope(model, x, logits, noise), optimizer, self.clip)
+        return Outcome(model, reason, {"probability_left": left})
+
+    def slope(self, model: Classifier, x: Tensor, logits: Tensor, noise: torch.Generator) -> Tensor:
+        """Return how far the output is from that on noisy copies, of the length of the noise; mean over both."""
+        total = torch.zeros((), dtype=x.dtype, device=x.device)
+        for _ in range(self.copies):  # one at a time, so that one batch is held
+            xi = self.sigma * torch.randn(x.shape, generator=noise).to(x)
+            with torch.no_grad():
+                moved = model.logits(x + xi)
+            total = total + (vector_norm(logits - moved, dim=1) / vector_norm(xi.flatten(1), dim=1)).mean()
+        return total / self.copies

@@ -1,0 +1,59 @@
+r"""NegGrad: gradient ascent on the samples.
+
+Source: Golatkar, Achille, Soatto: Eternal sunshine of the spotless net: selective forgetting in deep networks, CVPR
+2020 (arXiv 1911.04933), the baseline "negative gradient"; Thudi, Deza, Chandrasekaran, Papernot: Unrolling SGD:
+understanding factors influencing machine unlearning, EuroS&P 2022 (arXiv 2109.13398).
+"""
+
+from __future__ import annotations
+
+from itertools import chain, count, islice
+from typing import ClassVar
+
+import torch
+from pydantic import Field
+
+from unhot.losses import Request, literal
+from unhot.methods.base import Data, Method, Outcome, Use
+from unhot.methods.batches import forget_batches
+from unhot.models.classifier import Classifier
+from unhot.runtime import Runtime
+
+
+class NegGrad(Method):
+    r"""Ascend on the cross-entropy of the samples until they are no longer taken for the class.
+
+    .. math::
+        \theta \leftarrow \theta + \eta \nabla_\theta \operatorname*{mean}_{D_f} \ell(f_\theta(x), y)
+
+    Attributes:
+        lr: Learning rate of SGD with momentum 0.9.
+        steps: No more steps than this.
+        batch_size: Samples in a step.
+        clip: Highest norm of the gradient.
+        stop_at: Stop when the mean probability of the forgotten classes on a batch is no higher than this.
+    """
+
+    name: ClassVar[str] = "neggrad"
+    uses: ClassVar[tuple[Use, ...]] = ("forget",)
+
+    lr: float = Field(default=0.1, gt=0)
+    steps: int = Field(default=200, ge=0)
+    batch_size: int = Field(default=128, ge=1)
+    clip: float = Field(default=0.03, gt=0)
+    stop_at: float = Field(default=0.02, ge=0, le=1)
+
+    def run(self, model: Classifier, data: Data, runtime: Runtime) -> Outcome:
+        """Ascend, and look before every step whether it is still needed."""
+        optimizer = torch.optim.SGD(model.module.parameters(), self.lr, momentum=0.9)
+        batches = chain.from_iterable(forget_batches(data.forget, self.batch_size, runtime, i) for i in count())
+        reason, left = "step cap", 1.0
+        for step, (x, y, original) in enumerate(islice(batches, self.steps + 1)):
+            logits = model.logits(x)
+            left = logits.softmax(1)[:, data.columns].sum(1).mean().item()
+            if left <= self.stop_at:
+                reason = f"probability of the forgotten classes at most {self.stop_at}"
+                break
+            if step < self.steps:
+                runtime.step(literal(logits, Request(y, data.columns, original)), optimizer, self.clip)
+        return Outcome(model, reason, {"probability_left": left})

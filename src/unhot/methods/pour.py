@@ -1,0 +1,102 @@
+r"""POUR: take the direction of the class out of the features.
+
+Source: Le, Peng, Liu, Noble: POUR: A provably optimal method for unlearning representations via neural collapse, CVPR
+2026 (arXiv 2511.19339). Only its abstract and summaries were available to us: settings are ours.
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import ClassVar, Literal
+
+import torch
+from pydantic import Field
+
+from unhot.methods.base import FORWARD, Batch, Data, Method, Outcome, Use
+from unhot.methods.batches import forget_batches
+from unhot.models.classifier import Classifier
+from unhot.models.cut import Cut, cut_classes
+from unhot.models.projection import project_features, span, without
+from unhot.runtime import Runtime
+
+
+class PourP(Method):
+    r"""Project the features onto the complement of the head's rows of the class, in closed form.
+
+    .. math::
+        h \leftarrow (I - U^\top U)\, h, \quad U \text{ an orthonormal basis of the rows } w_f;
+        \text{ for one class } I - w_f w_f^\top / \lVert w_f \rVert^2
+
+    No image is looked at. The logit of the class becomes its bias. A layer before the head projects, so that what the
+    head is given, and what is published as features, is projected; a bundle of such a model loads as any other.
+    Everything before that layer is as it was, and whoever holds the weights can take the layer out. Where the features
+    are far from neural collapse, the bias may win on images of other classes: then the row must be cut too.
+
+    Attributes:
+        deploy: Where the projection is: ``layer`` before the head; ``head`` in the rows of the head, which gives
+            the same outputs and keeps the architecture, and leaves the features as they are.
+        cut: How the class is cut from the output after that; see :func:`unhot.models.cut.cut_classes`.
+    """
+
+    name: ClassVar[str] = "pour-p"
+    uses: ClassVar[tuple[Use, ...]] = ()
+
+    deploy: Literal["layer", "head"] = "layer"
+    cut: Cut = "none"
+
+    def run(self, model: Classifier, data: Data, runtime: Runtime) -> Outcome:
+        """Project."""
+        weight = model.head_layer.weight.data
+        if self.deploy == "layer":
+            model = project_features(model, weight[data.columns])
+        else:
+            weight.copy_(without(weight, span(weight[data.columns])))
+        return Outcome(cut_classes(model, data.labels, self.cut), "done")
+
+
+class PourD(Method):
+    r"""Train the net until its features of the samples are those that POUR-P would make of them.
+
+    .. math::
+        \min_\theta \frac{\sum_x \lVert h_\theta(x) - P h_o(x) \rVert^2}{\sum_x \lVert h_o(x) - P h_o(x) \rVert^2},
+        \quad P = I - U^\top U
+
+    The head is not trained, and its row of the class not cut; normalisation statistics are frozen.
+    Unlike the paper, as far as is known: the distance is a share of what the projection takes out, so that ``stop_at``
+    means the same for every net.
+
+    Attributes:
+        lr: Learning rate of Adam.
+        steps: No more steps than this.
+        batch_size: Samples in a step.
+        stop_at: Stop when the distance is no more than this.
+    """
+
+    name: ClassVar[str] = "pour-d"
+    uses: ClassVar[tuple[Use, ...]] = ("forget",)
+
+    lr: float = Field(default=1e-3, gt=0)
+    steps: int = Field(default=50, ge=0)
+    batch_size: int = Field(default=128, ge=1)
+    stop_at: float = Field(default=0.05, ge=0)
+
+    def run(self, model: Classifier, data: Data, runtime: Runtime) -> Outcome:
+        """Distil."""
+        x, y, _ = data.forget
+        away = span(model.head_layer.weight[data.columns])
+        with torch.no_grad():
+            h = torch.cat([model.features(some) for some in x.split(FORWARD)])
+            target = without(h, away)
+            taken_out = (h - target).square().sum(1).mean().clamp_min(torch.finfo(h.dtype).tiny)
+        optimizer = torch.optim.Adam(model.module.parameters(), self.lr)
+        passes = (forget_batches(Batch(x, y, target), self.batch_size, runtime, epoch) for epoch in itertools.count())
+        reason, distance = "step cap", 1.0
+        for some, _, goal in itertools.islice(itertools.chain.from_iterable(passes), self.steps + 1):
+            loss = (model.features(some) - goal).square().sum(1).mean() / taken_out
+            distance = loss.item()
+            if distance <= self.stop_at:
+                reason = f"distance at most {self.stop_at}"
+                break
+            if runtime.steps < self.steps:
+                runtime.step(loss, optimizer)
+        return Outcome(model, reason, {"distance": distance})

@@ -1,0 +1,57 @@
+r"""Random label: fine-tune on the samples under labels drawn among the other classes.
+
+Source: Golatkar, Achille, Soatto: Eternal sunshine of the spotless net: selective forgetting in deep networks, CVPR
+2020 (arXiv 1911.04933), the baseline "random labels"; Graves, Nagisetty, Ganesh: Amnesiac machine learning, AAAI 2021.
+"""
+
+from __future__ import annotations
+
+from itertools import chain, count, islice
+from typing import ClassVar
+
+import torch
+from pydantic import Field
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from unhot.methods.base import Data, Method, Outcome, Use
+from unhot.methods.batches import forget_batches
+from unhot.models.classifier import Classifier
+from unhot.runtime import Runtime
+
+
+class RandomLabel(Method):
+    r"""Teach the samples random other classes.
+
+    .. math::
+        \min_\theta \operatorname*{mean}_{D_f} \ell(f_\theta(x), y'), \quad
+        y' \text{ drawn for each sample among the retained classes}
+
+    Attributes:
+        lr: Learning rate of SGD with momentum 0.9.
+        steps: Number of steps.
+        batch_size: Samples in a step.
+    """
+
+    name: ClassVar[str] = "random-label"
+    uses: ClassVar[tuple[Use, ...]] = ("forget",)
+
+    lr: float = Field(default=1e-4, gt=0)
+    steps: int = Field(default=40, ge=0)
+    batch_size: int = Field(default=128, ge=1)
+
+    def run(self, model: Classifier, data: Data, runtime: Runtime) -> Outcome:
+        """Draw the labels once, and fine-tune."""
+        forget = data.forget._replace(y=self.labels(model, data, runtime))
+        optimizer = torch.optim.SGD(model.module.parameters(), self.lr, momentum=0.9)
+        batches = chain.from_iterable(forget_batches(forget, self.batch_size, runtime, i) for i in count())
+        for x, drawn, _ in islice(batches, self.steps):
+            runtime.step(cross_entropy(model.logits(x), drawn), optimizer)
+        return Outcome(model, "steps done")
+
+    def labels(self, model: Classifier, data: Data, runtime: Runtime) -> Tensor:
+        """Draw one of the classes that are retained, and were not forgotten before, for each sample, int64 (B,)."""
+        y = data.forget.y
+        gone = {*data.columns, *model.columns(c for c in model.forgotten if c in model.classes)}
+        others = torch.tensor([c for c in range(len(model.classes)) if c not in gone])
+        return others[torch.randint(len(others), (len(y),), generator=runtime.generator("random labels"))].to(y.device)

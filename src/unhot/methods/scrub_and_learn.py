@@ -1,0 +1,48 @@
+r"""Scrub-and-Learn: fine-tune the samples to the best of the other classes.
+
+Source: Wang, Bie, Jing, Zhi: Scrub-and-Learn: category-aware weight modification for machine unlearning, AI 6(6):108,
+2025, doi 10.3390/ai6060108, algorithm 1. Only its abstract and its outline were available to us.
+"""
+
+from __future__ import annotations
+
+from itertools import chain, count, islice
+from typing import ClassVar
+
+import torch
+from pydantic import Field
+
+from unhot.losses import Request, second_class
+from unhot.methods.base import Data, Method, Outcome, Use
+from unhot.methods.batches import forget_batches
+from unhot.models.classifier import Classifier
+from unhot.runtime import Runtime
+
+
+class ScrubAndLearn(Method):
+    r"""Sub-maximum one-hot encoding: what the original takes a sample for, were it not of its class.
+
+    .. math::
+        \min_\theta \operatorname*{mean}_{D_f} \ell(f_\theta(x), y'), \quad
+        y' = \operatorname*{argmax}_{k \notin F} f_o(x)_k
+
+    Attributes:
+        lr: Learning rate of SGD with momentum 0.9.
+        steps: Number of steps.
+        batch_size: Samples in a step.
+    """
+
+    name: ClassVar[str] = "scrub-and-learn"
+    uses: ClassVar[tuple[Use, ...]] = ("forget",)
+
+    lr: float = Field(default=1e-4, gt=0)
+    steps: int = Field(default=40, ge=0)
+    batch_size: int = Field(default=128, ge=1)
+
+    def run(self, model: Classifier, data: Data, runtime: Runtime) -> Outcome:
+        """Fine-tune to the sub-maximum."""
+        optimizer = torch.optim.SGD(model.module.parameters(), self.lr, momentum=0.9)
+        batches = chain.from_iterable(forget_batches(data.forget, self.batch_size, runtime, i) for i in count())
+        for x, y, original in islice(batches, self.steps):
+            runtime.step(second_class(model.logits(x), Request(y, data.columns, original)), optimizer)
+        return Outcome(model, "steps done")

@@ -1,0 +1,112 @@
+r"""SVD class forgetting: take out of every layer's inputs the directions that the class uses and others do not.
+
+Source: Kodge, Saha, Roy: Deep unlearning: fast and efficient gradient-free class forgetting, TMLR 2024 (arXiv
+2312.00761), algorithm 1, and its released code.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from pydantic import Field, JsonValue
+from torch import Tensor, nn
+
+from unhot.data.images import LabelledImages
+from unhot.methods.base import Data, Method, Outcome, Use
+from unhot.models.classifier import Classifier
+from unhot.precondition import input_rows, weight_layers
+from unhot.runtime import Runtime
+
+LOOKED = 64  # images in one forward pass: unfolded for a convolution they take nine times the room
+
+
+class Svd(Method):
+    r"""Project the weights of every layer, in closed form.
+
+    .. math::
+        W \leftarrow W P^\top, \quad P = I - (M_f - M_f M_r), \quad M = U \operatorname{diag}\left(
+        \frac{\alpha s_i}{(\alpha - 1) s_i + 1} \right) U^\top, \quad s_i = \sigma_i^2 / \textstyle\sum_j \sigma_j^2
+
+    with :math:`U, \sigma` of the layer's inputs, those of a convolution unfolded, on samples of the class
+    (:math:`M_f`) and on retained images (:math:`M_r`). With :math:`S` the inputs' second moment of trace 1, :math:`M =
+    \alpha S ((\alpha - 1) S + I)^{-1}`, which is the same and needs no decomposition. Layers are linear ones, the head
+    among them, convolutions without groups, and the input projection of self-attention.
+    Unlike the paper: ``alpha_r`` and ``alpha_f`` are given, not searched for on training images; unlike the released
+    code, patches are drawn from all over the image, and the output projection of ``nn.MultiheadAttention`` is left.
+
+    Attributes:
+        alpha_r: How much of the directions that retained images use is spared.
+        alpha_f: How much of the directions that the class uses is taken out.
+        per_class: Images of each retained class that are looked at.
+        patches: Inputs of a layer that are looked at, of each of the two sets, about.
+    """
+
+    name: ClassVar[str] = "svd"
+    uses: ClassVar[tuple[Use, ...]] = ("forget", "retain")
+    presets: ClassVar[dict[str, dict[str, JsonValue]]] = {
+        "cifar10": {"alpha_r": 100.0, "alpha_f": 3.0},
+        "cifar100": {"alpha_r": 1000.0, "alpha_f": 30.0, "per_class": 10},
+        "imagenet": {"alpha_r": 100.0, "alpha_f": 10.0, "per_class": 1},
+    }
+
+    alpha_r: float = Field(default=100.0, gt=0)
+    alpha_f: float = Field(default=3.0, gt=0)
+    per_class: int = Field(default=100, ge=1)
+    patches: int = Field(default=10_000, ge=1)
+
+    @torch.no_grad()
+    def run(self, model: Classifier, data: Data, runtime: Runtime) -> Outcome:
+        """Look at what flows into each layer, then project them all."""
+        x = data.forget.x
+        weights = projected_weights(model, x[:1])
+        some = few_of_each(data.retain, self.per_class, runtime)
+        images = [batch for batch, _ in some.batches(model.input, runtime.device, LOOKED)]
+        used_f = self._moments(model, list(weights), list(x.split(LOOKED)), runtime.generator("forget patches"))
+        used_r = self._moments(model, list(weights), images, runtime.generator("retain patches"))
+        for name, weight in weights.items():
+            m_f, m_r = space(used_f[name], self.alpha_f), space(used_r[name], self.alpha_r)
+            flat = weight.flatten(1).to(m_f.dtype)
+            weight.copy_((flat - flat @ (m_f - m_f @ m_r).T).view_as(weight))
+        return Outcome(model, "done")
+
+    def _moments(
+        self, model: Classifier, names: list[str], batches: list[Tensor], generator: torch.Generator
+    ) -> dict[str, Tensor]:
+        """Return the second moment (d, d), of trace 1, of what flows into each layer."""
+        total, moments = sum(map(len, batches)), dict.fromkeys(names, torch.zeros(()))
+        for x in batches:
+            with model.recording(names) as seen:
+                model.logits(x)
+            for name in names:
+                flowing = seen[name]  # half precision is too coarse to be solved with, and torch does not offer it
+                flowing = flowing.to(torch.promote_types(flowing.dtype, torch.float32))
+                rows = input_rows(model.module.get_submodule(name), flowing)
+                count = -(-self.patches * len(x) // total)
+                rows = rows[torch.randperm(len(rows), generator=generator)[:count].to(rows.device)]
+                moments[name] = moments[name].to(rows) + rows.T @ rows
+        return {n: m / m.trace().clamp_min(torch.finfo(m.dtype).tiny) for n, m in moments.items()}
+
+
+def space(moment: Tensor, alpha: float) -> Tensor:
+    """Return M (d, d) of a second moment (d, d) of trace 1: the directions in use, those in more use at more weight."""
+    unit = torch.eye(len(moment)).to(moment)
+    found: Tensor = torch.linalg.solve((alpha - 1) * moment + unit, alpha * moment)
+    return found
+
+
+def few_of_each(images: LabelledImages, count: int, runtime: Runtime) -> LabelledImages:
+    """Draw no more than ``count`` images of each class."""
+    order = torch.randperm(len(images), generator=runtime.generator("retained images"))
+    classes = images.y[order].cpu()
+    return images.select(torch.cat([order[classes == c][:count] for c in classes.unique()]))
+
+
+def projected_weights(model: Classifier, x: Tensor) -> dict[str, nn.Parameter]:
+    """Return the weights that are projected, by the name of their layer."""
+    names = [*weight_layers(model, x), model.head]
+    weights = {n: model.module.get_submodule(n).get_parameter("weight") for n in names}
+    for name, layer in model.module.named_modules():
+        if isinstance(layer, nn.MultiheadAttention) and layer.in_proj_weight is not None:
+            weights[name] = layer.in_proj_weight
+    return weights

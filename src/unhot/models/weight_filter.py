@@ -1,0 +1,165 @@
+"""WeightFilter: gates on the weights of a classifier, a row for each class, that hide a class when it is selected.
+
+Source: Poppi, Sarto, Cornia, Baraldi, Cucchiara: Multi-class unlearning for image classification via weight filtering,
+IEEE Intelligent Systems 2024 (arXiv 2304.02049).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import cast
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from unhot.errors import ModelError, shortened
+from unhot.files import write_atomic
+from unhot.models.classifier import Classifier
+
+FORMAT = "unhot weight filter 1"
+LAYERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
+ATTENTION = ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight")
+
+
+@dataclass(frozen=True)
+class WeightFilter:
+    r"""Gates on the weights of a classifier: with class c selected, :math:`\hat w_l = \alpha_l[c] \odot w_l`.
+
+    A gate multiplies one output filter of a convolution, or one output row of a linear layer or of an attention's
+    projections; biases and normalisation are left alone. Gates of one leave the classifier as it is. What a filter
+    hides is still there: whoever has the weights can leave the filter out. :meth:`bake` makes it permanent.
+
+    Attributes:
+        model: The classifier; never changed.
+        gates: For each gated weight, by dotted name, its gates (K, rows), 0 to 1: a row for each output column.
+    """
+
+    model: Classifier
+    gates: dict[str, Tensor]
+
+    @classmethod
+    def of(cls, model: Classifier) -> WeightFilter:
+        """Make a filter whose gates are all one."""
+        weights = gated_weights(model.module)
+        return cls(model, {n: w.new_ones(len(model.classes), len(w)) for n, w in weights.items()})
+
+    def row(self, *classes: int | str) -> dict[str, Tensor]:
+        """Return the gates (rows,) of each weight for some classes; of several, their product.
+
+        Rows are learned one by one: where the row of one class sends its images to another class, and the row of that
+        to the first, their product may hide neither. ``wf-net`` learns one row for a request of several classes.
+
+        Raises:
+            UnknownNameError: The model has no such class.
+        """
+        columns = self.model.columns([self.model.label(c) for c in classes])
+        return {name: gates[columns].prod(0) for name, gates in self.gates.items()}
+
+    def select(self, *classes: int | str) -> Classifier:
+        """Return the classifier with these classes hidden at run time; it shares its weights with the original.
+
+        Raises:
+            UnknownNameError: The model has no such class.
+        """
+        module = Filtered(self.model.module, self.row(*classes)).train(self.model.module.training)
+        return replace(self.model, module=module, head=f"base.{self.model.head}", arch=None)
+
+    def bake(self, *classes: int | str) -> Classifier:
+        """Return a copy of the classifier with the gates multiplied into its weights: it needs no filter.
+
+        Raises:
+            UnknownNameError: The model has no such class.
+        """
+        baked = self.model.copy().without([self.model.label(c) for c in classes])
+        multiply(baked.module, self.row(*classes))
+        return baked
+
+    def save(self, path: str | Path) -> None:
+        """Write the gates, without the weights, to a safetensors file."""
+        names = json.dumps([c.name for c in self.model.classes])
+        described = {"format": FORMAT, "model_sha256": self.model.sha256(), "classes": names}
+        write_atomic(Path(path), save({n: g.detach().cpu().contiguous() for n, g in self.gates.items()}, described))
+
+    @classmethod
+    def load(cls, path: str | Path, model: Classifier) -> WeightFilter:
+        """Read the gates of a model.
+
+        Raises:
+            ModelError: The file is missing or damaged, or was made for another model.
+        """
+        try:
+            with safe_open(path, "pt") as file:
+                described = file.metadata() or {}
+                found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is not a dict
+        except (OSError, SafetensorError) as error:
+            raise ModelError(f"{path} is not a readable file of a weight filter: {error}.") from error
+        if described.get("format") != FORMAT:
+            raise ModelError(f"{path} is not a weight filter that this unhot can read.")
+        blank = cls.of(model).gates
+        if described.get("model_sha256") != model.sha256() or {n: g.shape for n, g in found.items()} != {
+            n: g.shape for n, g in blank.items()
+        }:
+            raise ModelError(f"{path} is a weight filter of another model. Learn one for this model.")
+        return cls(model, {name: found[name].to(gates) for name, gates in blank.items()})
+
+
+class Filtered(nn.Module):
+    """A net whose weights are multiplied by gates in every forward pass."""
+
+    def __init__(self, base: nn.Module, row: Mapping[str, Tensor]) -> None:
+        super().__init__()
+        self.base = base
+        self.row = dict(row)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return logits (B, K) of inputs x (B, C, H, W)."""
+        return call(self.base, self.row, x)
+
+
+def gated_weights(module: nn.Module) -> dict[str, nn.Parameter]:
+    """Return the weights that have gates, by dotted name: of convolutions, linear layers and attention's projections.
+
+    Raises:
+        ModelError: There are none.
+    """
+    found: dict[str, nn.Parameter] = {}
+    for prefix, layer in module.named_modules():
+        own = (
+            ATTENTION if isinstance(layer, nn.MultiheadAttention) else ("weight",) if isinstance(layer, LAYERS) else ()
+        )
+        weights = {name: layer._parameters.get(name) for name in own}  # a weight that is computed is not in there
+        found |= {f"{prefix}.{name}".lstrip("."): w for name, w in weights.items() if w is not None}
+    once = {id(w): name for name, w in reversed(found.items())}  # a weight that two layers share has one gate
+    if not once:
+        raise ModelError("The net has no convolution, linear layer or attention to put gates on.")
+    return {name: w for name, w in found.items() if once[id(w)] == name}
+
+
+def gated(module: nn.Module, row: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the weights of a net multiplied by their gates (rows,).
+
+    Raises:
+        ModelError: The net does not have them.
+    """
+    weights = gated_weights(module)
+    if unlike := sorted(row.keys() ^ weights.keys()):
+        raise ModelError(f"The gates do not fit the net: they differ in {shortened(unlike)}.")
+    return {n: w * row[n].to(w).view(-1, *[1] * (w.ndim - 1)) for n, w in weights.items()}
+
+
+def call(module: nn.Module, row: Mapping[str, Tensor], x: Tensor) -> Tensor:
+    """Return what a net whose weights are multiplied by their gates returns for inputs x (B, C, H, W)."""
+    return cast(Tensor, functional_call(module, gated(module, row), (x,)))
+
+
+@torch.no_grad()
+def multiply(module: nn.Module, row: Mapping[str, Tensor]) -> None:
+    """Multiply the weights of a net by their gates, in place."""
+    for name, weight in gated(module, row).items():
+        module.get_parameter(name).copy_(weight)

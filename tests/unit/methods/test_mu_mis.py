@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from unhot.data.samples import draw
+from unhot.methods.base import ForgetResult
+from unhot.methods.mu_mis import MuMis, sensitivities
+from unhot.models.classifier import Classifier
+from unhot.models.nets import VitTiny
+from unhot.runtime import Runtime
+from unhot.testing import Toy, toy_problem
+
+CPU = Runtime(torch.device("cpu"))
+
+
+def forget(toy: Toy, *classes: int, seed: int = 0, **settings: Any) -> ForgetResult:
+    return MuMis.of(settings)(toy.model, toy.samples(*classes), seed=seed, runtime=CPU)
+
+
+def slow_loss(net: nn.Module, x: Tensor, y: Tensor, other: int) -> float:
+    """Image by image, logit by logit."""
+    total = 0.0
+    for image, label in zip(x, y, strict=True):
+        for column, sign in ((int(label), 1), (other, -1)):
+            one = image[None].clone().requires_grad_()
+            net(one)[0, column].backward()
+            total += sign * float((one.grad**2).sum())
+    return total / len(x)
+
+
+def test_a_step_is_the_gradient_of_the_slow_loss() -> None:
+    toy, lr, h = toy_problem(dtype=torch.float64), 1e-3, 1e-5
+    toy.model.eval()
+    samples = draw(
+        (toy.x, toy.y), (0, 1, 2), shots=2
+    )  # one class is retained, so that the other class is no matter of chance
+    x, y = samples.images.x, samples.images.y
+    scale = sum(float(s.mean()) for s in sensitivities(Classifier.wrap(toy.model, x), x, (y,)))
+    after = MuMis(lr=lr, steps=1)(toy.model, samples, runtime=CPU).model.state_dict()
+    for name, weight in toy.model.named_parameters():
+        flat, moved = weight.data.view(-1), (after[name] - weight.data).view(-1)
+        for i in {0, len(flat) // 2, len(flat) - 1}:
+            value = flat[i].item()
+            ends = []
+            for step in (h, -h):
+                flat[i] = value + step
+                ends.append(slow_loss(toy.model, x, y, other=3))
+            flat[i] = value
+            slope = (ends[0] - ends[1]) / (2 * h) / scale
+            assert moved[i].item() == pytest.approx(-lr * slope, rel=1e-4, abs=1e-11), f"{name} {i}"
+    toy.model.zero_grad()
+
+
+def test_the_class_becomes_less_sensitive_than_it_was() -> None:
+    toy = toy_problem()
+    result = forget(toy, lr=1e-3, steps=10, recovered=100)
+    model = Classifier.wrap(toy.model.eval(), toy.x[:2])
+    x = toy.samples().images.x
+    one = torch.ones(len(x), dtype=torch.int64)
+    (before,), (after,) = sensitivities(model, x, (one,)), sensitivities(result.classifier, x, (one,))
+    assert result.record.notes["sensitivity_left"] == pytest.approx(float(after.mean() / before.mean()), rel=1e-4)
+    assert after.mean() < before.mean()
+
+
+def test_it_stops_when_the_others_are_as_sensitive_as_asked() -> None:
+    toy = toy_problem()
+    capped = forget(toy, lr=0.01, steps=4, recovered=100)
+    assert (capped.record.stop_reason, capped.record.cost.steps) == ("step cap", 4)
+    reached = capped.record.notes["sensitivity_retained"]
+    stopped = forget(toy, lr=0.01, steps=400, recovered=1.5 * reached)
+    assert stopped.record.stop_reason.startswith("sensitivity of the retained classes")
+    assert 4 < stopped.record.cost.steps < 400
+    assert stopped.record.notes["sensitivity_retained"] >= 1.5 * reached
+
+
+def test_without_steps_nothing_changes() -> None:
+    toy = toy_problem()
+    result = forget(toy, steps=0)
+    assert result.record.weights_sha256 == result.record.model_sha256
+
+
+@pytest.mark.usefixtures("keep_generators")
+def test_a_vision_transformer_is_differentiated_twice() -> None:
+    torch.manual_seed(0)
+    net = VitTiny(3, channels=1, size=8, patch=4)
+    x = torch.randn(6, 1, 8, 8)
+    y = net(x).argmax(1)
+    forgotten = int(y[0])
+    before = {k: v.clone() for k, v in net.state_dict().items()}
+    result = MuMis(steps=1, lr=0.01)(net, draw((x, y), [forgotten], shots=1), runtime=CPU)
+    after = result.model.state_dict()
+    still = {k for k, v in after.items() if torch.equal(v, before[k])}
+    assert {k for k in still if "bias" not in k and k != "head.weight"} == set()
+    assert result.record.notes["sensitivity_left"] != 1.0
