@@ -164,7 +164,11 @@ def cost_growth() -> str:
     for c in read("cost-growth")["cells"]:
         point = c["point"]
         size = f"{c['parameters'] / 1e6:.1f} M" if c["axis"] == "parameters" else str(point[c["axis"]])
-        took = f"{c['seconds']:.2f}", f"{c['seconds'] / c['floor_seconds']:.1f}", f"{c['peak_memory_bytes'] / 2**20:,.0f}"
+        took = (
+            f"{c['seconds']:.2f}",
+            f"{c['seconds'] / c['floor_seconds']:.1f}",
+            f"{c['peak_memory_bytes'] / 2**20:,.0f}",
+        )
         rows.append([f"{c['what']}, {c['axis']}", size, *took])
     return tables.grid(["what grows", "to", "seconds", "of the floor", "peak memory, MiB"], rows)
 

@@ -14,10 +14,11 @@ T = TypeVar("T")
 
 
 class Entry(NamedTuple):
-    """Where something lives, as "module:attribute", and what it is, in one line."""
+    """Where something lives, as "module:attribute", what it is, in one line, and where it was published."""
 
     where: str
     summary: str
+    origin: str = ""
 
 
 class Registry(Generic[T]):
@@ -82,6 +83,10 @@ class Registry(Generic[T]):
         if name not in self:
             raise UnknownNameError(self.kind, name, self)
         return self._entries[name].summary
+
+    def origin(self, name: str) -> str:
+        """Return where and when an entry was published; nothing if it was not, or is an installed package's."""
+        return self._entries[name].origin if name in self else ""
 
     def __iter__(self) -> Iterator[str]:
         self._search()

@@ -12,6 +12,14 @@ SETTINGS: dict[str, dict[str, Any]] = {
     # the stop comes late and the guard is weak
     "nhle-cwm": {"step_size": 0.01, "steps": 6, "stop_at": 0.02, "depth": 0.7, "guard": 10.0},
     # few images, and few steps for the sake of time
+    # eight samples: fewer in a step than there are
+    "neggrad": {"steps": 12, "stop_at": 0.05, "batch_size": 4},
+    "random-label": {"batch_size": 4},
+    "boundary-shrink": {"batch_size": 4},
+    "jit": {"steps": 16, "batch_size": 4, "clip": 0.05},
+    "delete": {"batch_size": 4},
+    "scrub-and-learn": {"batch_size": 4},
+    "forsaken": {"batch_size": 4},
     "tarf": {
         "steps": 24,
         "k": 0.5,
@@ -24,7 +32,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     },
     "wf-net": {"steps": 40, "lr": 0.1, "batch_size": 64, "forget_weight": 0.25},
     # from scratch, on 72 images
-    "retrain": {"epochs": 8, "batch_size": 8, "lr": 0.1, "clip": 1.0, "shift": 1},
+    "retrain": {"epochs": 12, "batch_size": 16, "lr": 0.1, "clip": 1.0, "shift": 1},
     # few images, and so few steps; a ceiling that is reached
     "finetune": {"epochs": 2, "lr": 0.05, "batch_size": 16},
     "neggrad+": {"epochs": 3, "beta": 0.8, "lr": 0.03, "batch_size": 16, "sample_batch": 4, "ceiling": 4.0},

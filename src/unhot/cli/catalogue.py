@@ -45,7 +45,7 @@ def list_(kind: Annotated[Kind, typer.Argument(help="What to list.")], json: Jso
     if json:
         say(jsonlib.dumps(rows, indent=2))
     else:
-        table("", [kind.value, ""], list(rows.items()))
+        table("", [kind.value, "", ""], [(n, text, catalogue.origin(n)) for n, text in rows.items()])
 
 
 def show(

@@ -14,24 +14,73 @@ DEFAULT = "nhle-cwm"
 catalogue: Registry[type[Method]] = Registry(
     "method",
     {
-        "nhle-cwm": Entry("unhot.methods.nhle_cwm:NhleCwm", "negative-hot label encoding, then class weight masking"),
-        "mask": Entry("unhot.methods.mask:Mask", "class weight masking only: the features are left as they are"),
-        "mu-mis": Entry("unhot.methods.mu_mis:MuMis", "input gradients: of the class down, of the others up"),
-        "pour-p": Entry("unhot.methods.pour:PourP", "project the features away from the class, in closed form"),
-        "pour-d": Entry("unhot.methods.pour:PourD", "distil those projected features into the net"),
-        "spotter": Entry("unhot.methods.spotter:Spotter", "masked teacher on and beside the samples; scatter features"),
-        "svd": Entry("unhot.methods.svd:Svd", "project layers away from directions of the class alone"),
-        "ssd": Entry("unhot.methods.ssd:Ssd", "dampen the weights that matter most to the class"),
-        "lfssd": Entry("unhot.methods.ssd:Lfssd", "dampening that needs no labels and no loss"),
-        "tarf": Entry("unhot.methods.tarf:Tarf", "fading ascent on the class, descent on the unaffected"),
-        "wf-net": Entry("unhot.methods.wf_net:WfNet", "learn gates on filters that hide the class; bake them in"),
+        "nhle-cwm": Entry(
+            "unhot.methods.nhle_cwm:NhleCwm",
+            "negative-hot label encoding, then class weight masking",
+            "Sci. Reports 2026",
+        ),
+        "mask": Entry(
+            "unhot.methods.mask:Mask", "class weight masking only: the features are left as they are", "KAIS 2025"
+        ),
+        "neggrad": Entry(
+            "unhot.methods.neggrad:NegGrad", "gradient ascent on the samples, until forgotten", "CVPR 2020"
+        ),
+        "random-label": Entry(
+            "unhot.methods.random_label:RandomLabel", "teach the samples random other classes", "AAAI 2021"
+        ),
+        "boundary-shrink": Entry(
+            "unhot.methods.boundary_shrink:BoundaryShrink",
+            "give the samples to the class across the nearest boundary",
+            "CVPR 2023",
+        ),
+        "jit": Entry("unhot.methods.jit:Jit", "make the output on the samples smooth, until forgotten", "arXiv 2024"),
+        "delete": Entry("unhot.methods.delete:Delete", "distil the original with the class masked", "CVPR 2025"),
+        "scrub-and-learn": Entry(
+            "unhot.methods.scrub_and_learn:ScrubAndLearn",
+            "teach the samples the second likeliest class",
+            "AI (MDPI) 2025",
+        ),
+        "forsaken": Entry(
+            "unhot.methods.forsaken:Forsaken", "sparse masks that make the samples look unknown", "IEEE TDSC 2023"
+        ),
+        "mu-mis": Entry(
+            "unhot.methods.mu_mis:MuMis", "input gradients: of the class down, of the others up", "ICLR 2026"
+        ),
+        "pour-p": Entry(
+            "unhot.methods.pour:PourP", "project the features away from the class, in closed form", "CVPR 2026"
+        ),
+        "pour-d": Entry("unhot.methods.pour:PourD", "distil those projected features into the net", "CVPR 2026"),
+        "spotter": Entry(
+            "unhot.methods.spotter:Spotter", "masked teacher on and beside the samples; scatter features", "ICML 2026"
+        ),
+        "svd": Entry("unhot.methods.svd:Svd", "project layers away from directions of the class alone", "TMLR 2024"),
+        "ssd": Entry("unhot.methods.ssd:Ssd", "dampen the weights that matter most to the class", "AAAI 2024"),
+        "lfssd": Entry(
+            "unhot.methods.ssd:Lfssd", "dampening that needs no labels and no loss", "ICLR 2024 tiny papers"
+        ),
+        "tarf": Entry("unhot.methods.tarf:Tarf", "fading ascent on the class, descent on the unaffected", "ICLR 2026"),
+        "wf-net": Entry(
+            "unhot.methods.wf_net:WfNet",
+            "learn gates on filters that hide the class; bake them in",
+            "IEEE Int. Sys. 2024",
+        ),
         "retrain": Entry("unhot.methods.retrain:Retrain", "train from scratch without the class: the reference"),
-        "finetune": Entry("unhot.methods.finetune:Finetune", "go on training, without the class"),
-        "neggrad+": Entry("unhot.methods.neggrad_plus:NegGradPlus", "ascent on the class, descent on the rest at once"),
-        "scrub": Entry("unhot.methods.scrub:Scrub", "a student that disobeys its teacher on the class alone"),
-        "salun": Entry("unhot.methods.salun:SalUn", "random labels for the class, by the weights salient for it"),
-        "ugradsl": Entry("unhot.methods.ugradsl:Ugradsl", "ascent under negatively smoothed labels until forgotten"),
-        "ugradsl+": Entry("unhot.methods.ugradsl:UgradslPlus", "fine-tuning, with such an ascent in every step"),
+        "finetune": Entry("unhot.methods.finetune:Finetune", "go on training, without the class", "CVPR 2020"),
+        "neggrad+": Entry(
+            "unhot.methods.neggrad_plus:NegGradPlus", "ascent on the class, descent on the rest at once", "NeurIPS 2023"
+        ),
+        "scrub": Entry(
+            "unhot.methods.scrub:Scrub", "a student that disobeys its teacher on the class alone", "NeurIPS 2023"
+        ),
+        "salun": Entry(
+            "unhot.methods.salun:SalUn", "random labels for the class, by the weights salient for it", "ICLR 2024"
+        ),
+        "ugradsl": Entry(
+            "unhot.methods.ugradsl:Ugradsl", "ascent under negatively smoothed labels until forgotten", "ICLR 2026"
+        ),
+        "ugradsl+": Entry(
+            "unhot.methods.ugradsl:UgradslPlus", "fine-tuning, with such an ascent in every step", "ICLR 2026"
+        ),
     },
 )
 get = catalogue.get

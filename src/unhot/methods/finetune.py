@@ -20,9 +20,8 @@ class Finetune(Method):
     .. math::
         L = \frac{1}{|D_r|} \sum_{D_r} \ell(f_\theta(x), y)
 
-    The samples are not looked at. A baseline: the class is forgotten only as far as a high learning rate moves the
-    net, which is seldom far. Like the original training, and unlike all methods here that see batches of the
-    class alone, it moves the normalisation statistics and drops out.
+    The samples are not looked at. A baseline: the class is forgotten only as far as the learning rate moves the net,
+    which is seldom far. As in training, normalisation takes the statistics of its batch and moves the running ones.
 
     Attributes:
         epochs: Passes over the retained images.

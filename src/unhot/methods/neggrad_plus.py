@@ -30,7 +30,8 @@ class NegGradPlus(Method):
     ascent, which has no bound, is left out of a step where the mean loss on the samples is above ``ceiling``; without
     that a long run destroys the net, whatever beta. As in the released code, normalisation takes the statistics of
     its batch and moves the running ones; unlike there, samples and retained images pass together, mixed about as
-    in training, since the statistics of a batch of one class are not those of the rest.
+    in training, since the statistics of a batch of one class are not those of the rest. ``beta`` and ``lr`` are the
+    released code's; ``ceiling`` was chosen on training images of Fashion-MNIST.
 
     Attributes:
         epochs: Passes over the retained images.

@@ -28,8 +28,9 @@ class Retrain(Method):
     position embedding, is drawn from a normal distribution of standard deviation 0.02, as vision transformers do, or if
     it is a vector set to 1, and to 0 where it is called a bias. Their names are noted. Buffers that no layer
     resets are taken for constants of the architecture and kept.
-    With the options of ``unhot train`` and its seed, and images of that data set, the weights are those of
-    ``unhot train --exclude-class``. The outputs of the forgotten classes stay, and are never a label.
+    With the options, the seed and the precision of ``unhot train``, and all images of its data set, the weights are
+    those of ``unhot train --exclude-class``; presets hold what it trains each data set with. The outputs of the
+    forgotten classes stay, and are never a label.
 
     Attributes:
         epochs: Passes over the retained images.

@@ -1,7 +1,7 @@
 r"""SalUn: random labels for the samples, and only the weights that are salient for them are trained.
 
 Source: Fan, Liu, Zhang, Wong, Wei, Liu: SalUn: Empowering machine unlearning via gradient-based weight saliency in both
-image classification and generation, ICLR 2024 (arXiv 2310.12508), equations 4 to 6, and its released code.
+image classification and generation, ICLR 2024 (arXiv 2310.12508), and its released code, whose settings are ours.
 """
 
 from __future__ import annotations
