@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from unhot import methods
 from unhot.bench import tables
 from unhot.bench.results import Results, merged
 
@@ -64,7 +65,7 @@ def _only(method: str, found: Results) -> Results:
 
 def leaderboard() -> str:
     """The methods that read a few samples only, on Fashion-MNIST."""
-    return tables.leaderboard(results("small"))
+    return tables.leaderboard(results("catalogue-*"))
 
 
 def budget() -> str:
@@ -174,8 +175,20 @@ def cost_growth() -> str:
 
 
 def catalogue() -> str:
-    """One row a method: what it is, what it reads, and what it costs and does on Fashion-MNIST."""
-    return method_catalogue(results("catalogue-*"))
+    """One row a method: where it is from, what it reads, and what it does on Fashion-MNIST."""
+    found = results("catalogue-*")
+    measures = ("forget_accuracy", "retain_drop_masked", "probe_accuracy", "prototype_attack_accuracy")
+    rows = []
+    for name in methods.catalogue:
+        reads = ", ".join(methods.get(name).uses) or "nothing"
+        mine = [r for setting in tables.selected(r for r in found.rows if r.method == name).values() for r in setting]
+        row = [name, methods.catalogue.origin(name) or "–", reads]
+        for measure in measures:
+            values = tables.of_classes(mine, lambda r, m=measure: r.values.get(m, {}).get("unlearned"))
+            row.append(f"{statistics.mean(values):.3f}" if values else "–")
+        rows.append([*row, tables.passes(mine, found.timings) if mine else "–"])
+    columns = ["method", "published", "reads", *(tables.MEASURES[m] for m in measures), "passes"]
+    return tables.grid(columns, rows)
 
 
 TABLES: dict[str, Callable[[], str]] = {

@@ -9,6 +9,7 @@ import pytest
 import torch
 from pydantic import Field
 from torch import nn
+from toy_settings import ALTERNATIVES, SETTINGS
 
 from unhot import methods
 from unhot.methods.base import Data, Method, Outcome
@@ -17,8 +18,6 @@ from unhot.models.classifier import Classifier, replace_layer
 from unhot.models.cut import cut_classes
 from unhot.runtime import Runtime
 from unhot.testing import check_method, toy_problem
-
-from toy_settings import ALTERNATIVES, SETTINGS
 
 
 @pytest.mark.parametrize("name", list(methods.catalogue))

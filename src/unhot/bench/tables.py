@@ -125,7 +125,7 @@ def _board(rows: list[Row], references: list[Row], timings: Sequence[Timing]) ->
         failures = [r for r in mine if r.error is not None]
         note = f"; {len(failures)} failed" if failures else ""
         values = (shown(of_classes(mine, _of(name, "unlearned"))) for name in MEASURES)
-        lines.append([setting.title, kept + note, *values, _passes(mine, timings)])
+        lines.append([setting.title, kept + note, *values, passes(mine, timings)])
     return grid(["method", "promise kept", *MEASURES.values(), "passes"], lines)
 
 
@@ -139,7 +139,8 @@ def _rank(rows: list[Row]) -> tuple[float, float]:
     return -sum(r.promised for r in rows) / len(rows), fmean(attack) if attack else 1.0
 
 
-def _passes(rows: list[Row], timings: Sequence[Timing]) -> str:
+def passes(rows: list[Row], timings: Sequence[Timing]) -> str:
+    """Return how many passes over its samples a method takes, of the first row; a dash if it was not timed."""
     first = rows[0]
     for t in timings:
         same = (t.dataset, t.arch, t.method, t.shots) == (first.dataset, first.arch, first.method, first.shots)

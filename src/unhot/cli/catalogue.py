@@ -58,13 +58,19 @@ def show(
     module = inspect.getmodule(found)
     fields = found.model_json_schema()["properties"]
     if json:
-        say(jsonlib.dumps({"name": method, "uses": found.uses, "hyperparameters": fields}, indent=2))
+        say(
+            jsonlib.dumps(
+                {"name": method, "uses": found.uses, "presets": found.presets, "hyperparameters": fields}, indent=2
+            )
+        )
         return
     say(f"{method}: {inspect.getdoc(module)}\n")
     say(f"Reads: {', '.join(found.uses) or 'nothing but the class'}\n")
     say(inspect.getdoc(found) or "")
     rows = [(name, _kind(f), str(f.get("default", "")), _range(f)) for name, f in fields.items()]
     table("", ["hyperparameter (-o)", "type", "default", "allowed"], rows)
+    for name, values in found.presets.items():
+        say(f"-o preset={name}: {', '.join(f'{k} {v}' for k, v in values.items())}")
 
 
 def env(json: Json = False) -> None:

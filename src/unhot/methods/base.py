@@ -127,6 +127,7 @@ class Method(BaseModel, ABC):
         uses: What it reads: "forget" (the samples), "retain" (images of other classes), "guard" (stored statistics).
         moves_statistics: Whether it trains with the normalisation statistics of its batches, and so moves the running
             ones; with a few samples of one class that wrecks a net.
+        presets: Hyperparameters that its paper uses, by data set or net.
         parts: Whether it can forget a part of a class and retain the rest.
     """
 
@@ -135,15 +136,21 @@ class Method(BaseModel, ABC):
     name: ClassVar[str]
     uses: ClassVar[tuple[Use, ...]]
     moves_statistics: ClassVar[bool] = False
+    presets: ClassVar[dict[str, dict[str, JsonValue]]] = {}
     parts: ClassVar[bool] = False
 
     @classmethod
     def of(cls, options: dict[str, JsonValue]) -> Self:
-        """Make a method of hyperparameters that somebody typed.
+        """Make a method of hyperparameters that somebody typed; ``preset`` names some that the others override.
 
         Raises:
             OptionError: One is unknown, of the wrong type or out of range; all are listed.
         """
+        options = dict(options)
+        if cls.presets and (preset := options.pop("preset", None)) is not None:
+            if preset not in cls.presets:
+                raise UnknownNameError(f"preset of {cls.name}:", preset, cls.presets)
+            options = cls.presets[str(preset)] | options
         for key in options:
             if key not in cls.model_fields:
                 raise UnknownNameError(f"hyperparameter of {cls.name}:", key, cls.model_fields)

@@ -39,6 +39,7 @@ class BoundaryShrink(Method):
 
     name: ClassVar[str] = "boundary-shrink"
     uses: ClassVar[tuple[Use, ...]] = ("forget",)
+    presets: ClassVar[dict[str, dict[str, JsonValue]]] = {"cifar10": {"lr": 1e-5}}
 
     lr: float = Field(default=1e-4, gt=0)
     steps: int = Field(default=30, ge=0)

@@ -34,6 +34,7 @@ class Delete(Method):
 
     name: ClassVar[str] = "delete"
     uses: ClassVar[tuple[Use, ...]] = ("forget",)
+    presets: ClassVar[dict[str, dict[str, JsonValue]]] = {"cifar10": {"lr": 1e-4}, "cifar100": {"lr": 5e-5}}
 
     lr: float = Field(default=1e-4, gt=0)
     steps: int = Field(default=40, ge=0)

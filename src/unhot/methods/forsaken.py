@@ -11,7 +11,7 @@ from itertools import chain, count, islice
 from typing import ClassVar, Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, JsonValue
 from torch import Tensor
 
 from unhot.data.augment import distort
@@ -81,7 +81,7 @@ class Forsaken(Method):
             if done < self.rounds:
                 self.mask(model, x, log_q, runtime)
         moved = sum(int((w != old).sum()) for w, old in zip(weights, original, strict=True))
-        notes = {"probability_left": left, "moved": moved / sum(w.numel() for w in weights)}
+        notes: dict[str, JsonValue] = {"probability_left": left, "moved": moved / sum(w.numel() for w in weights)}
         return Outcome(model, reason, notes)
 
     def mask(self, model: Classifier, x: Tensor, log_q: Tensor, runtime: Runtime) -> None:
@@ -120,4 +120,4 @@ class Forsaken(Method):
 
 
 def _norm(parts: list[Tensor] | tuple[Tensor, ...]) -> Tensor:
-    return torch.stack([part.norm() for part in parts]).norm()
+    return torch.stack([part.norm() for part in parts]).square().sum().sqrt()

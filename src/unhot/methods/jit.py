@@ -38,6 +38,10 @@ class Jit(Method):
 
     name: ClassVar[str] = "jit"
     uses: ClassVar[tuple[Use, ...]] = ("forget",)
+    presets: ClassVar[dict[str, dict[str, JsonValue]]] = {
+        "vgg16": {"sigma": 0.5, "lr": 3e-4},
+        "vit": {"sigma": 0.8, "lr": 1.5},
+    }
 
     lr: float = Field(default=0.3, gt=0)
     steps: int = Field(default=64, ge=0)
