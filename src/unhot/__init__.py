@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from unhot import methods
+    from unhot.data.concept import LabelMap
     from unhot.data.named import load_named
     from unhot.data.samples import Samples, draw, folder
     from unhot.errors import UnhotError
@@ -27,6 +28,7 @@ _HOMES = {
     "Classifier": "unhot.models.classifier",
     "ForgetResult": "unhot.methods.base",
     "InputSpec": "unhot.record",
+    "LabelMap": "unhot.data.concept",
     "Method": "unhot.methods.base",
     "Runtime": "unhot.runtime",
     "Samples": "unhot.data.samples",
@@ -48,6 +50,7 @@ __all__ = [
     "Classifier",
     "ForgetResult",
     "InputSpec",
+    "LabelMap",
     "Method",
     "Runtime",
     "Samples",

@@ -31,6 +31,16 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "ceiling": 2.0,
     },
     "wf-net": {"steps": 40, "lr": 0.1, "batch_size": 64, "forget_weight": 0.25},
+    # few enough steps that the cap is what stops it
+    "mu-mis": {"lr": 2e-3, "steps": 8, "batch_size": 4, "recovered": 50.0},
+    # far from neural collapse the bias of the class wins on others
+    "pour-p": {"cut": "mask"},
+    "pour-d": {"lr": 0.02, "steps": 16, "batch_size": 4, "stop_at": 0.2},
+    "spotter": {"lr": 5e-3, "steps": 8, "batch_size": 4},
+    # fewer images and patches than there are
+    "svd": {"per_class": 6, "patches": 100},
+    "ssd": {"alpha": 10.0, "images": 40},
+    "lfssd": {"images": 40},
     # from scratch, on 72 images
     "retrain": {"epochs": 12, "batch_size": 16, "lr": 0.1, "clip": 1.0, "shift": 1},
     # few images, and so few steps; a ceiling that is reached

@@ -203,8 +203,8 @@ def budget(results: Results) -> str:
     for r in results.rows:
         groups[r.dataset, r.arch, of_row(r), r.shots or 10**9].append(r)
     lines = []
+    names = ("forget_accuracy", "retain_drop_masked", "worst_class_drop", "prototype_attack_accuracy")
     for (dataset, arch, setting, shots), rows in sorted(groups.items(), key=lambda item: item[0]):
-        names = ("forget_accuracy", "retain_drop_masked", "worst_class_drop", "prototype_attack_accuracy")
         before = shown(of_classes(rows, lambda r: r.before_cut.get("forget_accuracy")))
         values = [shown(of_classes(rows, _of(n, "unlearned"))) for n in names]
         count = "all" if shots == 10**9 else str(shots)

@@ -62,11 +62,13 @@ class PourD(Method):
         \quad P = I - U^\top U
 
     The head is not trained, and its row of the class not cut; normalisation statistics are frozen.
-    Unlike the paper, as far as is known: the distance is a share of what the projection takes out, so that ``stop_at``
-    means the same for every net.
+    Unlike the paper, as far as is known: the distance is a share of what the projection takes out, so that ``lr`` and
+    ``stop_at`` mean the same for every net. The paper's settings are not known to us; ours were chosen on 16 samples of
+    classes of Fashion-MNIST and MNIST: those after which hardly a sample is assigned to the class, and outputs on
+    distorted copies of the samples have drifted least.
 
     Attributes:
-        lr: Learning rate of Adam.
+        lr: Learning rate of SGD with momentum 0.9.
         steps: No more steps than this.
         batch_size: Samples in a step.
         stop_at: Stop when the distance is no more than this.
@@ -75,10 +77,10 @@ class PourD(Method):
     name: ClassVar[str] = "pour-d"
     uses: ClassVar[tuple[Use, ...]] = ("forget",)
 
-    lr: float = Field(default=1e-3, gt=0)
-    steps: int = Field(default=50, ge=0)
+    lr: float = Field(default=0.01, gt=0)
+    steps: int = Field(default=100, ge=0)
     batch_size: int = Field(default=128, ge=1)
-    stop_at: float = Field(default=0.05, ge=0)
+    stop_at: float = Field(default=0.1, ge=0)
 
     def run(self, model: Classifier, data: Data, runtime: Runtime) -> Outcome:
         """Distil."""
@@ -88,7 +90,7 @@ class PourD(Method):
             h = torch.cat([model.features(some) for some in x.split(FORWARD)])
             target = without(h, away)
             taken_out = (h - target).square().sum(1).mean().clamp_min(torch.finfo(h.dtype).tiny)
-        optimizer = torch.optim.Adam(model.module.parameters(), self.lr)
+        optimizer = torch.optim.SGD(model.module.parameters(), self.lr, momentum=0.9)
         passes = (forget_batches(Batch(x, y, target), self.batch_size, runtime, epoch) for epoch in itertools.count())
         reason, distance = "step cap", 1.0
         for some, _, goal in itertools.islice(itertools.chain.from_iterable(passes), self.steps + 1):

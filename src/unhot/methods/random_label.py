@@ -27,6 +27,13 @@ class RandomLabel(Method):
         \min_\theta \operatorname*{mean}_{D_f} \ell(f_\theta(x), y'), \quad
         y' \text{ drawn for each sample among the retained classes}
 
+    The label is drawn once, and the sample keeps it. Unlike the papers, which go on with retained images, and
+    circulating code, which draws over all classes, so that samples may keep their own: y' is never a class to forget,
+    nor one that was forgotten before. Unlike that code also: normalisation statistics are frozen, since those of
+    samples of one class are not those of the rest. Steps are counted, not passes over the whole class. A rate of 1e-4
+    is one that circulates; the steps are those after which eight samples of some classes of Fashion-MNIST and MNIST
+    made eight others unknown to the model, with their distorted copies (:func:`unhot.data.augment.distort`) in view.
+
     Attributes:
         lr: Learning rate of SGD with momentum 0.9.
         steps: Number of steps.

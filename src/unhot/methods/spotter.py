@@ -10,7 +10,7 @@ import itertools
 from typing import ClassVar
 
 import torch
-from pydantic import Field
+from pydantic import Field, JsonValue
 from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize
 
@@ -40,8 +40,9 @@ class Spotter(Method):
     once, by ascent on the original's cross-entropy within ``epsilon`` of each sample; pairs are of the same class.
     Unlike the released code: ``epsilon`` is of pixels in 0..1 and :math:`x'` is kept among images that exist (the code
     clamps normalised images to 0..1); the ascent is on the class itself (the code's, on the runner-up, leads back into
-    the class); each sample meets its own :math:`x'`. Unlike the paper: steps are counted and not passes over all
-    5,000 images of the class.
+    the class); each sample meets its own :math:`x'`. Unlike the paper, whose 10 passes over 5,000 images make 390
+    steps: 200, since on 16 samples of classes of Fashion-MNIST and MNIST neither their probability of the class nor the
+    drift of outputs on distorted copies of them improved after that. All else is as in the paper.
 
     Attributes:
         lr: Learning rate of SGD with momentum 0.9 and weight decay 5e-4.
@@ -55,6 +56,7 @@ class Spotter(Method):
 
     name: ClassVar[str] = "spotter"
     uses: ClassVar[tuple[Use, ...]] = ("forget",)
+    presets: ClassVar[dict[str, dict[str, JsonValue]]] = {"cifar10": {"steps": 390}}
 
     lr: float = Field(default=1e-4, gt=0)
     steps: int = Field(default=200, ge=0)

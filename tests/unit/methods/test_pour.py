@@ -93,7 +93,7 @@ def test_a_second_class_brings_nothing_of_the_first_back(cut: str) -> None:
 
 
 def test_a_step_of_distillation_is_the_gradient_of_the_distance() -> None:
-    toy, lr, beta = toy_problem(dtype=DOUBLE), 1e-3, 1e-8
+    toy, lr = toy_problem(dtype=DOUBLE), 1e-2
     model, x = original(toy), toy.samples().images.x
     h = features(model, x)
     target = h @ slow_projection(model.head_layer.weight.detach()[1:2])
@@ -104,8 +104,7 @@ def test_a_step_of_distillation_is_the_gradient_of_the_distance() -> None:
     gradients = torch.autograd.grad(distance / (h - target).pow(2).sum(), [weights[n] for n in names])
     after = distil(toy, lr=lr, steps=1).model.state_dict()
     for name, gradient in zip(names, gradients, strict=True):
-        # the first step of Adam, whose running means are corrected to the gradient and its square
-        torch.testing.assert_close(after[name], weights[name].detach() - lr * gradient / (gradient.abs() + beta))
+        torch.testing.assert_close(after[name], weights[name].detach() - lr * gradient)
     for name in ("10.weight", "10.bias"):
         assert torch.equal(after[name], weights[name])
 
@@ -114,7 +113,7 @@ def test_distillation_comes_near_the_projection() -> None:
     toy = toy_problem(dtype=DOUBLE)
     x = toy.samples().images.x
     goal, start = features(project(toy).classifier, x), features(original(toy), x)
-    result = distil(toy, lr=3e-3, steps=60, stop_at=0)
+    result = distil(toy, lr=0.02, steps=60, stop_at=0)
     end = features(result.classifier, x)
     assert result.record.stop_reason == "step cap"
     assert (end - goal).norm() < 0.7 * (start - goal).norm()
@@ -122,11 +121,11 @@ def test_distillation_comes_near_the_projection() -> None:
 
 def test_it_stops_when_the_distance_is_small_enough() -> None:
     toy = toy_problem()
-    result = distil(toy, lr=3e-3, steps=200, stop_at=0.5)
+    result = distil(toy, lr=0.01, steps=200, stop_at=0.5)
     assert result.record.stop_reason == "distance at most 0.5"
     assert 1 < result.record.cost.steps < 200
     assert result.record.notes["distance"] <= 0.5
-    shorter = distil(toy, lr=3e-3, steps=result.record.cost.steps - 1, stop_at=0.5)
+    shorter = distil(toy, lr=0.01, steps=result.record.cost.steps - 1, stop_at=0.5)
     assert (shorter.record.stop_reason, shorter.record.notes["distance"] > 0.5) == ("step cap", True)
 
 

@@ -11,8 +11,10 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from unhot import methods
+from unhot.data.samples import draw
 from unhot.methods.base import ForgetResult
 from unhot.models.classifier import Classifier
+from unhot.models.nets import VitTiny
 from unhot.runtime import Runtime
 from unhot.testing import FORGOTTEN, Toy, toy_problem
 
@@ -168,3 +170,24 @@ def test_forsaken_takes_a_proximal_step() -> None:
             step = -a * g
             w += torch.where(step.abs() > threshold, step - step.sign() * threshold, torch.zeros_like(step))
     assert_same(run(toy, "forsaken", rounds=1, inner=1, stop_at=0.0), model.state_dict())
+
+
+@pytest.mark.usefixtures("keep_generators")
+@pytest.mark.parametrize(
+    "name", ["neggrad", "random-label", "boundary-shrink", "jit", "delete", "scrub-and-learn", "forsaken"]
+)
+def test_a_vision_transformer_forgets(name: str) -> None:
+    torch.manual_seed(0)
+    net = VitTiny(3, channels=1, size=8, patch=4)
+    net.encoder.layers = net.encoder.layers[:1]
+    x = torch.randn(6, 1, 8, 8)
+    y = net.eval()(x).argmax(1)
+    samples = draw((x, y), [int(y[0])], shots=1)
+    short = {"rounds": 3} if name == "forsaken" else {"steps": 3}
+    result = methods.get(name)(**short, **({"l1": 0.0} if name == "forsaken" else {}))(net, samples)
+    before = net.state_dict()
+    changed = {k for k, v in result.model.state_dict().items() if not torch.equal(v, before[k])}
+    assert {"encoder.layers.0.self_attn.in_proj_weight", "embed.weight", "head.weight"} <= changed
+    with torch.no_grad():
+        old, new = (m(samples.images.x).softmax(1)[0, int(y[0])] for m in (net, result.model))
+    assert new < old

@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from unhot.methods.base import Batch, Data, ForgetResult
+from unhot.methods.random_label import RandomLabel
+from unhot.models.classifier import Classifier
+from unhot.runtime import Runtime
+from unhot.testing import Toy, toy_problem
+
+pytestmark = pytest.mark.filterwarnings("ignore:The model assigns only")  # the toy net is not perfect
+
+CPU = Runtime(torch.device("cpu"))
+
+
+def forget(toy: Toy, *classes: int, seed: int = 0, **settings: Any) -> ForgetResult:
+    return RandomLabel.of(settings)(toy.model, toy.samples(*classes), seed=seed, runtime=CPU)
+
+
+def drawn(model: Classifier, toy: Toy, *classes: int, seed: int = 0) -> Tensor:
+    images = toy.samples(*classes).images
+    labels = tuple(model.classes[c] for c in classes)
+    batch = Batch(images.x, images.y, torch.zeros(len(images), 4))
+    data = Data(labels, list(classes), ("forget",), batch, None)
+    return RandomLabel().labels(model, data, dataclasses.replace(CPU, seed=seed))
+
+
+def test_no_label_is_of_a_class_that_was_forgotten_before() -> None:
+    toy = toy_problem()
+    model = Classifier.wrap(toy.model, toy.x[:2])
+    found = {int(k) for seed in range(8) for k in drawn(model.without([model.classes[0]]), toy, 1, seed=seed)}
+    assert found == {2, 3}
+
+
+def test_another_seed_draws_other_labels() -> None:
+    toy = toy_problem()
+    model = Classifier.wrap(toy.model, toy.x[:2])
+    assert torch.equal(drawn(model, toy, 1, seed=4), drawn(model, toy, 1, seed=4))
+    assert not torch.equal(drawn(model, toy, 1, seed=4), drawn(model, toy, 1, seed=5))
+
+
+def test_a_sample_keeps_its_label_from_pass_to_pass() -> None:
+    """Labels that were drawn anew would average out, and none would be learnt."""
+    toy = toy_problem()
+    labels = drawn(Classifier.wrap(toy.model, toy.x[:2]), toy, 1)
+    assert len(labels.unique()) > 1
+    result = forget(toy, lr=0.02, steps=200, batch_size=4)
+    with torch.no_grad():
+        assert torch.equal(result.model(toy.samples().images.x).argmax(1), labels)
