@@ -16,10 +16,10 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "neggrad": {"steps": 12, "stop_at": 0.05, "batch_size": 4},
     "random-label": {"batch_size": 4},
     "boundary-shrink": {"batch_size": 4},
-    "jit": {"steps": 16, "batch_size": 4, "clip": 0.05},
+    "jit": {"steps": 12, "batch_size": 4, "clip": 0.05, "copies": 4},
     "delete": {"batch_size": 4},
     "scrub-and-learn": {"batch_size": 4},
-    "forsaken": {"batch_size": 4},
+    "forsaken": {"rounds": 12, "inner": 2, "step_size": 0.01, "l1": 0.1, "batch_size": 4, "stop_at": 0.1},
     "tarf": {
         "steps": 24,
         "k": 0.5,

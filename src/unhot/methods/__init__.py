@@ -33,7 +33,7 @@ catalogue: Registry[type[Method]] = Registry(
             "give the samples to the class across the nearest boundary",
             "CVPR 2023",
         ),
-        "jit": Entry("unhot.methods.jit:Jit", "make the output on the samples smooth, until forgotten", "arXiv 2024"),
+        "jit": Entry("unhot.methods.jit:Jit", "make the output on the samples smooth, until forgotten", "TMLR 2025"),
         "delete": Entry("unhot.methods.delete:Delete", "distil the original with the class masked", "CVPR 2025"),
         "scrub-and-learn": Entry(
             "unhot.methods.scrub_and_learn:ScrubAndLearn",

@@ -60,7 +60,7 @@ class Scrub(Method):
     moves_statistics: ClassVar[bool] = True
 
     epochs: int = Field(default=10, ge=1)
-    max_epochs: int = Field(default=3, ge=0)
+    max_epochs: int = Field(default=2, ge=0)
     max_steps: int = Field(default=3, ge=1)
     alpha: float = Field(default=0.5, ge=0)
     gamma: float = Field(default=1.0, ge=0)

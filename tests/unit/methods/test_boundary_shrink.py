@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import dataclasses
 
 import pytest
@@ -7,9 +8,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from unhot.data.samples import draw
 from unhot.methods.base import Batch
 from unhot.methods.boundary_shrink import BoundaryShrink
 from unhot.models.classifier import Classifier
+from unhot.models.nets import VitTiny
 from unhot.record import InputSpec
 from unhot.runtime import Runtime
 from unhot.testing import FORGOTTEN, Toy, toy_problem
@@ -50,6 +53,31 @@ def test_the_step_is_of_pixels_and_leads_to_images_that_exist() -> None:
     assert (beside.min(), beside.max()) == (-2, 3)
 
 
+@pytest.mark.filterwarnings("ignore:The model assigns only")
+@pytest.mark.parametrize("classes", [(1,), (0, 3)])
+def test_steps_are_towards_the_class_that_the_original_sees_across(classes: tuple[int, ...]) -> None:
+    toy, lr = toy_problem(dtype=torch.float64), 0.05
+    net, images = copy.deepcopy(toy.model).eval(), toy.samples(*classes).images
+    x = images.x.clone().requires_grad_()
+    cross_entropy(net(x), images.y).backward()
+    low, high = images.x.min(), images.x.max()
+    with torch.no_grad():
+        across = net((x + 0.2 * (high - low) * x.grad.sign()).clamp(low, high)).tolist()
+    labels = [max((k for k in range(4) if k not in classes), key=row.__getitem__) for row in across]
+    momentum = [torch.zeros_like(w) for w in net.parameters()]
+    for _ in range(3):  # the labels stay as they are while the net changes
+        p = net(images.x).softmax(1)
+        loss = -torch.stack([p[i, k].log() for i, k in enumerate(labels)]).mean()
+        gradients = torch.autograd.grad(loss, list(net.parameters()))
+        with torch.no_grad():
+            for w, m, g in zip(net.parameters(), momentum, gradients, strict=True):
+                m.mul_(0.9).add_(g)
+                w.sub_(lr * m)
+    result = BoundaryShrink(lr=lr, steps=3, epsilon=0.2)(toy.model, toy.samples(*classes), runtime=CPU)
+    for name, expected in net.state_dict().items():
+        torch.testing.assert_close(result.model.state_dict()[name], expected, msg=name)
+
+
 def test_a_sample_that_does_not_cross_is_not_taught_its_own_class() -> None:
     """Known bug of the released code: its label is what the image beside it is taken for, be it the class itself."""
     toy = toy_problem()
@@ -68,3 +96,21 @@ def test_it_looks_across_in_parts_that_fit() -> None:
     one = BoundaryShrink().across(model, Batch(x, y, z))
     many = Batch(x.repeat(70, 1, 1, 1), y.repeat(70), z.repeat(70, 1))  # more than one forward pass holds
     torch.testing.assert_close(BoundaryShrink().across(model, many), one.repeat(70, 1))
+
+
+@pytest.mark.usefixtures("keep_generators")
+def test_a_vision_transformer_forgets() -> None:
+    torch.manual_seed(0)
+    net = VitTiny(3, channels=1, size=8, patch=4)
+    net.encoder.layers = net.encoder.layers[:1]
+    x = torch.randn(6, 1, 8, 8)
+    y = net.eval()(x).argmax(1)
+    gone = int(y[0])
+    samples = draw((x, y), [gone], shots=1)
+    result = BoundaryShrink(steps=3)(net, samples, runtime=CPU)
+    before = net.state_dict()
+    changed = {k for k, v in result.model.state_dict().items() if not torch.equal(v, before[k])}
+    assert {"encoder.layers.0.self_attn.in_proj_weight", "embed.weight", "head.weight"} <= changed
+    with torch.no_grad():
+        old, new = (m(samples.images.x).softmax(1)[0, gone] for m in (net, result.model))
+    assert new < old

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
 import torch
 
+from unhot.data.samples import draw
 from unhot.methods.base import ForgetResult
 from unhot.methods.neggrad import NegGrad
+from unhot.models.nets import VitTiny
 from unhot.runtime import Runtime
 from unhot.testing import FORGOTTEN, Toy, toy_problem
 
@@ -20,6 +23,23 @@ def forget(toy: Toy, *classes: int, **settings: Any) -> ForgetResult:
 def probability(toy: Toy, result: ForgetResult, *classes: int) -> float:
     with torch.no_grad():
         return float(result.model(toy.samples(*classes).images.x).softmax(1)[:, list(classes)].sum(1).mean())
+
+
+def test_steps_go_up_the_cross_entropy() -> None:
+    toy, lr = toy_problem(dtype=torch.float64), 0.01
+    net, (x, y) = copy.deepcopy(toy.model).eval(), (toy.samples(1, 3).images.x, toy.samples(1, 3).images.y)
+    momentum = [torch.zeros_like(w) for w in net.parameters()]
+    for _ in range(3):
+        p = net(x).softmax(1)
+        loss = -torch.stack([p[i, k].log() for i, k in enumerate(y.tolist())]).mean()
+        gradients = torch.autograd.grad(loss, list(net.parameters()))
+        with torch.no_grad():
+            for w, m, g in zip(net.parameters(), momentum, gradients, strict=True):
+                m.mul_(0.9).add_(g)
+                w.add_(lr * m)
+    result = forget(toy, 1, 3, lr=lr, steps=3, clip=1e9, stop_at=0.0)
+    for name, expected in net.state_dict().items():
+        torch.testing.assert_close(result.model.state_dict()[name], expected, msg=name)
 
 
 def test_it_stops_at_the_first_step_that_reaches_the_bound() -> None:
@@ -48,3 +68,21 @@ def test_steps_are_no_longer_than_the_clip_lets_them() -> None:
         after = dict(forget(toy, lr=0.2, clip=clip, steps=1, stop_at=0.0).model.named_parameters())
         moved = torch.stack([(after[n] - w).detach().norm() for n, w in toy.model.named_parameters()]).norm()
         assert float(moved) == pytest.approx(length, rel=1e-3)
+
+
+@pytest.mark.usefixtures("keep_generators")
+def test_a_vision_transformer_forgets() -> None:
+    torch.manual_seed(0)
+    net = VitTiny(3, channels=1, size=8, patch=4)
+    net.encoder.layers = net.encoder.layers[:1]
+    x = torch.randn(6, 1, 8, 8)
+    y = net.eval()(x).argmax(1)
+    gone = int(y[0])
+    samples = draw((x, y), [gone], shots=1)
+    result = NegGrad(steps=3)(net, samples, runtime=Runtime(torch.device("cpu")))
+    before = net.state_dict()
+    changed = {k for k, v in result.model.state_dict().items() if not torch.equal(v, before[k])}
+    assert {"encoder.layers.0.self_attn.in_proj_weight", "embed.weight", "head.weight"} <= changed
+    with torch.no_grad():
+        old, new = (m(samples.images.x).softmax(1)[0, gone] for m in (net, result.model))
+    assert new < old
