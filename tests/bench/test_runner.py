@@ -176,7 +176,8 @@ def test_a_worker_that_is_killed_loses_only_what_it_was_doing(grid_of: GridOf, t
 
     class Killer:
         def begin(self, piece: object) -> None:
-            workers = [c for c in psutil.Process().children() if "spawn_main" in " ".join(c.cmdline())]
+            running = [c for c in psutil.Process().children() if c.status() != psutil.STATUS_ZOMBIE]
+            workers = [c for c in running if "spawn_main" in " ".join(c.cmdline())]
             if workers and not killed and list(tmp_path.glob("out/models/digits*")):
                 killed.append(workers[0].pid)
                 workers[0].kill()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import chain, count
 
 import torch
 from torch import Tensor
@@ -25,6 +26,11 @@ def forget_batches(forget: Batch, size: int, runtime: Runtime, *purpose: object)
     order = torch.randperm(len(forget.y), generator=runtime.generator("forget order", *purpose))
     for index in order.to(forget.y.device).split(size):
         yield Batch(*(part[index] for part in forget))
+
+
+def forget_stream(forget: Batch, size: int, runtime: Runtime) -> Iterator[Batch]:
+    """Yield the samples without end, pass after pass, each in an order of its own; see :func:`forget_batches`."""
+    return chain.from_iterable(forget_batches(forget, size, runtime, i) for i in count())
 
 
 def retain_batches(

@@ -6,7 +6,7 @@ boundary, CVPR 2023 (arXiv 2303.11570), and its released code.
 
 from __future__ import annotations
 
-from itertools import chain, count, islice
+from itertools import islice
 from typing import ClassVar
 
 import torch
@@ -17,7 +17,7 @@ from torch.nn.functional import cross_entropy
 from unhot.data.images import pixel_range
 from unhot.losses import Request
 from unhot.methods.base import FORWARD, Batch, Data, Method, Outcome, Use
-from unhot.methods.batches import forget_batches
+from unhot.methods.batches import forget_stream
 from unhot.models.classifier import Classifier
 from unhot.runtime import Runtime
 
@@ -61,7 +61,7 @@ class BoundaryShrink(Method):
         nearest = Request(y, data.columns, across).without(across).argmax(1)
         forget = data.forget._replace(y=nearest)
         optimizer = torch.optim.SGD(model.module.parameters(), self.lr, momentum=0.9)
-        batches = chain.from_iterable(forget_batches(forget, self.batch_size, runtime, i) for i in count())
+        batches = forget_stream(forget, self.batch_size, runtime)
         for x, label, _ in islice(batches, self.steps):
             runtime.step(cross_entropy(model.logits(x), label), optimizer)
         crossed = (across.argmax(1) == nearest).float().mean().item()

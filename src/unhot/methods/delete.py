@@ -6,7 +6,7 @@ class-centric tasks, CVPR 2025 (arXiv 2503.23751), and its released code.
 
 from __future__ import annotations
 
-from itertools import chain, count, islice
+from itertools import islice
 from typing import ClassVar
 
 import torch
@@ -14,7 +14,7 @@ from pydantic import Field, JsonValue
 
 from unhot.losses import Request, masked
 from unhot.methods.base import Data, Method, Outcome, Use
-from unhot.methods.batches import forget_batches
+from unhot.methods.batches import forget_stream
 from unhot.models.classifier import Classifier
 from unhot.runtime import Runtime
 
@@ -53,7 +53,7 @@ class Delete(Method):
     def run(self, model: Classifier, data: Data, runtime: Runtime) -> Outcome:
         """Distil."""
         optimizer = torch.optim.SGD(model.module.parameters(), self.lr, momentum=0.9)
-        batches = chain.from_iterable(forget_batches(data.forget, self.batch_size, runtime, i) for i in count())
+        batches = forget_stream(data.forget, self.batch_size, runtime)
         for x, y, teacher in islice(batches, self.steps):
             runtime.step(masked(model.logits(x), Request(y, data.columns, teacher)), optimizer)
         return Outcome(model, "steps done")

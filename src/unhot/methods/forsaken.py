@@ -7,7 +7,7 @@ us.
 
 from __future__ import annotations
 
-from itertools import chain, count, islice
+from itertools import islice
 from typing import ClassVar, Literal
 
 import torch
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from unhot.data.augment import distort
 from unhot.methods.base import FORWARD, Data, Method, Outcome, Use
-from unhot.methods.batches import forget_batches
+from unhot.methods.batches import forget_stream
 from unhot.models.classifier import Classifier
 from unhot.runtime import Runtime
 
@@ -70,7 +70,7 @@ class Forsaken(Method):
         """Add masks until the samples are no longer taken for the class."""
         log_q, weights = self.unknown(model, data, runtime).log(), list(model.module.parameters())
         original = [w.detach().clone() for w in weights]
-        batches = chain.from_iterable(forget_batches(data.forget, self.batch_size, runtime, i) for i in count())
+        batches = forget_stream(data.forget, self.batch_size, runtime)
         reason, left = "round cap", 1.0
         for done, (x, _, _) in enumerate(islice(batches, self.rounds + 1)):
             with torch.no_grad():

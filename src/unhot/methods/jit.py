@@ -7,7 +7,7 @@ and its released code.
 
 from __future__ import annotations
 
-from itertools import chain, count, islice
+from itertools import islice
 from typing import ClassVar
 
 import torch
@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.linalg import vector_norm
 
 from unhot.methods.base import Data, Method, Outcome, Use
-from unhot.methods.batches import forget_batches
+from unhot.methods.batches import forget_stream
 from unhot.models.classifier import Classifier
 from unhot.runtime import Runtime
 
@@ -65,7 +65,7 @@ class Jit(Method):
     def run(self, model: Classifier, data: Data, runtime: Runtime) -> Outcome:
         """Smooth, and look before every step whether it is still needed."""
         optimizer, noise = torch.optim.SGD(model.module.parameters(), self.lr), runtime.generator("noise")
-        batches = chain.from_iterable(forget_batches(data.forget, self.batch_size, runtime, i) for i in count())
+        batches = forget_stream(data.forget, self.batch_size, runtime)
         reason, left = "step cap", 1.0
         for step, (x, _, _) in enumerate(islice(batches, self.steps + 1)):
             logits = model.logits(x)

@@ -7,7 +7,7 @@ understanding factors influencing machine unlearning, EuroS&P 2022 (arXiv 2109.1
 
 from __future__ import annotations
 
-from itertools import chain, count, islice
+from itertools import islice
 from typing import ClassVar
 
 import torch
@@ -15,7 +15,7 @@ from pydantic import Field
 
 from unhot.losses import Request, literal
 from unhot.methods.base import Data, Method, Outcome, Use
-from unhot.methods.batches import forget_batches
+from unhot.methods.batches import forget_stream
 from unhot.models.classifier import Classifier
 from unhot.runtime import Runtime
 
@@ -54,7 +54,7 @@ class NegGrad(Method):
     def run(self, model: Classifier, data: Data, runtime: Runtime) -> Outcome:
         """Ascend, and look before every step whether it is still needed."""
         optimizer = torch.optim.SGD(model.module.parameters(), self.lr, momentum=0.9)
-        batches = chain.from_iterable(forget_batches(data.forget, self.batch_size, runtime, i) for i in count())
+        batches = forget_stream(data.forget, self.batch_size, runtime)
         reason, left = "step cap", 1.0
         for step, (x, y, original) in enumerate(islice(batches, self.steps + 1)):
             logits = model.logits(x)

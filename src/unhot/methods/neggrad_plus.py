@@ -6,7 +6,6 @@ Source: Kurmanji, Triantafillou, Hayes, Triantafillou: Towards unbounded machine
 
 from __future__ import annotations
 
-from itertools import chain, count
 from typing import ClassVar
 
 import torch
@@ -14,7 +13,7 @@ from pydantic import Field
 from torch.nn.functional import cross_entropy
 
 from unhot.methods.base import Data, Method, Outcome, Use
-from unhot.methods.batches import forget_batches, retain_batches
+from unhot.methods.batches import forget_stream, retain_batches
 from unhot.models.classifier import Classifier
 from unhot.runtime import Runtime
 
@@ -59,7 +58,7 @@ class NegGradPlus(Method):
         """Descend and ascend."""
         model.module.train()
         optimizer = torch.optim.SGD(model.module.parameters(), self.lr, momentum=0.9)
-        samples = chain.from_iterable(forget_batches(data.forget, self.sample_batch, runtime, i) for i in count())
+        samples = forget_stream(data.forget, self.sample_batch, runtime)
         for epoch in range(self.epochs):
             for x, y in retain_batches(data.retain, model, self.batch_size, runtime, epoch):
                 x_f, y_f, _ = (part[: len(x)] for part in next(samples))

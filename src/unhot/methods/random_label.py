@@ -6,7 +6,7 @@ Source: Golatkar, Achille, Soatto: Eternal sunshine of the spotless net: selecti
 
 from __future__ import annotations
 
-from itertools import chain, count, islice
+from itertools import islice
 from typing import ClassVar
 
 import torch
@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from unhot.methods.base import Data, Method, Outcome, Use
-from unhot.methods.batches import forget_batches
+from unhot.methods.batches import forget_stream
 from unhot.models.classifier import Classifier
 from unhot.runtime import Runtime
 
@@ -51,7 +51,7 @@ class RandomLabel(Method):
         """Draw the labels once, and fine-tune."""
         forget = data.forget._replace(y=self.labels(model, data, runtime))
         optimizer = torch.optim.SGD(model.module.parameters(), self.lr, momentum=0.9)
-        batches = chain.from_iterable(forget_batches(forget, self.batch_size, runtime, i) for i in count())
+        batches = forget_stream(forget, self.batch_size, runtime)
         for x, drawn, _ in islice(batches, self.steps):
             runtime.step(cross_entropy(model.logits(x), drawn), optimizer)
         return Outcome(model, "steps done")

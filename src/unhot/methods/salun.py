@@ -6,7 +6,6 @@ image classification and generation, ICLR 2024 (arXiv 2310.12508), and its relea
 
 from __future__ import annotations
 
-from itertools import chain, count
 from typing import ClassVar
 
 import torch
@@ -15,7 +14,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from unhot.methods.base import FORWARD, Batch, Data, Method, Outcome, Use
-from unhot.methods.batches import forget_batches, retain_batches
+from unhot.methods.batches import forget_stream, retain_batches
 from unhot.models.classifier import Classifier
 from unhot.runtime import Runtime
 
@@ -34,8 +33,8 @@ class SalUn(Method):
     moves the running ones. Unlike it: y' is of a retained class, where it may be the class itself there; weights that
     are not salient stay bit for bit the original's, where weight decay moved them in earlier versions; and, as in the
     paper's equation, each step sees samples and retained images, which pass together, mixed about as in
-    training, where there an epoch is a pass over the samples and then one over the retained images. ``lr`` was chosen on
-    training images of Fashion-MNIST; the released code's, for random images of all classes, is 0.013.
+    training, where there an epoch is a pass over the samples and then one over the retained images. ``lr`` was chosen
+    on training images of Fashion-MNIST; the released code's, for random images of all classes, is 0.013.
 
     Attributes:
         epochs: Passes over the retained images; the samples are gone through again as often as that takes.
@@ -64,7 +63,7 @@ class SalUn(Method):
         model.module.train()
         others, drawing = other_classes(model, data.columns), runtime.generator("random labels")
         optimizer = torch.optim.SGD(weights, self.lr, momentum=0.9, weight_decay=5e-4)
-        samples = chain.from_iterable(forget_batches(data.forget, self.sample_batch, runtime, i) for i in count())
+        samples = forget_stream(data.forget, self.sample_batch, runtime)
         for epoch in range(self.epochs):
             for x, y in retain_batches(data.retain, model, self.batch_size, runtime, epoch):
                 x_f = next(samples).x[: len(x)]

@@ -6,7 +6,7 @@ Source: Kurmanji, Triantafillou, Hayes, Triantafillou: Towards unbounded machine
 
 from __future__ import annotations
 
-from itertools import chain, count, islice
+from itertools import islice
 from typing import ClassVar
 
 import torch
@@ -16,7 +16,7 @@ from torch.nn.functional import cross_entropy, kl_div, log_softmax
 from torch.optim.lr_scheduler import MultiStepLR
 
 from unhot.methods.base import Data, Method, Outcome, Use
-from unhot.methods.batches import forget_batches, retain_batches
+from unhot.methods.batches import forget_stream, retain_batches
 from unhot.models.classifier import Classifier
 from unhot.runtime import Runtime
 
@@ -73,7 +73,7 @@ class Scrub(Method):
         teacher, student, size = model.copy(), model, self.batch_size
         optimizer = torch.optim.Adam(student.module.parameters(), self.lr, weight_decay=5e-4)
         schedule = MultiStepLR(optimizer, [round(share * self.epochs) for share in DECAY], gamma=0.1)
-        samples = chain.from_iterable(forget_batches(data.forget, size, runtime, i) for i in count())
+        samples = forget_stream(data.forget, size, runtime)
         for epoch in range(self.epochs):
             student.module.train()
             for x, y in retain_batches(data.retain, student, size, runtime, epoch):

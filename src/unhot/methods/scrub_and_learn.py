@@ -6,7 +6,7 @@ Source: Wang, Bie, Jing, Zhi: Scrub-and-Learn: category-aware weight modificatio
 
 from __future__ import annotations
 
-from itertools import chain, count, islice
+from itertools import islice
 from typing import ClassVar
 
 import torch
@@ -14,7 +14,7 @@ from pydantic import Field
 
 from unhot.losses import Request, second_class
 from unhot.methods.base import Data, Method, Outcome, Use
-from unhot.methods.batches import forget_batches
+from unhot.methods.batches import forget_stream
 from unhot.models.classifier import Classifier
 from unhot.runtime import Runtime
 
@@ -48,7 +48,7 @@ class ScrubAndLearn(Method):
     def run(self, model: Classifier, data: Data, runtime: Runtime) -> Outcome:
         """Fine-tune to the sub-maximum."""
         optimizer = torch.optim.SGD(model.module.parameters(), self.lr, momentum=0.9)
-        batches = chain.from_iterable(forget_batches(data.forget, self.batch_size, runtime, i) for i in count())
+        batches = forget_stream(data.forget, self.batch_size, runtime)
         for x, y, original in islice(batches, self.steps):
             runtime.step(second_class(model.logits(x), Request(y, data.columns, original)), optimizer)
         return Outcome(model, "steps done")

@@ -17,7 +17,7 @@ from torch.nn.functional import cross_entropy
 from unhot.data.images import LabelledImages
 from unhot.errors import DataError
 from unhot.methods.base import FORWARD, Data, Method, Outcome, Use
-from unhot.methods.batches import forget_batches, retain_batches
+from unhot.methods.batches import forget_stream, retain_batches
 from unhot.models.classifier import Classifier
 from unhot.runtime import Runtime
 
@@ -86,7 +86,7 @@ class Tarf(Method):
     def run(self, model: Classifier, data: Data, runtime: Runtime) -> Outcome:
         """Ascend; find what that affects; descend on the rest while the ascent fades."""
         remaining, size = data.retain, self.batch_size
-        samples = chain.from_iterable(forget_batches(data.forget, size, runtime, i) for i in count())
+        samples = forget_stream(data.forget, size, runtime)
         optimizer = torch.optim.SGD(model.module.parameters(), self.lr, self.momentum)
         at_first = self.losses(model, remaining, runtime)
         for t in range(min(self.t1, self.steps)):

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, log_softmax, normalize
 
 from unhot.methods.base import FORWARD, Batch, Data, Method, Outcome, Use
-from unhot.methods.batches import forget_batches, retain_batches
+from unhot.methods.batches import forget_batches, forget_stream, retain_batches
 from unhot.models.classifier import Classifier
 from unhot.runtime import Runtime
 
@@ -140,7 +140,7 @@ class UgradslPlus(Method):
     def run(self, model: Classifier, data: Data, runtime: Runtime) -> Outcome:
         """Go through the retained images, and through the samples beside them."""
         optimizer = torch.optim.SGD(model.module.parameters(), self.lr, momentum=0.9)
-        samples = chain.from_iterable(forget_batches(data.forget, self.sample_batch, runtime, i) for i in count())
+        samples = forget_stream(data.forget, self.sample_batch, runtime)
         for epoch in range(self.epochs):
             for images in retain_batches(data.retain, model, self.batch_size, runtime, epoch):
                 loss = mixed(self, model, next(samples), images)

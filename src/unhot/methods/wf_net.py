@@ -18,7 +18,7 @@ from torch.nn.functional import cross_entropy
 from unhot.data.samples import ImageSource, as_images
 from unhot.errors import DataError, shortened
 from unhot.methods.base import Data, Method, Outcome, Use
-from unhot.methods.batches import forget_batches, retain_batches
+from unhot.methods.batches import forget_stream, retain_batches
 from unhot.models.classifier import Classifier
 from unhot.models.weight_filter import WeightFilter, call, gated_weights, multiply
 from unhot.runtime import Runtime
@@ -68,7 +68,7 @@ class WfNet(Method):
         """Learn the gates, and multiply them into the weights."""
         model.module.requires_grad_(False)
         half, retained = self.batch_size // 2, data.retain
-        forget = chain.from_iterable(forget_batches(data.forget, half, runtime, i) for i in count())
+        forget = forget_stream(data.forget, half, runtime)
         retain = chain.from_iterable(retain_batches(retained, model, half, runtime, i) for i in count())
         row = self._learn_row(model, ((x, y) for x, y, _ in forget), retain, runtime)
         multiply(model.module, row)
