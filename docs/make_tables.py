@@ -68,16 +68,6 @@ def leaderboard() -> str:
     return tables.leaderboard(results("catalogue-*"))
 
 
-def budget() -> str:
-    """NHLE-CWM by number of images."""
-    return tables.budget(_only("nhle-cwm", results("budget")))
-
-
-def at_once() -> str:
-    """NHLE-CWM by number of classes in one request."""
-    return tables.at_once(_only("nhle-cwm", results("classes")))
-
-
 def in_sequence() -> str:
     """NHLE-CWM, ten requests one after another."""
     return tables.in_sequence(_only("nhle-cwm", results("sequence")))
@@ -159,21 +149,6 @@ def audit_speed() -> str:
     return tables.grid(["audit", "seconds", "of these, forward passes", "ratio"], rows)
 
 
-def cost_growth() -> str:
-    """One row a point: what forgetting and auditing took, as the work grows."""
-    rows = []
-    for c in read("cost-growth")["cells"]:
-        point = c["point"]
-        size = f"{c['parameters'] / 1e6:.1f} M" if c["axis"] == "parameters" else str(point[c["axis"]])
-        took = (
-            f"{c['seconds']:.2f}",
-            f"{c['seconds'] / c['floor_seconds']:.1f}",
-            f"{c['peak_memory_bytes'] / 2**20:,.0f}",
-        )
-        rows.append([f"{c['what']}, {c['axis']}", size, *took])
-    return tables.grid(["what grows", "to", "seconds", "of the floor", "peak memory, MiB"], rows)
-
-
 def catalogue() -> str:
     """One row a method: where it is from, what it reads, and what it does on Fashion-MNIST."""
     found = results("catalogue-*")
@@ -196,10 +171,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "promise-summary": promise_summary,
     "features": features,
     "leaderboard": leaderboard,
-    "budget": budget,
-    "at-once": at_once,
     "in-sequence": in_sequence,
-    "cost-growth": cost_growth,
     "catalogue": catalogue,
     "encodings": encodings,
     "settings": settings,

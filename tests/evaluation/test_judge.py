@@ -121,6 +121,13 @@ def test_few_images_widen_the_level():
     assert verdict(own=closing(0.5), n=200).label == SHORT
 
 
+def test_few_images_widen_how_far_apart_one_measure_may_be():
+    assert verdict(own=(0.3, 0.79, 0.0), n=199).label == LEVEL
+    assert verdict(own=(0.3, 0.81, 0.0), n=199).label == SHORT
+    assert verdict(own=(0.3, 0.79, 0.0), n=200).label == SHORT
+    assert verdict(own=(0.3, 0.79, 0.0), n=199, apart_few=0.4).label == SHORT
+
+
 def test_the_neighbours_may_be_apart_no_more_than_the_probe_and_the_prototype_may():
     assert verdict(own=(0.3, 0.71, 0.0)).label == SHORT
     assert verdict(own=(0.0, 0.3, 0.71)).label == LEVEL

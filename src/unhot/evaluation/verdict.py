@@ -27,10 +27,12 @@ class Thresholds(Stored):
         unchanged: Features with a CKA above this with the original's count as unchanged.
         closed_least: Below this share the class is hidden at the output only.
         closed_level: From this share on the model is at the level of a retrained one, if no measure is further `apart`.
-        few_images: With fewer forgotten test images than this the share is noisy, and `closed_level_few` counts.
+        few_images: With fewer forgotten test images than this measures are noisy: `closed_level_few` and `apart_few`
+            count.
         closed_level_few: See there.
         closed_beyond: Above this share it is beyond it.
         apart: No more than this may the probe or the neighbours find above what they find in a retrained model.
+        apart_few: The same, with few images.
         small_gap: Where masked and retrained differ by less in sum, the share says nothing, and `tolerance` decides.
         tolerance: Recovery within this of the retrained model's, in sum, counts as the same.
     """
@@ -44,6 +46,7 @@ class Thresholds(Stored):
     closed_level_few: float = Field(default=0.45, ge=0)
     closed_beyond: float = Field(default=2.2, ge=0)
     apart: float = Field(default=0.4, ge=0)
+    apart_few: float = Field(default=0.5, ge=0)
     small_gap: float = Field(default=0.15, ge=0)
     tolerance: float = Field(default=0.1, ge=0)
 
@@ -98,9 +101,10 @@ def _label(find: Find, limits: Thresholds) -> tuple[VerdictLabel, list[str]]:
     if closed < limits.closed_least:
         return "hidden at the output only", said
     above = {n: _value(find(n, "unlearned")) - _value(find(n, "retrained")) for n in RECOVERY[:2]}
-    if wide := [n for n in above if above[n] > limits.apart]:
-        said.append(f"{', '.join(wide)} is more than {limits.apart:g} above a retrained model's.")
     few = find(names[0], "unlearned").n < limits.few_images
+    apart = limits.apart_few if few else limits.apart
+    if wide := [n for n in above if above[n] > apart]:
+        said.append(f"{', '.join(wide)} is more than {apart:g} above a retrained model's.")
     if closed < (limits.closed_level_few if few else limits.closed_level) or wide:
         return "short of a retrained model", said
     if closed <= limits.closed_beyond:
