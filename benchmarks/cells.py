@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Hashable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -15,30 +14,11 @@ from unhot import Classifier, Runtime, draw
 from unhot.data.augment import distort
 from unhot.data.images import LabelledImages
 from unhot.data.source import Source
-from unhot.evaluation.audit import audit
 from unhot.evaluation.metric import Case
 from unhot.evaluation.metrics.accuracy import RETAIN_DROP_MASKED, WORST_CLASS_DROP
 from unhot.evaluation.view import Views
 from unhot.files import write_atomic
 from unhot.methods.base import Method, SampleWarning
-
-AUDITED = (
-    "forget_accuracy",
-    "retain_accuracy",
-    "retain_drop",
-    "retain_drop_masked",
-    "worst_class_drop",
-    "probe_accuracy",
-    "knn_accuracy",
-    "prototype_attack_accuracy",
-    "feature_cka",
-    "feature_fisher_ratio",
-    "class_mia_gap",
-    "output_js_to_retrained",
-)
-
-
-RUNTIME = Runtime()  # one for all audits, which share what they compute
 
 
 def forget(model: Classifier, source: Source, method: Method, label: int, shots: int, seed: int) -> tuple[Any, Any]:
@@ -65,47 +45,13 @@ def signals(model: Classifier, unlearned: Classifier, samples: Any) -> dict[str,
 def effects(model: Classifier, uncut: Classifier, test: LabelledImages, label: int) -> dict[str, float]:
     """Measure forgetting on test images, before the class is cut from the output."""
     case = Case(Views(model, uncut, [], [model.label(label)], {"test": test}, Runtime()), "unlearned")
-    return _on_forgotten(case) | {
-        "retain_drop_masked": RETAIN_DROP_MASKED.compute(case).value,
-        "worst_class_drop": WORST_CLASS_DROP.compute(case).value,
-    }
-
-
-def on_forgotten(model: Classifier, uncut: Classifier, images: LabelledImages, label: int) -> dict[str, float]:
-    """Measure what of that needs images of the forgotten class only."""
-    return _on_forgotten(Case(Views(model, uncut, [], [model.label(label)], {"test": images}, Runtime()), "unlearned"))
-
-
-def _on_forgotten(case: Case) -> dict[str, float]:
     asked = case.view.is_forget
     return {
         "forget_accuracy_before_cut": case.view.correct[asked].float().mean().item(),
         "feature_cosine": cosine_similarity(case.view.features, case.original.features)[asked].mean().item(),
+        "retain_drop_masked": RETAIN_DROP_MASKED.compute(case).value,
+        "worst_class_drop": WORST_CLASS_DROP.compute(case).value,
     }
-
-
-def audited(
-    model: Classifier,
-    unlearned: Classifier,
-    source: Source,
-    label: int,
-    retrained: Iterable[Classifier],
-    shared: dict[Hashable, object],
-) -> list[dict[str, Any]]:
-    """Run the quick audit and return the measurements that the tables show."""
-    found = audit(
-        original=model,
-        unlearned=unlearned,
-        retrained=list(retrained),
-        classes=[label],
-        test=source.held_out,
-        train=source.seen,
-        quick=True,
-        runtime=RUNTIME,
-        shared=shared,
-    )
-    rows = [m for m in found.record.measurements if m.name in AUDITED and m.split == "test"]
-    return [m.model_dump(mode="json", exclude_defaults=True) for m in rows]
 
 
 def write(path: Path, content: dict[str, Any]) -> None:

@@ -68,11 +68,6 @@ def leaderboard() -> str:
     return tables.leaderboard(results("catalogue-*"))
 
 
-def in_sequence() -> str:
-    """NHLE-CWM, ten requests one after another."""
-    return tables.in_sequence(_only("nhle-cwm", results("sequence")))
-
-
 def encodings() -> str:
     """One row an encoding and number of images: what the method may see, and what it did to test images."""
     return _trials(lambda c: "encoding" in c["options"], lambda c: [c["options"]["encoding"], str(c["shots"])])
@@ -171,7 +166,6 @@ TABLES: dict[str, Callable[[], str]] = {
     "promise-summary": promise_summary,
     "features": features,
     "leaderboard": leaderboard,
-    "in-sequence": in_sequence,
     "catalogue": catalogue,
     "encodings": encodings,
     "settings": settings,
