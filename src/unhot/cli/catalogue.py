@@ -45,7 +45,9 @@ def list_(kind: Annotated[Kind, typer.Argument(help="What to list.")], json: Jso
     if json:
         say(jsonlib.dumps(rows, indent=2))
     else:
-        table("", [kind.value, "", ""], [(n, text, catalogue.origin(n)) for n, text in rows.items()])
+        origins = {name: catalogue.origin(name) for name in rows}
+        columns = [kind.value, "what it is", "published"][: 3 if any(origins.values()) else 2]
+        table("", columns, [(n, text, origins[n])[: len(columns)] for n, text in rows.items()], text=len(columns))
 
 
 def show(

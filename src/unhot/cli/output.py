@@ -82,11 +82,11 @@ def say(text: str) -> None:
     sys.stdout.write(text + "\n")
 
 
-def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print a table; the first column is text, the others are numbers."""
+def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], text: int = 1) -> None:
+    """Print a table whose first ``text`` columns are text, and the others numbers."""
     grid = Table(title=title or None, title_justify="left", title_style="bold")
     for i, name in enumerate(columns):
-        grid.add_column(name, justify="left" if i == 0 else "right", no_wrap=i == 0)
+        grid.add_column(name, justify="left" if i < text else "right", no_wrap=i == 0)
     for row in rows:
         grid.add_row(*row)
     width = None if sys.stdout.isatty() else 150
