@@ -235,7 +235,7 @@ THRESHOLDS: dict[str, str] = {
     "unchanged": "Features with a similarity (CKA) above this with the original's count as unchanged.",
     "closed_least": "Below this share of the gap closed, the class is hidden at the output only.",
     "closed_level": "From this share on, the model is at the level of a retrained one, if no measure is further apart.",
-    "few_images": "With fewer forgotten test images than this the share is noisy, and closed_level_few and apart_few decide.",
+    "few_images": "With fewer forgotten test images, measures are noisy: closed_level_few and apart_few decide.",
     "closed_level_few": "Stands in for closed_level on few forgotten test images.",
     "closed_beyond": "Above this share, the model is beyond a retrained one.",
     "apart": "Linear probe and nearest neighbours may find no more than this above the retrained model's value.",
