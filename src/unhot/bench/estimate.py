@@ -38,17 +38,7 @@ class Estimator:
         image = self._image(spec.original, piece.src)
         looked_at = min(len(source.held_out), TEST_IMAGES) + min(len(source.seen), TRAIN_IMAGES)
         audit = looked_at * image / 3 * 2  # a forward pass is a third of one with gradients; as much for the measures
-        return self._forgetting(spec, source) * image + audit + ATTACKS_SECONDS * (spec.audit == "full")
-
-    def _forgetting(self, spec: CellSpec, source: Source) -> float:
-        """Return how many images a method runs through the net."""
-        epochs = float(str(spec.hyperparameters.get("epochs", PASSES)))
-        samples = len(spec.classes) * (spec.shots or len(source.seen) // len(source.seen.class_names or "x"))
-        retained = spec.retained if spec.retained is not None else len(source.seen)
-        return epochs * (samples + (retained if "retain" in self._uses(spec) else 0))
-
-    def _uses(self, spec: CellSpec) -> tuple[str, ...]:
-        return next(c.uses for c in self._grid.cells if c.spec.method == spec.method)
+        return _forgetting(spec, piece.uses, source) * image + audit + ATTACKS_SECONDS * (spec.audit == "full")
 
     def _image(self, spec: TrainSpec, src: str) -> float:
         """Return the seconds of one image, forward and backward, measured once for each net."""
@@ -69,3 +59,11 @@ class Estimator:
             cross_entropy(net(x), torch.zeros(BATCH, dtype=torch.int64, device=runtime.device)).backward()
             taken.append(runtime.clock() - started)
         return taken[-1] / BATCH
+
+
+def _forgetting(spec: CellSpec, uses: tuple[str, ...], source: Source) -> float:
+    """Return how many images a method runs through the net."""
+    epochs = float(str(spec.hyperparameters.get("epochs", PASSES)))
+    samples = len(spec.classes) * (spec.shots or len(source.seen) // len(source.seen.class_names or "x"))
+    retained = spec.retained if spec.retained is not None else len(source.seen)
+    return epochs * (samples + (retained if "retain" in uses else 0))

@@ -50,3 +50,10 @@ def retain_batches(
         for index in order.split(size):
             yield retain.inputs(index, model.input, runtime.device), retain.y[index].to(runtime.device)
             advance(len(index))
+
+
+def retain_stream(
+    retain: LabelledImages, model: Classifier, size: int, runtime: Runtime, *purpose: object
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield retained images without end, each pass in an order of its own; see :func:`retain_batches`."""
+    return chain.from_iterable(retain_batches(retain, model, size, runtime, *purpose, i) for i in count())

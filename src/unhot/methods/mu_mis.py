@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from unhot.methods.base import Data, Method, Outcome, Use
-from unhot.methods.batches import forget_batches
+from unhot.methods.batches import forget_stream
 from unhot.models.classifier import Classifier
 from unhot.runtime import Runtime
 
@@ -61,11 +61,10 @@ class MuMis(Method):
         draws, watched = runtime.generator("other class"), slice(WATCHED)
         others = _drawn(kept, y[watched], draws)
         optimizer = torch.optim.SGD(model.module.parameters(), self.lr, momentum=0.9)
-        passes = (forget_batches(data.forget, self.batch_size, runtime, epoch) for epoch in itertools.count())
         reason, left, back = "step cap", 1.0, 1.0
         with sdpa_kernel(SDPBackend.MATH):
             first = [s.mean() for s in sensitivities(model, x[watched], (y[watched], others))]
-            for some, mine, _ in itertools.islice(itertools.chain.from_iterable(passes), self.steps):
+            for some, mine, _ in itertools.islice(forget_stream(data.forget, self.batch_size, runtime), self.steps):
                 target, other = sensitivities(model, some, (mine, _drawn(kept, mine, draws)), create_graph=True)
                 runtime.step((target - other).mean() / first[0], optimizer)
                 now = [s.mean() for s in sensitivities(model, x[watched], (y[watched], others))]

@@ -13,7 +13,7 @@ import torch
 from pydantic import Field
 
 from unhot.methods.base import FORWARD, Batch, Data, Method, Outcome, Use
-from unhot.methods.batches import forget_batches
+from unhot.methods.batches import forget_stream
 from unhot.models.classifier import Classifier
 from unhot.models.cut import Cut, cut_classes
 from unhot.models.projection import project_features, span, without
@@ -91,9 +91,9 @@ class PourD(Method):
             target = without(h, away)
             taken_out = (h - target).square().sum(1).mean().clamp_min(torch.finfo(h.dtype).tiny)
         optimizer = torch.optim.SGD(model.module.parameters(), self.lr, momentum=0.9)
-        passes = (forget_batches(Batch(x, y, target), self.batch_size, runtime, epoch) for epoch in itertools.count())
+        batches = forget_stream(Batch(x, y, target), self.batch_size, runtime)
         reason, distance = "step cap", 1.0
-        for some, _, goal in itertools.islice(itertools.chain.from_iterable(passes), self.steps + 1):
+        for some, _, goal in itertools.islice(batches, self.steps + 1):
             loss = (model.features(some) - goal).square().sum(1).mean() / taken_out
             distance = loss.item()
             if distance <= self.stop_at:

@@ -6,7 +6,6 @@ ICLR 2026 (arXiv 2406.08288), equation 3. Only its abstract and summaries of it 
 
 from __future__ import annotations
 
-from itertools import chain, count
 from typing import ClassVar
 
 import torch
@@ -17,7 +16,7 @@ from torch.nn.functional import cross_entropy
 from unhot.data.images import LabelledImages
 from unhot.errors import DataError
 from unhot.methods.base import FORWARD, Data, Method, Outcome, Use
-from unhot.methods.batches import forget_stream, retain_batches
+from unhot.methods.batches import forget_stream, retain_stream
 from unhot.models.classifier import Classifier
 from unhot.runtime import Runtime
 
@@ -95,7 +94,7 @@ class Tarf(Method):
         gravity = (self.losses(model, remaining, runtime) - at_first).abs()
         hidden, unaffected = self.affected(gravity, remaining.y, data.columns)
         spared = remaining.where(unaffected)
-        images = chain.from_iterable(retain_batches(spared, model, size, runtime, i) for i in count())
+        images = retain_stream(spared, model, size, runtime)
         for t in range(self.t1, self.steps):
             x, y = next(images)
             loss = cross_entropy(model.logits(x), y)

@@ -7,7 +7,7 @@ chosen on training images of Fashion-MNIST.
 
 from __future__ import annotations
 
-from itertools import chain, count
+from itertools import count
 from typing import ClassVar
 
 import torch
@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, log_softmax, normalize
 
 from unhot.methods.base import FORWARD, Batch, Data, Method, Outcome, Use
-from unhot.methods.batches import forget_batches, forget_stream, retain_batches
+from unhot.methods.batches import forget_batches, forget_stream, retain_batches, retain_stream
 from unhot.models.classifier import Classifier
 from unhot.runtime import Runtime
 
@@ -90,7 +90,7 @@ class Ugradsl(Method):
     def run(self, model: Classifier, data: Data, runtime: Runtime) -> Outcome:
         """Go through the samples until they are forgotten."""
         optimizer = torch.optim.SGD(model.module.parameters(), self.lr, momentum=0.9)
-        images = chain.from_iterable(retain_batches(data.retain, model, self.batch_size, runtime, i) for i in count())
+        images = retain_stream(data.retain, model, self.batch_size, runtime)
         for epoch in count():
             if (left := probability(model, data)) <= self.stop_at:
                 reason = f"probability of the forgotten classes at most {self.stop_at}"

@@ -7,7 +7,6 @@ IEEE Intelligent Systems 2024 (arXiv 2304.02049). Only its abstract and summarie
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import chain, count
 from typing import ClassVar
 
 import torch
@@ -18,7 +17,7 @@ from torch.nn.functional import cross_entropy
 from unhot.data.samples import ImageSource, as_images
 from unhot.errors import DataError, shortened
 from unhot.methods.base import Data, Method, Outcome, Use
-from unhot.methods.batches import forget_stream, retain_batches
+from unhot.methods.batches import forget_stream, retain_stream
 from unhot.models.classifier import Classifier
 from unhot.models.weight_filter import WeightFilter, call, gated_weights, multiply
 from unhot.runtime import Runtime
@@ -69,7 +68,7 @@ class WfNet(Method):
         model.module.requires_grad_(False)
         half, retained = self.batch_size // 2, data.retain
         forget = forget_stream(data.forget, half, runtime)
-        retain = chain.from_iterable(retain_batches(retained, model, half, runtime, i) for i in count())
+        retain = retain_stream(retained, model, half, runtime)
         row = self._learn_row(model, ((x, y) for x, y, _ in forget), retain, runtime)
         multiply(model.module, row)
         return Outcome(model, "step cap", {"mean_gate": _mean(row).item()})
@@ -97,8 +96,8 @@ class WfNet(Method):
         gates = WeightFilter.of(frozen)
         for column in present:
             mine, others = (known.where((known.y == column) == own) for own in (True, False))
-            forget = chain.from_iterable(retain_batches(mine, frozen, half, runtime, "f", column, i) for i in count())
-            retain = chain.from_iterable(retain_batches(others, frozen, half, runtime, column, i) for i in count())
+            forget = retain_stream(mine, frozen, half, runtime, "f", column)
+            retain = retain_stream(others, frozen, half, runtime, column)
             for name, row in self._learn_row(frozen, forget, retain, runtime).items():
                 gates.gates[name][column] = row
         return WeightFilter(model, {n: g.to(model.device) for n, g in gates.gates.items()})
