@@ -176,6 +176,16 @@ def pixel_range(spec: InputSpec, device: torch.device) -> tuple[Tensor, Tensor, 
     return black, white, white - black
 
 
+def input_range(x: Tensor, spec: InputSpec | None) -> tuple[Tensor, Tensor]:
+    """Return the least and the greatest values of inputs, each (C, 1, 1).
+
+    Where the model does not say how pixels become inputs, what some inputs x (B, C, H, W) hold stands in for it.
+    """
+    if spec is not None:
+        return pixel_range(spec, x.device)[:2]
+    return x.amin((0, 2, 3), keepdim=True)[0], x.amax((0, 2, 3), keepdim=True)[0]
+
+
 def check_tensor(x: Tensor) -> None:
     """Refuse a tensor that cannot be a batch of images.
 

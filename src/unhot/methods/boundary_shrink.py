@@ -14,7 +14,7 @@ from pydantic import Field, JsonValue
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from unhot.data.images import pixel_range
+from unhot.data.images import input_range
 from unhot.losses import Request
 from unhot.methods.base import FORWARD, Batch, Data, Method, Outcome, Use
 from unhot.methods.batches import forget_stream
@@ -69,10 +69,7 @@ class BoundaryShrink(Method):
 
     def across(self, model: Classifier, forget: Batch) -> Tensor:
         """Return the model's logits, (B, K), one step of the fast gradient sign method away from each sample."""
-        if model.input is None:  # what the samples hold stands in for what pixels may be
-            low, high = (f(forget.x, (0, 2, 3), keepdim=True)[0] for f in (torch.amin, torch.amax))
-        else:
-            low, high, _ = pixel_range(model.input, forget.x.device)
+        low, high = input_range(forget.x, model.input)
         found = []
         for x, y in zip(forget.x.split(FORWARD), forget.y.split(FORWARD), strict=True):
             x = x.detach().requires_grad_()

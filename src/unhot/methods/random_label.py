@@ -59,6 +59,5 @@ class RandomLabel(Method):
     def labels(self, model: Classifier, data: Data, runtime: Runtime) -> Tensor:
         """Draw one of the classes that are retained, and were not forgotten before, for each sample, int64 (B,)."""
         y = data.forget.y
-        gone = {*data.columns, *model.columns(c for c in model.forgotten if c in model.classes)}
-        others = torch.tensor([c for c in range(len(model.classes)) if c not in gone])
+        others = model.others(data.columns)
         return others[torch.randint(len(others), (len(y),), generator=runtime.generator("random labels"))].to(y.device)

@@ -61,7 +61,7 @@ class SalUn(Method):
         weights = list(model.module.parameters())
         salient, original = self.salient(model, data.forget), [w.detach().clone() for w in weights]
         model.module.train()
-        others, drawing = other_classes(model, data.columns), runtime.generator("random labels")
+        others, drawing = model.others(data.columns), runtime.generator("random labels")
         optimizer = torch.optim.SGD(weights, self.lr, momentum=0.9, weight_decay=5e-4)
         samples = forget_stream(data.forget, self.sample_batch, runtime)
         for epoch in range(self.epochs):
@@ -89,9 +89,3 @@ class SalUn(Method):
         mask[size.topk(round(self.share * len(size)), sorted=False).indices] = True
         parts = mask.split([w.numel() for w in weights])
         return [part.view_as(w) for part, w in zip(parts, weights, strict=True)]
-
-
-def other_classes(model: Classifier, columns: list[int]) -> Tensor:
-    """Return the columns of the classes that are retained, int64 (R,), without those that were forgotten before."""
-    gone = {*columns, *model.columns(c for c in model.forgotten if c in model.classes)}
-    return torch.tensor([c for c in range(len(model.classes)) if c not in gone])

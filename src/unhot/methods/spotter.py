@@ -14,7 +14,7 @@ from pydantic import Field, JsonValue
 from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize
 
-from unhot.data.images import pixel_range
+from unhot.data.images import input_range
 from unhot.losses import Request, masked
 from unhot.methods.base import FORWARD, Batch, Data, Method, Outcome, Use
 from unhot.methods.batches import forget_batches
@@ -90,10 +90,7 @@ class Spotter(Method):
     def neighbours(self, model: Classifier, forget: Batch, runtime: Runtime) -> Batch:
         """Find an image beside each sample on which the model is less sure of the class."""
         x, y, _ = forget
-        if model.input is None:  # what the samples hold stands in for what pixels may be
-            low, high = x.amin((0, 2, 3), keepdim=True)[0], x.amax((0, 2, 3), keepdim=True)[0]
-        else:
-            low, high, _ = pixel_range(model.input, x.device)
+        low, high = input_range(x, model.input)
         reach = self.epsilon * (high - low)
         noise = torch.rand(x.shape, generator=runtime.generator("neighbours")).to(x)
         found, logits = [], []

@@ -196,6 +196,11 @@ class Classifier:
         by_index = {c.index: column for column, c in enumerate(self.classes)}
         return [by_index[label.index] for label in labels]
 
+    def others(self, columns: Iterable[int]) -> Tensor:
+        """Return the output columns but for some and those of classes that were forgotten before, int64 (R,)."""
+        gone = {*columns, *self.columns(c for c in self.forgotten if c in self.classes)}
+        return torch.tensor([c for c in range(len(self.classes)) if c not in gone])
+
     def without(self, labels: Iterable[ClassLabel]) -> Classifier:
         """Return the classifier with these classes noted as forgotten."""
         return replace(self, forgotten=self.forgotten + tuple(c for c in labels if c not in self.forgotten))

@@ -12,7 +12,7 @@ from torch.nn.utils import skip_init
 from unhot.data.samples import draw
 from unhot.methods import salun
 from unhot.methods.base import Batch, ForgetResult
-from unhot.methods.salun import SalUn, other_classes
+from unhot.methods.salun import SalUn
 from unhot.models.classifier import Classifier
 from unhot.models.nets import VitTiny
 from unhot.runtime import Runtime
@@ -118,10 +118,10 @@ def test_random_labels_are_of_retained_classes_and_drawn_anew(
 
 def test_classes_that_were_forgotten_before_are_no_label() -> None:
     model = Classifier.wrap(toy_problem().model)
-    assert other_classes(model, [1]).tolist() == [0, 2, 3]
-    assert other_classes(model.without([model.classes[3]]), [1]).tolist() == [0, 2]
+    assert model.others([1]).tolist() == [0, 2, 3]
+    assert model.without([model.classes[3]]).others([1]).tolist() == [0, 2]
     excised = dataclasses.replace(model.without([model.classes[0]]), classes=model.classes[1:])
-    assert other_classes(excised, [0]).tolist() == [1, 2]
+    assert excised.others([0]).tolist() == [1, 2]
 
 
 @pytest.mark.usefixtures("keep_generators")
