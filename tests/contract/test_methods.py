@@ -9,13 +9,15 @@ import pytest
 import torch
 from pydantic import Field
 from torch import nn
-from toy_settings import ALTERNATIVES, SETTINGS
+from torch.nn.functional import cross_entropy
+from toy_settings import ALTERNATIVES, HEAD_ONLY, SETTINGS
 
-from unhot import methods
+from unhot import draw, methods
 from unhot.methods.base import Data, Method, Outcome
 from unhot.methods.mask import Mask
 from unhot.models.classifier import Classifier, replace_layer
 from unhot.models.cut import cut_classes
+from unhot.models.nets import VitTiny
 from unhot.runtime import Runtime
 from unhot.testing import check_method, toy_problem
 
@@ -25,6 +27,31 @@ def test_registered_method_keeps_the_contract(name: str) -> None:
     method = methods.get(name)
     assert check_method(method(**SETTINGS.get(name, {})), ALTERNATIVES.get(name)) is None
     assert method.name == name
+
+
+@pytest.mark.usefixtures("keep_generators")
+@pytest.mark.parametrize("name", list(methods.catalogue))
+def test_registered_method_forgets_in_a_vision_transformer(name: str) -> None:
+    torch.manual_seed(0)
+    net = VitTiny(3, channels=1, size=8, patch=4)
+    net.encoder.layers = net.encoder.layers[:1]
+    x = torch.randn(24, 1, 8, 8)
+    y, gone = torch.arange(24) % 3, 1
+    optimizer = torch.optim.Adam(net.parameters(), 3e-4)
+    for _ in range(8):
+        cross_entropy(net(x), y).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    samples = draw((x, y), [gone], shots=4)
+    method = methods.get(name)(**SETTINGS.get(name, {}))
+    retain = (x[y != gone], y[y != gone]) if "retain" in method.uses else None
+    result = method(net, samples, retain=retain, runtime=Runtime(torch.device("cpu")))
+    with torch.no_grad():
+        before, after = (m(samples.images.x).softmax(1)[:, gone].mean() for m in (net, result.model))
+    assert after < before - 0.02
+    old = net.state_dict()
+    moved = {k for k, v in result.model.state_dict().items() if k in old and not torch.equal(v, old[k])}
+    assert any(k.startswith("encoder.layers.0.") for k in moved) == (name not in HEAD_ONLY)
 
 
 @pytest.mark.parametrize("name", list(methods.catalogue))

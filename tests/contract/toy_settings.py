@@ -58,3 +58,6 @@ ALTERNATIVES: dict[str, dict[str, Sequence[object]]] = {
     "ugradsl": {"alpha": [-0.5], "stop_at": [0.5]},
     "ugradsl+": {"alpha": [-0.5]},
 }
+
+# methods that leave the layers below the head as they are
+HEAD_ONLY = {"mask", "pour-p"}

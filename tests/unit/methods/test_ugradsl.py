@@ -6,11 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from unhot.data.samples import draw
 from unhot.methods.base import ForgetResult
 from unhot.methods.ugradsl import Ugradsl, UgradslPlus, near, smoothed_cross_entropy
 from unhot.models.classifier import Classifier
-from unhot.models.nets import VitTiny
 from unhot.runtime import Runtime
 from unhot.testing import Toy, toy_problem
 
@@ -142,21 +140,3 @@ def test_samples_are_never_more_than_the_retained_images(method: type[Ugradsl | 
     settings = once | {"batch_size": 16, "sample_batch": 8}
     method.of(settings)(toy.model, toy.samples(), retain=(x[:35], y[:35]), runtime=CPU)
     assert passed[-3:] == [16 + 8, 16 + 8, 3 + 3]
-
-
-@pytest.mark.usefixtures("keep_generators")
-@BOTH
-def test_a_vision_transformer_forgets(method: type[Ugradsl | UgradslPlus]) -> None:
-    torch.manual_seed(0)
-    net = VitTiny(3, channels=1, size=8, patch=4).eval()
-    x = torch.randn(12, 1, 8, 8)
-    with torch.no_grad():
-        before = net(x).softmax(1)
-    y = before.argmax(1)
-    gone = int(y[0])
-    samples = draw((x, y), [gone], shots=1)
-    longer = {"epochs": 20, "lr": 0.02} if method is UgradslPlus else {}
-    after = method.of(longer)(net, samples, retain=(x, torch.where(y == gone, (y + 1) % 3, y)), runtime=CPU).model
-    with torch.no_grad():
-        left = after(samples.images.x).softmax(1)[:, gone]
-    assert left < before[0, gone] / 2 or left < 0.05
