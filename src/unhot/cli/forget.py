@@ -16,6 +16,7 @@ from unhot.cli.options import (
     Download,
     Head,
     Json,
+    LabelMapFile,
     Out,
     Seed,
     Set,
@@ -25,13 +26,16 @@ from unhot.cli.options import (
     make_runtime,
     settings,
 )
-from unhot.errors import UnknownNameError
+from unhot.errors import DataError, OptionError, UnknownNameError, shortened
 from unhot.methods import DEFAULT, get
 
 if TYPE_CHECKING:
+    from pydantic import JsonValue
+
+    from unhot.data.concept import Concept
     from unhot.data.images import LabelledImages
     from unhot.data.samples import Samples
-    from unhot.record import ClassLabel
+    from unhot.methods.base import Method
 
 SHOTS = 16
 
@@ -50,6 +54,10 @@ def forget(
     retain: Annotated[
         str | None, typer.Option("--retain", help="Images of other classes, if the method uses them.")
     ] = None,
+    label_map: LabelMapFile = None,
+    given: Annotated[
+        list[str], typer.Option("--given", help="A label that the samples are of, if not of all; repeat for several.")
+    ] = [],  # noqa: B006
     seed: Seed = 0,
     arch: Arch = None,
     arch_option: ArchOption = [],  # noqa: B006
@@ -63,47 +71,105 @@ def forget(
 ) -> None:
     """Make a model forget one or more classes, from a few of their images.
 
-    -o sets hyperparameters of the method; see: unhot show METHOD.
+    -o sets hyperparameters of the method; see: unhot show METHOD. With --label-map, --class may be a group of labels or
+    a label: several classes of the model, or a part of one. --samples and --retain are then under labels of the map.
     """
-    from unhot.cli.output import say
+    from unhot.cli.output import note, say
     from unhot.data import catalogue as datasets
+    from unhot.data.concept import LabelMap
     from unhot.data.source import load_source, photo_input
     from unhot.files import check_free
     from unhot.models.bundle import save
 
     check_free(out)
     chosen = get(method).of(settings(option))
+    groups = None if label_map is None else LabelMap.read(label_map)
+    if given and groups is None:
+        raise OptionError("--given says which labels of a concept there are samples of. It needs --label-map.")
     named = load_source(samples, data_dir, download) if samples in datasets else None
     spec = photo_input(image_size) if image_size is not None else (named.input if named else None)
-    names = named.train.class_names if named and named.train else None
+    train = named.train if named else None
+    names = train.class_names if train else None
     classifier = load_model(model, arch, settings(arch_option), spec, names, head, trust_pickle)
-    labels = [classifier.label(c) for c in classes]
-    given = _samples(samples, named.train if named else None, labels, shots, seed)
-    others = None if retain is None else load_source(retain, data_dir, download).train
-    result = chosen(classifier, given, retain=others, seed=seed, runtime=make_runtime(device, seed))
-    save(result.classifier, out, result.record)
+    rest = None if retain is None else load_source(retain, data_dir, download)
+    others = (
+        None if rest is None else (rest.test if rest.train is None else rest.train)
+    )  # a folder without splits is all test
+    if groups is None:
+        labels = [classifier.label(c) for c in classes]
+        concept, what = None, ", ".join(c.name for c in labels)
+        images = _samples(samples, train, [(c.name, c.index) for c in labels], shots, seed)
+    else:
+        concept = groups.concept(classes, [c.name for c in classifier.classes], given or None)
+        chosen, what = _finding(chosen, concept), f"{', '.join(classes)} ({concept.setting})"
+        images = concept.take(_samples(samples, train, [(label,) for label in concept.given], shots, seed))
+        others = None if others is None else concept.remaining(others, with_hidden=True)
+    result = chosen(classifier, images, retain=others, seed=seed, runtime=make_runtime(device, seed))
+    record = result.record
+    if concept is not None:
+        record = record.model_copy(update={"notes": record.notes | {"concept": _described(concept)}})
+        before = {c.name for c in (*classifier.forgotten, *record.classes)}
+        found = [c.name for c in result.classifier.forgotten if c.name not in before]
+        if set(found) != set(concept.hidden):
+            note(
+                f"{method} took {shortened(found) or 'nothing'} for the rest of the concept; by the label map it is "
+                f"{shortened(concept.hidden)}. Give images of that too."
+            )
+    save(result.classifier, out, record)
     if json:
-        say(result.record.to_json())
+        say(record.to_json())
         return
-    cost = result.record.cost
+    cost = record.cost
     say(
-        f"Forgot {', '.join(c.name for c in labels)} with {method} from {len(given)} images in {cost.seconds:.2f} s "
-        f"({cost.steps} steps; stopped: {result.record.stop_reason}). Wrote {out}."
+        f"Forgot {what} with {method} from {len(images)} images in {cost.seconds:.2f} s "
+        f"({cost.steps} steps; stopped: {record.stop_reason}). Wrote {out}."
     )
 
 
-def _samples(src: str, train: LabelledImages | None, labels: list[ClassLabel], shots: int | None, seed: int) -> Samples:
-    """Take the images of a folder, or draw some of a data set or a folder."""
+def _finding(method: Method, concept: Concept) -> Method:
+    """Tell a method how many classes of the concept it is to find by itself, if any.
+
+    Raises:
+        DataError: It finds none.
+    """
+    if not concept.hidden or "hidden_classes" in method.model_fields_set:
+        return method
+    if "hidden_classes" not in type(method).model_fields:
+        raise DataError(
+            f"{method.name} needs images of every class of the concept, and none are given of "
+            f"{shortened(concept.hidden)}. Give some, or choose tarf, which looks for such classes."
+        )
+    return method.model_copy(update={"hidden_classes": len(concept.hidden)})
+
+
+def _described(concept: Concept) -> dict[str, JsonValue]:
+    """Return what a record says of a concept."""
+    return {"setting": concept.setting, "labels": list(concept.labels), "given": list(concept.given)}
+
+
+def _samples(
+    src: str, train: LabelledImages | None, labels: list[tuple[str | int, ...]], shots: int | None, seed: int
+) -> Samples:
+    """Take the images of a folder, or draw some of a data set or a folder.
+
+    Args:
+        src: A folder or the name of a data set.
+        train: The images of the data set.
+        labels: What each class may be called there.
+        shots: Images of each class.
+        seed: Of the draw.
+    """
     from unhot.data import catalogue as datasets
     from unhot.data.samples import draw, folder
 
     if train is not None:
         known = train.class_names or ()
-        wanted = [c.name if c.name in known else c.index for c in labels]
+        wanted = [next((name for name in names if name in known), names[-1]) for names in labels]
         return draw(train, wanted, SHOTS if shots is None else shots, seed)
     path = Path(src)
     if not path.is_dir():
         raise UnknownNameError("samples", src, [*datasets, "a folder that exists"])
     # a subfolder may be named after a class or after its index
-    found = folder(path, [c.name if not (path / str(c.index)).is_dir() else str(c.index) for c in labels])
+    folders = [next((str(n) for n in reversed(names) if (path / str(n)).is_dir()), str(names[0])) for names in labels]
+    found = folder(path, folders)
     return found if shots is None else draw(found.images, found.classes, shots, seed)

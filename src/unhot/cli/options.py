@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 Out = Annotated[Path, typer.Option("--out", help="Folder to write; it must not exist yet, or be empty.")]
 Classes = Annotated[list[str], typer.Option("--class", help="A class, by index or by name; repeat for several.")]
+LabelMapFile = Annotated[
+    Path | None,
+    typer.Option("--label-map", help='JSON file of groups of labels: {"footwear": ["Sandal", "Sneaker"]}.'),
+]
 Seed = Annotated[int, typer.Option("--seed", help="The same seed gives the same result on the same machine.")]
 DataDir = Annotated[Path | None, typer.Option("--data-dir", help="Where the named data sets are [UNHOT_DATA].")]
 Download = Annotated[bool, typer.Option("--download", help="Download a named data set that is not there.")]

@@ -7,7 +7,19 @@ from typing import Annotated, Literal
 
 import typer
 
-from unhot.cli.options import DataDir, Device, Download, Json, Out, Seed, Set, Size, make_runtime, settings
+from unhot.cli.options import (
+    DataDir,
+    Device,
+    Download,
+    Json,
+    LabelMapFile,
+    Out,
+    Seed,
+    Set,
+    Size,
+    make_runtime,
+    settings,
+)
 
 Excluded = Annotated[list[str], typer.Option("--exclude-class", help="Train without this class; repeat for several.")]
 Precision = Literal["fp32", "bf16"]
@@ -18,6 +30,7 @@ def train(
     arch: Annotated[str, typer.Option("--arch", help="Built-in name, torchvision:NAME, timm:NAME or module:factory.")],
     out: Out,
     exclude: Excluded = [],  # noqa: B006
+    label_map: LabelMapFile = None,
     epochs: Annotated[int | None, typer.Option("--epochs", help="Passes over the images.")] = None,
     batch_size: Annotated[int | None, typer.Option("--batch-size", help="Images in a step.")] = None,
     lr: Annotated[float | None, typer.Option("--lr", help="Highest learning rate of the cycle.")] = None,
@@ -34,9 +47,11 @@ def train(
 ) -> None:
     """Train a classifier, or with --exclude-class the retrained reference.
 
-    -o sets options of the architecture. An interrupted run goes on where it was when the same command is given again.
+    -o sets options of the architecture; with --label-map the classes are its groups. An interrupted run goes on where
+    it was when the same command is given again.
     """
     from unhot.cli.output import note, say
+    from unhot.data.concept import LabelMap
     from unhot.data.source import load_source
     from unhot.files import check_free
     from unhot.models.bundle import save
@@ -45,6 +60,10 @@ def train(
     check_free(out)
     options = settings(option) | ({} if width is None else {"width": width})
     source = load_source(dataset, data_dir, download)
+    if label_map is not None:
+        groups = LabelMap.read(label_map)
+        seen, held_out = (None if s is None else groups.coarse(s) for s in (source.train, source.test))
+        source = replace(source, name=f"{source.name} by {label_map.name}", train=seen, test=held_out)
     if flip:
         source = replace(source, augment=replace(source.augment, flip=True))
     given = {"epochs": epochs, "batch_size": batch_size, "lr": lr}

@@ -66,8 +66,14 @@ class LabelMap:
         return tuple(dict.fromkeys(label for name in names for label in self.groups.get(name, [name])))
 
     def coarse(self, images: ImageSource) -> LabelledImages:
-        """Return images labelled with the groups of their labels: what a model of super-classes is trained on."""
+        """Return images labelled with the groups of their labels: what a model of super-classes is trained on.
+
+        Raises:
+            UnknownNameError: A label of the map is none of the images'.
+        """
         names = _names(as_images(images))
+        if missing := [label for label in self.labels(tuple(self.groups)) if label not in names]:
+            raise UnknownNameError("label", missing[0], names)
         group = {label: name for name, members in self.groups.items() for label in members}
         return relabelled(as_images(images), [group.get(name, name) for name in names], tuple(self.groups))
 
@@ -81,7 +87,8 @@ class LabelMap:
 
         Raises:
             UnknownNameError: A name is neither a label nor a class.
-            DataError: ``given`` is not in the concept, or the concept is whole classes and parts of others at once.
+            DataError: ``given`` is not in the concept, or the concept is whole classes and parts of others at once, or
+                a part of a class of which no images are given.
         """
         wanted = self.labels(names)
         at_hand = wanted if given is None else self.labels(given)
@@ -98,6 +105,8 @@ class LabelMap:
             raise DataError(
                 f"It is all of {shortened(whole)} and a part of {shortened(found.parts)}. Ask for one, then the other."
             )
+        if found.parts and found.hidden:
+            raise DataError(f"It is a part of {shortened(found.hidden)}, of which no images are given. Give some.")
         return found
 
     def _class_of(self, label: str, classes: Sequence[str]) -> str | None:
@@ -155,10 +164,24 @@ class Concept:
         found = as_images(images)
         return relabelled(found, [self.class_of.get(name, name) for name in _names(found)], self.classes)
 
-    def remaining(self, images: ImageSource) -> LabelledImages:
-        """Return the images that are not of the concept, labelled as the model sees them."""
+    def remaining(self, images: ImageSource, *, with_hidden: bool = False) -> LabelledImages:
+        """Return the images that are not of the concept, labelled as the model sees them.
+
+        Args:
+            images: Labelled with labels, or with classes of the model.
+            with_hidden: Leave those of the ``hidden`` classes in, for a method that finds these among them.
+
+        Raises:
+            DataError: Some are labelled with a class of which the concept is a part: nothing tells that part from them.
+        """
         found = as_images(images)
-        mine = torch.tensor([name in self.labels for name in _names(found)])
+        names, hidden = _names(found), self.hidden if with_hidden else ()
+        if mixed := [names[i] for i in found.y.unique().tolist() if names[i] in self.parts]:
+            raise DataError(
+                f"{found.origin}: the concept is a part of {shortened(mixed)}, and the images do not say which are of "
+                "that part. Give images under the labels of the map."
+            )
+        mine = torch.tensor([name in self.labels and self.class_of[name] not in hidden for name in names])
         return self.seen(found.where(~mine[found.y]))
 
     def take(self, samples: Samples) -> Samples:
