@@ -156,9 +156,56 @@ def catalogue() -> str:
         for measure in measures:
             values = tables.of_classes(mine, lambda r, m=measure: r.values.get(m, {}).get("unlearned"))
             row.append(f"{statistics.mean(values):.3f}" if values else "–")
-        rows.append([*row, tables.passes(mine, found.timings) if mine else "–"])
-    columns = ["method", "published", "reads", *(tables.MEASURES[m] for m in measures), "passes"]
+        steps = [r.steps for r in mine if r.steps is not None]
+        row.append(f"{statistics.mean(steps):.0f}" if steps else "–")
+        rows.append([*row, tables.passes(mine, found.timings) if mine else "–", _departs_from(name)])
+    columns = [
+        "method",
+        "published",
+        "reads",
+        *(tables.MEASURES[m] for m in measures),
+        "steps",
+        "passes",
+        "departs from",
+    ]
     return tables.grid(columns, rows)
+
+
+def departures() -> str:
+    """One line a method: what it does otherwise than its paper or released code, in the words of its docstring."""
+    lines = []
+    for name in methods.catalogue:
+        base, sentences = _departures(name)
+        said = " ".join(sentences) or "none stated."
+        lines.append(f"- **{name}**: {said if base == name else f'as {base}.'}")
+    return "\n".join(lines)
+
+
+def _departures(name: str) -> tuple[str, list[str]]:
+    """Return the sentences in which a method states departures, as Markdown, and whose these are.
+
+    They are another method's where the docstring states none and refers to that method instead.
+    """
+    text = " ".join((methods.get(name).__doc__ or "").split("Attributes:")[0].split())
+    # up to the end of the sentence: the full stops of 0..1 do not end one
+    sentences = re.findall(r"(?:Unlike|Reconstruction:|Not as in).*?[^.]\.(?=\s|$)", text)
+    others = (n for n in methods.catalogue if f":class:`{methods.get(n).__name__}`" in text)
+    base = None if sentences else next(others, None)
+    return (name, [_plain(s) for s in sentences]) if base is None else _departures(base)
+
+
+def _departs_from(name: str) -> str:
+    """Say in a word or two what a method departs from."""
+    text = " ".join(re.findall(r"(?:[Uu]nlike|Not as in|Reconstruction)[^:,;]*", " ".join(_departures(name)[1])))
+    words = {"reconstruction": "Reconstruction", "paper": "paper", "code": "code"}
+    return ", ".join(said for said, word in words.items() if word in text) or "–"
+
+
+def _plain(text: str) -> str:
+    """Return text of a docstring as Markdown."""
+    text = re.sub(r":math:`(.*?)`", r"$\1$", text)
+    text = re.sub(r":(?:class|func):`~?(?:[\w.]*\.)?(\w+)`", r"`\1`", text)
+    return text.replace("``", "`")
 
 
 TABLES: dict[str, Callable[[], str]] = {
@@ -167,6 +214,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "features": features,
     "leaderboard": leaderboard,
     "catalogue": catalogue,
+    "departures": departures,
     "encodings": encodings,
     "settings": settings,
     "speed": speed,

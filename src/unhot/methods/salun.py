@@ -29,12 +29,12 @@ class SalUn(Method):
         \ell(f_\theta(x), y)
 
     y' is drawn anew in every step. The threshold gamma is such that ``share`` of all weights is salient, and not more
-    where many gradients are zero. As in the released code, normalisation takes the statistics of its batch and
-    moves the running ones. Unlike it: y' is of a retained class, where it may be the class itself there; weights that
+    where many gradients are zero. As in the released code, normalisation takes the statistics of its batch and moves
+    the running ones. Unlike that code: y' is of a retained class, where it may be the class itself there; weights that
     are not salient stay bit for bit the original's, where weight decay moved them in earlier versions; and, as in the
-    paper's equation, each step sees samples and retained images, which pass together, mixed about as in
-    training, where there an epoch is a pass over the samples and then one over the retained images. ``lr`` was chosen
-    on training images of Fashion-MNIST; the released code's, for random images of all classes, is 0.013.
+    paper's equation, each step sees samples and retained images, which pass together, mixed about as in training, where
+    there an epoch is a pass over the samples and then one over the retained images. ``lr`` was chosen on training
+    images of Fashion-MNIST; the released code's, for random images of all classes, is 0.013.
 
     Attributes:
         epochs: Passes over the retained images; the samples are gone through again as often as that takes.
