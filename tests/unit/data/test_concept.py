@@ -91,6 +91,25 @@ def test_what_remains_is_all_but_the_concept(images: LabelledImages) -> None:
     assert {FINE[k % 5] for k in shoes.keys} == {"sneaker"}
 
 
+def test_hidden_classes_remain_for_a_method_that_looks_for_them(images: LabelledImages) -> None:
+    concept = of(["shoes"], FINE, ["sandal"])
+    assert concept.hidden == ("sneaker",)
+    seen = concept.remaining(images, with_hidden=True)
+    assert {seen.class_names[i] for i in seen.y} == {"bag", "shirt", "sneaker", "top"}
+    part = of(["sandal", "sneaker"], COARSE, ["sandal"]).remaining(images, with_hidden=True)
+    assert {FINE[k % 5] for k in part.keys} == {"bag", "shirt", "top"}
+
+
+def test_images_of_a_class_do_not_say_which_are_of_a_part_of_it(images: LabelledImages) -> None:
+    coarse = MAP.coarse(images)
+    with pytest.raises(DataError, match="the concept is a part of shoes, and the images do not say"):
+        of(["sandal"], COARSE).remaining(coarse)
+    whole = of(["shoes"], COARSE).seen(coarse)
+    assert torch.equal(whole.y, of(["shoes"], COARSE).seen(images).y)
+    elsewhere = coarse.where(coarse.y != coarse.class_names.index("shoes"))
+    assert len(of(["sandal"], COARSE).remaining(elsewhere)) == 30
+
+
 def test_classes_keep_the_order_of_the_model(images: LabelledImages) -> None:
     """A model without names of its own takes classes by their position."""
     assert of(["sandal"], COARSE).seen(images).class_names == COARSE
@@ -117,6 +136,7 @@ def test_a_label_that_the_model_does_not_know_is_left_to_the_model_to_refuse(ima
     [
         (["shoes"], FINE, ["bag"], "bag is given and not a part of shoes"),
         (["sandal", "bag"], COARSE, None, "all of bag and a part of shoes"),
+        (["sandal", "top"], COARSE, ["sandal"], "a part of tops, of which no images are given"),
         ([], FINE, None, "at least one name"),
         (["shoes"], FINE, [], "at least one label"),
     ],
@@ -138,6 +158,11 @@ def test_an_unknown_name_is_offered_the_nearest() -> None:
 def test_samples_of_other_labels_are_refused(images: LabelledImages) -> None:
     with pytest.raises(DataError, match="of bag, and not of sandal"):
         of(["shoes"], COARSE, ["sandal"]).take(draw(images, ["bag"], shots=2))
+
+
+def test_a_map_of_labels_that_images_do_not_have(images: LabelledImages) -> None:
+    with pytest.raises(UnknownNameError, match="Did you mean 'sandal'"):
+        LabelMap({"shoes": ("sandals", "sneaker")}).coarse(images)
 
 
 def test_labels_need_names(images: LabelledImages) -> None:
