@@ -208,6 +208,28 @@ def _plain(text: str) -> str:
     return text.replace("``", "`")
 
 
+def head_to_head() -> str:
+    """One row a method whose public code was run beside ours, and below what differs."""
+    found = read("head-to-head")["comparisons"]
+    rows = []
+    for c in found:
+        figures = "; ".join(f"{k} {_number(v)}" for k, v in c["figures"].items())
+        effects = "; ".join(
+            f"{whose} {e['forget_accuracy']:.3f} / {e['retain_accuracy']:.3f}" for whose, e in c["effects"].items()
+        )
+        project = f"{c['project']} at {c['commit'][:7]} ({c['licence']})"
+        seconds = f"{c['seconds']:.2f} / {c['seconds_theirs']:.2f}"
+        row = [c["method"], project, c["compared"], figures, effects or "–", seconds, f"{c['seconds_ratio']:.2f}"]
+        rows.append(row)
+    columns = ["method", "public code", "compared", "figures", "forget / retained accuracy"]
+    differ = "\n".join(f"- {c['method']}: {c['departs']}." for c in found)
+    return tables.grid([*columns, "seconds: ours / theirs", "ratio"], rows) + "\n\nWhat differs:\n\n" + differ
+
+
+def _number(value: float) -> str:
+    return f"{value:,}" if isinstance(value, int) else f"{value:.3g}"
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "promise": promise,
     "promise-summary": promise_summary,
@@ -215,6 +237,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "leaderboard": leaderboard,
     "catalogue": catalogue,
     "departures": departures,
+    "head-to-head": head_to_head,
     "encodings": encodings,
     "settings": settings,
     "speed": speed,
