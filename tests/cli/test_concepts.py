@@ -87,9 +87,12 @@ def test_target_mismatch(unhot: Run, bundle: Path, groups: Path, tmp_path: Path)
     assert len(found) == 2
     assert {c.name for c in load(tmp_path / "u").forgotten} == {"0", *found}
     assert ("by the label map it is 1, 2" in said.err) == (set(found) != {"1", "2"})
+    all_given = ["forget", bundle, "--label-map", groups, "--class", "low", "--samples", "digits", *TARF]
+    more = unhot(*all_given, "-o", "hidden_classes=1", "--out", tmp_path / "w")
+    assert (more.code, "for the rest of the concept; by the label map it is nothing." in more.err) == (0, True)
     own = unhot(*call, *TARF, "-o", "hidden_classes=1", "--json", "--out", tmp_path / "v")
     assert own.json["hyperparameters"]["hidden_classes"] == 1
-    assert "by the label map it is 1, 2. Give images of that too." in own.err
+    assert "by the label map it is 1, 2. Give images of all of it, and it need not look." in own.err
 
 
 def test_model_mismatch(unhot: Run, coarse: Path, groups: Path, digits: Source, tmp_path: Path) -> None:

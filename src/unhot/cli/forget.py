@@ -92,9 +92,8 @@ def forget(
     names = train.class_names if train else None
     classifier = load_model(model, arch, settings(arch_option), spec, names, head, trust_pickle)
     rest = None if retain is None else load_source(retain, data_dir, download)
-    others = (
-        None if rest is None else (rest.test if rest.train is None else rest.train)
-    )  # a folder without splits is all test
+    # a folder without splits is all test
+    others = None if rest is None else rest.test if rest.train is None else rest.train
     if groups is None:
         labels = [classifier.label(c) for c in classes]
         concept, what = None, ", ".join(c.name for c in labels)
@@ -113,7 +112,7 @@ def forget(
         if set(found) != set(concept.hidden):
             note(
                 f"{method} took {shortened(found) or 'nothing'} for the rest of the concept; by the label map it is "
-                f"{shortened(concept.hidden)}. Give images of that too."
+                f"{shortened(concept.hidden) or 'nothing'}. Give images of all of it, and it need not look."
             )
     save(result.classifier, out, record)
     if json:
