@@ -16,6 +16,7 @@ import torch
 
 import cells
 from unhot import load
+from unhot.bench.work import signals
 from unhot.data.source import load_source
 from unhot.losses import ENCODINGS
 from unhot.methods.nhle_cwm import NhleCwm
@@ -50,7 +51,9 @@ def main() -> None:
             uncut, record = result.classifier, result.record
             cell = {"class": label, "shots": shots, "options": options, "steps": record.cost.steps}
             cell |= {"stop_reason": record.stop_reason, "seconds": round(record.cost.seconds, 3), **record.notes}
-            cell |= cells.signals(model, uncut, samples) | cells.effects(model, uncut, test, label)
+            seen = signals(model, uncut, samples, Runtime())
+            cell |= {"sample_feature_cosine": seen["feature_cosine"], "drift": seen["drift_nats"]}
+            cell |= cells.effects(model, uncut, test, label)
             done.append(cell)
             print(cell, flush=True)
     head = {"dataset": given.dataset, "arch": model.arch, "arch_options": model.arch_options, "seed": given.seed}

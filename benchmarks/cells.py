@@ -7,11 +7,9 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch.nn.functional import cosine_similarity, kl_div, log_softmax
+from torch.nn.functional import cosine_similarity
 
 from unhot import Classifier, Runtime, draw
-from unhot.data.augment import distort
 from unhot.data.images import LabelledImages
 from unhot.data.source import Source
 from unhot.evaluation.metric import Case
@@ -27,19 +25,6 @@ def forget(model: Classifier, source: Source, method: Method, label: int, shots:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", SampleWarning)
         return samples, method(model, samples, seed=seed)
-
-
-def signals(model: Classifier, unlearned: Classifier, samples: Any) -> dict[str, float]:
-    """Measure what a method may see: the samples, and distorted copies of them."""
-    x = samples.images.inputs(torch.arange(len(samples)), model.input, torch.device("cpu"))
-    away = distort(x, Runtime().generator("drift"))
-    with torch.no_grad():
-        before, after = model.features(x), unlearned.features(x)
-        kept, moved = log_softmax(model.logits(away), 1), log_softmax(unlearned.logits(away), 1)
-    return {
-        "sample_feature_cosine": cosine_similarity(before, after).mean().item(),
-        "drift": kl_div(moved, kept, reduction="batchmean", log_target=True).item(),
-    }
 
 
 def effects(model: Classifier, uncut: Classifier, test: LabelledImages, label: int) -> dict[str, float]:

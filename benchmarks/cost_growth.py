@@ -2,9 +2,10 @@
 
     python benchmarks/cost_growth.py [--axes samples classes ...]
 
-Every point is a process of its own, for its peak memory. Nets are not trained: their head is made of the mean features
-of random patterns, so that samples are taken for their class. Forgetting runs to the step cap. The floor is one forward
-and backward pass over the same samples, and for an audit one forward pass of its models over its images.
+Axes that are not asked for stay as they are in the record. Every point is a process of its own, for its peak memory.
+Nets are not trained: their head is made of the mean features of random patterns, so that samples are taken for their
+class. Forgetting runs to the step cap. The floor is one forward and backward pass over the same samples, and for an
+audit one forward pass of its models over its images.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import statistics
 import subprocess
 import sys
 from collections.abc import Callable
@@ -78,15 +78,6 @@ def samples_of(point: dict, copies: Callable[[list[int], int], LabelledImages]) 
     return draw(copies(forgotten, point["samples"]), forgotten, point["samples"])
 
 
-def seconds(run: Callable[[], object], times: int = 3) -> float:
-    runtime, taken = Runtime(), []
-    for _ in range(times + 1):
-        started = runtime.clock()
-        run()
-        taken.append(runtime.clock() - started)
-    return statistics.median(taken[1:])
-
-
 def forget(point: dict) -> dict[str, float]:
     """Measure forgetting, up to the step cap."""
     model, copies = problem(point)
@@ -94,9 +85,10 @@ def forget(point: dict) -> dict[str, float]:
     method = NhleCwm(stop_at=0.0)
     x, y = samples.images.x, samples.images.y
     assert isinstance(x, Tensor)
-    whole = seconds(lambda: method(model, samples))
-    memory = Runtime().peak_memory_bytes()
-    floor = seconds(lambda: cross_entropy(model.logits(x), y).backward())
+    runtime = Runtime()
+    whole = runtime.median_seconds(lambda: method(model, samples))
+    memory = runtime.peak_memory_bytes()
+    floor = runtime.median_seconds(lambda: cross_entropy(model.logits(x), y).backward())
     return {"seconds": whole, "floor_seconds": floor, "peak_memory_bytes": memory}
 
 
@@ -109,10 +101,13 @@ def audited(point: dict) -> dict[str, float]:
     after = cut_classes(model.copy(), [model.classes[c] for c in classes], "mask")
     x = test.x
     assert isinstance(x, Tensor)
-    whole = seconds(lambda: audit(original=model, unlearned=after, classes=classes, test=test, quick=True), 1)
-    memory = Runtime().peak_memory_bytes()
+    runtime = Runtime()
+    whole = runtime.median_seconds(
+        lambda: audit(original=model, unlearned=after, classes=classes, test=test, quick=True), 1
+    )
+    memory = runtime.peak_memory_bytes()
     with torch.no_grad():
-        floor = seconds(lambda: [model.logits(part) for part in x.split(64) for _ in range(2)], 1)
+        floor = runtime.median_seconds(lambda: [model.logits(part) for part in x.split(64) for _ in range(2)], 1)
     return {"seconds": whole, "floor_seconds": floor, "peak_memory_bytes": memory}
 
 
@@ -132,6 +127,8 @@ def main() -> None:
         print(json.dumps(one(given.one[0], json.loads(given.one[1]))))
         return
     done = []
+    if given.out.exists():
+        done = [c for c in json.loads(given.out.read_text())["cells"] if c["axis"] not in given.axes]
     for axis in given.axes:
         for change in AXES[axis]:
             point = USUAL | change

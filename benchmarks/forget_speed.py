@@ -10,7 +10,6 @@ share of training is that of 50,000 images for the data set's default epochs, at
 from __future__ import annotations
 
 import argparse
-import statistics
 from collections.abc import Callable
 from pathlib import Path
 
@@ -32,15 +31,7 @@ NETS = {
     "vit_tiny": CIFAR10,
 }
 SHOTS, BATCH, STEPS, TRAIN_IMAGES = 16, 64, 25, 50_000
-
-
-def median_seconds(run: Callable[[], object], times: int = 5) -> float:
-    runtime, taken = Runtime(), []
-    for _ in range(times + 1):
-        started = runtime.clock()
-        run()
-        taken.append(runtime.clock() - started)
-    return statistics.median(taken[1:])
+REPEATS = 5
 
 
 def trained(arch: str, named: NamedSet) -> tuple[Classifier, Callable[[int, int], tuple[Tensor, Tensor]]]:
@@ -69,10 +60,11 @@ def measure(arch: str) -> dict[str, float | str]:
     batch, labels = copies(-1, BATCH)
     samples = draw((x, y), classes=[0], shots=SHOTS)
     default, capped = NhleCwm(), NhleCwm(stop_at=0.0)
-    lowest = median_seconds(lambda: cross_entropy(model.logits(x), y).backward())
-    whole = median_seconds(lambda: default(model, samples))
-    most = median_seconds(lambda: capped(model, samples))
-    step = median_seconds(lambda: cross_entropy(model.logits(batch), labels).backward(), 2)
+    runtime = Runtime()
+    lowest = runtime.median_seconds(lambda: cross_entropy(model.logits(x), y).backward(), REPEATS)
+    whole = runtime.median_seconds(lambda: default(model, samples), REPEATS)
+    most = runtime.median_seconds(lambda: capped(model, samples), REPEATS)
+    step = runtime.median_seconds(lambda: cross_entropy(model.logits(batch), labels).backward(), 2)
     return {
         "arch": arch,
         "parameters": sum(p.numel() for p in model.module.parameters()),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import resource
+import statistics
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -120,6 +121,17 @@ class Runtime:
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         return time.perf_counter()
+
+    def median_seconds(self, run: Callable[[], object], repeats: int = 3, what: str = "timing") -> float:
+        """Return the median of how long some runs take, after one that warms up."""
+        taken = []
+        with self.progress(what, repeats + 1) as advance:
+            for _ in range(repeats + 1):
+                started = self.clock()
+                run()
+                taken.append(self.clock() - started)
+                advance(1)
+        return statistics.median(taken[1:])
 
     def peak_memory_bytes(self) -> int:
         """Return the highest memory of the device, or of this process on a CPU."""

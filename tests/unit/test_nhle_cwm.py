@@ -113,6 +113,21 @@ def test_depth_counts_layers_from_the_head(toy: Toy, depth: float, trained: set[
     assert changed(before, forget(toy.model, toy.samples(), depth=depth).model) == trained
 
 
+def test_a_pass_keeps_nothing_for_layers_that_are_not_trained(toy: Toy) -> None:
+    def kept(depth: float) -> int:
+        sizes = []
+
+        def keep(tensor: Tensor) -> Tensor:
+            sizes.append(tensor.numel())
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            forget(toy.model, toy.samples(), depth=depth, steps=1)
+        return sum(sizes)
+
+    assert kept(0.01) < kept(1) / 4
+
+
 @pytest.mark.parametrize("encoding", ENCODINGS)
 @pytest.mark.parametrize("share", [0.01, 0.03])
 def test_a_step_has_the_length_that_is_asked_for(toy: Toy, encoding: str, share: float) -> None:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-import statistics
 import tempfile
 import warnings
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
 from hashlib import sha256
@@ -36,7 +35,6 @@ from unhot.train import train_classifier
 Bundle = Path | dict[str, bytes]
 
 MODELS_HELD = 8
-REPEATS = 3
 
 
 @dataclass(frozen=True)
@@ -148,11 +146,9 @@ def timing(spec: CellSpec, src: str, place: Place, original: Bundle) -> TimingRe
         for some, labels in zip(x.split(FORWARD), y.split(FORWARD), strict=True):
             cross_entropy(work.logits(some), labels).backward()
 
-    floor = _median_seconds(runtime, one_pass, "one pass")
+    floor = runtime.median_seconds(one_pass, what="one pass")
     results = list[ForgetResult]()
-    forget = _median_seconds(
-        runtime, lambda: results.append(_forget(method, model, samples, spec, source, runtime)), "timing"
-    )
+    forget = runtime.median_seconds(lambda: results.append(_forget(method, model, samples, spec, source, runtime)))
     trained = read_record(_folder(original), TrainRecord)
     return TimingRecord(
         cell=spec.digest,
@@ -289,18 +285,6 @@ def _audited(
     )
     _Shared.content = without(_Shared.content, unlearned)
     return found.record
-
-
-def _median_seconds(runtime: Runtime, run: Callable[[], object], what: str) -> float:
-    """Return the median of three runs after one that warms up."""
-    taken = []
-    with runtime.progress(what, REPEATS + 1) as advance:
-        for _ in range(REPEATS + 1):
-            started = runtime.clock()
-            run()
-            taken.append(runtime.clock() - started)
-            advance(1)
-    return statistics.median(taken[1:])
 
 
 @lru_cache(maxsize=2)

@@ -255,12 +255,7 @@ def _floor(views: Views, count: int) -> float:
     model, runtime = views.models["original"][0].copy(views.runtime.device), views.runtime
     model.module.eval()
     x = views.splits["test"].inputs(torch.arange(min(count, len(views.splits["test"]))), model.input, runtime.device)
-    seconds = []
-    for _ in range(4):
-        started = runtime.clock()
-        model.logits(x).sum().backward()
-        seconds.append(runtime.clock() - started)
-    return sorted(seconds[1:])[1]  # the first warms up
+    return runtime.median_seconds(lambda: model.logits(x).sum().backward())
 
 
 def _measure(metric: Metric, views: Views) -> Iterator[Measurement]:

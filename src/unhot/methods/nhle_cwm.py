@@ -68,6 +68,9 @@ class NhleCwm(Method):
         request = Request(y, data.columns, original)
         precondition = self._precondition(model, x, runtime)
         weights, moving = precondition.weights(), runtime.generator("shift")
+        model.module.requires_grad_(False)  # or a pass would keep what every layer sees
+        for weight in weights:
+            weight.requires_grad_(True)
         shifted = Augment(round(self.shift * x.shape[-1]))
         best, best_state, reason = math.inf, [w.detach().clone() for w in weights], "step cap"
         for step in range(self.steps + 1):
