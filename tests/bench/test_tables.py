@@ -13,7 +13,8 @@ from scipy.stats import ttest_1samp
 
 from unhot.bench import tables
 from unhot.bench.report import write_all
-from unhot.bench.results import Results, Row, merged
+from unhot.bench.results import Results, Row, Timing, merged
+from unhot.runtime import Runtime
 
 
 def row(method: str = "nhle-cwm", label: int = 0, seed: int = 0, **other: Any) -> Row:
@@ -170,3 +171,27 @@ def test_a_picture_is_drawn_where_several_numbers_of_images_were_tried(tmp_path:
 def test_the_promise(forget: float, drop: float, kept: bool) -> None:
     r = row(values={"forget_accuracy": {"unlearned": forget}, "retain_drop": {"unlearned": drop}})
     assert r.promised is kept
+
+
+def test_time_is_a_multiple_of_one_pass_and_a_share_of_training() -> None:
+    def timing(**other: Any) -> Timing:
+        given = {
+            "dataset": "digits",
+            "arch": "lenet5",
+            "method": "nhle-cwm",
+            "options": {},
+            "shots": 16,
+            "floor_seconds": 0.02,
+            "forget_seconds": 0.25,
+            "steps": 9,
+            "train_seconds": 300.0,
+            "load": 0.0,
+            "environment": Runtime().environment(),
+        }
+        return Timing(**(given | other))
+
+    timings = [timing(shots=1, forget_seconds=9.0), timing(options={"steps": 3}, forget_seconds=9.0), timing()]
+    assert tables.passes([row()], timings) == "12.5"
+    assert tables.of_training([row()], timings) == "1 / 1,200"
+    assert tables.of_training([row()], [timing(train_seconds=None)]) == "–"
+    assert tables.passes([row("delete")], timings) == tables.of_training([row("delete")], timings) == "–"

@@ -117,7 +117,8 @@ def leaderboard(results: Results) -> str:
 
 def _board(rows: list[Row], references: list[Row], timings: Sequence[Timing]) -> str:
     lines = [
-        [subject, "", *(shown(of_classes(rows, _of(name, subject))) for name in MEASURES), ""] for subject in REFERENCES
+        [subject, "", *(shown(of_classes(rows, _of(name, subject))) for name in MEASURES), "", ""]
+        for subject in REFERENCES
     ]
     ranked = sorted(selected(rows).items(), key=lambda item: _rank(item[1]))
     for setting, mine in [*ranked, *selected(r for r in references if r.method != "mask").items()]:
@@ -125,8 +126,8 @@ def _board(rows: list[Row], references: list[Row], timings: Sequence[Timing]) ->
         failures = [r for r in mine if r.error is not None]
         note = f"; {len(failures)} failed" if failures else ""
         values = (shown(of_classes(mine, _of(name, "unlearned"))) for name in MEASURES)
-        lines.append([setting.title, kept + note, *values, passes(mine, timings)])
-    return grid(["method", "promise kept", *MEASURES.values(), "passes"], lines)
+        lines.append([setting.title, kept + note, *values, passes(mine, timings), of_training(mine, timings)])
+    return grid(["method", "promise kept", *MEASURES.values(), "passes", "of training"], lines)
 
 
 def _of(name: str, subject: str) -> Callable[[Row], float | None]:
@@ -140,13 +141,22 @@ def _rank(rows: list[Row]) -> tuple[float, float]:
 
 
 def passes(rows: list[Row], timings: Sequence[Timing]) -> str:
-    """Return how many passes over its samples a method takes, of the first row; a dash if it was not timed."""
-    first = rows[0]
+    """Return how many passes over its samples a method takes; a dash if it was not timed."""
+    t = _timing(rows[0], timings)
+    return "–" if t is None else f"{t.forget_seconds / t.floor_seconds:.1f}"
+
+
+def of_training(rows: list[Row], timings: Sequence[Timing]) -> str:
+    """Return what share of the time of training the original a method takes; a dash if that is not known."""
+    t = _timing(rows[0], timings)
+    return "–" if t is None or not t.train_seconds else f"1 / {t.train_seconds / t.forget_seconds:,.0f}"
+
+
+def _timing(row: Row, timings: Sequence[Timing]) -> Timing | None:
     for t in timings:
-        same = (t.dataset, t.arch, t.method, t.shots) == (first.dataset, first.arch, first.method, first.shots)
-        if same and t.options == first.options:
-            return f"{t.forget_seconds / t.floor_seconds:.1f}"
-    return "–"
+        if all(getattr(t, name) == getattr(row, name) for name in ("dataset", "arch", "method", "shots", "options")):
+            return t
+    return None
 
 
 def promise(results: Results) -> str:
