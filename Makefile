@@ -11,7 +11,7 @@ help:
 	@echo "make test    set up, then run the tests"
 	@echo "make check   format, lint, types, layers"
 	@echo "make format  format the code"
-	@echo "make docs    write the tables of README.md and docs/ from the committed records"
+	@echo "make docs    write the tables and pictures of README.md and docs/ from the committed records"
 	@echo "make bench   measure how long forgetting takes, and how that grows"
 	@echo "make bench-small   compare the methods that need a few images only, on Fashion-MNIST"
 
@@ -39,6 +39,7 @@ format: $(VENV)/ready
 
 docs: $(VENV)/ready
 	$(BIN)/python docs/make_tables.py
+	$(BIN)/python docs/make_pictures.py
 
 bench: $(VENV)/ready
 	$(BIN)/python benchmarks/forget_speed.py

@@ -33,17 +33,21 @@ def size(cell: dict[str, Any]) -> int:
     return found
 
 
-def slope(x: Sequence[float], y: Sequence[float]) -> float:
-    """Return the exponent of growth over the upper half of the points: 1 is proportional."""
-    half = len(x) // 2
-    return float(np.polyfit(np.log(x[half:]), np.log(y[half:]), 1)[0])
+def labelled(what: str, axis: str, x: Sequence[float], y: Sequence[float]) -> str:
+    """Say what a curve is and how it grows: the exponent of a power law, 1 being proportional.
+
+    Small work is all overhead, so the lower half of an axis is left out; nets of different kinds are taken together.
+    """
+    first = 0 if axis == "parameters" else len(x) // 2
+    slope = np.polyfit(np.log(x[first:]), np.log(y[first:]), 1)[0]
+    return f"{what}, slope {slope:.2f}"
 
 
 def cost_growth() -> bytes:
     """Draw seconds, their floor and peak memory over the size of the work, each with its slope."""
     cells = read("cost-growth")["cells"]
     fig = Figure(figsize=(13, 6), layout="constrained")
-    panels = fig.subplots(2, len(GROWING))
+    panels = fig.subplots(2, len(GROWING), sharey="row")
     for column, (axis, title) in enumerate(GROWING.items()):
         for what, marker in KINDS.items():
             mine = [c for c in cells if (c["axis"], c["what"]) == (axis, what)]
@@ -52,12 +56,12 @@ def cost_growth() -> bytes:
             x = [size(c) for c in mine]
             seconds, floor = ([c[name] for c in mine] for name in ("seconds", "floor_seconds"))
             memory = [c["peak_memory_bytes"] / 2**20 for c in mine]
-            (line,) = panels[0, column].plot(x, seconds, marker, ls="-", label=f"{what}, slope {slope(x, seconds):.2f}")
+            (line,) = panels[0, column].plot(x, seconds, marker, ls="-", label=labelled(what, axis, x, seconds))
             panels[0, column].plot(
-                x, floor, ls=":", color=line.get_color(), label=f"its floor, slope {slope(x, floor):.2f}"
+                x, floor, ls=":", color=line.get_color(), label=labelled("its floor", axis, x, floor)
             )
             panels[1, column].plot(
-                x, memory, marker, ls="-", color=line.get_color(), label=f"{what}, slope {slope(x, memory):.2f}"
+                x, memory, marker, ls="-", color=line.get_color(), label=labelled(what, axis, x, memory)
             )
         panels[0, column].set(title=title, ylabel="seconds" if column == 0 else "")
         panels[1, column].set(xlabel=title, ylabel="peak memory, MiB" if column == 0 else "")

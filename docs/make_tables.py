@@ -59,6 +59,31 @@ def features() -> str:
     return tables.features(_only("nhle-cwm", results("promise-*")))
 
 
+def budget() -> str:
+    """NHLE-CWM by number of images."""
+    return tables.budget(results("budget"))
+
+
+def at_once() -> str:
+    """NHLE-CWM by number of classes in one request."""
+    return tables.at_once(results("classes"))
+
+
+def in_sequence() -> str:
+    """NHLE-CWM by number of requests so far."""
+    return tables.in_sequence(results("sequence"))
+
+
+def cost_growth() -> str:
+    """One row a point: what forgetting and auditing took, as the work grows."""
+    rows = []
+    for c in read("cost-growth")["cells"]:
+        size = f"{c['parameters'] / 1e6:.1f} M" if c["axis"] == "parameters" else str(c["point"][c["axis"]])
+        floor, memory = c["seconds"] / c["floor_seconds"], c["peak_memory_bytes"] / 2**20
+        rows.append([f"{c['what']}, {c['axis']}", size, f"{c['seconds']:.2f}", f"{floor:.1f}", f"{memory:,.0f}"])
+    return tables.grid(["what grows", "to", "seconds", "of the floor", "peak memory, MiB"], rows)
+
+
 def _only(method: str, found: Results) -> Results:
     return found.model_copy(update={"rows": tuple(r for r in found.rows if r.method == method)})
 
@@ -234,6 +259,10 @@ TABLES: dict[str, Callable[[], str]] = {
     "promise": promise,
     "promise-summary": promise_summary,
     "features": features,
+    "budget": budget,
+    "at-once": at_once,
+    "in-sequence": in_sequence,
+    "cost-growth": cost_growth,
     "leaderboard": leaderboard,
     "catalogue": catalogue,
     "departures": departures,

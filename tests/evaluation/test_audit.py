@@ -18,7 +18,8 @@ from unhot.evaluation import catalogue as metrics
 from unhot.evaluation import pictures
 from unhot.evaluation.attacks import catalogue as attacks
 from unhot.evaluation.audit import Audit, audit, measures
-from unhot.evaluation.metric import Case
+from unhot.evaluation.metric import Case, Metric
+from unhot.evaluation.stats import Estimate
 from unhot.evaluation.view import Views
 from unhot.models.classifier import Classifier
 from unhot.record import AuditRecord, Subject
@@ -287,3 +288,18 @@ def test_lookup(full):
     assert full.get("forget_accuracy", "unlearned", "train").split == "train"
     with pytest.raises(UnknownNameError, match=r"measurement 'forget_acuracy'"):
         full["forget_acuracy"]
+
+
+def test_what_reads_features_only_is_computed_once_for_the_original_and_its_mask(zoo):
+    board, seen = zoo.board(), []
+
+    def count(case):
+        seen.append(case.subject)
+        return Estimate(1.0, 1.0, 1.0, 1)
+
+    cases = [Case(board, subject, "test", 0) for subject in ("original", "masked", "retrained", "masked")]
+    for of_features, expected in ((True, ["original", "retrained"]), (False, ["original", "masked", "retrained"])):
+        seen.clear()
+        for case in cases:
+            Metric(f"count {of_features}", count, None, of_features=of_features).measured(case)
+        assert seen == expected

@@ -146,8 +146,8 @@ def audit(
         made_by: The record of the run that made the unlearned model.
         retrain_seconds: What training the retrained model took.
         runtime: Device, seed and progress.
-        shared: Given to several audits with the same original, retrained models, images and runtime, which are all
-            kept alive meanwhile, it holds what was computed of these.
+        shared: Given to several audits with the same classes, original, retrained models, images and runtime, which
+            are all kept alive meanwhile, it holds what was computed of these.
 
     Raises:
         ModelError: A model does not fit.
@@ -266,7 +266,7 @@ def _measure(metric: Metric, views: Views) -> Iterator[Measurement]:
                     raise Absent(f"no {split} images were given")
                 if not models:
                     raise Absent("no retrained model was given")
-                found = [metric.compute(Case(views, subject, split, run)) for run in range(len(models))]
+                found = [metric.measured(Case(views, subject, split, run)) for run in range(len(models))]
             except Absent as reason:
                 yield _absent(metric.name, Measure(metric.higher_is_better, metric.unit), subject, split, str(reason))
             else:
@@ -280,7 +280,7 @@ def _attacked(attack: Attack, views: Views, subject: Subject, quick: bool) -> li
     if not views.models[subject]:
         return "no retrained model was given"
     try:
-        return [attack.run(Case(views, subject, "test", run)) for run in range(len(views.models[subject]))]
+        return [attack.found(Case(views, subject, "test", run)) for run in range(len(views.models[subject]))]
     except Absent as reason:
         return str(reason)
 

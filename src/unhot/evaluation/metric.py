@@ -146,6 +146,7 @@ class Metric:
         higher_is_better: The direction, for whoever wants the class forgotten and the rest retained; None if neither.
         unit: Of the value.
         splits: On which splits it is computed.
+        of_features: Whether it reads features only, so that the masked original's value is the original's.
     """
 
     name: str
@@ -153,6 +154,12 @@ class Metric:
     higher_is_better: bool | None
     unit: str = "fraction"
     splits: tuple[Split, ...] = ("test",)
+    of_features: bool = False
+
+    def measured(self, case: Case) -> Estimate:
+        """Compute it for a model once, also where several audits share their results."""
+        masked = case.subject == "masked" and not self.of_features
+        return case.once((self.name, case.split, masked), lambda: self.compute(case))
 
 
 class Measure(NamedTuple):
@@ -191,6 +198,10 @@ class Attack(BaseModel, ABC):
 
     measures: ClassVar[dict[str, Measure]]
     slow: ClassVar[bool] = False
+
+    def found(self, case: Case) -> Finding:
+        """Attack a model once, also where several audits share their results."""
+        return case.once((self, case.subject, case.run), lambda: self.run(case))
 
     @abstractmethod
     def run(self, case: Case) -> Finding:

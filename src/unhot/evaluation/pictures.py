@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 import numpy as np
 import torch
@@ -43,7 +44,8 @@ def feature_map(views: Views) -> Iterator[Curve]:
     groups = tuple(names[i] for i in base.y[chosen].tolist())
     anchor = _centred(base.features[chosen].numpy())
     axes = np.linalg.svd(anchor, full_matrices=False)[2][:2].T
-    for subject, run in ((s, i) for s in FEATURE_SUBJECTS for i in range(len(views.models[s][:MAP_RUNS]))):
+
+    def placed(subject: Subject, run: int) -> Curve:
         own = _centred(views.of(subject, "test", run).features[chosen].numpy())
         # an unlearned model mostly starts from the original, and then its axes are the same
         if subject == "retrained" or own.shape[1] != anchor.shape[1]:
@@ -51,7 +53,11 @@ def feature_map(views: Views) -> Iterator[Curve]:
             padded = [np.pad(m, ((0, 0), (0, width - m.shape[1]))) for m in (own, anchor)]
             own = (padded[0] @ orthogonal_procrustes(*padded)[0])[:, : anchor.shape[1]]
         x, y = (own @ axes).T
-        yield Curve(name="map", subject=subject, run=run, x=tuple(x.tolist()), y=tuple(y.tolist()), groups=groups)
+        return Curve(name="map", subject=subject, run=run, x=tuple(x.tolist()), y=tuple(y.tolist()), groups=groups)
+
+    for subject in FEATURE_SUBJECTS:
+        for run, model in enumerate(views.models[subject][:MAP_RUNS]):
+            yield views.once((id(model), "map", subject, run), partial(placed, subject, run))
 
 
 def layers(views: Views) -> Iterator[Curve]:

@@ -147,10 +147,10 @@ def _enough(case: Case, y: Tensor, least: int) -> None:
         raise Absent(f"only {fewest} images of a forgotten class to learn from, at least {least} are needed")
 
 
-PROBE_ACCURACY = Metric("probe_accuracy", probe_accuracy, False)
-KNN_ACCURACY = Metric("knn_accuracy", knn_accuracy, False)
-NCM_ACCURACY = Metric("ncm_accuracy", ncm_accuracy, False)
-FEATURE_FISHER_RATIO = Metric("feature_fisher_ratio", feature_fisher_ratio, False, unit="ratio")
-FEATURE_SILHOUETTE = Metric("feature_silhouette", feature_silhouette, False, unit="silhouette")
-FEATURE_CKA = Metric("feature_cka", feature_cka, None)
-FEATURE_CKA_TO_RETRAINED = Metric("feature_cka_to_retrained", feature_cka_to_retrained, True)
+PROBE_ACCURACY = Metric("probe_accuracy", probe_accuracy, False, of_features=True)
+KNN_ACCURACY = Metric("knn_accuracy", knn_accuracy, False, of_features=True)
+NCM_ACCURACY = Metric("ncm_accuracy", ncm_accuracy, False, of_features=True)
+FEATURE_FISHER_RATIO = Metric("feature_fisher_ratio", feature_fisher_ratio, False, unit="ratio", of_features=True)
+FEATURE_SILHOUETTE = Metric("feature_silhouette", feature_silhouette, False, unit="silhouette", of_features=True)
+FEATURE_CKA = Metric("feature_cka", feature_cka, None, of_features=True)
+FEATURE_CKA_TO_RETRAINED = Metric("feature_cka_to_retrained", feature_cka_to_retrained, True, of_features=True)
