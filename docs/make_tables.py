@@ -13,13 +13,13 @@ import re
 import statistics
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from unhot import methods
 from unhot.bench import tables
-from unhot.bench.results import Results, merged
+from unhot.bench.results import Results, Row, merged
 
 ROOT = Path(__file__).resolve().parent.parent
 RECORDS = ROOT / "benchmarks" / "records"
@@ -89,8 +89,13 @@ def _only(method: str, found: Results) -> Results:
 
 
 def leaderboard() -> str:
-    """The methods that read a few samples only, on Fashion-MNIST."""
-    return tables.leaderboard(results("catalogue-*"))
+    """All methods, by data set and track."""
+    return tables.leaderboard(_catalogued())
+
+
+def paired() -> str:
+    """The methods that read a few samples only, minus NHLE-CWM on the same requests and draws."""
+    return tables.paired(results("catalogue-*"), "nhle-cwm")
 
 
 def encodings() -> str:
@@ -169,31 +174,45 @@ def audit_speed() -> str:
     return tables.grid(["audit", "seconds", "of these, forward passes", "ratio"], rows)
 
 
+CATALOGUE_DATA = {"fashion-mnist": "Fashion-MNIST", "cifar10": "CIFAR-10"}
+CATALOGUE_MEASURES = ("forget_accuracy", "retain_drop_masked", "probe_accuracy", "prototype_attack_accuracy")
+
+
 def catalogue() -> str:
-    """One row a method: where it is from, what it reads, and what it does on Fashion-MNIST."""
-    found = results("catalogue-*")
-    measures = ("forget_accuracy", "retain_drop_masked", "probe_accuracy", "prototype_attack_accuracy")
-    rows = []
+    """One row a method, after the references: where it is from, what it reads and takes, and what it does."""
+    found = _catalogued()
+    rows = [[subject, "", "", "", "", *_does(found.rows, subject), ""] for subject in ("masked", "retrained")]
     for name in methods.catalogue:
-        reads = ", ".join(methods.get(name).uses) or "nothing"
-        mine = [r for setting in tables.selected(r for r in found.rows if r.method == name).values() for r in setting]
-        row = [name, methods.catalogue.origin(name) or "–", reads]
-        for measure in measures:
-            values = tables.of_classes(mine, lambda r, m=measure: r.values.get(m, {}).get("unlearned"))
-            row.append(f"{statistics.mean(values):.3f}" if values else "–")
-        steps = [r.steps for r in mine if r.steps is not None]
+        of_method = [r for r in found.rows if r.method == name]
+        chosen = [r for data in CATALOGUE_DATA for r in _best(r for r in of_method if r.dataset == data)]
+        steps = [r.steps for r in chosen if r.steps is not None]
+        row = [name, methods.catalogue.origin(name) or "–", ", ".join(methods.get(name).uses) or "nothing"]
         row.append(f"{statistics.mean(steps):.0f}" if steps else "–")
-        rows.append([*row, tables.passes(mine, found.timings) if mine else "–", _departs_from(name)])
-    columns = [
-        "method",
-        "published",
-        "reads",
-        *(tables.MEASURES[m] for m in measures),
-        "steps",
-        "passes",
-        "departs from",
-    ]
-    return tables.grid(columns, rows)
+        row.append(tables.passes(chosen, found.timings) if chosen else "–")
+        rows.append([*row, *_does(chosen, "unlearned"), _departs_from(name)])
+    measures = " / ".join(tables.MEASURES[m] for m in CATALOGUE_MEASURES)
+    columns = [f"{title}: {measures}" for title in CATALOGUE_DATA.values()]
+    return tables.grid(["method", "published", "reads", "steps", "passes", *columns, "departs from"], rows)
+
+
+def _best(rows: Iterable[Row]) -> list[Row]:
+    """Return the cells of a method in the one of its settings that is reported."""
+    return [r for chosen in tables.selected(rows).values() for r in chosen]
+
+
+def _catalogued() -> Results:
+    return merged(sorted([*RECORDS.glob("bench-catalogue-*.json"), *RECORDS.glob("bench-retained-*.json")]))
+
+
+def _does(rows: Sequence[Row], subject: str) -> list[str]:
+    """Say for each data set what the measures are for a subject, in the mean over classes."""
+    cells = []
+    for data in CATALOGUE_DATA:
+        there = [r for r in rows if r.dataset == data]
+        found = [tables.of_classes(there, lambda r, m=m: r.values.get(m, {}).get(subject)) for m in CATALOGUE_MEASURES]
+        shown = [f"{statistics.mean(values):.3f}" if values else "–" for values in found]
+        cells.append(" / ".join(shown) if any(found) else "–")
+    return cells
 
 
 def departures() -> str:
@@ -264,6 +283,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "in-sequence": in_sequence,
     "cost-growth": cost_growth,
     "leaderboard": leaderboard,
+    "paired": paired,
     "catalogue": catalogue,
     "departures": departures,
     "head-to-head": head_to_head,
