@@ -14,11 +14,19 @@ T = TypeVar("T")
 
 
 class Entry(NamedTuple):
-    """Where something lives, as "module:attribute", what it is, in one line, and where it was published."""
+    """What is known of something without importing it.
+
+    Attributes:
+        where: Its place, as "module:attribute".
+        summary: What it is, in one line.
+        origin: Where it was published.
+        reads: Of a method: what it reads.
+    """
 
     where: str
     summary: str
     origin: str = ""
+    reads: str = ""
 
 
 class Registry(Generic[T]):
@@ -87,6 +95,10 @@ class Registry(Generic[T]):
     def origin(self, name: str) -> str:
         """Return where and when an entry was published; nothing if it was not, or is an installed package's."""
         return self._entries[name].origin if name in self else ""
+
+    def reads(self, name: str) -> str:
+        """Return what a method reads; nothing where that is not known without importing it."""
+        return self._entries[name].reads if name in self else ""
 
     def __iter__(self) -> Iterator[str]:
         self._search()

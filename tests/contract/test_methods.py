@@ -58,6 +58,7 @@ def test_registered_method_forgets_in_a_vision_transformer(name: str) -> None:
 def test_registered_method_is_described(name: str) -> None:
     method = methods.get(name)
     assert methods.catalogue.summary(name)
+    assert methods.catalogue.reads(name) == (", ".join(method.uses) or "nothing")
     assert "Source:" in (method.__doc__ or "") + (__import__(method.__module__, fromlist=["_"]).__doc__ or "")
     assert "Attributes:" in (method.__doc__ or "")
     assert all(f"{field}:" in (method.__doc__ or "") for field in method.model_fields)

@@ -45,9 +45,9 @@ def list_(kind: Annotated[Kind, typer.Argument(help="What to list.")], json: Jso
     if json:
         say(jsonlib.dumps(rows, indent=2))
     else:
-        origins = {name: catalogue.origin(name) for name in rows}
-        columns = [kind.value, "what it is", "published"][: 3 if any(origins.values()) else 2]
-        table("", columns, [(n, text, origins[n])[: len(columns)] for n, text in rows.items()], text=len(columns))
+        columns = [kind.value, "what it is", *(["reads", "published"] if kind is Kind.METHODS else [])]
+        lines = [(n, text, catalogue.reads(n), catalogue.origin(n))[: len(columns)] for n, text in rows.items()]
+        table("", columns, lines, text=len(columns))
 
 
 def show(
