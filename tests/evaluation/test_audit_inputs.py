@@ -306,9 +306,15 @@ def test_a_module_in_training_mode_is_measured_as_deployed(zoo, tensors):
 
 def test_shared_results_change_nothing(zoo):
     shared: dict = {}
-    models = [zoo.retrained(3, 11), zoo.cut(0, 3)]  # alive until the end
-    alone = [quick(zoo, unlearned=m).record for m in models]
-    together = [quick(zoo, unlearned=m, shared=shared).record for m in models]
+    reference = zoo.retrained(3, 10)
+    cases = [  # alive until the end; other models, and other classes of the same original
+        {"unlearned": zoo.retrained(3, 11)},
+        {"unlearned": zoo.cut(0, 3)},
+        {"unlearned": zoo.cut(0, 5), "classes": [5]},
+        {"unlearned": zoo.cut(0, 3), "classes": [3, 5]},
+    ]
+    alone = [quick(zoo, retrained=reference, **case).record for case in cases]
+    together = [quick(zoo, retrained=reference, shared=shared, **case).record for case in cases]
     timed = {"cost", "environment"}
     for one, other in zip(alone, together, strict=True):
         assert one.model_dump(exclude=timed) == other.model_dump(exclude=timed)

@@ -103,12 +103,14 @@ def cell(
     method = methods.get(spec.method).of(dict(spec.hyperparameters))
     requests = [(c,) for c in spec.classes] if spec.in_sequence else [spec.classes]
     unlearned, sequence, results = model, [], list[ForgetResult]()
+    shared: dict[Hashable, object] = {}
     for i, classes in enumerate(requests):
         samples = _samples(spec, source, classes)
         results.append(_forget(method, unlearned, samples, spec, source, runtime))
         unlearned = results[-1].classifier
         if spec.in_sequence:
-            sequence.append(_lost(model, unlearned, spec.classes[: i + 1], source, runtime))
+            sequence.append(_lost(model, unlearned, spec.classes[: i + 1], source, runtime, shared))
+            shared = without(shared, unlearned)
     samples = _samples(spec, source, spec.classes)
     uncut = unlearned if spec.in_sequence else _uncut(method, model, unlearned, samples, spec, source, runtime)
     found = _audited(spec, src, place, model, unlearned, references)
@@ -237,9 +239,14 @@ def _before_cut(
 
 
 def _lost(
-    model: Classifier, unlearned: Classifier, classes: Sequence[int], source: Source, runtime: Runtime
+    model: Classifier,
+    unlearned: Classifier,
+    classes: Sequence[int],
+    source: Source,
+    runtime: Runtime,
+    shared: dict[Hashable, object],
 ) -> dict[str, float]:
-    case = _case(model, unlearned, classes, source, source.held_out, runtime)
+    case = _case(model, unlearned, classes, source, source.held_out, runtime, shared)
     kept = (FORGET_ACCURACY, RETAIN_ACCURACY, RETAIN_DROP_MASKED, WORST_CLASS_DROP)
     return {metric.name: metric.compute(case).value for metric in kept}
 
@@ -251,13 +258,14 @@ def _case(
     source: Source,
     test: LabelledImages,
     runtime: Runtime,
+    shared: dict[Hashable, object] | None = None,
 ) -> Case:
     labels = [model.label(c) for c in _names(source, classes)]
-    return Case(Views(model, unlearned, [], labels, {"test": model.align(test)}, runtime), "unlearned")
+    return Case(Views(model, unlearned, [], labels, {"test": model.align(test)}, runtime, shared), "unlearned")
 
 
 class _Shared:
-    """What the audits of one model and request share; another takes its place."""
+    """What the audits of one model and its references share; another takes its place."""
 
     key: Hashable = None
     content: dict[Hashable, object] = {}
@@ -268,7 +276,7 @@ def _audited(
     spec: CellSpec, src: str, place: Place, model: Classifier, unlearned: Classifier, references: list[Classifier]
 ) -> AuditRecord:
     runtime = place.runtime()
-    key = (src, place.data_dir, spec.classes, id(model), tuple(map(id, references)), str(runtime.device))
+    key = (src, place.data_dir, id(model), tuple(map(id, references)), str(runtime.device))
     if key != _Shared.key:
         _Shared.key, _Shared.content, _Shared.runtime = key, {}, runtime
     source = _source(src, place.data_dir)

@@ -146,8 +146,8 @@ def audit(
         made_by: The record of the run that made the unlearned model.
         retrain_seconds: What training the retrained model took.
         runtime: Device, seed and progress.
-        shared: Given to several audits with the same classes, original, retrained models, images and runtime, which
-            are all kept alive meanwhile, it holds what was computed of these.
+        shared: Given to several audits with the same original, retrained models, images and runtime, which are all
+            kept alive meanwhile, it holds what was computed of these.
 
     Raises:
         ModelError: A model does not fit.

@@ -96,7 +96,7 @@ class Case:
 
     def once(self, key: Hashable, compute: Callable[[], T]) -> T:
         """Compute something of this model once; ``masked`` and ``original`` have the same features and share it."""
-        return self.views.once((id(self.model), key), compute)
+        return self.views.once((id(self.model), tuple(self.views.columns), key), compute)
 
     @property
     def halves(self) -> tuple[Tensor, Tensor]:

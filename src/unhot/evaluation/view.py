@@ -118,7 +118,8 @@ class Views:
     def of(self, subject: Subject, split: Split, run: int = 0) -> View:
         """Return what a model does on a split; ``run`` picks one of several retrained models."""
         model = self.models[subject][run]
-        view = self.once((id(model), split), lambda: self._view(model, split))
+        seen = self.once((id(model), split), lambda: self._view(model, split))
+        view = self.once((id(model), split, tuple(self.columns)), lambda: replace(seen, forgotten=self.columns))
         return view.masked if subject == "masked" else view
 
     def once(self, key: Hashable, compute: Callable[[], T]) -> T:

@@ -51,7 +51,7 @@ class OverUnlearning(Attack):
 
     def neighbours(self, case: Case) -> Tensor:
         """Return the neighbours as inputs of a model, (N, C, H, W); the same for every model."""
-        return case.views.once(("over-unlearning", self), lambda: self._ascend(case))
+        return case.views.once(("over-unlearning", tuple(case.views.columns), self), lambda: self._ascend(case))
 
     def _ascend(self, case: Case) -> Tensor:
         images, original = case.images("test"), case.views.models["original"][0]
