@@ -193,5 +193,7 @@ def test_time_is_a_multiple_of_one_pass_and_a_share_of_training() -> None:
     timings = [timing(shots=1, forget_seconds=9.0), timing(options={"steps": 3}, forget_seconds=9.0), timing()]
     assert tables.passes([row()], timings) == "12.5"
     assert tables.of_training([row()], timings) == "1 / 1,200"
+    summed = tables.summary(results(row()).model_copy(update={"timings": tuple(timings)}))
+    assert summed.endswith("| 12.5 | 1 / 1,200 |")
     assert tables.of_training([row()], [timing(train_seconds=None)]) == "–"
     assert tables.passes([row("delete")], timings) == tables.of_training([row("delete")], timings) == "–"

@@ -198,9 +198,11 @@ def summary(results: Results) -> str:
         interval = f"{e.value:.4f} ({e.low:.4f} to {e.high:.4f})" if len(masked) > 1 else f"{e.value:.4f}"
         accuracy = shown([fmean(_both(rows, "original"))])
         kept = f"{sum(r.promised for r in rows)} of {len(rows)}"
-        lines.append([dataset, arch, accuracy, kept, f"{max(lost[0]):.3f}", f"{max(lost[1]):.3f}", interval])
+        line = [dataset, arch, accuracy, kept, f"{max(lost[0]):.3f}", f"{max(lost[1]):.3f}", interval]
+        lines.append([*line, passes(rows, results.timings), of_training(rows, results.timings)])
     columns = ["data", "net", "original's retained accuracy", "promise kept", "forget accuracy, worst cell"]
-    return grid([*columns, "retain drop, worst cell", "retain drop, masked: mean (95 %)"], lines)
+    columns += ["retain drop, worst cell", "retain drop, masked: mean (95 %)", "passes", "of training"]
+    return grid(columns, lines)
 
 
 def _both(rows: list[Row], subject: str) -> list[float]:
