@@ -69,7 +69,7 @@ def fit(
     augment: Augment,
     runtime: Runtime,
     checkpoint: Path | None = None,
-) -> None:
+) -> float:
     """Train a classifier in place; the same seed gives the same weights, with or without an interruption.
 
     Args:
@@ -80,13 +80,16 @@ def fit(
         runtime: Gives device, precision and seed.
         checkpoint: A file that is written after every epoch and, if it is there and fits, continued from.
 
+    Returns:
+        The seconds that it took, those before an interruption included.
+
     Raises:
         DataError: There are no images.
         InputError: The checkpoint is of another run.
     """
     if model.input is None or len(images) == 0:
         raise DataError("Training needs images, and a model that says how it takes them.")
-    net, device, n = model.module, runtime.device, len(images)
+    net, device, n, started = model.module, runtime.device, len(images), runtime.clock()
     layout = torch.channels_last if runtime.precision == "bf16" else torch.contiguous_format
     _lay_out(net, layout)
     held = images.held(model.input)
@@ -104,7 +107,7 @@ def fit(
     seen = [images.origin, images.y.tolist(), list(images.keys), augment.shift, augment.flip]
     identity = digest([settings.model_dump(), runtime.seed, runtime.precision, shapes, seen])
     state = {"net": net, "optimizer": optimizer, "schedule": schedule}
-    first = _restore(checkpoint, state, identity, runtime)
+    first, before = _restore(checkpoint, state, identity, runtime)
     team, forward = runtime.team, runtime.team.together(net)
     with runtime.progress("training", (settings.epochs - first) * n) as advance:
         for epoch in range(first, settings.epochs):
@@ -125,9 +128,11 @@ def fit(
             if not torch.isfinite(loss):
                 raise InputError(f"Training diverged in epoch {epoch + 1}. Lower --lr (now {settings.lr}).")
             if checkpoint is not None and epoch + 1 < settings.epochs and team.rank == 0:
-                _save(checkpoint, state, identity, epoch + 1, runtime)
+                taken = before + runtime.clock() - started
+                _save(checkpoint, state, {"identity": identity, "epoch": epoch + 1, "seconds": taken}, runtime)
     _lay_out(net, torch.contiguous_format)
     net.eval()
+    return before + runtime.clock() - started
 
 
 def train_classifier(
@@ -184,9 +189,7 @@ def train_classifier(
     runtime.precision = precision or ("bf16" if big and fast_bf16(runtime.device) else "fp32")
     fitted = complete(settings or {}, source, arch)
     kept = train.where(~torch.isin(train.y, torch.tensor(dropped, dtype=torch.int64)))
-    started = runtime.clock()
-    fit(model, kept, fitted, source.augment, runtime, checkpoint)
-    seconds = runtime.clock() - started
+    seconds = fit(model, kept, fitted, source.augment, runtime, checkpoint)
     record = TrainRecord(
         dataset=source.name,
         arch=arch,
@@ -238,18 +241,18 @@ def _lay_out(net: nn.Module, layout: torch.memory_format) -> None:
     net.to(memory_format=layout)  # type: ignore[call-overload]
 
 
-def _save(path: Path, state: dict[str, Any], identity: str, epoch: int, runtime: Runtime) -> None:
+def _save(path: Path, state: dict[str, Any], progress: dict[str, object], runtime: Runtime) -> None:
     content = {name: part.state_dict() for name, part in state.items()}
     buffer = io.BytesIO()
-    torch.save(content | {"identity": identity, "epoch": epoch, "steps": runtime.steps}, buffer)
+    torch.save(content | progress | {"steps": runtime.steps}, buffer)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(path, buffer.getvalue())
 
 
-def _restore(path: Path | None, state: dict[str, Any], identity: str, runtime: Runtime) -> int:
-    """Continue from a checkpoint, if there is one; return the number of epochs that it holds."""
+def _restore(path: Path | None, state: dict[str, Any], identity: str, runtime: Runtime) -> tuple[int, float]:
+    """Continue from a checkpoint, if there is one; return how many epochs it holds, and what they took in seconds."""
     if path is None or not path.exists():
-        return 0
+        return 0, 0.0
     try:
         saved = torch.load(path, map_location=runtime.device, weights_only=True)
     except Exception as error:  # torch raises many kinds on a damaged file
@@ -259,4 +262,4 @@ def _restore(path: Path | None, state: dict[str, Any], identity: str, runtime: R
     for name, part in state.items():
         part.load_state_dict(saved[name])
     runtime.steps = saved["steps"]
-    return int(saved["epoch"])
+    return int(saved["epoch"]), float(saved["seconds"])
