@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import pad, unfold
+from torch.nn.functional import pad
 from torch.nn.utils.parametrize import is_parametrized
 
 from unhot.models.classifier import Classifier
@@ -74,8 +74,7 @@ class Preconditioner:
         factors = {}
         for name, layer in layers.items():
             flowing = seen[name]  # half precision is too coarse to be factorised, and torch does not offer it
-            rows = input_rows(layer, flowing.to(torch.promote_types(flowing.dtype, torch.float32)))
-            rows = rows[torch.randperm(len(rows), generator=generator)[:ROWS].to(rows.device)]
+            rows = some_rows(layer, flowing.to(torch.promote_types(flowing.dtype, torch.float32)), ROWS, generator)
             rows = rows * (strength / rows.square().sum().clamp_min(1e-12)).sqrt()
             factors[name] = rows, torch.linalg.cholesky(torch.eye(len(rows)).to(rows) + rows @ rows.T)
         return cls(layers, factors)
@@ -92,11 +91,73 @@ class Preconditioner:
             yield product.to(gradient.dtype).view_as(gradient)
 
 
+class Spared(nn.Module):
+    r"""A weight W, parametrised as :math:`W + V P^{1/2}`, :math:`P = (I + \rho S / \operatorname{tr} S)^{-1}`.
+
+    What is trained is V (out, d), from zero. Steps along the gradient of V are those of :class:`Preconditioner`; an
+    optimiser that scales them coordinate by coordinate, as Adam does, still spares what S spares.
+
+    Args:
+        weight: The weight at the start.
+        rows: B (n, d), and
+        rest: a: S = B^T B + a I.
+        strength: rho.
+    """
+
+    def __init__(self, weight: Tensor, rows: Tensor, rest: Tensor, strength: float) -> None:
+        super().__init__()
+        flat = weight.detach().flatten(1)
+        self.change = nn.Parameter(torch.zeros_like(flat))
+        rows, rest = rows.to(flat), rest.to(flat)
+        trace = (rows.square().sum() + rest * rows.shape[1]).clamp_min(torch.finfo(flat.dtype).tiny)
+        self.rows, self.rest = rows * (strength / trace).sqrt(), rest * strength / trace
+        lengths, vectors = torch.linalg.eigh((self.rows @ self.rows.T).double())
+        kept = lengths > 1e-6 * lengths[-1].clamp_min(1e-12)
+        lengths, vectors = lengths[kept].to(flat), vectors[:, kept].to(flat)
+        self.basis = (vectors / lengths.sqrt()).T @ self.rows
+        self.scale = 1 - ((1 + self.rest) / (1 + self.rest + lengths)).sqrt()
+        self.start = self.cost(flat)
+
+    def forward(self, weight: Tensor) -> Tensor:
+        """Return the weight with its change."""
+        return weight + self.root(self.change).view_as(weight)
+
+    def root(self, change: Tensor) -> Tensor:
+        """Return V P^{1/2} (out, d) of V."""
+        spared: Tensor = change - change @ self.basis.T * self.scale @ self.basis
+        return spared / (1 + self.rest).sqrt()
+
+    def cost(self, weight: Tensor) -> Tensor:
+        """Return tr(W S W^T), up to a factor, of W (out, d)."""
+        return (weight @ self.rows.T).square().sum() + self.rest * weight.square().sum()
+
+    @torch.no_grad()
+    def moved(self) -> float:
+        """Return the mean squared change of the layer's outputs on its inputs, as a share of these outputs' own."""
+        return (self.cost(self.root(self.change)) / self.start.clamp_min(1e-30)).item()
+
+
 def input_rows(layer: nn.Module, x: Tensor) -> Tensor:
     """Return the inputs (n, d) that a layer multiplies its weights (out, d) with."""
-    if isinstance(layer, nn.Conv2d):
-        padding = layer._reversed_padding_repeated_twice  # of every side, whatever way the padding was given
-        mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
-        x = pad(x, padding, mode=mode)
-        return unfold(x, layer.kernel_size, layer.dilation, stride=layer.stride).transpose(1, 2).flatten(0, 1)
-    return x.flatten(0, -2)
+    return _places(layer, x).flatten(0, 2).flatten(1) if isinstance(layer, nn.Conv2d) else x.flatten(0, -2)
+
+
+def some_rows(layer: nn.Module, x: Tensor, count: int, generator: torch.Generator) -> Tensor:
+    """Return at most ``count`` rows of :func:`input_rows`, chosen at random; only these are copied."""
+    if not isinstance(layer, nn.Conv2d):
+        rows = x.flatten(0, -2)
+        return rows[torch.randperm(len(rows), generator=generator)[:count].to(x.device)]
+    places = _places(layer, x)
+    b, h, w = places.shape[:3]
+    chosen = torch.randperm(b * h * w, generator=generator)[:count].to(x.device)
+    return places[chosen // (h * w), chosen // w % h, chosen % w].flatten(1)
+
+
+def _places(layer: nn.Conv2d, x: Tensor) -> Tensor:
+    """Return what a convolution looks at from each place, (B, H', W', C, k, k); a view of its padded inputs."""
+    mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
+    x = pad(x, layer._reversed_padding_repeated_twice, mode=mode)  # of every side, whatever way the padding was given
+    for dim in (0, 1):
+        step = layer.dilation[dim]
+        x = x.unfold(2 + dim, (layer.kernel_size[dim] - 1) * step + 1, layer.stride[dim])[..., ::step]
+    return x.permute(0, 2, 3, 1, 4, 5)

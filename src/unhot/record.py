@@ -62,21 +62,32 @@ class Record(Stored):
             InputError: The file is missing, not JSON, or not of this kind.
         """
         try:
-            raw = json.loads(path.read_text())
-            version_read = raw.get("schema_version", 0) if isinstance(raw, dict) else 0
-            if isinstance(version_read, int) and version_read > cls.VERSION:
-                raise InputError(f"{path} was written by a newer unhot. Update unhot to read it.")
-            return cls.model_validate(raw)
+            return cls.parse(path.read_text(), str(path))
         except OSError as error:
             raise InputError(f"{path} cannot be read: {error.strerror}.") from error
+        except UnicodeDecodeError as error:
+            raise InputError(f"{path} is not valid JSON: {error}.") from error
+
+    @classmethod
+    def parse(cls, text: str, where: str) -> Self:
+        """Read the text of a file and check it; ``where`` names it in errors.
+
+        Raises:
+            InputError: The text is not JSON, or not of this kind.
+        """
+        try:
+            raw = json.loads(text)
+        except ValueError as error:
+            raise InputError(f"{where} is not valid JSON: {error}.") from error
+        version_read = raw.get("schema_version", 0) if isinstance(raw, dict) else 0
+        if isinstance(version_read, int) and version_read > cls.VERSION:
+            raise InputError(f"{where} was written by a newer unhot. Update unhot to read it.")
+        try:
+            return cls.model_validate(raw)
         except ValidationError as error:
             first = error.errors()[0]
-            where = ".".join(str(p) for p in first["loc"])
-            raise InputError(f"{path} is not a valid {cls.__name__}: {where}: {first['msg']}.") from error
-        except (ValueError, UnicodeDecodeError) as error:
-            if isinstance(error, InputError):
-                raise
-            raise InputError(f"{path} is not valid JSON: {error}.") from error
+            at = ".".join(str(p) for p in first["loc"])
+            raise InputError(f"{where} is not a valid {cls.__name__}: {at}: {first['msg']}.") from error
 
 
 def digest(value: Any) -> str:
@@ -206,6 +217,35 @@ class TrainRecord(Record):
     environment: Environment
 
 
+class GuardInfo(Record):
+    """What the header of a guard file says.
+
+    Attributes:
+        model_sha256: Of the weights and buffers of the model that it was collected from.
+        classes: Those that it describes.
+        counts: Images of each.
+        stages: Layers before the head whose inputs are described as the features are.
+        head: The final linear layer, whose inputs are the features.
+        layers: Weight layers whose inputs are described by their second moment.
+        origin: Where the images came from, in words.
+    """
+
+    kind: Literal["guard"] = "guard"
+    model_sha256: str
+    classes: tuple[ClassLabel, ...] = Field(min_length=1)
+    counts: tuple[Annotated[int, Field(gt=0)], ...]
+    stages: tuple[str, ...]
+    head: str
+    layers: tuple[str, ...]
+    origin: str
+
+    @model_validator(mode="after")
+    def _one_for_each_class(self) -> Self:
+        if len(self.counts) != len(self.classes) or len({c.index for c in self.classes}) < len(self.classes):
+            raise ValueError("each class needs one count and must be named once")
+        return self
+
+
 class SamplesInfo(Stored):
     """The images that a method was given.
 
@@ -226,7 +266,10 @@ class ForgetRecord(Record):
     """``record.json`` of an unlearned model: enough to repeat the run and to check that it is the one.
 
     Attributes:
-        digest: Of the method, its hyperparameters, the seed, the model and the samples: what determines the result.
+        digest: Of the method, its hyperparameters, the seed, the model, the samples and the guard: what determines the
+            result.
+        uses: What it could read.
+        guard_sha256: Of the stored statistics that it was given; None if it was given none.
         notes: What the method measured on its way, all from data that it may read.
     """
 
@@ -237,6 +280,7 @@ class ForgetRecord(Record):
     uses: tuple[str, ...]
     classes: tuple[ClassLabel, ...]
     samples: SamplesInfo
+    guard_sha256: str | None = None
     seed: int
     model_sha256: str
     weights_sha256: str

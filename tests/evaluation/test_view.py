@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from unhot.errors import ModelError
-from unhot.evaluation.view import LAYERS, Views, pooled
-from unhot.models.classifier import Classifier
+from unhot.evaluation.view import LAYERS, Views
+from unhot.models.classifier import Classifier, pooled
 from unhot.models.cut import cut_classes
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from unhot.data.images import LabelledImages
 from unhot.errors import ModelError
-from unhot.models.classifier import Classifier
+from unhot.models.classifier import Classifier, pooled
 from unhot.precondition import weight_layers
 from unhot.record import ClassLabel, Split, Subject
 from unhot.runtime import Runtime
@@ -30,11 +30,6 @@ def without(shared: dict[Hashable, object], model: Classifier) -> dict[Hashable,
         {s: m for s, m in models.items() if all(one is not model for one in m)} for models in alive[:1]
     )
     return kept
-
-
-def pooled(x: Tensor) -> Tensor:
-    """Average over positions: (B, C, H, W) or (B, T, C) to (B, C); (B, C) as it is."""
-    return x.flatten(2).mean(2) if x.ndim == 4 else x.mean(1) if x.ndim == 3 else x
 
 
 @dataclass(frozen=True)

@@ -219,6 +219,11 @@ class Classifier:
         return total.hexdigest()
 
 
+def pooled(x: Tensor) -> Tensor:
+    """Average what flows into a layer over positions: (B, C, H, W) or (B, T, C) to (B, C); (B, C) as it is."""
+    return x.flatten(2).mean(2) if x.ndim == 4 else x.mean(1) if x.ndim == 3 else x
+
+
 def linear(module: nn.Module, name: str) -> nn.Linear:
     """Return the linear layer of that dotted name.
 

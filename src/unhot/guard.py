@@ -1,0 +1,303 @@
+r"""Guard: statistics of the retained classes, collected once, that stand in for training data when a class must go.
+
+Of every class on its own are kept
+
+- its number of images, and mean and covariance of its features and of what flows, pooled over positions, into some
+  layers before the head (*stages*);
+- for each weight layer that can be preconditioned the second moment of the inputs that it multiplies its weights with.
+
+A covariance or second moment is a sketch: r rows B and a scalar :math:`\alpha` with :math:`S \approx B^\top B +
+\alpha I`. The rows are made by frequent directions, which is exact as long as r rows suffice; what they leave out of
+the trace is spread evenly. No class shares anything with another one, so that dropping a class leaves what would have
+been collected without it.
+
+All classes together have about 512 rows of each layer, in bfloat16, and of each stage, in float32: 2 MB for resnet9 of
+width 16 and 10 classes, 8 MB of width 32, 35 MB for resnet18, whether the classes are 10 or 100.
+
+What is stored is derived from training images: class means and main directions, in the first layer those of patches of
+pixels. Whoever holds a file learns about each class in it; it is to be protected as the data was, and
+:meth:`Guard.without` is how a class leaves it.
+
+Source: Liberty: Simple and deterministic matrix sketching, KDD 2013 (frequent directions); the even rest is that of
+Luo et al.: Robust frequent directions, JMLR 2019.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from unhot.data.samples import ImageSource, as_images
+from unhot.errors import DataError, InputError, raise_all, shortened
+from unhot.files import write_atomic
+from unhot.models.classifier import Classifier, pooled
+from unhot.precondition import some_rows, weight_layers
+from unhot.record import ClassLabel, GuardInfo, digest
+from unhot.runtime import Runtime
+
+ROWS = 512  # rows of all classes together, of each layer and of each stage
+STAGES = 4  # layers before the head whose inputs are described as the features are
+POSITIONS = 2  # of an image, chosen at random, whose input rows a convolution is described by
+IMAGES = 64  # images of one class in a forward pass: as many rows as a sketch can take at once quickly
+METADATA = "unhot_guard"
+
+
+@dataclass(frozen=True)
+class Guard:
+    """Statistics of some classes of a model.
+
+    Attributes:
+        info: Of which model and which classes.
+        tensors: For the head and each stage ``p``, and K classes in the order of ``info.classes``: ``p.mean``
+            (K, d), ``p.rows`` (K, r, d), ``p.rest`` (K,), float32: the Gaussian of each class. For each layer ``l``:
+            ``l.input_rows`` (K, r, d), bfloat16, ``l.input_rest`` (K,), float32: the second moment of its inputs.
+    """
+
+    info: GuardInfo
+    tensors: dict[str, Tensor] = field(repr=False)
+
+    @classmethod
+    def collect(
+        cls, model: Classifier, images: ImageSource, runtime: Runtime | None = None, max_images: int | None = None
+    ) -> Guard:
+        """Look at training images of every class that is there, once.
+
+        Args:
+            model: The classifier; it is not changed.
+            images: Images with labels, as the model was trained on.
+            runtime: Device, seed and progress.
+            max_images: Look at no more images than this, at as many of each class.
+
+        Raises:
+            DataError: There are no images, or the model does not have their classes.
+        """
+        runtime = runtime or Runtime()
+        found = model.align(as_images(images))
+        if len(found) == 0:
+            raise DataError("A guard needs images. Give those that the model was trained on.")
+        columns = found.y.unique().tolist()
+        limit = len(found) if max_images is None else max(1, max_images // len(columns))
+        work = model.copy(runtime.device)
+        work.module.eval()
+        layers = weight_layers(work, found.inputs(torch.arange(1), model.input, runtime.device))
+        inner = layers[1:]  # the inputs of the first layer are the images themselves
+        stages = tuple(inner[i] for i in torch.linspace(0, len(inner) - 1, min(STAGES, len(inner))).long())
+        size = max(1, ROWS // len(columns))
+        described = []
+        with torch.no_grad(), runtime.progress("images", min(len(found), limit * len(columns))) as advance:
+            for column in columns:
+                mine = (found.y == column).nonzero().flatten()
+                order = torch.randperm(len(mine), generator=runtime.generator("guard", column))
+                sketches = _Class(size, (*stages, model.head), layers, runtime.generator("guard rows", column))
+                for index in mine[order[:limit]].split(IMAGES):
+                    sketches.add(work, found.inputs(index, model.input, runtime.device))
+                    advance(len(index))
+                described.append(sketches.tensors())
+        info = GuardInfo(
+            model_sha256=model.sha256(),
+            classes=tuple(model.classes[c] for c in columns),
+            counts=tuple(int((found.y == c).sum()) for c in columns),
+            stages=stages,
+            head=model.head,
+            layers=tuple(layers),
+            origin=found.origin,
+        )
+        return cls(info, {n: torch.stack([d[n] for d in described]) for n in described[0]})
+
+    def without(self, labels: Iterable[ClassLabel]) -> Guard:
+        """Return the guard without anything of these classes.
+
+        Raises:
+            DataError: No class would be left.
+        """
+        gone = {c.index for c in labels}
+        kept = [i for i, c in enumerate(self.info.classes) if c.index not in gone]
+        if not kept:
+            raise DataError("No class would be left in the guard. Drop fewer.")
+        classes, counts = ([values[i] for i in kept] for values in (self.info.classes, self.info.counts))
+        info = self.info.model_copy(update={"classes": tuple(classes), "counts": tuple(counts)})
+        return Guard(info, {n: t[kept] for n, t in self.tensors.items()})
+
+    def check(self, model: Classifier) -> None:
+        """Refuse a model that the guard was not collected from.
+
+        Raises:
+            DataError: It is another one.
+        """
+        if self.info.model_sha256 != model.sha256():
+            raise DataError(
+                "The guard was collected from another model: its SHA-256 differs. Collect one from this model."
+            )
+
+    def to(self, like: Tensor) -> Guard:
+        """Return the guard in the number type and on the device of a tensor."""
+        return replace(self, tensors={n: t.to(like) for n, t in self.tensors.items()})
+
+    def shares(self) -> Tensor:
+        """Return the share of each class of all images, (K,), summing to 1."""
+        counts = torch.tensor(self.info.counts, dtype=torch.float32)
+        return (counts / counts.sum()).to(self.tensors[f"{self.info.head}.mean"])
+
+    def second_moment(self, layer: str) -> tuple[Tensor, Tensor]:
+        """Return rows B (n, d) and a scalar a: the mean of x x^T over what flows into a layer is B^T B + a I."""
+        rows, rest, shares = self.tensors[f"{layer}.input_rows"], self.tensors[f"{layer}.input_rest"], self.shares()
+        return (shares.sqrt().to(rows)[:, None, None] * rows).flatten(0, 1), (shares.to(rest) * rest).sum()
+
+    def draw(self, place: str, classes: Tensor, generator: torch.Generator) -> Tensor:
+        """Draw from the Gaussians of some classes.
+
+        Args:
+            place: The head or a stage.
+            classes: Positions in ``info.classes``, int64 (N,).
+            generator: On the CPU.
+
+        Returns:
+            (N, d), in the number type of the guard.
+        """
+        mean, rows, rest = (self.tensors[f"{place}.{part}"] for part in ("mean", "rows", "rest"))
+        along = torch.randn((len(classes), rows.shape[1]), generator=generator).to(mean)
+        across = torch.randn((len(classes), mean.shape[1]), generator=generator).to(mean)
+        classes = classes.to(mean.device)
+        drawn = mean[classes] + rest[classes].sqrt()[:, None] * across
+        for k in classes.unique():
+            drawn[classes == k] += along[classes == k] @ rows[k]
+        return drawn
+
+    def sha256(self) -> str:
+        """Return the SHA-256 of all that the guard holds."""
+        total = hashlib.sha256(digest(self.info.model_dump(mode="json")).encode())
+        for name, value in sorted(self.tensors.items()):
+            total.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+            total.update(value.cpu().contiguous().view(torch.uint8).numpy().tobytes())
+        return total.hexdigest()
+
+    def save(self, path: str | Path) -> None:
+        """Write the guard to one safetensors file, whole or not at all.
+
+        Raises:
+            OutputError: The disk is full.
+        """
+        tensors = {n: t.cpu().contiguous() for n, t in self.tensors.items()}
+        write_atomic(Path(path), save(tensors, {METADATA: self.info.to_json()}))
+
+    @classmethod
+    def load(cls, path: str | Path) -> Guard:
+        """Read a file of :meth:`save`.
+
+        Raises:
+            InputError: It is missing, damaged, not a guard, or of a newer unhot.
+        """
+        path = Path(path)
+        if not path.is_file():
+            raise InputError(f"There is no guard at {path}. Check the path, or make one with: unhot guard.")
+        try:
+            with safe_open(path, "pt") as file:
+                metadata = file.metadata() or {}
+                tensors = {n: file.get_tensor(n) for n in file.keys()}  # noqa: SIM118 - it is not a dict
+        except (SafetensorError, OSError) as error:
+            raise InputError(f"{path} is not a readable safetensors file ({error}).") from error
+        if METADATA not in metadata:
+            raise InputError(f"{path} is not a guard. Make one with: unhot guard.")
+        guard = cls(GuardInfo.parse(metadata[METADATA], str(path)), tensors)
+        raise_all(InputError, f"{path} is damaged", list(guard._problems()))
+        return guard
+
+    def _problems(self) -> Iterator[str]:
+        """Say what of the tensors does not fit the description."""
+        info = self.info
+        dims = {f"{p}.{part}": n for p in (*info.stages, info.head) for part, n in _PLACE.items()}
+        dims |= {f"{layer}.{part}": n for layer in info.layers for part, n in _LAYER.items()}
+        if differing := sorted(dims.keys() ^ self.tensors.keys()):
+            yield f"it should hold other tensors; these are missing or too many: {shortened(differing, 3)}."
+        for name, value in self.tensors.items():
+            if name in dims and (value.ndim != dims[name] or len(value) != len(info.classes) or not value.numel()):
+                yield f"{name} has the shape {tuple(value.shape)}, which does not fit its {len(info.classes)} classes."
+            if not value.isfinite().all():
+                yield f"{name} holds NaN or infinite values."
+        for place in (*info.stages, info.head, *info.layers):
+            widths = {self.tensors[n].shape[-1] for n in (f"{place}.mean", f"{place}.rows") if n in self.tensors}
+            if len(widths) > 1:
+                yield f"{place} has a mean and rows of different lengths."
+
+
+_PLACE = {"mean": 2, "rows": 3, "rest": 1}
+_LAYER = {"input_rows": 3, "input_rest": 1}
+
+
+class _Class:
+    """What is collected of one class."""
+
+    def __init__(self, size: int, places: Sequence[str], layers: Sequence[str], generator: torch.Generator) -> None:
+        self.size, self.generator = size, generator
+        self.flows: dict[str, list[Tensor]] = {p: [] for p in places}
+        self.sketches = {layer: Sketch(size) for layer in layers}
+
+    def add(self, model: Classifier, x: Tensor) -> None:
+        """Take images of the class, (B, C, H, W)."""
+        with model.recording({*self.flows, *self.sketches}) as seen:
+            model.logits(x)
+        for place, flow in self.flows.items():
+            flow.append(pooled(seen[place]).float())
+        for name, sketch in self.sketches.items():
+            layer = model.module.get_submodule(name)
+            sketch.add(some_rows(layer, seen[name].float(), POSITIONS * len(x), self.generator))
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the tensors of :class:`Guard`, of one class, on the CPU."""
+        found: dict[str, Tensor] = {}
+        for place, flow in self.flows.items():
+            h = torch.cat(flow)
+            spread = Sketch(self.size)
+            spread.add(h - h.mean(0))
+            rows, rest = spread.mean()
+            found |= {f"{place}.mean": h.mean(0), f"{place}.rows": rows, f"{place}.rest": rest}
+        for name, sketch in self.sketches.items():
+            rows, rest = sketch.mean()
+            found |= {f"{name}.input_rows": rows.to(torch.bfloat16), f"{name}.input_rest": rest}
+        return {n: t.cpu() for n, t in found.items()}
+
+
+class Sketch:
+    """At most ``size`` rows B for many rows A (n, d), such that B^T B + a I is near A^T A.
+
+    A^T A - B^T B has no negative eigenvalue, and none above the trace of A^T A over ``size`` + 1; with n or d no more
+    than ``size`` it is 0.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.size, self.count, self.trace = size, 0, 0.0
+        self.rows: Tensor | None = None
+
+    def add(self, rows: Tensor) -> None:
+        """Take more rows, (n, d)."""
+        self.count += len(rows)
+        self.trace += rows.double().square().sum().item()
+        self.rows = _shrunk(rows if self.rows is None else torch.cat([self.rows, rows]), self.size)
+
+    def mean(self) -> tuple[Tensor, Tensor]:
+        """Return B (min(size, d), d) and a for the mean of x x^T over the rows, of one number type."""
+        assert self.rows is not None
+        d = self.rows.shape[1]
+        left = max(self.trace - self.rows.double().square().sum().item(), 0.0) / d
+        rows = self.rows.new_zeros((min(self.size, d), d))  # as many for a class of few images as for any other
+        rows[: len(self.rows)] = self.rows[: len(rows)]
+        return rows / self.count**0.5, torch.tensor(left / self.count, dtype=rows.dtype)
+
+
+def _shrunk(rows: Tensor, size: int) -> Tensor:
+    """Rotate rows (n, d) into orthogonal ones and take the (size + 1)-th eigenvalue of A^T A off the others."""
+    wide = rows.double()
+    values, vectors = torch.linalg.eigh(wide @ wide.T)
+    values, vectors = values.flip(0).clamp_min(0), vectors.flip(1)
+    kept = min(size, *rows.shape)
+    less = values[size] if len(values) > size else values.new_zeros(())
+    scale = ((values - less).clamp_min(0) / values.clamp_min(torch.finfo(values.dtype).tiny)).sqrt()
+    shrunk: Tensor = scale[:kept, None] * (vectors[:, :kept].T @ wide)
+    return shrunk.to(rows.dtype)

@@ -1,0 +1,193 @@
+"""Guards: arithmetic beside slow obvious code, what dropping leaves, and files that are not what they should be."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from unhot import guard as guards
+from unhot.errors import DataError, InputError
+from unhot.guard import METADATA, Guard, Sketch
+from unhot.models.classifier import Classifier, pooled
+from unhot.precondition import input_rows
+from unhot.runtime import Runtime
+from unhot.testing import Toy, toy_problem
+
+RUNTIME = Runtime(torch.device("cpu"))
+
+
+@pytest.fixture(scope="module")
+def toy() -> Toy:
+    return toy_problem()
+
+
+@pytest.fixture(scope="module")
+def model(toy: Toy) -> Classifier:
+    return Classifier.wrap(toy.model, toy.x[:2])
+
+
+@pytest.fixture(scope="module")
+def guard(model: Classifier, toy: Toy) -> Guard:
+    return Guard.collect(model, (toy.x, toy.y), RUNTIME)
+
+
+def flows(model: Classifier, x: Tensor, layer: str) -> Tensor:
+    with torch.no_grad(), model.recording([layer]) as seen:
+        model.logits(x)
+    return seen[layer]
+
+
+def covariance(guard: Guard, place: str, k: int) -> Tensor:
+    rows, rest = guard.tensors[f"{place}.rows"][k], guard.tensors[f"{place}.rest"][k]
+    return rows.T @ rows + rest * torch.eye(rows.shape[1])
+
+
+def test_means_and_covariances_are_those_of_the_images(model: Classifier, toy: Toy, guard: Guard) -> None:
+    assert (guard.info.stages, guard.info.head, guard.info.layers) == (("4", "7"), "10", ("0", "4", "7"))
+    assert guard.info.counts == (24, 24, 24, 24)
+    for place in ("4", "7", "10"):
+        for k in range(4):
+            h = pooled(flows(model, toy.x[toy.y == k], place))
+            torch.testing.assert_close(guard.tensors[f"{place}.mean"][k], h.mean(0), atol=1e-5, rtol=1e-4)
+            torch.testing.assert_close(covariance(guard, place, k), h.T.cov(correction=0), atol=1e-4, rtol=1e-3)
+
+
+def test_second_moments_are_those_of_the_input_rows(
+    model: Classifier, toy: Toy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(guards, "POSITIONS", 10_000)
+    unequal = torch.cat([(toy.y != 2).nonzero().flatten(), (toy.y == 2).nonzero().flatten()[:5]])
+    guard = Guard.collect(model, (toy.x[unequal], toy.y[unequal]), RUNTIME)
+    for name in guard.info.layers:
+        rows = input_rows(model.module.get_submodule(name), flows(model, toy.x[unequal], name))
+        wanted = rows.T @ rows / len(rows)
+        b, a = guard.second_moment(name)
+        found = b.float().T @ b.float() + a * torch.eye(b.shape[1])
+        assert (found - wanted).norm() < 0.01 * wanted.norm()  # kept in bfloat16
+
+
+def test_dropping_a_class_leaves_what_would_have_been_collected_without_it(
+    model: Classifier, toy: Toy, guard: Guard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(guards, "ROWS", 3 * guards.ROWS // 4)  # three classes share what four did
+    x, y = toy.retain(1)
+    never = Guard.collect(model, (x, y), RUNTIME)
+    dropped = guard.without([model.classes[1]])
+    assert dropped.info == never.info
+    assert dropped.tensors.keys() == never.tensors.keys()
+    for name, value in never.tensors.items():
+        assert torch.equal(dropped.tensors[name], value), name
+    assert dropped.sha256() == never.sha256() != guard.sha256()
+    with pytest.raises(DataError, match="No class would be left"):
+        dropped.without(model.classes)
+
+
+def test_draws_have_the_mean_and_the_covariance_of_their_class(guard: Guard, generator: torch.Generator) -> None:
+    for place, k in (("10", 0), ("4", 3)):
+        drawn = guard.draw(place, torch.full((40_000,), k), generator)
+        wanted = covariance(guard, place, k)
+        scale = wanted.diagonal().max()
+        torch.testing.assert_close(drawn.mean(0), guard.tensors[f"{place}.mean"][k], atol=0.03 * scale.sqrt(), rtol=0)
+        torch.testing.assert_close(drawn.T.cov(), wanted, atol=0.04 * scale, rtol=0)
+
+
+def test_max_images_looks_at_as_many_of_each_class(model: Classifier, toy: Toy) -> None:
+    guard = Guard.collect(model, (toy.x, toy.y), RUNTIME, max_images=12)
+    assert guard.info.counts == (24, 24, 24, 24)  # of the data: classes count for what they are there
+    few = Guard.collect(model, (toy.x, toy.y), RUNTIME, max_images=1)
+    assert all(t.isfinite().all() for t in few.tensors.values())
+    assert guard.sha256() != few.sha256()
+
+
+@given(st.integers(1, 30), st.integers(1, 8), st.integers(1, 12), st.integers(0, 1000))
+def test_a_sketch_keeps_the_trace_and_never_exceeds_what_it_describes(n: int, d: int, size: int, seed: int) -> None:
+    rows = torch.randn(n, d, generator=torch.Generator().manual_seed(seed))
+    sketch = Sketch(size)
+    for part in rows.split(7):
+        sketch.add(part)
+    b, a = sketch.mean()
+    assert b.shape == (min(size, d), d)
+    wanted, found = rows.T @ rows / n, b.T @ b
+    assert torch.linalg.eigvalsh(wanted - found).min() > -1e-4
+    assert (found.trace() + d * a).item() == pytest.approx(wanted.trace().item(), rel=1e-3, abs=1e-4)
+    # Liberty 2013, with size rows left after each shrinking: the error is at most the trace over size + 1
+    assert torch.linalg.eigvalsh(wanted - found).max() <= wanted.trace() / (size + 1) + 1e-4
+    if size >= d or size >= n:
+        torch.testing.assert_close(found, wanted, atol=1e-4, rtol=1e-3)
+
+
+def test_a_file_gives_back_what_was_saved(guard: Guard, tmp_path: Path) -> None:
+    path = tmp_path / "g.safetensors"
+    guard.save(path)
+    again = Guard.load(path)
+    assert again.info == guard.info
+    assert again.sha256() == guard.sha256()
+    assert [p.name for p in tmp_path.iterdir()] == ["g.safetensors"]
+
+
+def test_it_belongs_to_one_model(guard: Guard, model: Classifier) -> None:
+    assert guard.check(model) is None
+    other = model.copy()
+    with torch.no_grad():
+        other.head_layer.bias[0] += 1
+    with pytest.raises(DataError, match="collected from another model"):
+        guard.check(other)
+
+
+def test_there_must_be_images(model: Classifier, toy: Toy) -> None:
+    with pytest.raises(DataError, match="A guard needs images"):
+        Guard.collect(model, (toy.x[:0], toy.y[:0]), RUNTIME)
+
+
+def rewritten(path: Path, header: dict[str, str] | None = None, **changes: Tensor | None) -> None:
+    with safe_open(path, "pt") as file:
+        metadata = file.metadata()
+        tensors = {n: file.get_tensor(n) for n in file.keys()}  # noqa: SIM118
+    tensors |= {n: t for n, t in changes.items() if t is not None}
+    save_file(
+        {n: t for n, t in tensors.items() if changes.get(n, t) is not None},
+        path,
+        metadata if header is None else header,
+    )
+
+
+@pytest.mark.parametrize(
+    ("fault", "sentence"),
+    [
+        (lambda p: p.unlink(), "There is no guard at"),
+        (lambda p: p.write_bytes(p.read_bytes()[:-9]), "is not a readable safetensors file"),
+        (lambda p: p.write_bytes(b"\0" * 40), "is not a readable safetensors file"),
+        (lambda p: p.write_text("no"), "is not a readable safetensors file"),
+        (lambda p: rewritten(p, header={}), "is not a guard"),
+        (lambda p: rewritten(p, header={METADATA: "{"}), "is not valid JSON"),
+        (lambda p: rewritten(p, header={METADATA: '{"schema_version": 2}'}), "was written by a newer unhot"),
+        (lambda p: rewritten(p, header={METADATA: '{"kind": "audit"}'}), "is not a valid GuardInfo"),
+        (lambda p: rewritten(p, **{"10.mean": torch.full((4, 12), torch.nan)}), "10.mean holds NaN"),
+        (lambda p: rewritten(p, **{"10.mean": None}), "other tensors.*10.mean"),
+        (lambda p: rewritten(p, more=torch.ones(4)), "other tensors.*more"),
+        (lambda p: rewritten(p, **{"10.mean": torch.zeros(3, 12)}), r"10.mean has the shape \(3, 12\)"),
+        (lambda p: rewritten(p, **{"10.mean": torch.zeros(4, 11)}), "10 has a mean and rows of different lengths"),
+        (lambda p: rewritten(p, **{"0.input_rest": torch.zeros(4, 1)}), "0.input_rest has the shape"),
+    ],
+)
+def test_a_bad_file_is_refused_with_a_sentence(guard: Guard, tmp_path: Path, fault, sentence: str) -> None:
+    path = tmp_path / "g.safetensors"
+    guard.save(path)
+    fault(path)
+    with pytest.raises(InputError, match=sentence):
+        Guard.load(path)
+
+
+def test_counts_must_fit_the_classes(guard: Guard, tmp_path: Path) -> None:
+    path = tmp_path / "g.safetensors"
+    replace(guard, info=guard.info.model_copy(update={"counts": (1, 2)})).save(path)
+    with pytest.raises(InputError, match="each class needs one count"):
+        Guard.load(path)
