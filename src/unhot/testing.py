@@ -30,6 +30,7 @@ from torch.nn.functional import cross_entropy
 
 from unhot.data.samples import Samples, draw
 from unhot.errors import UnhotError
+from unhot.guard import Guard
 from unhot.methods.base import Data, ForgetResult, Method, Outcome
 from unhot.models.classifier import Classifier
 from unhot.record import ForgetRecord
@@ -61,6 +62,11 @@ class Toy:
         """Return the images of all other classes."""
         kept = ~torch.isin(self.y, torch.tensor(classes or (FORGOTTEN,)))
         return self.x[kept], self.y[kept]
+
+    def guard(self) -> Guard:
+        """Return statistics of all classes, as ``unhot guard`` collects them."""
+        model = Classifier.wrap(self.model, example=self.x[:2])
+        return Guard.collect(model, (self.x, self.y), Runtime(torch.device("cpu")))
 
 
 def toy_problem(batch_norm: bool = True, dtype: torch.dtype = torch.float32) -> Toy:
@@ -120,12 +126,23 @@ def check_method(method: type[Method] | Method, alternatives: Mapping[str, Seque
     problems = list(_check_class(method if isinstance(method, type) else type(method)))
     if not problems:
         chosen = method if isinstance(method, Method) else method()
-        for check in (_check_config, _check_untouched, _check_repeats, _check_reads, _check_result):
-            problems += [p for p in check(chosen) if p not in problems]
+        for mode in _modes(chosen):
+            for check in (_check_config, _check_untouched, _check_repeats, _check_reads, _check_result):
+                problems += [p for p in check(mode) if p not in problems]
         problems += _check_knobs(chosen, alternatives or {})
     if problems:
         name = getattr(method, "name", repr(method))
         raise AssertionError(f"{name} breaks the contract of a method:" + "".join(f"\n  - {p}" for p in problems))
+
+
+def _modes(method: Method) -> list[Method]:
+    """Return the method as it is without, and with, what it may use; each reads what it says, and all of it."""
+    if not method.may_use:
+        return [method]
+    return [
+        _subclass(method, type(method).run, uses=method.uses, may_use=()),
+        _subclass(method, type(method).run, uses=method.uses + method.may_use, may_use=()),
+    ]
 
 
 def _check_class(cls: type[Method]) -> Iterator[str]:
@@ -135,6 +152,8 @@ def _check_class(cls: type[Method]) -> Iterator[str]:
     uses = getattr(cls, "uses", None)
     if not (isinstance(uses, tuple) and set(uses) <= {"forget", "retain", "guard"}):
         yield f"uses must be a tuple of 'forget', 'retain' and 'guard'. Got {uses!r}."
+    if not (isinstance(cls.may_use, tuple) and set(cls.may_use) <= {"retain", "guard"} - set(uses or ())):
+        yield f"may_use must be a tuple of 'retain' or 'guard', beside those of uses. Got {cls.may_use!r}."
     try:
         cls()
     except ValidationError as error:
@@ -223,13 +242,13 @@ def _check_reads(method: Method) -> Iterator[str]:
     outcome = _attempt(_subclass(method, run), toy_problem())
     for what in sorted(read - set(method.uses)):
         yield (
-            f"It reads data.{what}, which is not for methods. Read data.forget or data.retain."
-            if what in ("samples", "others")
+            f"It reads data.{what}, which is not for methods. Read data.forget, data.retain or data.guard."
+            if what in ("samples", "others", "statistics")
             else f"It reads the {what} data, which its uses = {method.uses} does not name."
         )
     if isinstance(outcome, str):
         return
-    for what in sorted(set(method.uses) & {"forget", "retain"} - read):
+    for what in sorted(set(method.uses) - read):
         yield f"Its uses names {what!r}, which it never reads."
 
 
@@ -277,15 +296,20 @@ def _judge(method: Method, toy: Toy, classes: tuple[int, ...], result: ForgetRes
 
 def _check_knobs(method: Method, alternatives: Mapping[str, Sequence[object]]) -> Iterator[str]:
     """Each hyperparameter matters: another value gives other weights, or another course of the run."""
-    base = _attempt(method, toy_problem())
-    if isinstance(base, str):
+    tried = [(mode, _attempt(mode, toy_problem())) for mode in _modes(method)]
+    bases = [(mode, base) for mode, base in tried if not isinstance(base, str)]
+    if not bases:
         return
     for name in type(method).model_fields:
         values = list(alternatives.get(name) or _other_values(method, name))
         if not values:
             yield f"No other value of {name!r} is known to check with. Pass alternatives={{{name!r}: [...]}}."
         every = name in alternatives or get_origin(type(method).model_fields[name].annotation) is Literal
-        dead = [v for v in values if _same(base, _attempt(method.model_copy(update={name: v}), toy_problem()))]
+        dead = [
+            v
+            for v in values
+            if all(_same(base, _attempt(m.model_copy(update={name: v}), toy_problem())) for m, base in bases)
+        ]
         if dead and (every or len(dead) == len(values)):
             old = getattr(method, name)
             yield f"The hyperparameter {name!r} does nothing: {old!r} and {dead[0]!r} give the same result."
@@ -323,7 +347,9 @@ def _run(method: Method, toy: Toy, *classes: int) -> ForgetResult:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the toy net is not perfect, and says so
         retain = toy.retain(*classes) if "retain" in method.uses else None
-        return method(toy.model, toy.samples(*classes), retain=retain, seed=3, runtime=Runtime(torch.device("cpu")))
+        guard = toy.guard() if "guard" in method.uses else None
+        samples, runtime = toy.samples(*classes), Runtime(torch.device("cpu"))
+        return method(toy.model, samples, retain=retain, guard=guard, seed=3, runtime=runtime)
 
 
 def _attempt(method: Method, toy: Toy, *classes: int) -> ForgetResult | str:
@@ -338,10 +364,10 @@ class _PlantedError(UnhotError):
     """Raised inside a run, to see what that leaves behind."""
 
 
-def _subclass(method: Method, run: Callable[[Method, Classifier, Data, Runtime], Outcome]) -> Method:
-    """Return the same method with another ``run``."""
+def _subclass(method: Method, run: Callable[[Any, Classifier, Data, Runtime], Outcome], **changes: object) -> Method:
+    """Return the same method with another ``run``, and other class variables."""
     cls = type(method)
-    made = cast(type[Method], type(cls.__name__, (cls,), {"run": run, "__module__": cls.__module__}))
+    made = cast(type[Method], type(cls.__name__, (cls,), {"run": run, "__module__": cls.__module__} | changes))
     return made.model_construct(**{n: getattr(method, n) for n in cls.model_fields})
 
 
@@ -352,7 +378,7 @@ class _SpyData(Data):
     read: set[str] = field(default_factory=set)
 
     def __getattribute__(self, name: str) -> Any:
-        if name in ("forget", "retain", "samples", "others"):
+        if name in ("forget", "retain", "guard", "samples", "others", "statistics"):
             object.__getattribute__(self, "read").add(name)
             own = {n: v for n, v in vars(self).items() if n != "read"}
             return getattr(Data(**own), name)

@@ -11,6 +11,17 @@ from typing import Any
 SETTINGS: dict[str, dict[str, Any]] = {
     # the stop comes late and the guard is weak
     "nhle-cwm": {"step_size": 0.01, "steps": 6, "stop_at": 0.02, "depth": 0.7, "guard": 10.0},
+    # larger steps on fewer images; a probability, a distance and a budget that are reached at some of the other values
+    "nhle-guard": {
+        "lr": 0.007,
+        "steps": 4,
+        "guard": 10.0,
+        "budget": 0.22,
+        "stop_at": 0.23,
+        "near": 1.0,
+        "images": 24,
+        "descent": 5,
+    },
     # few images, and few steps for the sake of time
     # eight samples: fewer in a step than there are
     "neggrad": {"steps": 12, "stop_at": 0.05, "batch_size": 4},
@@ -55,6 +66,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
 # values that must change the result, of hyperparameters whose other values cannot be guessed
 ALTERNATIVES: dict[str, dict[str, Sequence[object]]] = {
     "nhle-cwm": {"stop_at": [0.6]},
+    "nhle-guard": {"near": [0.0]},
     "ugradsl": {"alpha": [-0.5], "stop_at": [0.5]},
     "ugradsl+": {"alpha": [-0.5]},
 }

@@ -20,6 +20,10 @@ catalogue: Registry[type[Method]] = Registry(
             "Sci. Reports 2026",
             reads="forget",
         ),
+        "nhle-guard": Entry(
+            "unhot.methods.nhle_guard:NhleGuard",
+            "features made those of the retained classes, by stored statistics or none",
+        ),
         "mask": Entry(
             "unhot.methods.mask:Mask",
             "class weight masking only: the features are left as they are",

@@ -25,6 +25,7 @@ from unhot.errors import (
     UnknownNameError,
     shortened,
 )
+from unhot.guard import Guard
 from unhot.models.classifier import Classifier
 from unhot.models.head import check_weights
 from unhot.record import ClassLabel, Cost, ForgetRecord, SamplesInfo, digest
@@ -63,6 +64,7 @@ class Data:
         uses: What may be read.
         samples: For the base class; a method reads ``forget``.
         others: For the base class; a method reads ``retain``.
+        statistics: For the base class; a method reads ``guard``.
     """
 
     labels: tuple[ClassLabel, ...]
@@ -70,6 +72,7 @@ class Data:
     uses: tuple[Use, ...]
     samples: Batch = field(repr=False)
     others: LabelledImages | None = field(repr=False)
+    statistics: Guard | None = field(default=None, repr=False)
 
     @property
     def forget(self) -> Batch:
@@ -84,6 +87,14 @@ class Data:
         if self.others is None:
             raise DataError("This method needs images of the retained classes. Pass retain=..., or choose another.")
         return self.others
+
+    @property
+    def guard(self) -> Guard:
+        """Stored statistics of the retained classes."""
+        self._check("guard")
+        if self.statistics is None:
+            raise DataError("This method needs stored statistics. Pass guard=..., or choose another.")
+        return self.statistics
 
     def _check(self, what: Use) -> None:
         if what not in self.uses:
@@ -125,6 +136,8 @@ class Method(BaseModel, ABC):
     Attributes:
         name: As registered.
         uses: What it reads: "forget" (the samples), "retain" (images of other classes), "guard" (stored statistics).
+        may_use: What it reads if that is given, and does without otherwise. What a run was given joins ``uses`` in what
+            it may read and in its record, so that runs with and without it are told apart.
         moves_statistics: Whether it trains with the normalisation statistics of its batches, and so moves the running
             ones; with a few samples of one class that wrecks a net.
         presets: Hyperparameters that its paper uses, by data set or net.
@@ -135,6 +148,7 @@ class Method(BaseModel, ABC):
 
     name: ClassVar[str]
     uses: ClassVar[tuple[Use, ...]]
+    may_use: ClassVar[tuple[Use, ...]] = ()
     moves_statistics: ClassVar[bool] = False
     presets: ClassVar[dict[str, dict[str, JsonValue]]] = {}
     parts: ClassVar[bool] = False
@@ -179,6 +193,7 @@ class Method(BaseModel, ABC):
         samples: Samples,
         *,
         retain: ImageSource | None = None,
+        guard: Guard | None = None,
         seed: int = 0,
         runtime: Runtime | None = None,
         head: str | None = None,
@@ -189,6 +204,8 @@ class Method(BaseModel, ABC):
             model: Any net that returns logits, or a classifier. It is not changed.
             samples: The images of the classes to forget.
             retain: Images of the other classes, for the methods that use them.
+            guard: Stored statistics of this model, for the methods that use them; what is in it of the classes to
+                forget is taken out first.
             seed: The same seed gives the same weights on the same machine.
             runtime: Device, precision and progress.
             head: Dotted name of the final linear layer, if it cannot be found.
@@ -207,7 +224,7 @@ class Method(BaseModel, ABC):
         work_head = work.head_layer
         head_training, head_trained = work_head.training, work_head.weight.requires_grad
         with torch.enable_grad(), _working(work.module):
-            data = self._prepare(work, samples, x, retain)
+            data = self._prepare(work, samples, x, retain, guard)
             before, buffers = work.sha256(), {n: b.clone() for n, b in work.module.named_buffers()}
             started = runtime.clock()
             with runtime.seeded(self.name):
@@ -231,13 +248,15 @@ class Method(BaseModel, ABC):
         settings = self.model_dump(mode="json")
         determines = [self.name, settings, seed, before, list(info.sha256), [c.index for c in data.labels]]
         determines += [] if samples.part is None else [samples.part]
+        determines += [] if data.statistics is None else [data.statistics.sha256()]
         record = ForgetRecord(
             digest=digest(determines),
             method=self.name,
             hyperparameters=settings,
-            uses=self.uses,
+            uses=data.uses,
             classes=data.labels,
             samples=info,
+            guard_sha256=None if guard is None else guard.sha256(),
             seed=seed,
             model_sha256=before,
             weights_sha256=unlearned.sha256(),
@@ -248,7 +267,9 @@ class Method(BaseModel, ABC):
         )
         return ForgetResult(unlearned, record)
 
-    def _prepare(self, model: Classifier, samples: Samples, x: Tensor, retain: ImageSource | None) -> Data:
+    def _prepare(
+        self, model: Classifier, samples: Samples, x: Tensor, retain: ImageSource | None, guard: Guard | None
+    ) -> Data:
         labels = tuple(model.label(c) for c in samples.classes)
         whole = samples.part is None
         if not whole and not self.parts:
@@ -272,13 +293,24 @@ class Method(BaseModel, ABC):
             raise DataError(
                 f"The samples hold images of {shortened(others)} too. Give those of the classes to forget only."
             )
+        given = {"retain": retain, "guard": guard}
         return Data(
             labels=labels,
             columns=columns,
-            uses=self.uses,
+            uses=self.uses + tuple(u for u in self.may_use if given.get(u) is not None),
             samples=Batch(x, y, logits),
             others=None if retain is None else _retained(model.align(as_images(retain)), columns if whole else []),
+            statistics=None if guard is None else self._of_retained(guard, model, labels),
         )
+
+    def _of_retained(self, guard: Guard, model: Classifier, labels: tuple[ClassLabel, ...]) -> Guard:
+        """Check a guard, and take out what it holds of classes that are forgotten, now or before."""
+        if "guard" not in self.uses + self.may_use:
+            raise OptionError(
+                f"{self.name} does not read stored statistics. Leave the guard out, or choose nhle-guard."
+            )
+        guard.check(model)
+        return guard.without(labels + model.forgotten)
 
 
 def _check_samples(labels: tuple[ClassLabel, ...], columns: list[int], y: Tensor, logits: Tensor) -> None:

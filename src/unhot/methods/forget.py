@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from unhot.data.samples import ImageSource, Samples
+from unhot.guard import Guard
 from unhot.methods import DEFAULT, get
 from unhot.methods.base import ForgetResult, Method
 from unhot.models.classifier import Classifier
@@ -17,6 +18,7 @@ def forget(
     *,
     method: Method | None = None,
     retain: ImageSource | None = None,
+    guard: Guard | None = None,
     seed: int = 0,
     device: str | None = None,
     head: str | None = None,
@@ -29,6 +31,7 @@ def forget(
         samples: The images of the classes to forget, from ``unhot.draw`` or ``unhot.folder``.
         method: With its hyperparameters; NHLE-CWM at its defaults if None.
         retain: Images of the other classes, for the methods that use them.
+        guard: Stored statistics of the model, for the methods that use them.
         seed: The same seed gives the same weights on the same machine.
         device: As for torch; the best one of this machine if None.
         head: Dotted name of the final linear layer, if it cannot be found.
@@ -47,4 +50,4 @@ def forget(
     """
     chosen = method or get(DEFAULT)()
     runtime = runtime or Runtime(device=pick_device(device))
-    return chosen(model, samples, retain=retain, seed=seed, runtime=runtime, head=head)
+    return chosen(model, samples, retain=retain, guard=guard, seed=seed, runtime=runtime, head=head)
