@@ -14,6 +14,7 @@ from unhot.cli.bench import bench
 from unhot.cli.catalogue import env, list_, show
 from unhot.cli.demo import demo
 from unhot.cli.forget import forget
+from unhot.cli.guard import guard
 from unhot.cli.report import report
 from unhot.cli.train import train
 from unhot.errors import InputError, UnhotError
@@ -30,6 +31,7 @@ app = typer.Typer(
 app.command("demo")(demo)
 app.command("train")(train)
 app.command("forget")(forget)
+app.command("guard")(guard)
 app.command("audit")(audit)
 app.command("compare")(compare)
 app.command("bench")(bench)

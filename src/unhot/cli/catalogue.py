@@ -62,12 +62,20 @@ def show(
     if json:
         say(
             jsonlib.dumps(
-                {"name": method, "uses": found.uses, "presets": found.presets, "hyperparameters": fields}, indent=2
+                {
+                    "name": method,
+                    "uses": found.uses,
+                    "may_use": found.may_use,
+                    "presets": found.presets,
+                    "hyperparameters": fields,
+                },
+                indent=2,
             )
         )
         return
     say(f"{method}: {inspect.getdoc(module)}\n")
-    say(f"Reads: {', '.join(found.uses) or 'nothing but the class'}\n")
+    given = f"; if given: {', '.join(found.may_use)}" if found.may_use else ""
+    say(f"Reads: {', '.join(found.uses) or 'nothing but the class'}{given}\n")
     say(inspect.getdoc(found) or "")
     rows = [(name, _kind(f), str(f.get("default", "")), _range(f)) for name, f in fields.items()]
     table("", ["hyperparameter (-o)", "type", "default", "allowed"], rows)

@@ -54,6 +54,9 @@ def forget(
     retain: Annotated[
         str | None, typer.Option("--retain", help="Images of other classes, if the method uses them.")
     ] = None,
+    guard: Annotated[
+        Path | None, typer.Option("--guard", help="Statistics that unhot guard wrote, if the method uses them.")
+    ] = None,
     label_map: LabelMapFile = None,
     given: Annotated[
         list[str], typer.Option("--given", help="A label that the samples are of, if not of all; repeat for several.")
@@ -79,6 +82,7 @@ def forget(
     from unhot.data.concept import LabelMap
     from unhot.data.source import load_source, photo_input
     from unhot.files import check_free
+    from unhot.guard import Guard
     from unhot.models.bundle import save
 
     check_free(out)
@@ -103,7 +107,9 @@ def forget(
         chosen, what = _finding(chosen, concept), f"{', '.join(classes)} ({concept.setting})"
         images = concept.take(_samples(samples, train, [(label,) for label in concept.given], shots, seed))
         others = None if others is None else concept.remaining(others, with_hidden=True)
-    result = chosen(classifier, images, retain=others, seed=seed, runtime=make_runtime(device, seed))
+    stored = None if guard is None else Guard.load(guard)
+    runtime = make_runtime(device, seed)
+    result = chosen(classifier, images, retain=others, guard=stored, seed=seed, runtime=runtime)
     record = result.record
     if concept is not None:
         record = record.model_copy(update={"notes": record.notes | {"concept": _described(concept)}})

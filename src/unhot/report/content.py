@@ -146,6 +146,8 @@ def facts(record: AuditRecord) -> Iterator[tuple[str, str]]:
         yield "Method", f"{made.method}, seed {made.seed}"
         yield "Samples used", f"{sum(made.samples.count)} images of the forgotten classes, from {made.samples.origin}"
         yield "Read while forgetting", ", ".join(USES.get(u, u) for u in made.uses) or "nothing"
+        if made.guard_sha256 is not None:
+            yield "Stored statistics", f"SHA-256 {made.guard_sha256}"
     yield "Audited on", _looked_at(record)
     yield "Data", inputs.data
     yield "Original model", f"SHA-256 {inputs.original_sha256}"

@@ -1,0 +1,74 @@
+"""``unhot guard``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from unhot.cli.options import (
+    Arch,
+    ArchOption,
+    DataDir,
+    Device,
+    Download,
+    Head,
+    Json,
+    Seed,
+    Size,
+    TrustPickle,
+    loader,
+    make_runtime,
+)
+from unhot.cli.report import check_new
+from unhot.errors import OptionError, UnknownNameError
+
+MAX_IMAGES = 10_000
+
+
+def guard(
+    source: Annotated[Path, typer.Argument(metavar="SOURCE", help="With --data a model, without it a guard file.")],
+    out: Annotated[Path, typer.Option("--out", help="File to write; it must not exist yet.")],
+    data: Annotated[
+        str | None, typer.Option("--data", help="What the model was trained on: a named data set, or a folder.")
+    ] = None,
+    max_images: Annotated[
+        int, typer.Option("--max-images", min=1, help="Look at no more images than this, at as many of each class.")
+    ] = MAX_IMAGES,
+    drop: Annotated[list[str], typer.Option("--drop", help="Leave this class out; repeat for several.")] = [],  # noqa: B006
+    seed: Seed = 0,
+    arch: Arch = None,
+    arch_option: ArchOption = [],  # noqa: B006
+    image_size: Size = None,
+    head: Head = None,
+    trust_pickle: TrustPickle = False,
+    data_dir: DataDir = None,
+    download: Download = False,
+    device: Device = None,
+    json: Json = False,
+) -> None:
+    """Collect statistics of a model's training images for unhot forget --guard, or drop classes from them."""
+    from unhot.cli.output import say
+    from unhot.data.source import load_source
+    from unhot.guard import Guard
+
+    check_new(out)
+    if data is None:
+        if not drop:
+            raise OptionError(f"There is nothing to do with {source}. Give --data, or the classes to --drop.")
+        made = Guard.load(source)
+    else:
+        images = load_source(data, data_dir, download)
+        model = loader(images, arch, arch_option, image_size, head, trust_pickle)(source)
+        made = Guard.collect(model, images.seen, make_runtime(device, seed), max_images)
+    known = {str(c.index): c for c in made.info.classes} | {c.name: c for c in made.info.classes}
+    if missing := [c for c in drop if c not in known]:
+        raise UnknownNameError("class of the guard:", missing[0], [c.name for c in made.info.classes])
+    made = made.without(known[c] for c in drop)
+    made.save(out)
+    if json:
+        say(made.info.to_json())
+        return
+    size = out.stat().st_size / 1e6
+    say(f"Wrote statistics of {len(made.info.classes)} classes, {size:.1f} MB, to {out}. Protect it as the images.")

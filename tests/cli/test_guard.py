@@ -1,0 +1,102 @@
+"""unhot guard and unhot forget --guard, end to end on bundled digits."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from unhot.data.source import Source
+from unhot.guard import Guard
+from unhot.models.bundle import load
+
+Run = Callable[..., Any]
+pytestmark = pytest.mark.filterwarnings("default::unhot.methods.base.SampleWarning")
+SHORT = ("-o", "steps=40", "-o", "images=27", "-o", "descent=5")
+
+
+@pytest.fixture
+def file(unhot: Run, bundle: Path, tmp_path: Path) -> Path:
+    out = tmp_path / "g.safetensors"
+    said = unhot("guard", bundle, "--data", "digits", "--out", out)
+    assert said.code == 0, said.err
+    assert said.out.startswith("Wrote statistics of 10 classes, ")
+    return out
+
+
+def test_collecting_again_gives_the_same(unhot: Run, bundle: Path, file: Path, tmp_path: Path) -> None:
+    said = unhot("guard", bundle, "--data", "digits", "--json", "--out", tmp_path / "again")
+    assert said.json["model_sha256"] == load(bundle).sha256()
+    assert sum(said.json["counts"]) == 1438
+    assert Guard.load(tmp_path / "again").sha256() == Guard.load(file).sha256()
+    few = unhot("guard", bundle, "--data", "digits", "--max-images", 50, "--out", tmp_path / "few")
+    assert few.code == 0
+    assert Guard.load(tmp_path / "few").sha256() != Guard.load(file).sha256()
+
+
+def test_dropping_classes(unhot: Run, file: Path, bundle: Path, tmp_path: Path) -> None:
+    said = unhot("guard", file, "--drop", 3, "--drop", "7", "--json", "--out", tmp_path / "less")
+    assert [c["name"] for c in said.json["classes"]] == list("01245689")
+    at_once = unhot("guard", bundle, "--data", "digits", "--drop", 3, "--drop", 7, "--out", tmp_path / "at-once")
+    assert at_once.code == 0
+    assert Guard.load(tmp_path / "at-once").sha256() == Guard.load(tmp_path / "less").sha256()
+
+
+def test_forget_in_both_modes(unhot: Run, bundle: Path, file: Path, tmp_path: Path) -> None:
+    call = ["forget", bundle, "--class", 3, "--samples", "digits", "--method", "nhle-guard", *SHORT, "--json"]
+    bare, guarded = (
+        unhot(*call, *extra, "--out", tmp_path / name).json
+        for name, extra in (("bare", ()), ("guarded", ("--guard", file)))
+    )
+    assert (bare["notes"]["mode"], bare["uses"], bare["guard_sha256"]) == ("bare", ["forget"], None)
+    assert bare["notes"]["retained"] == "distorted copies of the samples"  # lenet5 has no batch normalisation
+    assert (guarded["notes"]["mode"], guarded["uses"]) == ("guarded", ["forget", "guard"])
+    assert guarded["guard_sha256"] == Guard.load(file).sha256()
+    assert guarded["digest"] != bare["digest"]
+    page = ["--original", bundle, "--unlearned", tmp_path / "guarded", "--class", 3, "--data", "digits", "--quick"]
+    said = unhot("audit", *page, "--out", tmp_path / "audit", "--json", "--require", "forget_accuracy<=0.01")
+    assert said.code == 0, said.err
+    assert guarded["guard_sha256"] in (tmp_path / "audit" / "report.html").read_text()
+
+
+def test_a_class_that_was_dropped_before_is_forgotten_alike(
+    unhot: Run, bundle: Path, file: Path, tmp_path: Path
+) -> None:
+    assert unhot("guard", file, "--drop", 3, "--out", tmp_path / "less").code == 0
+    call = ["forget", bundle, "--class", 3, "--samples", "digits", "--method", "nhle-guard", *SHORT, "--json"]
+    found = [
+        unhot(*call, "--guard", g, "--out", tmp_path / f"u{i}").json for i, g in enumerate((file, tmp_path / "less"))
+    ]
+    assert found[0]["weights_sha256"] == found[1]["weights_sha256"]
+
+
+def test_bad_input(unhot: Run, bundle: Path, file: Path, digits: Source, tmp_path: Path) -> None:
+    out = tmp_path / "x"
+    forget = ["forget", bundle, "--class", 3, "--samples", "digits", "--out", out]
+    (tmp_path / "short").write_bytes(file.read_bytes()[:-1])
+    with torch.no_grad():
+        other = load(bundle)
+        other.head_layer.bias.add_(1)
+    Guard.collect(other, digits.seen, max_images=20).save(tmp_path / "other")
+    for call, sentence in (
+        (["guard", file, "--out", out], "There is nothing to do with"),
+        (["guard", file, "--drop", "cat", "--out", out], "Unknown class of the guard: 'cat'"),
+        (["guard", tmp_path / "none", "--drop", 3, "--out", out], "There is no guard at"),
+        (["guard", file, "--drop", 3, "--out", file], "exists. Choose another --out"),
+        ([*forget, "--guard", file], "nhle-cwm does not read stored statistics"),
+        ([*forget, "--method", "nhle-guard", "--guard", tmp_path / "short"], "not a readable safetensors file"),
+        ([*forget, "--method", "nhle-guard", "--guard", tmp_path / "other"], "collected from another model"),
+    ):
+        said = unhot(*call)
+        assert said.code == 2, sentence
+        assert sentence in said.err
+        assert not out.exists()
+
+
+def test_show_says_what_it_may_read(unhot: Run) -> None:
+    assert "Reads: forget; if given: guard" in unhot("show", "nhle-guard").out
+    assert json.loads(unhot("show", "nhle-guard", "--json").out)["may_use"] == ["guard"]
