@@ -1,0 +1,206 @@
+"""NHLE-Guard: its arithmetic beside slow obvious code, its two modes, and when it stops."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from unhot.data.samples import draw
+from unhot.errors import DataError, OptionError
+from unhot.methods.base import Data
+from unhot.methods.mask import Mask
+from unhot.methods.nhle_guard import NhleGuard, _Loss, _World, energy
+from unhot.models.classifier import Classifier
+from unhot.precondition import Spared, input_rows, weight_layers
+from unhot.runtime import Runtime
+from unhot.synthesis import _distance, stand_ins, synthesise
+from unhot.testing import Toy, toy_problem
+
+RUNTIME = Runtime(torch.device("cpu"))
+FAST = {"steps": 6, "lr": 0.01, "images": 24, "descent": 4, "guard": 10.0, "budget": 9.0}
+pytestmark = pytest.mark.filterwarnings("ignore:The model assigns only")
+
+
+@pytest.fixture
+def toy() -> Toy:
+    return toy_problem()
+
+
+def test_energy_is_the_mean_distance_between_less_those_within(generator: torch.Generator) -> None:
+    x, y = torch.randn(5, 3, generator=generator), torch.randn(7, 3, generator=generator)
+    between = sum((a - b).norm() for a in x for b in y) / 35
+    within = [
+        sum((z[i] - z[j]).norm() for i in range(len(z)) for j in range(len(z)) if i != j) / (len(z) * (len(z) - 1))
+        for z in (x, y)
+    ]
+    torch.testing.assert_close(energy(x, y), 2 * between - within[0] - within[1])
+
+
+def test_energy_is_small_only_for_like_distributions(generator: torch.Generator) -> None:
+    a, b = torch.randn(2, 600, 4, generator=generator)
+    assert abs(energy(a, b)) < 0.02
+    assert energy(a, b + 0.5) > 0.1
+    assert energy(a, 2 * b) > 0.1
+    assert torch.isfinite(energy(a[:1], b))
+
+
+@pytest.mark.parametrize("strength", [0.0, 3.0, 1e4])
+@pytest.mark.parametrize("rest", [0.0, 0.3])
+def test_spared_is_the_root_of_the_dense_inverse(strength: float, rest: float, generator: torch.Generator) -> None:
+    weight, rows = torch.randn(4, 2, 3, generator=generator).double(), torch.randn(5, 6, generator=generator).double()
+    made = Spared(weight, rows, torch.tensor(rest).double(), strength)
+    s = rows.T @ rows + rest * torch.eye(6).double()
+    values, vectors = torch.linalg.eigh(torch.eye(6).double() + strength * s / s.trace())
+    root = vectors @ (values**-0.5).diag() @ vectors.T
+    change = torch.randn(4, 6, generator=generator).double()
+    with torch.no_grad():
+        made.change.copy_(change)
+        torch.testing.assert_close(made(weight), weight + (change @ root).view(4, 2, 3))
+    delta, flat = change @ root, weight.flatten(1)
+    if strength:
+        assert made.moved() == pytest.approx(float((delta @ s @ delta.T).trace() / (flat @ s @ flat.T).trace()))
+
+
+@pytest.mark.usefixtures("keep_generators")
+def test_an_endless_guard_leaves_outputs_on_the_statistics_data_as_they_were(generator: torch.Generator) -> None:
+    torch.manual_seed(0)
+    layer, x = nn.Conv2d(3, 4, 3).double(), torch.randn(2, 3, 4, 4, generator=generator).double()
+    rows = input_rows(layer, x)  # 8 of 27 directions
+    moves = {}
+    for strength in (0.0, 1e3, 1e12):
+        made = Spared(layer.weight, rows, torch.zeros(()).double(), strength)
+        with torch.no_grad():
+            made.change.copy_(torch.randn(4, 27, generator=generator))
+            changed = made(layer.weight)
+            moves[strength] = (changed - layer.weight).flatten(1)
+    out = {s: (m @ rows.T).norm().item() for s, m in moves.items()}
+    assert out[0.0] > 1
+    assert out[1e12] < 1e-4 * out[0.0]
+    assert moves[1e12].norm() > 1  # what these inputs do not use is free
+
+
+def test_the_target_is_a_distribution_over_retained_classes(toy: Toy) -> None:
+    seen: list[_Loss] = []
+
+    class Looking(NhleGuard):
+        def run(self, model: Classifier, data: Data, runtime: Runtime):
+            world = _World(data.guard, None, {})
+            seen.append(_Loss(self, model, data, world, runtime))
+            return super().run(model, data, runtime)
+
+    Looking(**FAST)(toy.model, toy.samples(1, 3), guard=toy.guard(), runtime=RUNTIME)
+    (loss,) = seen
+    assert [c.index for c in loss.guard.info.classes] == [0, 2]
+    assert loss.likely.keys() == {1, 3}
+    for likely in loss.likely.values():
+        assert likely.shape == (2,)
+        assert likely.sum().item() == pytest.approx(1)
+    target = loss.request.without(loss.request.original).softmax(1)
+    assert (target[:, [1, 3]] == 0).all()
+    torch.testing.assert_close(target.sum(1), torch.ones(len(target)))
+
+
+@pytest.mark.parametrize("guarded", [False, True])
+def test_weights_of_layers_change_and_nothing_else(toy: Toy, guarded: bool) -> None:
+    before = {n: v.clone() for n, v in toy.model.state_dict().items()}
+    guard = toy.guard() if guarded else None
+    result = NhleGuard(**FAST, cut="none")(toy.model, toy.samples(), guard=guard, runtime=RUNTIME)
+    after = result.model.state_dict()
+    assert after.keys() == before.keys()
+    changed = {n for n, v in after.items() if not torch.equal(v, before[n])}
+    assert changed == {f"{n}.weight" for n in weight_layers(Classifier.wrap(toy.model, toy.x[:2]), toy.x[:1])}
+    notes = result.record.notes
+    assert notes["mode"] == ("guarded" if guarded else "bare")
+    assert 0 < float(str(notes["moved"])) < 9
+    assert result.record.cost.steps == (6 if guarded else 10)
+
+
+def test_the_record_tells_guarded_from_bare(toy: Toy) -> None:
+    guard = toy.guard()
+    bare, guarded = (NhleGuard(**FAST)(toy.model, toy.samples(), guard=g, runtime=RUNTIME) for g in (None, guard))
+    assert (bare.record.uses, guarded.record.uses) == (("forget",), ("forget", "guard"))
+    assert (bare.record.guard_sha256, guarded.record.guard_sha256) == (None, guard.sha256())
+    assert bare.record.digest != guarded.record.digest
+
+
+def test_what_the_guard_holds_of_the_class_makes_no_difference(toy: Toy) -> None:
+    guard = toy.guard()
+    less = guard.without([guard.info.classes[1]])
+    found = [NhleGuard(**FAST)(toy.model, toy.samples(), guard=g, runtime=RUNTIME) for g in (guard, less)]
+    assert found[0].record.weights_sha256 == found[1].record.weights_sha256
+    # both are the same request: what is used of the two guards is the same
+    assert found[0].record.digest == found[1].record.digest
+
+
+def test_it_stops_when_both_goals_are_reached(toy: Toy) -> None:
+    easy = NhleGuard(**FAST | {"steps": 50}, stop_at=1.0, near=9.0)
+    result = easy(toy.model, toy.samples(), guard=toy.guard(), runtime=RUNTIME)
+    assert result.record.stop_reason == "probability at most 1.0 and energy at most 9.0"
+    assert result.record.cost.steps == 0
+    never = NhleGuard(**FAST, stop_at=1.0, near=0.0)(toy.model, toy.samples(), guard=toy.guard(), runtime=RUNTIME)
+    assert never.record.stop_reason == "step cap"
+
+
+def test_a_step_beyond_the_budget_is_taken_back(toy: Toy) -> None:
+    free = NhleGuard(**FAST | {"steps": 3}, cut="none")(toy.model, toy.samples(), guard=toy.guard(), runtime=RUNTIME)
+    budget = float(str(free.record.notes["moved"])) * 1.0001
+    bound = NhleGuard(**FAST | {"steps": 9, "budget": budget}, cut="none")
+    result = bound(toy.model, toy.samples(), guard=toy.guard(), runtime=RUNTIME)
+    assert result.record.stop_reason == "budget spent: one step back"
+    assert result.record.cost.steps == 4
+    assert result.record.weights_sha256 == free.record.weights_sha256
+    assert result.record.notes == free.record.notes
+
+
+def test_a_guard_must_be_of_the_model_and_of_use(toy: Toy) -> None:
+    other = toy_problem(batch_norm=False)
+    with pytest.raises(DataError, match="collected from another model"):
+        NhleGuard(**FAST)(toy.model, toy.samples(), guard=other.guard(), runtime=RUNTIME)
+    with pytest.raises(OptionError, match="mask does not read stored statistics"):
+        Mask()(toy.model, toy.samples(), guard=toy.guard(), runtime=RUNTIME)
+
+
+def test_without_batch_normalisation_bare_mode_says_what_it_looks_at() -> None:
+    toy = toy_problem(batch_norm=False)
+    result = NhleGuard(**FAST)(toy.model, toy.samples(), runtime=RUNTIME)
+    assert result.record.notes["retained"] == "distorted copies of the samples"
+    assert result.record.cost.steps == FAST["steps"]
+
+
+def test_synthesised_images_are_taken_for_their_classes_and_agree_with_the_statistics(toy: Toy) -> None:
+    model, y = Classifier.wrap(toy.model, toy.x[:2]), torch.tensor([0, 2, 3]).repeat(8)
+    start, end = (synthesise(model, y, toy.x[:8], steps, RUNTIME) for steps in (0, 60))
+    assert end.shape == (24, 1, 8, 8)
+    assert toy.x[:8].min() <= end.min()
+    assert end.max() <= toy.x[:8].max()
+    away = []
+    for x in (start, end):
+        with torch.no_grad(), model.recording(["1"]) as seen:
+            logits = model.logits(x)
+        away.append(float(_distance(seen["1"], toy.model[1])))
+    assert (logits.argmax(1) == y).float().mean() > 0.9
+    assert away[1] < 0.5 * away[0]
+    assert torch.equal(end, synthesise(model, y, toy.x[:8], 60, RUNTIME))
+    assert all(p.grad is None for p in toy.model.parameters())
+
+
+def test_the_distance_from_statistics_that_are_met_is_nothing(generator: torch.Generator) -> None:
+    x, layer = torch.randn(9, 4, 5, 5, generator=generator), nn.BatchNorm2d(4, momentum=None)
+    layer(x)
+    layer.running_var = x.var((0, 2, 3), correction=0)
+    assert _distance(x, layer).item() == pytest.approx(0, abs=1e-8)
+    layer.running_mean = layer.running_mean + 2 * (layer.running_var + layer.eps).sqrt()
+    assert _distance(x, layer).item() == pytest.approx(4, rel=1e-4)
+
+
+@pytest.mark.parametrize("count", [1, 40, 100])
+def test_as_many_stand_ins_as_are_asked_for(toy: Toy, count: int) -> None:
+    assert stand_ins(toy.x[:8], count, RUNTIME).shape == (count, 1, 8, 8)
+
+
+def test_one_sample_is_enough(toy: Toy) -> None:
+    y = torch.ones(1, dtype=torch.int64)
+    image = toy.x[(toy.y == 1) & (toy.model(toy.x).argmax(1) == 1)][:1]
+    result = NhleGuard(**FAST)(toy.model, draw((image, y), [1], shots=1), guard=toy.guard(), runtime=RUNTIME)
+    assert result.model(toy.x).isfinite().all()
