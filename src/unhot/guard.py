@@ -11,8 +11,8 @@ A covariance or second moment is a sketch: r rows B and a scalar :math:`\alpha` 
 the trace is spread evenly. No class shares anything with another one, so that dropping a class leaves what would have
 been collected without it.
 
-All classes together have about 512 rows of each layer, in bfloat16, and of each stage, in float32: 2 MB for resnet9 of
-width 16 and 10 classes, 8 MB of width 32, 35 MB for resnet18, whether the classes are 10 or 100.
+All classes together have about 512 rows of each layer, in bfloat16, and of each stage, in float32: 5 MB for resnet9 of
+width 16 and 10 classes, 9 MB of width 32, 35 MB for resnet18, whether the classes are 10 or 100.
 
 What is stored is derived from training images: class means and main directions, in the first layer those of patches of
 pixels. Whoever holds a file learns about each class in it; it is to be protected as the data was, and

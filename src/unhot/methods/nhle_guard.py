@@ -31,6 +31,8 @@ from unhot.synthesis import normalisations, stand_ins, synthesise
 
 DRAWS = 128  # features drawn in a step from the retained classes' Gaussians, for each class to forget
 VIEWS = 2  # shifted copies of each sample in a step
+SYNTHESISED = "images synthesised from the statistics of batch normalisation"
+DISTORTED = "distorted copies of the samples"
 OTHERS = 32  # images that the masked original is distilled on in a step
 
 
@@ -92,7 +94,7 @@ class NhleGuard(Method):
 
     def run(self, model: Classifier, data: Data, runtime: Runtime) -> Outcome:
         """Train until the samples are among the retained classes or the budget is spent; cut."""
-        world = self._given(data) if "guard" in data.uses else self._made(model, data, runtime)
+        world = self._given(model, data, runtime) if "guard" in data.uses else self._made(model, data, runtime)
         spared = _parametrise(model, world.guard, self.guard)
         loss = _Loss(self, model, data, world, runtime)
         optimizer = torch.optim.Adam([s.change for s in spared], self.lr)
@@ -116,26 +118,32 @@ class NhleGuard(Method):
             remove_parametrizations(model.module.get_submodule(name), "weight")
         return Outcome(cut_classes(model, data.labels, self.cut), reason, notes)
 
-    def _given(self, data: Data) -> _World:
-        """Take the statistics that were collected from training images."""
-        return _World(data.guard.to(data.forget.x), None, {"mode": "guarded"})
+    def _given(self, model: Classifier, data: Data, runtime: Runtime) -> _World:
+        """Take the statistics that were collected from training images; make images where that helps."""
+        guard = data.guard.to(data.forget.x)
+        if not self.distil or not normalisations(model):
+            return _World(guard, None, {"mode": "guarded"})
+        return _World(guard, self._images(model, data, runtime), {"mode": "guarded"})
 
     def _made(self, model: Classifier, data: Data, runtime: Runtime) -> _World:
-        """Make images of the retained classes, and collect statistics from them."""
+        """Make images that stand in for the retained classes, and collect statistics from them."""
+        images = self._images(model, data, runtime)
+        source = SYNTHESISED if normalisations(model) else DISTORTED
+        names, keys = tuple(c.name for c in model.classes), tuple(range(len(images.y)))
+        guard = Guard.collect(model, LabelledImages(images.x, images.y.cpu(), names, source, keys), runtime)
+        return _World(guard.to(images.x), images, {"mode": "bare", "retained": source})
+
+    def _images(self, model: Classifier, data: Data, runtime: Runtime) -> Batch:
+        """Make images for the retained classes in turn, and see which of these the model takes them for."""
         x, retained = data.forget.x, model.others(data.columns).to(data.forget.x.device)
         if normalisations(model):
-            source = "images synthesised from the statistics of batch normalisation"
             y = retained[torch.arange(self.images, device=x.device) % len(retained)]
             images = synthesise(model, y, x, self.descent, runtime)
         else:
-            source, images = "distorted copies of the samples", stand_ins(x, self.images, runtime)
+            images = stand_ins(x, self.images, runtime)
         with torch.no_grad():
             logits = torch.cat([model.logits(some) for some in images.split(FORWARD)])
-        taken_for = retained[logits[:, retained].argmax(1)]
-        names = tuple(c.name for c in model.classes)
-        labelled = LabelledImages(images, taken_for.cpu(), names, source, tuple(range(len(images))))
-        guard = Guard.collect(model, labelled, runtime)
-        return _World(guard.to(x), Batch(images, taken_for, logits), {"mode": "bare", "retained": source})
+        return Batch(images, retained[logits[:, retained].argmax(1)], logits)
 
 
 @dataclass(frozen=True)
