@@ -15,6 +15,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "nhle-guard": {
         "lr": 0.007,
         "steps": 4,
+        "depth": 1.0,
         "guard": 10.0,
         "budget": 0.22,
         "stop_at": 0.23,

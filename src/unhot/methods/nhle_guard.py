@@ -31,6 +31,7 @@ from unhot.synthesis import normalisations, stand_ins, synthesise
 
 DRAWS = 128  # features drawn in a step from the retained classes' Gaussians, for each class to forget
 VIEWS = 2  # shifted copies of each sample in a step
+GUARDED: dict[str, JsonValue] = {"mode": "guarded"}
 SYNTHESISED = "images synthesised from the statistics of batch normalisation"
 DISTORTED = "distorted copies of the samples"
 OTHERS = 32  # images that the masked original is distilled on in a step
@@ -61,6 +62,7 @@ class NhleGuard(Method):
     Attributes:
         lr: Learning rate of Adam on V.
         steps: No more steps than this.
+        depth: Share of the layers that is trained, counted from the head.
         guard: Strength rho.
         spread: Weight lambda of the energy distance.
         stages: How many earlier stages are matched beside the features, counted from the head.
@@ -78,14 +80,15 @@ class NhleGuard(Method):
     uses: ClassVar[tuple[Use, ...]] = ("forget",)
     may_use: ClassVar[tuple[Use, ...]] = ("guard",)
 
-    lr: float = Field(default=1e-3, gt=0)
+    lr: float = Field(default=3e-3, gt=0)
     steps: int = Field(default=100, ge=0)
-    guard: float = Field(default=3e3, ge=0)
+    depth: float = Field(default=0.25, gt=0, le=1)
+    guard: float = Field(default=3e4, ge=0)
     spread: float = Field(default=3.0, ge=0)
     stages: int = Field(default=1, ge=0)
     budget: float = Field(default=0.2, gt=0)
     stop_at: float = Field(default=0.01, ge=0, le=1)
-    near: float = Field(default=0.0, ge=0)
+    near: float = Field(default=0.08, ge=0)
     shift: float = Field(default=1 / 8, ge=0, lt=1)
     images: int = Field(default=180, ge=1)
     descent: int = Field(default=100, ge=0)
@@ -94,10 +97,13 @@ class NhleGuard(Method):
 
     def run(self, model: Classifier, data: Data, runtime: Runtime) -> Outcome:
         """Train until the samples are among the retained classes or the budget is spent; cut."""
-        world = self._given(model, data, runtime) if "guard" in data.uses else self._made(model, data, runtime)
-        spared = _parametrise(model, world.guard, self.guard)
+        guarded = "guard" in data.uses
+        world = _World(data.guard.to(data.forget.x), None, GUARDED) if guarded else self._made(model, data, runtime)
+        layers = world.guard.info.layers
+        layers = layers[len(layers) - math.ceil(self.depth * len(layers)) :]
+        spared = [_parametrise(model, n, world.guard, self.guard) for n in layers]
         loss = _Loss(self, model, data, world, runtime)
-        optimizer = torch.optim.Adam([s.change for s in spared], self.lr)
+        optimizer = torch.optim.Adam([s.change for s in spared], self.lr) if spared else None
         kept, notes, reason = [s.change.detach().clone() for s in spared], world.notes, "step cap"
         for step in range(self.steps + 1):
             total, left, apart = loss()
@@ -108,22 +114,15 @@ class NhleGuard(Method):
                     change.change.data.copy_(before)
                 break
             kept = [s.change.detach().clone() for s in spared]
-            notes |= {"probability_left": left, "energy": apart, "moved": moved}
+            notes = notes | {"probability_left": left, "energy": apart, "moved": moved}
             if left <= self.stop_at and apart <= self.near:
                 reason = f"probability at most {self.stop_at} and energy at most {self.near}"
                 break
-            if step < self.steps and spared:
+            if optimizer is not None and step < self.steps:
                 runtime.step(total, optimizer)
-        for name in world.guard.info.layers:
+        for name in layers:
             remove_parametrizations(model.module.get_submodule(name), "weight")
         return Outcome(cut_classes(model, data.labels, self.cut), reason, notes)
-
-    def _given(self, model: Classifier, data: Data, runtime: Runtime) -> _World:
-        """Take the statistics that were collected from training images; make images where that helps."""
-        guard = data.guard.to(data.forget.x)
-        if not self.distil or not normalisations(model):
-            return _World(guard, None, {"mode": "guarded"})
-        return _World(guard, self._images(model, data, runtime), {"mode": "guarded"})
 
     def _made(self, model: Classifier, data: Data, runtime: Runtime) -> _World:
         """Make images that stand in for the retained classes, and collect statistics from them."""
@@ -208,11 +207,9 @@ def _apart(x: Tensor) -> Tensor:
     return torch.pdist(x).mean() if len(x) > 1 else x.new_zeros(())
 
 
-def _parametrise(model: Classifier, guard: Guard, strength: float) -> list[Spared]:
-    """Make the weights of all layers that the guard knows change by what it spares least."""
-    found = []
-    for name in guard.info.layers:
-        layer = model.module.get_submodule(name)
-        found.append(Spared(layer.get_parameter("weight"), *guard.second_moment(name), strength))
-        register_parametrization(layer, "weight", found[-1])
-    return found
+def _parametrise(model: Classifier, name: str, guard: Guard, strength: float) -> Spared:
+    """Make the weights of a layer change by what the guard spares least."""
+    layer = model.module.get_submodule(name)
+    spared = Spared(layer.get_parameter("weight"), *guard.second_moment(name), strength)
+    register_parametrization(layer, "weight", spared)
+    return spared

@@ -18,7 +18,7 @@ from unhot.synthesis import _distance, stand_ins, synthesise
 from unhot.testing import Toy, toy_problem
 
 RUNTIME = Runtime(torch.device("cpu"))
-FAST = {"steps": 6, "lr": 0.01, "images": 24, "descent": 4, "guard": 10.0, "budget": 9.0}
+FAST = {"steps": 6, "lr": 0.01, "images": 24, "descent": 4, "guard": 10.0, "budget": 9.0, "depth": 1.0}
 pytestmark = pytest.mark.filterwarnings("ignore:The model assigns only")
 
 
@@ -197,6 +197,26 @@ def test_the_distance_from_statistics_that_are_met_is_nothing(generator: torch.G
 @pytest.mark.parametrize("count", [1, 40, 100])
 def test_as_many_stand_ins_as_are_asked_for(toy: Toy, count: int) -> None:
     assert stand_ins(toy.x[:8], count, RUNTIME).shape == (count, 1, 8, 8)
+
+
+@pytest.mark.parametrize(("depth", "trained"), [(0.1, {"7"}), (0.5, {"4", "7"}), (1.0, {"0", "4", "7"})])
+def test_depth_counts_layers_from_the_head(toy: Toy, depth: float, trained: set[str]) -> None:
+    before = {n: v.clone() for n, v in toy.model.state_dict().items()}
+    made = NhleGuard(**FAST | {"depth": depth}, cut="none")(
+        toy.model, toy.samples(), guard=toy.guard(), runtime=RUNTIME
+    )
+    after = made.model.state_dict()
+    assert {n for n, v in after.items() if not torch.equal(v, before[n])} == {f"{n}.weight" for n in trained}
+
+
+def test_a_net_that_is_but_a_head_is_cut(toy: Toy) -> None:
+    net = nn.Sequential(nn.Flatten(), nn.utils.skip_init(nn.Linear, 64, 4))
+    with torch.no_grad():
+        net[1].weight.copy_(torch.stack([toy.x[toy.y == k].mean(0).flatten() for k in range(4)]))
+        net[1].bias.copy_(-net[1].weight.square().sum(1) / 2)
+    result = NhleGuard(**FAST)(net, toy.samples(), runtime=RUNTIME)
+    assert result.record.cost.steps == 0
+    assert not (result.model(toy.x).argmax(1) == 1).any()
 
 
 def test_one_sample_is_enough(toy: Toy) -> None:
