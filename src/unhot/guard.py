@@ -44,8 +44,9 @@ from unhot.runtime import Runtime
 
 ROWS = 512  # rows of all classes together, of each layer and of each stage
 STAGES = 4  # layers before the head whose inputs are described as the features are
-POSITIONS = 2  # of an image, chosen at random, whose input rows a convolution is described by
-IMAGES = 64  # images of one class in a forward pass: as many rows as a sketch can take at once quickly
+SEEN = 2_000  # input rows of a class, from places chosen at random, that a layer is described by
+AT_ONCE = 256  # rows that a sketch takes at once: what it does is cubic in them
+IMAGES = 64  # images of one class in a forward pass
 METADATA = "unhot_guard"
 
 
@@ -94,9 +95,10 @@ class Guard:
         with torch.no_grad(), runtime.progress("images", min(len(found), limit * len(columns))) as advance:
             for column in columns:
                 mine = (found.y == column).nonzero().flatten()
-                order = torch.randperm(len(mine), generator=runtime.generator("guard", column))
-                sketches = _Class(size, (*stages, model.head), layers, runtime.generator("guard rows", column))
-                for index in mine[order[:limit]].split(IMAGES):
+                mine = mine[torch.randperm(len(mine), generator=runtime.generator("guard", column))[:limit]]
+                rows = runtime.generator("guard rows", column)
+                sketches = _Class(size, -(-SEEN // len(mine)), (*stages, model.head), layers, rows)
+                for index in mine.split(IMAGES):
                     sketches.add(work, found.inputs(index, model.input, runtime.device))
                     advance(len(index))
                 described.append(sketches.tensors())
@@ -232,10 +234,12 @@ _LAYER = {"input_rows": 3, "input_rest": 1}
 
 
 class _Class:
-    """What is collected of one class."""
+    """What is collected of one class: sketches of ``size`` rows, of ``seen`` places of each image."""
 
-    def __init__(self, size: int, places: Sequence[str], layers: Sequence[str], generator: torch.Generator) -> None:
-        self.size, self.generator = size, generator
+    def __init__(
+        self, size: int, seen: int, places: Sequence[str], layers: Sequence[str], generator: torch.Generator
+    ) -> None:
+        self.size, self.seen, self.generator = size, seen, generator
         self.flows: dict[str, list[Tensor]] = {p: [] for p in places}
         self.sketches = {layer: Sketch(size) for layer in layers}
 
@@ -247,7 +251,7 @@ class _Class:
             flow.append(pooled(seen[place]).float())
         for name, sketch in self.sketches.items():
             layer = model.module.get_submodule(name)
-            sketch.add(some_rows(layer, seen[name].float(), POSITIONS * len(x), self.generator))
+            sketch.add(some_rows(layer, seen[name].float(), self.seen * len(x), self.generator))
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the tensors of :class:`Guard`, of one class, on the CPU."""
@@ -279,7 +283,8 @@ class Sketch:
         """Take more rows, (n, d)."""
         self.count += len(rows)
         self.trace += rows.double().square().sum().item()
-        self.rows = _shrunk(rows if self.rows is None else torch.cat([self.rows, rows]), self.size)
+        for some in rows.split(AT_ONCE):
+            self.rows = _shrunk(some if self.rows is None else torch.cat([self.rows, some]), self.size)
 
     def mean(self) -> tuple[Tensor, Tensor]:
         """Return B (min(size, d), d) and a for the mean of x x^T over the rows, of one number type."""

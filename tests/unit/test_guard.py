@@ -63,7 +63,7 @@ def test_means_and_covariances_are_those_of_the_images(model: Classifier, toy: T
 def test_second_moments_are_those_of_the_input_rows(
     model: Classifier, toy: Toy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(guards, "POSITIONS", 10_000)
+    monkeypatch.setattr(guards, "SEEN", 1_000_000)
     unequal = torch.cat([(toy.y != 2).nonzero().flatten(), (toy.y == 2).nonzero().flatten()[:5]])
     guard = Guard.collect(model, (toy.x[unequal], toy.y[unequal]), RUNTIME)
     for name in guard.info.layers:
