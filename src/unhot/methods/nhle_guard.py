@@ -56,7 +56,7 @@ class NhleGuard(Method):
       has nothing to synthesise from: distorted copies of the samples stand in.
 
     The head is not trained; normalisation statistics are frozen. The run stops when the outputs of the layers on the
-    retained classes would have changed by more than ``budget`` (that state is rolled back), or when the samples'
+    retained classes would change by more than ``budget`` (the change is scaled back to that), or when the samples'
     probability of the class and the energy distance are both as low as asked.
 
     Attributes:
@@ -108,10 +108,17 @@ class NhleGuard(Method):
         for step in range(self.steps + 1):
             total, left, apart = loss()
             moved = math.sqrt(sum(s.moved() for s in spared) / max(1, len(spared)))
-            if not math.isfinite(total.item()) or moved > self.budget:
-                reason = "budget spent: one step back" if math.isfinite(total.item()) else "not finite: one step back"
+            if not math.isfinite(total.item()):
+                reason = "not finite: one step back"
                 for change, before in zip(spared, kept, strict=True):
                     change.change.data.copy_(before)
+                break
+            if moved > self.budget:
+                reason = "budget spent"
+                for change in spared:  # what outputs move by is linear in the change
+                    change.change.data.mul_(self.budget / moved)
+                _, left, apart = loss()
+                notes = notes | {"probability_left": left, "energy": apart, "moved": self.budget}
                 break
             kept = [s.change.detach().clone() for s in spared]
             notes = notes | {"probability_left": left, "energy": apart, "moved": moved}
