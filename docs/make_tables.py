@@ -195,7 +195,7 @@ def catalogue() -> str:
         of_method = [r for r in found.rows if r.method == name]
         chosen = [r for data in CATALOGUE_DATA for r in _best(r for r in of_method if r.dataset == data)]
         steps = [r.steps for r in chosen if r.steps is not None]
-        row = [name, methods.catalogue.origin(name) or "–", ", ".join(methods.get(name).uses) or "nothing"]
+        row = [name, methods.catalogue.origin(name) or "–", methods.catalogue.reads(name)]
         row.append(f"{statistics.mean(steps):.0f}" if steps else "–")
         row.append(tables.passes(chosen, found.timings) if chosen else "–")
         rows.append([*row, *_does(chosen, "unlearned"), _departs_from(name)])

@@ -10,7 +10,7 @@ import torch
 from pydantic import Field
 from torch import nn
 from torch.nn.functional import cross_entropy
-from toy_settings import ALTERNATIVES, HEAD_ONLY, SETTINGS
+from toy_settings import ALTERNATIVES, HEAD_ONLY, SETTINGS, VIT
 
 from unhot import draw, methods
 from unhot.methods.base import Data, Method, Outcome
@@ -43,7 +43,7 @@ def test_registered_method_forgets_in_a_vision_transformer(name: str) -> None:
         optimizer.step()
         optimizer.zero_grad()
     samples = draw((x, y), [gone], shots=4)
-    method = methods.get(name)(**SETTINGS.get(name, {}))
+    method = methods.get(name)(**SETTINGS.get(name, {}) | VIT.get(name, {}))
     retain = (x[y != gone], y[y != gone]) if "retain" in method.uses else None
     result = method(net, samples, retain=retain, runtime=Runtime(torch.device("cpu")))
     with torch.no_grad():
@@ -58,7 +58,8 @@ def test_registered_method_forgets_in_a_vision_transformer(name: str) -> None:
 def test_registered_method_is_described(name: str) -> None:
     method = methods.get(name)
     assert methods.catalogue.summary(name)
-    assert methods.catalogue.reads(name) == (", ".join(method.uses) or "nothing")
+    reads = ", ".join([*method.uses, *(f"{what} if given" for what in method.may_use)])
+    assert methods.catalogue.reads(name) == (reads or "nothing")
     assert "Source:" in (method.__doc__ or "") + (__import__(method.__module__, fromlist=["_"]).__doc__ or "")
     assert "Attributes:" in (method.__doc__ or "")
     assert all(f"{field}:" in (method.__doc__ or "") for field in method.model_fields)

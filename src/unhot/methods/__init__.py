@@ -23,7 +23,7 @@ catalogue: Registry[type[Method]] = Registry(
         "nhle-guard": Entry(
             "unhot.methods.nhle_guard:NhleGuard",
             "features made those of the retained classes, by stored statistics or none",
-            reads="forget",
+            reads="forget, guard if given",
         ),
         "mask": Entry(
             "unhot.methods.mask:Mask",
