@@ -47,6 +47,7 @@ STAGES = 4  # layers before the head whose inputs are described as the features 
 SEEN = 2_000  # input rows of a class, from places chosen at random, that a layer is described by
 AT_ONCE = 256  # rows that a sketch takes at once: what it does is cubic in them
 IMAGES = 64  # images of one class in a forward pass
+MAX_IMAGES = 10_000  # that are looked at where nothing else is said
 METADATA = "unhot_guard"
 
 

@@ -56,6 +56,16 @@ def test_a_method_is_tried_with_every_value_of_its_grid(grid_of: GridOf) -> None
     assert tried == {(("steps", 2), ("step_size", s), ("depth", d)) for s in (0.01, 0.02) for d in (0.5, 1.0)}
 
 
+def test_a_method_may_be_tried_with_a_guard_and_without(grid_of: GridOf) -> None:
+    text = SMALL.replace('name = "mask"', 'name = "nhle-guard"\n[[method]]\nname = "nhle-guard"\nguard = true')
+    bare, guarded = (c for c in grid_of(text).cells if c.spec.method == "nhle-guard" and c.spec.classes == (1,))
+    assert (bare.spec.guarded, guarded.spec.guarded) == (False, True)
+    assert (bare.uses, guarded.uses) == (("forget",), ("forget", "guard"))
+    assert (bare.options, guarded.options) == ({}, {"guarded": True})
+    assert bare.spec.digest != guarded.spec.digest
+    assert "guarded" not in bare.spec.model_dump()
+
+
 def test_several_classes_are_one_request_or_a_sequence(grid_of: GridOf) -> None:
     text = SMALL.replace("class = [1, 6]", "class = [[1, 6], 2]")
     at_once = grid_of(text)
@@ -86,6 +96,7 @@ FAULTS = [
     ("schema = 1", "schema = 2", "schema: Input should be 1"),
     ("[[method]]", "[[methods]]", "method: Field required"),
     ("seed = [0]", "seed = [0", "not valid TOML"),
+    ('name = "mask"', 'name = "mask"\nguard = true', "mask: it does not read stored statistics"),
     ("options = { steps = 2 }", "options = { steps = 2 }\ngrid = { steps = [1] }", "in both options and grid"),
 ]
 
@@ -95,6 +106,12 @@ def test_a_fault_is_said_in_one_sentence(grid_of: GridOf, old: str, new: str, sa
     with pytest.raises(InputError) as error:
         grid_of(SMALL.replace(old, new))
     assert said in str(error.value)
+
+
+def test_a_sequence_has_no_guard(grid_of: GridOf) -> None:
+    text = SMALL.replace("[fixed]", "[fixed]\nin_sequence = true").replace("[1, 6]", "[[1, 6]]")
+    with pytest.raises(InputError, match="a later request of a sequence is made of another model"):
+        grid_of(text.replace('name = "mask"', 'name = "nhle-guard"\nguard = true'))
 
 
 def test_all_faults_are_said_at_once(grid_of: GridOf) -> None:

@@ -15,7 +15,9 @@ from unhot.bench import work
 from unhot.bench.grid import Grid
 from unhot.bench.store import Store
 from unhot.bench.work import Place
+from unhot.guard import Guard
 from unhot.methods.nhle_cwm import NhleCwm
+from unhot.methods.nhle_guard import NhleGuard
 from unhot.runtime import Runtime
 
 GridOf = Callable[[str], Grid]
@@ -114,3 +116,22 @@ def test_a_model_that_came_as_bytes_is_the_model_on_disk(done: Path) -> None:
     folder = next((done / "models").glob("digits-lenet5-seed0-*"))
     cell_model = work._model({p.name: p.read_bytes() for p in folder.iterdir()})
     assert cell_model.sha256() == unhot.load(str(folder)).sha256()
+
+
+def test_a_guard_is_collected_from_the_training_images_of_the_original(grid_of: GridOf, done: Path) -> None:
+    text = SMALL.replace("class = [1, 6]", "class = [6]")
+    guarded = grid_of(text.replace('name = "nhle-cwm"\noptions = { steps = 2 }', 'name = "nhle-guard"\nguard = true'))
+    (cell,) = (c for c in guarded.cells if c.spec.guarded)
+    store = Store(done)
+    original, retrained = (store.model(s) for s in cell.spec.training)
+    assert original is not None
+    assert retrained is not None
+    record = work.cell(cell.spec, cell.src, cell.options, Place(threads=1), original, retrained)
+    assert record.uses == ("forget", "guard")
+    assert record.track == "stored statistics"
+    train, model = unhot.load_named("digits", train=True), unhot.load(str(original))
+    stored = Guard.collect(model, train, Runtime())
+    result = unhot.forget(model, unhot.draw(train, classes=[6], shots=4), method=NhleGuard(), guard=stored)
+    assert record.steps == result.record.cost.steps
+    seen = work.signals(model, result.classifier, unhot.draw(train, classes=[6], shots=4), Runtime())
+    assert record.signals["feature_cosine"] == pytest.approx(seen["feature_cosine"], abs=1e-5)

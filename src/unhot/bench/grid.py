@@ -40,11 +40,18 @@ def _request(value: object) -> object:
 
 
 class MethodEntry(Stored):
-    """A ``[[method]]``: its name, hyperparameters, and those of which every value of a list is tried."""
+    """A ``[[method]]``.
+
+    Attributes:
+        options: Hyperparameters.
+        grid: Those of which every value of a list is tried.
+        guard: Whether it is given statistics of the original's training images.
+    """
 
     name: str
     options: dict[str, JsonValue] = {}
     grid: dict[str, list[JsonValue]] = {}
+    guard: bool = False
 
     def trials(self) -> Iterator[dict[str, JsonValue]]:
         """Yield the options of each trial."""
@@ -130,6 +137,8 @@ def read_grid(path: Path, data_dir: Path | None = None, download: bool = False) 
     problems: list[str] = []
     axes = _axes(file, problems)
     trials = [t for entry in file.method for t in _trials(entry, problems)]
+    if file.fixed.in_sequence and any(t.guarded for t in trials):
+        problems.append("guard: it is of the original, and a later request of a sequence is made of another model.")
     sources = _sources(axes.get("dataset", []), data_dir, download, problems)
     plans = [
         plan
@@ -178,6 +187,7 @@ class _Trial(NamedTuple):
 
     method: Method
     options: dict[str, JsonValue]
+    guarded: bool
 
 
 def _parsed(path: Path) -> GridFile:
@@ -214,9 +224,14 @@ def _trials(entry: MethodEntry, problems: list[str]) -> Iterator[_Trial]:
         return
     for options in entry.trials():
         try:
-            yield _Trial(methods.get(entry.name).of(options), options)
+            method = methods.get(entry.name).of(options)
         except UnhotError as error:
             problems.append(str(error))
+            continue
+        if entry.guard and "guard" not in method.uses + method.may_use:
+            problems.append(f"method {entry.name}: it does not read stored statistics. Leave guard out.")
+            return
+        yield _Trial(method, options, entry.guard or "guard" in method.uses)
 
 
 def _sources(names: list[str], data_dir: Path | None, download: bool, problems: list[str]) -> dict[str, Source]:
@@ -293,7 +308,11 @@ def _cells(
             method=trial.method.name,
             hyperparameters=trial.method.model_dump(mode="json"),
             retained=fixed.retained if retains else None,
+            guarded=trial.guarded,
             audit=fixed.audit,
             unhot=version("unhot"),
         )
-        yield Cell(spec, plan.src, trial.options, trial.method.uses)
+        options, uses = trial.options, trial.method.uses
+        if trial.guarded and "guard" not in uses:  # it may be tried without, too
+            options, uses = options | {"guarded": True}, (*uses, "guard")
+        yield Cell(spec, plan.src, options, uses)

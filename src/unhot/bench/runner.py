@@ -193,7 +193,7 @@ def timed(grid: Grid, store: Store) -> Iterator[Cell]:
     """Give the cells whose method is to be timed and was not: the first of each net, method and number of images."""
     seen = set[tuple[str, str]]()
     for cell in grid.cells:
-        method = cell.spec.model_dump_json(include={"method", "hyperparameters", "shots", "retained"})
+        method = cell.spec.model_dump_json(include={"method", "hyperparameters", "shots", "retained", "guarded"})
         if (cell.spec.original.digest, method) in seen:
             continue
         if store.done(cell.spec):

@@ -8,7 +8,7 @@ from __future__ import annotations
 from functools import cached_property
 from typing import Literal
 
-from pydantic import JsonValue
+from pydantic import Field, JsonValue
 
 from unhot.record import ClassLabel, Environment, Measurement, Record, Stored, TrainRecord, VerdictLabel, digest
 
@@ -73,6 +73,7 @@ class CellSpec(Stored):
         seed: Of the draw and the method.
         hyperparameters: All of them.
         retained: How many retained images a method is given that reads such; None for all.
+        guarded: Whether it is given statistics that were collected from the original's training images.
         audit: ``full`` with the attacks that train or optimise.
         unhot: The version of unhot.
     """
@@ -86,6 +87,7 @@ class CellSpec(Stored):
     method: str
     hyperparameters: dict[str, JsonValue]
     retained: int | None = None
+    guarded: bool = Field(default=False, exclude_if=lambda guarded: not guarded)  # cells without have the digest of old
     audit: Literal["quick", "full"] = "quick"
     unhot: str
 

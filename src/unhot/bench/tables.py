@@ -51,15 +51,15 @@ def of_row(row: Row) -> Setting:
 
 
 def selected(rows: Iterable[Row]) -> dict[Setting, list[Row]]:
-    """Choose one of the settings that were tried of each method, by what its samples say.
+    """Choose one of the settings that were tried of each method in each track, by what its samples say.
 
     Of the settings that leave at most a tenth of the samples' probability of the class, the one whose outputs on
     distorted copies of the samples move least; if none does, the one that leaves least. A setting that failed on any
     cell is chosen only if all did.
     """
-    by_method: dict[str, dict[Setting, list[Row]]] = defaultdict(lambda: defaultdict(list))
+    by_method: dict[tuple[str, str], dict[Setting, list[Row]]] = defaultdict(lambda: defaultdict(list))
     for r in rows:
-        by_method[r.method][of_row(r)].append(r)
+        by_method[r.method, r.track][of_row(r)].append(r)
 
     def order(item: tuple[Setting, list[Row]]) -> tuple[float, float, float]:
         good = [r for r in item[1] if r.error is None]
@@ -265,11 +265,9 @@ def paired(results: Results, baseline: str) -> str:
             groups[r.dataset, r.arch, r.shots].append(r)
     names = ("retain_drop_masked", "worst_class_drop", "knn_accuracy", "prototype_attack_accuracy")
     for (dataset, arch, shots), rows in groups.items():
-        chosen = {s.method: (s, mine) for s, mine in selected(rows).items()}
-        if baseline not in chosen:
-            continue
-        mine = {_draw(r): r for r in chosen[baseline][1] if r.error is None}
-        for setting, others in chosen.values():
+        chosen = selected(rows)
+        mine = {_draw(r): r for s, own in chosen.items() if s.method == baseline for r in own if r.error is None}
+        for setting, others in chosen.items() if mine else ():
             if setting.method != baseline:
                 pairs = [(r, mine[_draw(r)]) for r in others if r.error is None and _draw(r) in mine]
                 title = f"{dataset}, {arch}, {shots or 'all'} images"

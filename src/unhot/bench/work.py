@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from functools import cache, lru_cache
 from hashlib import sha256
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from pydantic import JsonValue
@@ -25,6 +26,7 @@ from unhot.evaluation.audit import audit
 from unhot.evaluation.metric import Case
 from unhot.evaluation.metrics.accuracy import FORGET_ACCURACY, RETAIN_ACCURACY, RETAIN_DROP_MASKED, WORST_CLASS_DROP
 from unhot.evaluation.view import Views, without
+from unhot.guard import MAX_IMAGES, Guard
 from unhot.methods.base import FORWARD, ForgetResult, Method, SampleWarning
 from unhot.models.bundle import load, read_record, write_bundle
 from unhot.models.classifier import Classifier
@@ -101,25 +103,26 @@ def cell(
     source, runtime = _source(src, place.data_dir), place.runtime(spec.seed)
     model, references = _model(original), [_model(m) for m in retrained]
     method = methods.get(spec.method).of(dict(spec.hyperparameters))
+    given = _given(method, spec, src, place, original)
     requests = [(c,) for c in spec.classes] if spec.in_sequence else [spec.classes]
     unlearned, sequence, results = model, [], list[ForgetResult]()
     shared: dict[Hashable, object] = {}
     for i, classes in enumerate(requests):
         samples = _samples(spec, source, classes)
-        results.append(_forget(method, unlearned, samples, spec, source, runtime))
+        results.append(_forget(method, unlearned, samples, given, runtime))
         unlearned = results[-1].classifier
         if spec.in_sequence:
             sequence.append(_lost(model, unlearned, spec.classes[: i + 1], source, runtime, shared))
             shared = without(shared, unlearned)
     samples = _samples(spec, source, spec.classes)
-    uncut = unlearned if spec.in_sequence else _uncut(method, model, unlearned, samples, spec, source, runtime)
+    uncut = unlearned if spec.in_sequence else _uncut(method, model, unlearned, samples, given, runtime)
     found = _audited(spec, src, place, model, unlearned, references)
     return BenchRecord(
         digest=spec.digest,
         spec=spec,
         names=tuple(model.label(c) for c in _names(source, spec.classes)),
         options=options,
-        uses=method.uses,
+        uses=results[-1].record.uses,
         signals=signals(model, uncut, samples, runtime),
         before_cut=_before_cut(model, uncut, spec, source, runtime),
         measurements=found.measurements,
@@ -150,7 +153,8 @@ def timing(spec: CellSpec, src: str, place: Place, original: Bundle) -> TimingRe
 
     floor = runtime.median_seconds(one_pass, what="one pass")
     results = list[ForgetResult]()
-    forget = runtime.median_seconds(lambda: results.append(_forget(method, model, samples, spec, source, runtime)))
+    given = _given(method, spec, src, place, original)
+    forget = runtime.median_seconds(lambda: results.append(_forget(method, model, samples, given, runtime)))
     trained = read_record(_folder(original), TrainRecord)
     return TimingRecord(
         cell=spec.digest,
@@ -181,15 +185,30 @@ def signals(model: Classifier, unlearned: Classifier, samples: Samples, runtime:
     }
 
 
-def _forget(
-    method: Method, model: Classifier, samples: Samples, spec: CellSpec, source: Source, runtime: Runtime
-) -> ForgetResult:
-    retain = None
-    if "retain" in method.uses:
-        retain = _retained(source, spec, runtime)
+def _forget(method: Method, model: Classifier, samples: Samples, given: _Given, runtime: Runtime) -> ForgetResult:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", SampleWarning)  # a user is told; here it is one of many draws
-        return method(model, samples, retain=retain, seed=spec.seed, runtime=runtime)
+        return method(model, samples, retain=given.retain, guard=given.guard, seed=runtime.seed, runtime=runtime)
+
+
+class _Given(NamedTuple):
+    """What a method reads beside its samples."""
+
+    retain: LabelledImages | None
+    guard: Guard | None
+
+
+def _given(method: Method, spec: CellSpec, src: str, place: Place, original: Bundle) -> _Given:
+    retain = (
+        _retained(_source(src, place.data_dir), spec, place.runtime(spec.seed)) if "retain" in method.uses else None
+    )
+    return _Given(retain, _guard(_folder(original), src, place.data_dir) if spec.guarded else None)
+
+
+@lru_cache(maxsize=MODELS_HELD)
+def _guard(original: Path, src: str, data_dir: Path | None) -> Guard:
+    """Collect what a guard holds, from as many training images as the command line does."""
+    return Guard.collect(_loaded(original), _source(src, data_dir).seen, max_images=MAX_IMAGES)
 
 
 def _retained(source: Source, spec: CellSpec, runtime: Runtime) -> LabelledImages:
@@ -218,14 +237,13 @@ def _uncut(
     model: Classifier,
     unlearned: Classifier,
     samples: Samples,
-    spec: CellSpec,
-    source: Source,
+    given: _Given,
     runtime: Runtime,
 ) -> Classifier:
     """Return the unlearned model as it is before the class is cut from its output, where the method ends with a cut."""
     if "cut" not in type(method).model_fields:
         return unlearned
-    return _forget(method.model_copy(update={"cut": "none"}), model, samples, spec, source, runtime).classifier
+    return _forget(method.model_copy(update={"cut": "none"}), model, samples, given, runtime).classifier
 
 
 def _before_cut(

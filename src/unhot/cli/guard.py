@@ -24,8 +24,6 @@ from unhot.cli.options import (
 from unhot.cli.report import check_new
 from unhot.errors import OptionError, UnknownNameError
 
-MAX_IMAGES = 10_000
-
 
 def guard(
     source: Annotated[Path, typer.Argument(metavar="SOURCE", help="With --data a model, without it a guard file.")],
@@ -34,8 +32,9 @@ def guard(
         str | None, typer.Option("--data", help="What the model was trained on: a named data set, or a folder.")
     ] = None,
     max_images: Annotated[
-        int, typer.Option("--max-images", min=1, help="Look at no more images than this, at as many of each class.")
-    ] = MAX_IMAGES,
+        int | None,
+        typer.Option("--max-images", min=1, help="Look at no more images, at as many of each class [10,000]."),
+    ] = None,
     drop: Annotated[list[str], typer.Option("--drop", help="Leave this class out; repeat for several.")] = [],  # noqa: B006
     seed: Seed = 0,
     arch: Arch = None,
@@ -51,7 +50,7 @@ def guard(
     """Collect statistics of a model's training images for unhot forget --guard, or drop classes from them."""
     from unhot.cli.output import say
     from unhot.data.source import load_source
-    from unhot.guard import Guard
+    from unhot.guard import MAX_IMAGES, Guard
 
     check_new(out)
     if data is None:
@@ -61,7 +60,7 @@ def guard(
     else:
         images = load_source(data, data_dir, download)
         model = loader(images, arch, arch_option, image_size, head, trust_pickle)(source)
-        made = Guard.collect(model, images.seen, make_runtime(device, seed), max_images)
+        made = Guard.collect(model, images.seen, make_runtime(device, seed), max_images or MAX_IMAGES)
     known = {str(c.index): c for c in made.info.classes} | {c.name: c for c in made.info.classes}
     if missing := [c for c in drop if c not in known]:
         raise UnknownNameError("class of the guard:", missing[0], [c.name for c in made.info.classes])
