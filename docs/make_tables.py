@@ -102,6 +102,11 @@ def leaderboard() -> str:
     return tables.leaderboard(_catalogued())
 
 
+def trials() -> str:
+    """The same track with three settings of every method, the best of which is chosen by what its samples say."""
+    return tables.leaderboard(results("trials-*"))
+
+
 def paired() -> str:
     """The methods that read a few samples only, minus NHLE-CWM on the same requests and draws."""
     return tables.paired(results("catalogue-*"), "nhle-cwm")
@@ -294,6 +299,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "cost-growth": cost_growth,
     "leaderboard": leaderboard,
     "paired": paired,
+    "trials": trials,
     "catalogue": catalogue,
     "departures": departures,
     "head-to-head": head_to_head,
