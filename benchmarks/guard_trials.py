@@ -12,7 +12,6 @@ import argparse
 import json
 import time
 import warnings
-from collections.abc import Hashable
 from pathlib import Path
 
 import torch
@@ -65,11 +64,11 @@ def main() -> None:
     }
     for pair in given.retrained:
         name, _, path = pair.partition("=")
-        label, reference, shared = model.label(name), load(path), dict[Hashable, object]()
+        label, reference = model.label(name), load(path)
         started = time.process_time()
         result = method(model, draw(source.seen, [label.index], 16, given.seed), guard=stored, seed=given.seed)
         seconds = time.process_time() - started
-        views = Views(model, result.classifier, [reference], [label], splits, runtime, shared)
+        views = Views(model, result.classifier, [reference], [label], splits, runtime)
         line = {s: measured(Case(views, s)) for s in ("original", "retrained", "unlearned")}
         record = {
             "stop": result.record.stop_reason,

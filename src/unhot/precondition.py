@@ -7,7 +7,8 @@ gradient :math:`G` by :math:`(I + \rho S)^{-1}`: directions that these inputs us
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -41,6 +42,11 @@ def weight_layers(model: Classifier, x: Tensor) -> list[str]:
     return list(seen)
 
 
+def nearest_head(names: Sequence[str], depth: float) -> Sequence[str]:
+    """Return the last of some layers in the order they are called, at least a share ``depth`` (0 to 1) of them."""
+    return names[len(names) - math.ceil(depth * len(names)) :]
+
+
 @dataclass(frozen=True)
 class Preconditioner:
     r""":math:`(I + \rho S / \operatorname{tr} S)^{-1}` for each of some layers.
@@ -57,7 +63,7 @@ class Preconditioner:
 
     @classmethod
     def of(
-        cls, model: Classifier, names: list[str], x: Tensor, strength: float, generator: torch.Generator
+        cls, model: Classifier, names: Sequence[str], x: Tensor, strength: float, generator: torch.Generator
     ) -> Preconditioner:
         """Record what flows into some layers.
 

@@ -17,7 +17,7 @@ from unhot.losses import ENCODINGS, Request
 from unhot.methods.base import Data, Method, Outcome, Use
 from unhot.models.classifier import Classifier
 from unhot.models.cut import Cut, cut_classes
-from unhot.precondition import Preconditioner, weight_layers
+from unhot.precondition import Preconditioner, nearest_head, weight_layers
 from unhot.runtime import Runtime
 
 EncodingName = Literal["literal", "zero-sum", "margin", "mse", "complement", "masked", "uniform", "second-class"]
@@ -93,8 +93,7 @@ class NhleCwm(Method):
 
     def _precondition(self, model: Classifier, x: torch.Tensor, runtime: Runtime) -> Preconditioner:
         """Choose the layers nearest the head, and look at what distorted samples send into them."""
-        layers = weight_layers(model, x[:1])
-        layers = layers[len(layers) - math.ceil(self.depth * len(layers)) :]
+        layers = nearest_head(weight_layers(model, x[:1]), self.depth)
         some = torch.randperm(len(x), generator=runtime.generator("some"))[:DISTORTED].to(x.device)
         away = distort(x[some], runtime.generator("distort"))
         return Preconditioner.of(model, layers, away, self.guard, runtime.generator("rows"))

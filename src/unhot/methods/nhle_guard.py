@@ -25,7 +25,7 @@ from unhot.methods.base import FORWARD, Batch, Data, Method, Outcome, Use
 from unhot.methods.batches import forget_stream
 from unhot.models.classifier import Classifier, pooled
 from unhot.models.cut import Cut, cut_classes
-from unhot.precondition import Spared
+from unhot.precondition import Spared, nearest_head
 from unhot.runtime import Runtime
 from unhot.synthesis import normalisations, stand_ins, synthesise
 
@@ -99,8 +99,7 @@ class NhleGuard(Method):
         """Train until the samples are among the retained classes or the budget is spent; cut."""
         guarded = "guard" in data.uses
         world = _World(data.guard.to(data.forget.x), None, GUARDED) if guarded else self._made(model, data, runtime)
-        layers = world.guard.info.layers
-        layers = layers[len(layers) - math.ceil(self.depth * len(layers)) :]
+        layers = nearest_head(world.guard.info.layers, self.depth)
         spared = [_parametrise(model, n, world.guard, self.guard) for n in layers]
         loss = _Loss(self, model, data, world, runtime)
         optimizer = torch.optim.Adam([s.change for s in spared], self.lr) if spared else None
