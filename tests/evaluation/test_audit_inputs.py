@@ -127,6 +127,14 @@ def test_a_retrained_model_with_fewer_outputs_and_an_excised_one(zoo):
     assert found.record.verdict.label == "hidden at the output only"
 
 
+def test_a_bottleneck_is_audited_by_what_is_behind_it(zoo):
+    found = quick(zoo, unlearned=zoo.cut(0, 3, "bottleneck"), train=zoo.source.seen)
+    masked = values(zoo.audited("masked"))
+    for name in ("retain_accuracy", "forget_accuracy"):
+        assert found[name].value == pytest.approx(masked[name, "unlearned", "test"], abs=1e-6)
+    assert found["probe_accuracy"].value < masked["probe_accuracy", "unlearned", "test"]
+
+
 def test_more_outputs_than_the_original_are_refused(zoo):
     with torch.random.fork_rng(devices=[]):
         net = nn.Sequential(nn.Flatten(), nn.Linear(256, 12))

@@ -104,3 +104,18 @@ def test_autocast_and_memory() -> None:
     with Runtime(torch.device("cpu")).autocast():
         assert (x @ x).dtype == torch.float32
     assert Runtime(torch.device("cpu")).peak_memory_bytes() > 10_000_000
+
+
+@pytest.mark.parametrize(("seconds", "runs", "median"), [((9, 1, 3, 2), 4, 2), ((16, 1, 3, 2), 1, 16)])
+def test_a_long_run_is_timed_once(
+    monkeypatch: pytest.MonkeyPatch, seconds: tuple[int, ...], runs: int, median: int
+) -> None:
+    now, done = [0], list[int]()
+
+    def run() -> None:
+        now[0] += seconds[len(done)]
+        done.append(len(done))
+
+    monkeypatch.setattr(Runtime, "clock", lambda self: now[0])
+    assert Runtime().median_seconds(run) == median
+    assert len(done) == runs

@@ -24,6 +24,7 @@ from unhot.errors import InputError, ModelError, raise_all
 from unhot.files import sha256, staged_folder
 from unhot.models.arch import build, channels_of, is_ours
 from unhot.models.classifier import Classifier, linear, replace_layer
+from unhot.models.cut import Bottleneck
 from unhot.models.graph import Graph, GraphNet, rebuilt
 from unhot.models.head import check_weights, find_head
 from unhot.record import BundleInfo, ClassLabel, InputSpec, Record
@@ -278,12 +279,24 @@ def _first_line(error: Exception) -> str:
     return str(error).partition("\n")[0]
 
 
+def _narrow(net: nn.Module, state: dict[str, Tensor], head: str) -> None:
+    """Put a bottleneck in the place of a linear layer, in place, where the head is the second half of one."""
+    place, _, child = head.rpartition(".")
+    weights = [state[k] for k in (f"{place}.0.weight", f"{head}.weight") if k in state and state[k].ndim == 2]
+    if child == "1" and len(weights) == 2 and isinstance(dict(net.named_modules()).get(place), nn.Linear):
+        read, said = (skip_init(nn.Linear, w.shape[1], w.shape[0], bias=w is weights[1]) for w in weights)
+        replace_layer(net, place, Bottleneck(read, said))
+
+
 def load_state(net: nn.Module, state: dict[str, Tensor], head: str, where: str) -> None:
     """Load weights into a net, first bringing its head to the number of rows (and the bias) that they have.
+
+    A head that was cut by a bottleneck is two layers, and is made that where the net has one.
 
     Raises:
         ModelError: Something is missing, left over, of another shape, or not finite; everything is listed.
     """
+    _narrow(net, state, head)
     layer, weight = linear(net, head), state.get(f"{head}.weight")
     if weight is not None and weight.ndim == 2 and weight.shape[1] == layer.in_features:
         has_bias = f"{head}.bias" in state

@@ -15,10 +15,11 @@ import torch
 from torch import nn
 from torch.nn.utils import skip_init
 
+from unhot.errors import OptionError
 from unhot.models.classifier import Classifier, replace_layer
 from unhot.record import ClassLabel
 
-Cut = Literal["mask", "excise", "none"]
+Cut = Literal["mask", "excise", "bottleneck", "none"]
 
 # low enough for exp() to be 0 in float32 beside any usual logit, and finite in float16, so that it can be exported
 CUT_LOGIT = -1e4
@@ -31,12 +32,19 @@ def cut_classes(model: Classifier, labels: Sequence[ClassLabel], how: Cut) -> Cl
         model: The classifier; its head is changed.
         labels: The classes to cut.
         how: ``mask`` zeroes their weights and sets their logits to -10,000, keeping the number and order of outputs;
-            ``excise`` removes their outputs; ``none`` leaves the head as it is. The first two give the same
-            probabilities on the other classes.
+            ``excise`` removes their outputs; ``bottleneck`` masks them and puts a projection before the head, see
+            :func:`bottleneck`; ``none`` leaves the head as it is. All but the last give the same probabilities on the
+            other classes.
 
     Returns:
-        The classifier with ``forgotten``, and ``classes`` after ``excise``, brought up to date.
+        The classifier with ``forgotten`` brought up to date, and ``classes`` after ``excise``, ``head`` after
+        ``bottleneck``.
+
+    Raises:
+        OptionError: There is nothing that a bottleneck could leave out.
     """
+    if how == "bottleneck":
+        return bottleneck(cut_classes(model, labels, "mask"))
     head, gone = model.head_layer, model.columns(labels)
     if how == "none":
         return model.without(labels)
@@ -53,3 +61,55 @@ def cut_classes(model: Classifier, labels: Sequence[ClassLabel], how: Cut) -> Cl
             cut.bias[gone] = CUT_LOGIT
     replace_layer(model.module, model.head, cut.train(head.training).requires_grad_(head.weight.requires_grad))
     return replace(model.without(labels), classes=tuple(model.classes[i] for i in kept))
+
+
+def bottleneck(model: Classifier) -> Classifier:
+    r"""Let the head see no more of the features than tells the classes left apart, in place.
+
+    With W the R rows of these classes, centred by their mean, and U (d, r) an orthonormal basis of the space they
+    span, r at most R - 1, the head becomes :math:`(W U)\, U^\top h + b`: the probabilities of these classes are those
+    of before, since softmax does not see what is added to all logits, and the features become :math:`U^\top h`.
+
+    Who has the weights reads the features before the projection as well as ever: this is for those who are given
+    features and not the model.
+
+    Args:
+        model: The classifier; its head is replaced by a :class:`Bottleneck`, one that is there already by a narrower.
+
+    Returns:
+        The classifier with the second of them as its ``head``.
+
+    Raises:
+        OptionError: One class is left, or the classes left use all of the features.
+    """
+    head, kept = model.head_layer, model.others([])
+    rows = head.weight.detach()[kept].double()
+    rows = rows - rows.mean(0)
+    _, lengths, basis = torch.linalg.svd(rows, full_matrices=False)
+    basis = basis[lengths > 1e-6 * lengths[:1].clamp_min(1e-30)]
+    if not 0 < len(basis) < head.in_features:
+        raise OptionError(
+            f"A bottleneck leaves out what does not tell the {len(kept)} classes left apart; with {head.in_features} "
+            "features there is nothing to leave out, or nothing left. Cut by mask or excise."
+        )
+    read = skip_init(nn.Linear, head.in_features, len(basis), bias=False).to(head.weight)
+    said = skip_init(nn.Linear, len(basis), head.out_features).to(head.weight)
+    with torch.no_grad():
+        read.weight.copy_(basis)
+        said.weight.zero_()
+        said.weight[kept] = (rows @ basis.T).to(said.weight)
+        said.bias.copy_(head.bias if head.bias is not None else torch.zeros_like(said.bias))
+    before, _, child = model.head.rpartition(".")
+    place = model.head
+    if child == "1" and isinstance(already := model.module.get_submodule(before), Bottleneck):
+        read.weight.data, place = basis.to(read.weight) @ already[0].weight.data, before
+    both = Bottleneck(read, said).train(head.training).requires_grad_(head.weight.requires_grad)
+    replace_layer(model.module, place, both)
+    return replace(model, head=f"{place}.1")
+
+
+class Bottleneck(nn.Sequential):
+    """A projection of the features, without bias, and the head that reads what it leaves: (B, d) to (B, K)."""
+
+    def __init__(self, read: nn.Linear, said: nn.Linear) -> None:
+        super().__init__(read, said)

@@ -43,6 +43,8 @@ KINDS = {
     "original": original,
     "masked": cut("mask"),
     "excised": cut("excise"),
+    "bottleneck": cut("bottleneck"),
+    "two bottlenecks": lambda m: (lambda n: cut_classes(n, [n.label(0)], "bottleneck"))(cut("bottleneck")(m)),
     "bias-free": without_bias,
     "bias-free masked": lambda m: cut("mask")(without_bias(m)),
     "bias-free excised": lambda m: cut("excise")(without_bias(m)),

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from unhot.errors import OptionError
 from unhot.models.classifier import Classifier
 from unhot.models.cut import Cut, cut_classes
 
@@ -68,7 +69,7 @@ def test_zeroing_the_weights_alone_would_not_do() -> None:
 
 
 @pytest.mark.parametrize("bias", [True, False])
-@pytest.mark.parametrize("how", get_args(Cut))
+@pytest.mark.parametrize("how", [h for h in get_args(Cut) if h != "bottleneck"])
 def test_the_other_rows_are_bit_identical(mlp: Mlp, x: Tensor, bias: bool, how: str) -> None:
     model = Classifier.wrap(mlp(6, bias))
     done = cut(model, [4, 1], how)
@@ -132,3 +133,49 @@ def test_a_head_inside_the_net_is_replaced(x: Tensor) -> None:
     done = cut(Classifier.wrap(net), [3], "excise")
     assert done.head == "1.1"
     assert done.logits(x).shape == (6, 4)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_bottleneck_leaves_the_probabilities_of_the_others_as_they_were(mlp: Mlp, x: Tensor, bias: bool) -> None:
+    model = Classifier.wrap(mlp(6, bias).double())
+    done = cut(model, [4, 1], "bottleneck")
+    with torch.no_grad():
+        features, logits = done.features_and_logits(x.double())
+        before = model.logits(x.double())[:, [0, 2, 3, 5]].softmax(1)
+    torch.testing.assert_close(logits.softmax(1)[:, [0, 2, 3, 5]], before)
+    assert not logits.softmax(1)[:, [1, 4]].any()
+    assert features.shape == (len(x), 3)  # four classes are left
+    basis = done.module.get_submodule(f"{model.head}.0").get_parameter("weight")
+    torch.testing.assert_close(basis @ basis.T, torch.eye(3).double())
+    assert (done.head, done.forgotten) == (f"{model.head}.1", tuple(model.label(i) for i in (4, 1)))
+
+
+def test_a_bottleneck_hides_what_no_class_left_uses() -> None:
+    """Two inputs that differ in nothing but the forgotten class's own direction are one behind it."""
+    model = head_only(3)
+    with torch.no_grad():
+        model.head_layer.weight.copy_(torch.eye(3))
+    done = cut(model, [1], "bottleneck")
+    features = done.features(torch.tensor([[1.0, 0.0, 2.0], [1.0, 9.0, 2.0], [3.0, 0.0, 2.0]]))
+    assert torch.equal(features[0], features[1])
+    assert not torch.equal(features[0], features[2])
+
+
+def test_a_second_bottleneck_narrows_the_first(mlp: Mlp, x: Tensor) -> None:
+    model = Classifier.wrap(mlp(6))
+    once = cut(model, [4], "bottleneck")
+    twice = cut(once, [1], "bottleneck")
+    with torch.no_grad():
+        features, logits = twice.features_and_logits(x)
+        before = model.logits(x)[:, [0, 2, 3, 5]].softmax(1)
+    assert features.shape[1] == 3
+    assert twice.head == once.head  # one projection, not two
+    torch.testing.assert_close(logits.softmax(1)[:, [0, 2, 3, 5]], before)
+    assert not logits.softmax(1)[:, [1, 4]].any()
+
+
+@pytest.mark.parametrize(("outputs", "gone"), [(6, [0, 1, 2, 3, 4]), (12, [0])])
+def test_a_bottleneck_that_would_leave_out_nothing_or_all_is_refused(outputs: int, gone: list[int]) -> None:
+    net = nn.Sequential(nn.Flatten(), nn.Linear(4, outputs))
+    with pytest.raises(OptionError, match="Cut by mask or excise"):
+        cut(Classifier.wrap(net), gone, "bottleneck")

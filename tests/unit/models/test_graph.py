@@ -238,6 +238,14 @@ def test_a_cut_bundle_can_be_saved_and_loaded_again_and_again(kept: Path, tmp_pa
     assert load(folder).head_layer.out_features == (5 if how == "mask" else 3)
 
 
+def test_a_bottleneck_is_written_down_anew(kept: Path, tmp_path: Path) -> None:
+    model = load(kept / "Normed")
+    cut = cut_classes(model, [model.classes[1]], "bottleneck")
+    save(cut, tmp_path / "cut")
+    assert cut.head_layer.in_features < load(kept / "Normed").head_layer.in_features
+    assert_same(load(tmp_path / "cut"), cut)
+
+
 def test_a_net_that_was_changed_is_written_down_anew(kept: Path, tmp_path: Path) -> None:
     model = load(kept / "Normed")
     replace_layer(model.module, "10", nn.Sequential(nn.Linear(96, 96), nn.Tanh(), model.head_layer))
