@@ -1,8 +1,8 @@
 r"""NHLE-Guard: forget in the features, and let them fall where the retained classes' features lie.
 
 Source: ours. The two stages are those of NHLE-CWM (Wang, Bie, Jing, Zhi, Scientific Reports 2026); the energy distance
-is that of Székely, Rizzo: Energy statistics, J. Stat. Plan. Inference 2013; the images of bare mode are those of Yin et
-al.: Dreaming to distill, CVPR 2020.
+is that of Székely, Rizzo: Energy statistics, J. Stat. Plan. Inference 2013; the images of bare mode follow Cha et al.:
+Learning to unlearn, AAAI 2024.
 """
 
 from __future__ import annotations
@@ -27,14 +27,13 @@ from unhot.models.classifier import Classifier, pooled
 from unhot.models.cut import Cut, cut_classes
 from unhot.precondition import Spared, nearest_head
 from unhot.runtime import Runtime
-from unhot.synthesis import normalisations, stand_ins, synthesise
+from unhot.synthesis import stand_ins
 
 DRAWS = 128  # features drawn in a step from the retained classes' Gaussians, for each class to forget
 VIEWS = 2  # shifted copies of each sample in a step
 GUARDED: dict[str, JsonValue] = {"mode": "guarded"}
-SYNTHESISED = "images synthesised from the statistics of batch normalisation"
-DISTORTED = "distorted copies of the samples"
-OTHERS = 32  # images that the masked original is distilled on in a step
+MOVED = "samples moved to where the model takes them for retained classes"
+OTHERS = 48  # of these images, that the masked original is distilled on in a step
 
 
 class NhleGuard(Method):
@@ -42,18 +41,20 @@ class NhleGuard(Method):
 
     .. math::
         W_l = W_l^o + V_l P_l^{1/2}, \quad P_l = (I + \rho S_l / \operatorname{tr} S_l)^{-1}, \quad
-        \min_V \operatorname{KL}(\tilde p \Vert p(x_f)) + \lambda \sum_s \operatorname{energy}(\hat h_s(x_f), \hat g_s),
+        \min_V \operatorname{KL}(\tilde p \Vert p(x_f)) + \lambda \sum_s \operatorname{energy}(h_s(x_f), g_s)
+        + \operatorname{energy}(\hat h_s(x_f), \hat g_s),
         \quad g_s \sim \mathcal N(\mu_{ks}, \Sigma_{ks}), \; k \sim \tilde p
 
-    :math:`\tilde p` is the original's distribution with the classes to forget left out, frozen; :math:`\hat h_s` are
-    the features, and what flows into earlier stages, at length 1. S is the second moment of what flows into a layer
-    when it is shown images of retained classes, and the Gaussians are of these images too. Where they are from is the
-    mode, which the record notes:
+    :math:`\tilde p` is the original's distribution with the classes to forget left out and its logits divided by a
+    temperature, frozen: a model that never saw the class is less sure of its images than one that must not name it,
+    and what is pulled towards certainty takes its neighbours along. :math:`h_s` are the features, and what flows into
+    earlier stages, in units of the drawn ones, and :math:`\hat h_s` the same at length 1. S is the second moment of
+    what flows into a layer when it is shown images of retained classes, and the Gaussians are of these images too.
+    Where they are from is the mode, which the record notes:
 
     - *guarded*: a guard was given (:mod:`unhot.guard`), statistics that were collected from training images;
-    - *bare*: none was. Images of the retained classes are synthesised from the model (:mod:`unhot.synthesis`),
-      statistics collected from them, and the masked original is distilled on them. A net without batch normalisation
-      has nothing to synthesise from: distorted copies of the samples stand in.
+    - *bare*: none was. Samples are moved to where the model takes them for retained classes (:mod:`unhot.synthesis`),
+      statistics collected from these images, and the masked original is distilled on them.
 
     The head is not trained; normalisation statistics are frozen. The run stops when the outputs of the layers on the
     retained classes would change by more than ``budget`` (the change is scaled back to that), or when the samples'
@@ -64,11 +65,12 @@ class NhleGuard(Method):
         steps: No more steps than this.
         depth: Share of the layers that is trained, counted from the head.
         guard: Strength rho.
-        spread: Weight lambda of the energy distance.
+        temperature: That the original's logits are divided by.
+        spread: Weight lambda of the energy distances.
         stages: How many earlier stages are matched beside the features, counted from the head.
         budget: Stop when the root of the mean of the layers' relative squared changes is more than this.
         stop_at: Stop when the mean probability of the forgotten classes on the samples is no higher than this,
-        near: and the energy distance of the features is no higher than this.
+        near: and the sum of the energy distances of the features is no higher than this.
         shift: Farthest shift of the images, as a share of their size; 0 for none.
         images: In bare mode: how many images are made.
         descent: In bare mode: steps in which they are made.
@@ -84,15 +86,16 @@ class NhleGuard(Method):
     steps: int = Field(default=100, ge=0)
     depth: float = Field(default=0.25, gt=0, le=1)
     guard: float = Field(default=3e4, ge=0)
+    temperature: float = Field(default=2.0, gt=0)
     spread: float = Field(default=3.0, ge=0)
     stages: int = Field(default=1, ge=0)
     budget: float = Field(default=0.2, gt=0)
-    stop_at: float = Field(default=0.01, ge=0, le=1)
-    near: float = Field(default=0.08, ge=0)
+    stop_at: float = Field(default=0.02, ge=0, le=1)
+    near: float = Field(default=0.1, ge=0)
     shift: float = Field(default=1 / 8, ge=0, lt=1)
-    images: int = Field(default=180, ge=1)
-    descent: int = Field(default=100, ge=0)
-    distil: float = Field(default=1.0, ge=0)
+    images: int = Field(default=192, ge=1)
+    descent: int = Field(default=30, ge=0)
+    distil: float = Field(default=4.0, ge=0)
     cut: Cut = "mask"
 
     def run(self, model: Classifier, data: Data, runtime: Runtime) -> Outcome:
@@ -101,6 +104,9 @@ class NhleGuard(Method):
         world = _World(data.guard.to(data.forget.x), None, GUARDED) if guarded else self._made(model, data, runtime)
         layers = nearest_head(world.guard.info.layers, self.depth)
         spared = [_parametrise(model, n, world.guard, self.guard) for n in layers]
+        model.module.requires_grad_(False)  # or a pass would keep what every layer sees
+        for change in spared:
+            change.requires_grad_(True)
         loss = _Loss(self, model, data, world, runtime)
         optimizer = torch.optim.Adam([s.change for s in spared], self.lr) if spared else None
         kept, notes, reason = [s.change.detach().clone() for s in spared], world.notes, "step cap"
@@ -132,23 +138,15 @@ class NhleGuard(Method):
 
     def _made(self, model: Classifier, data: Data, runtime: Runtime) -> _World:
         """Make images that stand in for the retained classes, and collect statistics from them."""
-        images = self._images(model, data, runtime)
-        source = SYNTHESISED if normalisations(model) else DISTORTED
-        names, keys = tuple(c.name for c in model.classes), tuple(range(len(images.y)))
-        guard = Guard.collect(model, LabelledImages(images.x, images.y.cpu(), names, source, keys), runtime)
-        return _World(guard.to(images.x), images, {"mode": "bare", "retained": source})
-
-    def _images(self, model: Classifier, data: Data, runtime: Runtime) -> Batch:
-        """Make images for the retained classes in turn, and see which of these the model takes them for."""
-        x, retained = data.forget.x, model.others(data.columns).to(data.forget.x.device)
-        if normalisations(model):
-            y = retained[torch.arange(self.images, device=x.device) % len(retained)]
-            images = synthesise(model, y, x, self.descent, runtime)
-        else:
-            images = stand_ins(x, self.images, runtime)
+        x, _, original = data.forget
+        retained = model.others(data.columns).to(x.device)
+        images = stand_ins(model, x, original, retained, self.images, self.descent, runtime)
         with torch.no_grad():
             logits = torch.cat([model.logits(some) for some in images.split(FORWARD)])
-        return Batch(images, retained[logits[:, retained].argmax(1)], logits)
+        taken = retained[logits[:, retained].argmax(1)]
+        names, keys = tuple(c.name for c in model.classes), tuple(range(len(images)))
+        guard = Guard.collect(model, LabelledImages(images, taken.cpu(), names, MOVED, keys), runtime)
+        return _World(guard.to(x), Batch(images, taken, logits), {"mode": "bare", "retained": MOVED})
 
 
 @dataclass(frozen=True)
@@ -172,6 +170,7 @@ class _Loss:
     def __init__(self, method: NhleGuard, model: Classifier, data: Data, world: _World, runtime: Runtime) -> None:
         self.method, self.model, self.columns, self.guard = method, model, data.columns, world.guard
         self.x, y, original = data.forget
+        original = original / method.temperature
         self.shifted = Augment(round(method.shift * self.x.shape[-1]))
         self.moving, self.drawing = runtime.generator("shift"), runtime.generator("draws")
         self.request = Request(y.repeat(VIEWS), data.columns, original.repeat(VIEWS, 1))
@@ -194,12 +193,13 @@ class _Loss:
         return total, logits.softmax(1)[:, self.columns].sum(1).mean().item(), apart[-1].item()
 
     def _apart(self, place: str, h: Tensor) -> Tensor:
-        """Return the energy distance between what flows into a layer (B, d) and draws, the mean over classes."""
+        """Return how far what flows into a layer (B, d) is from draws, and its direction; the mean over classes."""
         found = []
         for column, likely in self.likely.items():
             classes = likely.multinomial(DRAWS, replacement=True, generator=self.drawing)
-            drawn = self.guard.draw(place, classes, self.drawing)
-            found.append(energy(normalize(h[self.request.y == column]), normalize(drawn)))
+            mine, drawn = h[self.request.y == column], self.guard.draw(place, classes, self.drawing)
+            unit = drawn.square().sum(1).mean().sqrt().clamp_min(torch.finfo(drawn.dtype).tiny)
+            found.append(energy(mine / unit, drawn / unit) + energy(normalize(mine), normalize(drawn)))
         return torch.stack(found).mean()
 
 

@@ -8,13 +8,13 @@ from torch import nn
 
 from unhot.data.samples import draw
 from unhot.errors import DataError, OptionError
-from unhot.methods.base import Data
+from unhot.methods.base import Batch, Data
 from unhot.methods.mask import Mask
 from unhot.methods.nhle_guard import NhleGuard, _Loss, _World, energy
 from unhot.models.classifier import Classifier
 from unhot.precondition import Spared, input_rows, weight_layers
 from unhot.runtime import Runtime
-from unhot.synthesis import _distance, stand_ins, synthesise
+from unhot.synthesis import stand_ins
 from unhot.testing import Toy, toy_problem
 
 RUNTIME = Runtime(torch.device("cpu"))
@@ -168,42 +168,53 @@ def test_a_guard_must_be_of_the_model_and_of_use(toy: Toy) -> None:
         Mask()(toy.model, toy.samples(), guard=toy.guard(), runtime=RUNTIME)
 
 
-def test_without_batch_normalisation_bare_mode_says_what_it_looks_at() -> None:
-    toy = toy_problem(batch_norm=False)
+@pytest.mark.parametrize("batch_norm", [True, False])
+def test_bare_mode_says_what_it_looks_at(batch_norm: bool) -> None:
+    toy = toy_problem(batch_norm=batch_norm)
     result = NhleGuard(**FAST)(toy.model, toy.samples(), runtime=RUNTIME)
-    assert result.record.notes["retained"] == "distorted copies of the samples"
-    assert result.record.cost.steps == FAST["steps"]
+    assert result.record.notes["retained"] == "samples moved to where the model takes them for retained classes"
+    assert result.record.cost.steps == FAST["steps"] + FAST["descent"]
 
 
-def test_synthesised_images_are_taken_for_their_classes_and_agree_with_the_statistics(toy: Toy) -> None:
-    model, y = Classifier.wrap(toy.model, toy.x[:2]), torch.tensor([0, 2, 3]).repeat(8)
-    start, end = (synthesise(model, y, toy.x[:8], steps, RUNTIME) for steps in (0, 60))
-    assert end.shape == (24, 1, 8, 8)
-    assert toy.x[:8].min() <= end.min()
-    assert end.max() <= toy.x[:8].max()
-    away = []
-    for x in (start, end):
-        with torch.no_grad(), model.recording(["1"]) as seen:
-            logits = model.logits(x)
-        away.append(float(_distance(seen["1"], toy.model[1])))
-    assert (logits.argmax(1) == y).float().mean() > 0.9
-    assert away[1] < 0.5 * away[0]
-    assert torch.equal(end, synthesise(model, y, toy.x[:8], 60, RUNTIME))
+def test_stand_ins_are_taken_for_retained_classes_and_every_other_one_for_a_mix(toy: Toy) -> None:
+    model, retained = Classifier.wrap(toy.model, toy.x[:2]), torch.tensor([0, 2, 3])
+    x = toy.x[toy.y == 1][:5]
+    with torch.no_grad():
+        logits = model.logits(x)
+    made = stand_ins(model, x, logits, retained, 24, 60, RUNTIME)
+    assert made.shape == (24, 1, 8, 8)
+    assert x.min() <= made.min()
+    assert made.max() <= x.max()
+    with torch.no_grad():
+        p = model.logits(made).softmax(1)
+    assert p[:, 1].max() < 0.2
+    first = retained[torch.arange(24) % 3]
+    assert (p.argmax(1) == first)[::2].float().mean() > 0.9
+    assert p.amax(1)[::2].mean() > p.amax(1)[1::2].mean() + 0.05
+    assert torch.equal(made, stand_ins(model, x, logits, retained, 24, 60, RUNTIME))
     assert all(p.grad is None for p in toy.model.parameters())
 
 
-def test_the_distance_from_statistics_that_are_met_is_nothing(generator: torch.Generator) -> None:
-    x, layer = torch.randn(9, 4, 5, 5, generator=generator), nn.BatchNorm2d(4, momentum=None)
-    layer(x)
-    layer.running_var = x.var((0, 2, 3), correction=0)
-    assert _distance(x, layer).item() == pytest.approx(0, abs=1e-8)
-    layer.running_mean = layer.running_mean + 2 * (layer.running_var + layer.eps).sqrt()
-    assert _distance(x, layer).item() == pytest.approx(4, rel=1e-4)
-
-
-@pytest.mark.parametrize("count", [1, 40, 100])
+@pytest.mark.parametrize("count", [1, 40, 300])
 def test_as_many_stand_ins_as_are_asked_for(toy: Toy, count: int) -> None:
-    assert stand_ins(toy.x[:8], count, RUNTIME).shape == (count, 1, 8, 8)
+    model, x = Classifier.wrap(toy.model, toy.x[:2]), toy.x[:8]
+    assert stand_ins(model, x, torch.zeros(8, 4), torch.tensor([0]), count, 1, RUNTIME).shape == (count, 1, 8, 8)
+
+
+def test_a_temperature_softens_the_target(toy: Toy) -> None:
+    """The target is the original's distribution without the class, to the power 1 / T."""
+    targets = {}
+    for temperature in (1.0, 2.0):
+        method = NhleGuard(**FAST, temperature=temperature)
+        model = Classifier.wrap(toy.model, toy.x[:2])
+        x = toy.x[toy.y == 1][:6]
+        with torch.no_grad():
+            batch = Batch(x, torch.ones(6, dtype=torch.int64), model.logits(x))
+        data = Data((model.classes[1],), [1], ("forget",), batch, None)
+        request = _Loss(method, model, data, _World(toy.guard().without([model.classes[1]]), None, {}), RUNTIME).request
+        targets[temperature] = request.without(request.original).softmax(1)
+    sharp = targets[1.0].sqrt()
+    torch.testing.assert_close(targets[2.0], sharp / sharp.sum(1, keepdim=True))
 
 
 @pytest.mark.parametrize(("depth", "trained"), [(0.1, {"7"}), (0.5, {"4", "7"}), (1.0, {"0", "4", "7"})])
@@ -222,7 +233,7 @@ def test_a_net_that_is_but_a_head_is_cut(toy: Toy) -> None:
         net[1].weight.copy_(torch.stack([toy.x[toy.y == k].mean(0).flatten() for k in range(4)]))
         net[1].bias.copy_(-net[1].weight.square().sum(1) / 2)
     result = NhleGuard(**FAST)(net, toy.samples(), runtime=RUNTIME)
-    assert result.record.cost.steps == 0
+    assert result.record.cost.steps == FAST["descent"]  # there is nothing to train
     assert not (result.model(toy.x).argmax(1) == 1).any()
 
 
