@@ -78,6 +78,7 @@ def main() -> None:
     mpl.rcParams["svg.hashsalt"] = "unhot"  # the same picture from the same records
     OUT.mkdir(exist_ok=True)
     drawn = {"cost-growth": cost_growth()} | pictures(results("budget"))
+    drawn |= {f"guard-{name}": svg for name, svg in pictures(results("guard-budget")).items()}
     for name, svg in drawn.items():
         (OUT / f"{name}.svg").write_bytes(svg)
         print(f"written: docs/pictures/{name}.svg")

@@ -112,6 +112,81 @@ def paired() -> str:
     return tables.paired(results("catalogue-*"), "nhle-cwm")
 
 
+GUARD_GRIDS = ("catalogue-fashion-mnist", "catalogue-cifar10-cat", "guard-svhn", "guard-cifar100")
+
+
+def guard_targets() -> str:
+    """One row a request and mode of nhle-guard, and one of nhle-cwm: the measures of its table of targets."""
+    names = ("retain_drop_masked", "worst_class_drop")
+    groups: dict[tuple[str, ...], list[Row]] = defaultdict(list)
+    for r in merged(RECORDS / f"bench-{g}.json" for g in GUARD_GRIDS).rows:
+        if r.method in ("nhle-cwm", "nhle-guard") and r.error is None:
+            mode = ("guarded" if "guarded" in r.options else "bare") if r.method == "nhle-guard" else r.method
+            groups[f"{r.dataset}, {r.arch}", ", ".join(r.names), mode].append(r)
+    rows = []
+    for key, found in sorted(groups.items()):
+        row = [*key, str(len(found)), spread([r.before_cut.get("forget_accuracy") for r in found])]
+        row += [spread([r.values[n]["unlearned"] for r in found]) for n in names]
+        over = [v["unlearned"] - v["retrained"] for v in (r.values["prototype_attack_accuracy"] for r in found)]
+        row += [spread(over), *(_closed(found, n) for n in ("knn_accuracy", "probe_accuracy"))]
+        for n in ("class_mia_gap", "output_js_to_retrained"):
+            row.append(" / ".join(f"{statistics.mean(r.values[n][s] for r in found):.3f}" for s in ("masked", "unlearned")))
+        rows.append(row)
+    columns = ["data and net", "forgotten", "mode", "draws", "forget accuracy before the cut"]
+    columns += [*(tables.MEASURES[n] for n in names), "prototype attack, over retrained", "kNN gap closed"]
+    return tables.grid([*columns, "probe gap closed", "class MIA gap: masked / now", "JS: masked / now"], rows)
+
+
+NO_GAP = 0.02  # of accuracy between original and retrained, below which a share of it says nothing
+
+
+def _closed(rows: Sequence[Row], name: str) -> str:
+    """Return the share of the gap between original and retrained model that is closed, in the mean over draws."""
+    was, now, goal = (statistics.mean(r.values[name][s] for r in rows) for s in ("original", "unlearned", "retrained"))
+    return _share(was, now, goal)
+
+
+def _share(was: float, now: float, goal: float) -> str:
+    return f"{(was - now) / (was - goal):.0%}" if was - goal >= NO_GAP else "no gap"
+
+
+def guard_stages() -> str:
+    """One row a class and measure: what nhle-guard leaves in earlier stages, and how fast the class comes back."""
+    rows = []
+    for path in sorted(RECORDS.glob("guard-stages-*.json")):
+        record = json.loads(path.read_text())
+        found = {(c["class"], c["subject"]): c for c in record["cells"]}
+        for name in dict.fromkeys(c["class"] for c in record["cells"]):
+            cells = [found[name, s] for s in ("original", "retrained", "guarded", "bare")]
+            for measure in (m for m in cells[0] if m.startswith("probe") or m in ("relearn_steps", "knn_accuracy")):
+                values = [c[measure] for c in cells]
+                closed = [_share(values[0], v, values[1]) if measure != "relearn_steps" else "" for v in values[2:]]
+                title = tables.MEASURES.get(measure, measure.replace("_", " "))
+                rows.append([name, title, *(f"{v:.3g}" for v in values), *closed])
+    columns = ["forgotten", "measure", "original", "retrained", "guarded", "bare"]
+    return tables.grid([*columns, "gap closed, guarded", "gap closed, bare"], rows)
+
+
+def guard_rivals() -> str:
+    """nhle-guard and its rivals where no default was chosen."""
+    return tables.leaderboard(merged(RECORDS / f"bench-{g}.json" for g in GUARD_GRIDS[2:]))
+
+
+def guard_budget() -> str:
+    """nhle-guard by number of images."""
+    return tables.budget(results("guard-budget"))
+
+
+def guard_at_once() -> str:
+    """nhle-guard with five classes in one request."""
+    return tables.at_once(results("guard-classes"))
+
+
+def guard_ablation() -> str:
+    """nhle-guard, one setting at a time."""
+    return tables.budget(results("guard-ablation"))
+
+
 def encodings() -> str:
     """One row an encoding and number of images: what the method may see, and what it did to test images."""
     return _trials(lambda c: "encoding" in c["options"], lambda c: [c["options"]["encoding"], str(c["shots"])])
@@ -198,12 +273,14 @@ def catalogue() -> str:
     rows = [[subject, "", "", "", "", *_does(found.rows, subject), ""] for subject in ("masked", "retrained")]
     for name in methods.catalogue:
         of_method = [r for r in found.rows if r.method == name]
-        chosen = [r for data in CATALOGUE_DATA for r in _best(r for r in of_method if r.dataset == data)]
-        steps = [r.steps for r in chosen if r.steps is not None]
-        row = [name, methods.catalogue.origin(name) or "–", methods.catalogue.reads(name)]
-        row.append(f"{statistics.mean(steps):.0f}" if steps else "–")
-        row.append(tables.passes(chosen, found.timings) if chosen else "–")
-        rows.append([*row, *_does(chosen, "unlearned"), _departs_from(name)])
+        for guarded in sorted({"guarded" in r.options for r in of_method} or {False}):  # the two are never mixed
+            mine = [r for r in of_method if ("guarded" in r.options) == guarded]
+            chosen = [r for data in CATALOGUE_DATA for r in _best(r for r in mine if r.dataset == data)]
+            steps = [r.steps for r in chosen if r.steps is not None]
+            row = [name + " (guarded)" * guarded, methods.catalogue.origin(name) or "–", methods.catalogue.reads(name)]
+            row.append(f"{statistics.mean(steps):.0f}" if steps else "–")
+            row.append(tables.passes(chosen, found.timings) if chosen else "–")
+            rows.append([*row, *_does(chosen, "unlearned"), _departs_from(name)])
     measures = " / ".join(tables.MEASURES[m] for m in CATALOGUE_MEASURES)
     columns = [f"{title}: {measures}" for title in CATALOGUE_DATA.values()]
     return tables.grid(["method", "published", "reads", "steps", "passes", *columns, "departs from"], rows)
@@ -303,6 +380,12 @@ TABLES: dict[str, Callable[[], str]] = {
     "catalogue": catalogue,
     "departures": departures,
     "head-to-head": head_to_head,
+    "guard-targets": guard_targets,
+    "guard-stages": guard_stages,
+    "guard-rivals": guard_rivals,
+    "guard-budget": guard_budget,
+    "guard-at-once": guard_at_once,
+    "guard-ablation": guard_ablation,
     "encodings": encodings,
     "settings": settings,
     "speed": speed,
