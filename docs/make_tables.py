@@ -130,7 +130,8 @@ def guard_targets() -> str:
         over = [v["unlearned"] - v["retrained"] for v in (r.values["prototype_attack_accuracy"] for r in found)]
         row += [spread(over), *(_closed(found, n) for n in ("knn_accuracy", "probe_accuracy"))]
         for n in ("class_mia_gap", "output_js_to_retrained"):
-            row.append(" / ".join(f"{statistics.mean(r.values[n][s] for r in found):.3f}" for s in ("masked", "unlearned")))
+            was, now = (statistics.mean(r.values[n][s] for r in found) for s in ("masked", "unlearned"))
+            row.append(f"{was:.3f} / {now:.3f}")
         rows.append(row)
     columns = ["data and net", "forgotten", "mode", "draws", "forget accuracy before the cut"]
     columns += [*(tables.MEASURES[n] for n in names), "prototype attack, over retrained", "kNN gap closed"]
