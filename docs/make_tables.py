@@ -15,7 +15,7 @@ import sys
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from unhot import methods
 from unhot.bench import tables
@@ -137,6 +137,91 @@ def guard_targets() -> str:
     columns += [*(tables.MEASURES[n] for n in names), "prototype attack, over retrained", "kNN gap closed"]
     return tables.grid([*columns, "probe gap closed", "class MIA gap: masked / now", "JS: masked / now"], rows)
 
+
+class Goal(NamedTuple):
+    """A target of nhle-guard: the measure, over cells or classes, and its bound in guarded and in bare mode."""
+
+    title: str
+    bounds: tuple[float, float]
+    at_most: bool
+    found: Callable[[list[Row]], float | None]
+
+
+def guard_met() -> str:
+    """One row a target, one column a data set and mode: what was found, and whether that meets the target."""
+    found = merged(RECORDS / f"bench-{g}.json" for g in GUARD_GRIDS).rows
+    groups = {
+        (data, mode): [
+            r for r in found if (r.dataset, r.method, r.options.get("guarded", False)) == (data, GUARD, mode)
+        ]
+        for mode in (True, False)
+        for data in dict.fromkeys(r.dataset for r in found)
+    }
+    rows = []
+    for goal in GOALS:
+        sign = "<=" if goal.at_most else ">="
+        row = [goal.title, *(f"{sign} {bound:g}" for bound in goal.bounds)]
+        for (_, guarded), mine in groups.items():
+            value, bound = goal.found(mine), goal.bounds[not guarded]
+            met = value is not None and (value <= bound if goal.at_most else value >= bound)
+            row.append("–" if value is None else f"{value:.3f}: {'met' if met else 'missed'}")
+        rows.append(row)
+    titles = [f"{data}, {'guarded' if guarded else 'bare'}" for data, guarded in groups]
+    return tables.grid(["measure", "target, guarded", "target, bare", *titles], rows)
+
+
+GUARD = "nhle-guard"
+
+
+def _unlearned(name: str) -> Callable[[Row], float | None]:
+    return lambda r: r.values.get(name, {}).get("unlearned")
+
+
+def _over_retrained(rows: list[Row]) -> float:
+    """Return by how much the prototype attack exceeds that on the retrained model, in the class where it is most."""
+    name = "prototype_attack_accuracy"
+    return max(tables.of_classes(rows, lambda r: r.values[name]["unlearned"] - r.values[name]["retrained"]))
+
+
+def _least_closed(name: str) -> Callable[[list[Row]], float | None]:
+    """Find the least share of a gap that is closed, over the classes where there is one."""
+
+    def found(rows: list[Row]) -> float | None:
+        by_class: dict[tuple[int, ...], list[Row]] = defaultdict(list)
+        for r in rows:
+            by_class[r.classes].append(r)
+        means = [
+            [statistics.mean(r.values[name][s] for r in mine) for s in ("original", "unlearned", "retrained")]
+            for mine in by_class.values()
+        ]
+        return min(((was - now) / (was - goal) for was, now, goal in means if was - goal >= NO_GAP), default=None)
+
+    return found
+
+
+def _mean_of(name: str) -> Callable[[list[Row]], float]:
+    return lambda rows: statistics.mean(tables.of_classes(rows, _unlearned(name)))
+
+
+def _most_of(name: str) -> Callable[[list[Row]], float]:
+    return lambda rows: max(r.values[name]["unlearned"] for r in rows)
+
+
+GOALS = (
+    Goal(
+        "forget accuracy before the cut, most",
+        (0.01, 0.01),
+        True,
+        lambda rows: max(r.before_cut["forget_accuracy"] for r in rows),
+    ),
+    Goal("forget accuracy, most", (0.0, 0.0), True, _most_of("forget_accuracy")),
+    Goal("retain drop, masked, mean", (0.002, 0.003), True, _mean_of("retain_drop_masked")),
+    Goal("worst class drop, mean", (0.02, 0.025), True, _mean_of("worst_class_drop")),
+    Goal("worst class drop, most", (0.035, 0.04), True, _most_of("worst_class_drop")),
+    Goal("prototype attack over retrained, most of a class", (0.03, 0.08), True, _over_retrained),
+    Goal("kNN gap closed, least of a class", (0.9, 0.7), False, _least_closed("knn_accuracy")),
+    Goal("probe gap closed, least of a class", (0.5, 0.3), False, _least_closed("probe_accuracy")),
+)
 
 NO_GAP = 0.02  # of accuracy between original and retrained, below which a share of it says nothing
 
@@ -381,6 +466,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "catalogue": catalogue,
     "departures": departures,
     "head-to-head": head_to_head,
+    "guard-met": guard_met,
     "guard-targets": guard_targets,
     "guard-stages": guard_stages,
     "guard-rivals": guard_rivals,
