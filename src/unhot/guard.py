@@ -2,24 +2,24 @@ r"""Guard: statistics of the retained classes, collected once, that stand in for
 
 Of every class on its own are kept
 
-- its number of images, and mean and covariance of its features and of what flows, pooled over positions, into some
-  layers before the head (*stages*);
+- its number of images, and mean and covariance of all that flows, at every position, through one or a few *gates*
+  (:mod:`unhot.models.gates`): drawn from that Gaussian, it can be sent through the rest of the net again;
 - for each weight layer that can be preconditioned the second moment of the inputs that it multiplies its weights with.
 
-A covariance or second moment is a sketch: r rows B and a scalar :math:`\alpha` with :math:`S \approx B^\top B +
-\alpha I`. The rows are made by frequent directions, which is exact as long as r rows suffice; what they leave out of
-the trace is spread evenly. No class shares anything with another one, so that dropping a class leaves what would have
-been collected without it.
+A covariance or second moment is r rows B and a scalar :math:`\alpha` with :math:`S \approx B^\top B + \alpha I`. Those
+of a gate are the principal directions; those of a layer, which has far more inputs, are made by frequent directions.
+Both are exact as long as r rows suffice; what they leave out of the trace is spread evenly. No class shares anything
+with another one, so that dropping a class leaves what would have been collected without it.
 
-All classes together have about 512 rows of each layer, in bfloat16, and of each stage, in float32: 5 MB for resnet9 of
-width 16 and 10 classes, 9 MB of width 32, 35 MB for resnet18, whether the classes are 10 or 100.
+All classes together have about 512 rows of each layer and of each gate, in bfloat16.
 
 What is stored is derived from training images: class means and main directions, in the first layer those of patches of
 pixels. Whoever holds a file learns about each class in it; it is to be protected as the data was, and
 :meth:`Guard.without` is how a class leaves it.
 
-Source: Liberty: Simple and deterministic matrix sketching, KDD 2013 (frequent directions); the even rest is that of
-Luo et al.: Robust frequent directions, JMLR 2019.
+Source: latent replay is that of Pellegrini et al.: Latent replay for real-time continual learning, IROS 2020, there of
+stored activations; Liberty: Simple and deterministic matrix sketching, KDD 2013 (frequent directions); the even rest is
+that of Luo et al.: Robust frequent directions, JMLR 2019.
 """
 
 from __future__ import annotations
@@ -37,13 +37,15 @@ from torch import Tensor
 from unhot.data.samples import ImageSource, as_images
 from unhot.errors import DataError, InputError, raise_all, shortened
 from unhot.files import write_atomic
-from unhot.models.classifier import Classifier, pooled
+from unhot.models.classifier import Classifier
+from unhot.models.gates import gates
 from unhot.precondition import some_rows, weight_layers
 from unhot.record import ClassLabel, GuardInfo, digest
 from unhot.runtime import Runtime
 
-ROWS = 512  # rows of all classes together, of each layer and of each stage
-STAGES = 4  # layers before the head whose inputs are described as the features are
+ROWS = 512  # rows of all classes together, of each layer and of each gate
+VALUES = 24_576  # that flow through all gates for one image, at most: 25 MB of rows
+FLOWS = 1_000  # images of a class whose flow is looked at: what that costs is cubic in them
 SEEN = 2_000  # input rows of a class, from places chosen at random, that a layer is described by
 AT_ONCE = 256  # rows that a sketch takes at once: what it does is cubic in them
 IMAGES = 64  # images of one class in a forward pass
@@ -57,8 +59,9 @@ class Guard:
 
     Attributes:
         info: Of which model and which classes.
-        tensors: For the head and each stage ``p``, and K classes in the order of ``info.classes``: ``p.mean``
-            (K, d), ``p.rows`` (K, r, d), ``p.rest`` (K,), float32: the Gaussian of each class. For each layer ``l``:
+        tensors: For K classes in the order of ``info.classes``, and each gate ``g``: ``g.mean`` (K, ...), float32, and
+            ``g.rows`` (K, r, ...), bfloat16, of the shape of what flows there, ``g.rest`` (K,) and ``g.least`` (K,),
+            float32: the Gaussian of each class, and the least value that was seen. For each layer ``l``:
             ``l.input_rows`` (K, r, d), bfloat16, ``l.input_rest`` (K,), float32: the second moment of its inputs.
     """
 
@@ -88,9 +91,9 @@ class Guard:
         limit = len(found) if max_images is None else max(1, max_images // len(columns))
         work = model.copy(runtime.device)
         work.module.eval()
-        layers = weight_layers(work, found.inputs(torch.arange(1), model.input, runtime.device))
-        inner = layers[1:]  # the inputs of the first layer are the images themselves
-        stages = tuple(inner[i] for i in torch.linspace(0, len(inner) - 1, min(STAGES, len(inner))).long())
+        example = found.inputs(torch.tensor([0, -1]), model.input, runtime.device)
+        layers = weight_layers(work, example)
+        reached = _nearest(work, gates(work, layers, example), example)
         size = max(1, ROWS // len(columns))
         described = []
         with torch.no_grad(), runtime.progress("images", min(len(found), limit * len(columns))) as advance:
@@ -98,7 +101,7 @@ class Guard:
                 mine = (found.y == column).nonzero().flatten()
                 mine = mine[torch.randperm(len(mine), generator=runtime.generator("guard", column))[:limit]]
                 rows = runtime.generator("guard rows", column)
-                sketches = _Class(size, -(-SEEN // len(mine)), (*stages, model.head), layers, rows)
+                sketches = _Class(size, -(-SEEN // len(mine)), set(reached.values()), layers, rows)
                 for index in mine.split(IMAGES):
                     sketches.add(work, found.inputs(index, model.input, runtime.device))
                     advance(len(index))
@@ -107,9 +110,8 @@ class Guard:
             model_sha256=model.sha256(),
             classes=tuple(model.classes[c] for c in columns),
             counts=tuple(int((found.y == c).sum()) for c in columns),
-            stages=stages,
-            head=model.head,
             layers=tuple(layers),
+            gates=reached,
             origin=found.origin,
         )
         return cls(info, {n: torch.stack([d[n] for d in described]) for n in described[0]})
@@ -146,32 +148,33 @@ class Guard:
     def shares(self) -> Tensor:
         """Return the share of each class of all images, (K,), summing to 1."""
         counts = torch.tensor(self.info.counts, dtype=torch.float32)
-        return (counts / counts.sum()).to(self.tensors[f"{self.info.head}.mean"])
+        return counts / counts.sum()
 
     def second_moment(self, layer: str) -> tuple[Tensor, Tensor]:
         """Return rows B (n, d) and a scalar a: the mean of x x^T over what flows into a layer is B^T B + a I."""
         rows, rest, shares = self.tensors[f"{layer}.input_rows"], self.tensors[f"{layer}.input_rest"], self.shares()
         return (shares.sqrt().to(rows)[:, None, None] * rows).flatten(0, 1), (shares.to(rest) * rest).sum()
 
-    def draw(self, place: str, classes: Tensor, generator: torch.Generator) -> Tensor:
-        """Draw from the Gaussians of some classes.
+    def draw(self, gate: str, classes: Tensor, generator: torch.Generator, around: Tensor | None = None) -> Tensor:
+        """Draw what flows through a gate from the Gaussians of some classes.
 
         Args:
-            place: The head or a stage.
+            gate: One of ``info.gates``.
             classes: Positions in ``info.classes``, int64 (N,).
             generator: On the CPU.
+            around: Other means than those of the classes, (N, ...).
 
         Returns:
-            (N, d), in the number type of the guard.
+            (N, ...), in the number type of the guard; nothing is less than the least value that was seen.
         """
-        mean, rows, rest = (self.tensors[f"{place}.{part}"] for part in ("mean", "rows", "rest"))
-        along = torch.randn((len(classes), rows.shape[1]), generator=generator).to(mean)
-        across = torch.randn((len(classes), mean.shape[1]), generator=generator).to(mean)
-        classes = classes.to(mean.device)
-        drawn = mean[classes] + rest[classes].sqrt()[:, None] * across
+        mean, rows, rest, least = (self.tensors[f"{gate}.{part}"] for part in ("mean", "rows", "rest", "least"))
+        drawn = mean[classes] if around is None else around.clone()
+        across = torch.randn(drawn.shape, generator=generator).to(drawn)
+        along = torch.randn((len(classes), rows.shape[1]), generator=generator).to(drawn)
+        drawn += across * rest[classes].sqrt().view(-1, *[1] * (drawn.ndim - 1))
         for k in classes.unique():
-            drawn[classes == k] += along[classes == k] @ rows[k]
-        return drawn
+            drawn[classes == k] += torch.tensordot(along[classes == k], rows[k].to(drawn), 1)
+        return drawn.clamp_min(least.min())
 
     def sha256(self) -> str:
         """Return the SHA-256 of all that the guard holds."""
@@ -215,58 +218,87 @@ class Guard:
     def _problems(self) -> Iterator[str]:
         """Say what of the tensors does not fit the description."""
         info = self.info
-        dims = {f"{p}.{part}": n for p in (*info.stages, info.head) for part, n in _PLACE.items()}
-        dims |= {f"{layer}.{part}": n for layer in info.layers for part, n in _LAYER.items()}
-        if differing := sorted(dims.keys() ^ self.tensors.keys()):
+        through = set(info.gates.values())
+        dims = {f"{g}.{part}": n for g in through for part, n in {"rest": 1, "least": 1}.items()}
+        dims |= {
+            f"{layer}.{part}": n for layer in info.layers for part, n in {"input_rows": 3, "input_rest": 1}.items()
+        }
+        shaped = {f"{g}.{part}" for g in through for part in ("mean", "rows")}
+        if differing := sorted((dims.keys() | shaped) ^ self.tensors.keys()):
             yield f"it should hold other tensors; these are missing or too many: {shortened(differing, 3)}."
         for name, value in self.tensors.items():
-            if name in dims and (value.ndim != dims[name] or len(value) != len(info.classes) or not value.numel()):
+            if len(value) != len(info.classes) or not value.numel() or value.ndim != dims.get(name, value.ndim):
                 yield f"{name} has the shape {tuple(value.shape)}, which does not fit its {len(info.classes)} classes."
             if not value.isfinite().all():
                 yield f"{name} holds NaN or infinite values."
-        for place in (*info.stages, info.head, *info.layers):
-            widths = {self.tensors[n].shape[-1] for n in (f"{place}.mean", f"{place}.rows") if n in self.tensors}
-            if len(widths) > 1:
-                yield f"{place} has a mean and rows of different lengths."
+        for gate in through:
+            mean, rows = (self.tensors.get(f"{gate}.{part}") for part in ("mean", "rows"))
+            if mean is not None and rows is not None and mean.shape[1:] != rows.shape[2:]:
+                yield f"{gate} has a mean and rows of different shapes."
 
 
-_PLACE = {"mean": 2, "rows": 3, "rest": 1}
-_LAYER = {"input_rows": 3, "input_rest": 1}
+def _nearest(model: Classifier, found: dict[str, str], x: Tensor) -> dict[str, str]:
+    """Return of some layers and their gates those nearest the head: as many gates as :data:`VALUES` allows, or one."""
+    with torch.no_grad(), model.recording(found.values()) as seen:
+        model.logits(x[:1])
+    kept: dict[str, str] = {}
+    values: dict[str, int] = {}
+    for layer, gate in reversed(found.items()):
+        values[gate] = seen[gate].numel()
+        if kept and sum(values.values()) > VALUES:
+            break
+        kept[layer] = gate
+    return dict(reversed(kept.items()))
 
 
 class _Class:
-    """What is collected of one class: sketches of ``size`` rows, of ``seen`` places of each image."""
+    """What is collected of one class: ``size`` rows of each place, from ``seen`` inputs of a layer for each image."""
 
     def __init__(
-        self, size: int, seen: int, places: Sequence[str], layers: Sequence[str], generator: torch.Generator
+        self, size: int, seen: int, gates: Iterable[str], layers: Sequence[str], generator: torch.Generator
     ) -> None:
-        self.size, self.seen, self.generator = size, seen, generator
-        self.flows: dict[str, list[Tensor]] = {p: [] for p in places}
+        self.size, self.seen, self.generator, self.count = size, seen, generator, 0
+        self.flows: dict[str, list[Tensor]] = {g: [] for g in gates}
         self.sketches = {layer: Sketch(size) for layer in layers}
 
     def add(self, model: Classifier, x: Tensor) -> None:
         """Take images of the class, (B, C, H, W)."""
         with model.recording({*self.flows, *self.sketches}) as seen:
             model.logits(x)
-        for place, flow in self.flows.items():
-            flow.append(pooled(seen[place]).float())
+        for gate, flow in self.flows.items():
+            flow.append(seen[gate][: max(0, FLOWS - self.count)].float())
         for name, sketch in self.sketches.items():
             layer = model.module.get_submodule(name)
             sketch.add(some_rows(layer, seen[name].float(), self.seen * len(x), self.generator))
+        self.count += len(x)
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the tensors of :class:`Guard`, of one class, on the CPU."""
         found: dict[str, Tensor] = {}
-        for place, flow in self.flows.items():
+        for gate, flow in self.flows.items():
             h = torch.cat(flow)
-            spread = Sketch(self.size)
-            spread.add(h - h.mean(0))
-            rows, rest = spread.mean()
-            found |= {f"{place}.mean": h.mean(0), f"{place}.rows": rows, f"{place}.rest": rest}
+            rows, rest = principal((h - h.mean(0)).flatten(1), self.size)
+            found |= {f"{gate}.mean": h.mean(0), f"{gate}.rows": rows.view(-1, *h.shape[1:]).bfloat16()}
+            found |= {f"{gate}.rest": rest, f"{gate}.least": h.min()}
         for name, sketch in self.sketches.items():
             rows, rest = sketch.mean()
-            found |= {f"{name}.input_rows": rows.to(torch.bfloat16), f"{name}.input_rest": rest}
+            found |= {f"{name}.input_rows": rows.bfloat16(), f"{name}.input_rest": rest}
         return {n: t.cpu() for n, t in found.items()}
+
+
+def principal(h: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """Return the ``size`` principal directions B (min(size, d), d) of h (n, d) and a: B^T B + a I is near h^T h / n.
+
+    What B leaves out of the trace is spread evenly.
+    """
+    n, d = h.shape
+    values, vectors = torch.linalg.eigh((h @ h.T).double() / n)
+    kept = min(size, n, d)
+    values, vectors = values.flip(0).clamp_min(0)[:kept], vectors.flip(1)[:, :kept]
+    rows = h.new_zeros((min(size, d), d))  # as many for a class of few images as for any other
+    rows[:kept] = vectors.to(h).T @ h / n**0.5
+    left = (h.square().sum().double() / n - values.sum()).clamp_min(0) / d
+    return rows, left.to(h)
 
 
 class Sketch:

@@ -224,9 +224,8 @@ class GuardInfo(Record):
         model_sha256: Of the weights and buffers of the model that it was collected from.
         classes: Those that it describes.
         counts: Images of each.
-        stages: Layers before the head whose inputs are described as the features are.
-        head: The final linear layer, whose inputs are the features.
-        layers: Weight layers whose inputs are described by their second moment.
+        layers: Weight layers whose inputs are described by their second moment, in the order they are called.
+        gates: For those nearest the head the place before it whose flow is described, which decides all that follows.
         origin: Where the images came from, in words.
     """
 
@@ -234,9 +233,8 @@ class GuardInfo(Record):
     model_sha256: str
     classes: tuple[ClassLabel, ...] = Field(min_length=1)
     counts: tuple[Annotated[int, Field(gt=0)], ...]
-    stages: tuple[str, ...]
-    head: str
     layers: tuple[str, ...]
+    gates: dict[str, str]
     origin: str
 
     @model_validator(mode="after")

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from unhot import guard as guards
 from unhot.errors import DataError, InputError
-from unhot.guard import METADATA, Guard, Sketch
-from unhot.models.classifier import Classifier, pooled
+from unhot.guard import METADATA, Guard, Sketch, principal
+from unhot.models.classifier import Classifier
 from unhot.precondition import input_rows
 from unhot.runtime import Runtime
 from unhot.testing import Toy, toy_problem
@@ -45,19 +45,33 @@ def flows(model: Classifier, x: Tensor, layer: str) -> Tensor:
     return seen[layer]
 
 
-def covariance(guard: Guard, place: str, k: int) -> Tensor:
-    rows, rest = guard.tensors[f"{place}.rows"][k], guard.tensors[f"{place}.rest"][k]
+def covariance(guard: Guard, gate: str, k: int) -> Tensor:
+    rows, rest = guard.tensors[f"{gate}.rows"][k].flatten(1).float(), guard.tensors[f"{gate}.rest"][k]
     return rows.T @ rows + rest * torch.eye(rows.shape[1])
 
 
 def test_means_and_covariances_are_those_of_the_images(model: Classifier, toy: Toy, guard: Guard) -> None:
-    assert (guard.info.stages, guard.info.head, guard.info.layers) == (("4", "7"), "10", ("0", "4", "7"))
+    assert guard.info.gates == {"0": "", "4": "4", "7": "7"}
+    assert guard.info.layers == ("0", "4", "7")
     assert guard.info.counts == (24, 24, 24, 24)
-    for place in ("4", "7", "10"):
+    for gate in ("", "4", "7"):
         for k in range(4):
-            h = pooled(flows(model, toy.x[toy.y == k], place))
-            torch.testing.assert_close(guard.tensors[f"{place}.mean"][k], h.mean(0), atol=1e-5, rtol=1e-4)
-            torch.testing.assert_close(covariance(guard, place, k), h.T.cov(correction=0), atol=1e-4, rtol=1e-3)
+            h = flows(model, toy.x[toy.y == k], gate)
+            torch.testing.assert_close(guard.tensors[f"{gate}.mean"][k], h.mean(0), atol=1e-5, rtol=1e-4)
+            wanted = h.flatten(1).T.cov(correction=0)
+            assert (covariance(guard, gate, k) - wanted).norm() < 0.01 * wanted.norm()  # kept in bfloat16
+            assert guard.tensors[f"{gate}.least"][k] == h.min()
+
+
+def test_as_many_gates_as_may_be_kept_and_at_least_the_last(
+    model: Classifier, toy: Toy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = [flows(model, toy.x[:1], gate).numel() for gate in ("7", "4")]
+    for values, wanted in ((0, {"7"}), (sum(sizes) - 1, {"7"}), (sum(sizes), {"4", "7"})):
+        monkeypatch.setattr(guards, "VALUES", values)
+        guard = Guard.collect(model, (toy.x, toy.y), RUNTIME)
+        assert set(guard.info.gates.values()) == wanted
+        assert {n.rpartition(".")[0] for n in guard.tensors if n.endswith(".mean")} == wanted
 
 
 def test_second_moments_are_those_of_the_input_rows(
@@ -91,12 +105,46 @@ def test_dropping_a_class_leaves_what_would_have_been_collected_without_it(
 
 
 def test_draws_have_the_mean_and_the_covariance_of_their_class(guard: Guard, generator: torch.Generator) -> None:
-    for place, k in (("10", 0), ("4", 3)):
-        drawn = guard.draw(place, torch.full((40_000,), k), generator)
-        wanted = covariance(guard, place, k)
-        scale = wanted.diagonal().max()
-        torch.testing.assert_close(drawn.mean(0), guard.tensors[f"{place}.mean"][k], atol=0.03 * scale.sqrt(), rtol=0)
-        torch.testing.assert_close(drawn.T.cov(), wanted, atol=0.04 * scale, rtol=0)
+    free = replace(guard, tensors=guard.tensors | {"7.least": torch.full((4,), -1e9)})
+    classes = torch.full((40_000,), 3)
+    drawn = free.draw("7", classes, generator)
+    wanted = covariance(guard, "7", 3)
+    scale = wanted.diagonal().max()
+    assert drawn.shape[1:] == guard.tensors["7.mean"].shape[1:]
+    torch.testing.assert_close(drawn.mean(0), guard.tensors["7.mean"][3], atol=0.03 * scale.sqrt(), rtol=0)
+    torch.testing.assert_close(drawn.flatten(1).T.cov(), wanted, atol=0.04 * scale, rtol=0)
+    least = guard.tensors["7.least"].min()
+    assert guard.draw("7", classes, generator).min() == least > drawn.min()
+
+
+def test_draws_around_something_else_have_that_mean(guard: Guard, generator: torch.Generator) -> None:
+    free = replace(guard, tensors=guard.tensors | {"7.least": torch.full((4,), -1e9)})
+    centre = torch.full((1, *guard.tensors["7.mean"].shape[1:]), 5.0)
+    around = centre.expand(20_000, *centre.shape[1:])
+    drawn = free.draw("7", torch.zeros(20_000, dtype=torch.int64), generator, around)
+    spread = covariance(guard, "7", 0).diagonal().max().sqrt()
+    torch.testing.assert_close(drawn.mean(0), centre[0], atol=0.04 * spread, rtol=0)
+    assert (around == 5).all()
+
+
+def test_what_is_drawn_is_taken_for_its_class(model: Classifier, guard: Guard, generator: torch.Generator) -> None:
+    classes = torch.arange(4).repeat_interleave(100)
+    for gate in ("4", "7"):
+        with torch.no_grad(), model.replacing(gate, guard.draw(gate, classes, generator)):
+            taken = model.logits(torch.zeros(1, 1, 8, 8)).argmax(1)
+        assert (taken == classes).float().mean() > 0.8
+
+
+@given(st.integers(1, 12), st.integers(1, 8), st.integers(1, 12), st.integers(0, 1000))
+def test_principal_directions_are_those_of_the_covariance(n: int, d: int, size: int, seed: int) -> None:
+    h = torch.randn(n, d, generator=torch.Generator().manual_seed(seed)).double()
+    rows, rest = principal(h, size)
+    assert rows.shape == (min(size, d), d)
+    wanted = h.T @ h / n
+    values, vectors = torch.linalg.eigh(wanted)
+    values[: max(0, d - size)] = 0
+    torch.testing.assert_close(rows.T @ rows, vectors @ values.diag() @ vectors.T, atol=1e-6, rtol=1e-5)
+    assert (rows.square().sum() + d * rest).item() == pytest.approx(wanted.trace().item(), rel=1e-6)
 
 
 def test_max_images_looks_at_as_many_of_each_class(model: Classifier, toy: Toy) -> None:
@@ -170,11 +218,11 @@ def rewritten(path: Path, header: dict[str, str] | None = None, **changes: Tenso
         (lambda p: rewritten(p, header={METADATA: "{"}), "is not valid JSON"),
         (lambda p: rewritten(p, header={METADATA: '{"schema_version": 2}'}), "was written by a newer unhot"),
         (lambda p: rewritten(p, header={METADATA: '{"kind": "audit"}'}), "is not a valid GuardInfo"),
-        (lambda p: rewritten(p, **{"10.mean": torch.full((4, 12), torch.nan)}), "10.mean holds NaN"),
-        (lambda p: rewritten(p, **{"10.mean": None}), "other tensors.*10.mean"),
+        (lambda p: rewritten(p, **{"7.rest": torch.full((4,), torch.nan)}), "7.rest holds NaN"),
+        (lambda p: rewritten(p, **{"7.mean": None}), "other tensors.*7.mean"),
         (lambda p: rewritten(p, more=torch.ones(4)), "other tensors.*more"),
-        (lambda p: rewritten(p, **{"10.mean": torch.zeros(3, 12)}), r"10.mean has the shape \(3, 12\)"),
-        (lambda p: rewritten(p, **{"10.mean": torch.zeros(4, 11)}), "10 has a mean and rows of different lengths"),
+        (lambda p: rewritten(p, **{"7.mean": torch.zeros(3, 12)}), r"7.mean has the shape \(3, 12\)"),
+        (lambda p: rewritten(p, **{"7.mean": torch.zeros(4, 11)}), "7 has a mean and rows of different shapes"),
         (lambda p: rewritten(p, **{"0.input_rest": torch.zeros(4, 1)}), "0.input_rest has the shape"),
     ],
 )

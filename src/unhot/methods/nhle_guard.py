@@ -1,14 +1,13 @@
 r"""NHLE-Guard: forget in the features, and let them fall where the retained classes' features lie.
 
 Source: ours. The two stages are those of NHLE-CWM (Wang, Bie, Jing, Zhi, Scientific Reports 2026); the energy distance
-is that of Székely, Rizzo: Energy statistics, J. Stat. Plan. Inference 2013; the images of bare mode follow Cha et al.:
-Learning to unlearn, AAAI 2024.
+is that of Székely, Rizzo: Energy statistics, J. Stat. Plan. Inference 2013; that a few samples get their spread from
+other classes is from Yang, Liu, Xu: Free lunch for few-shot learning, ICLR 2021; the images of bare mode follow Cha et
+al.: Learning to unlearn, AAAI 2024.
 """
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
@@ -22,59 +21,64 @@ from unhot.data.images import LabelledImages
 from unhot.guard import Guard
 from unhot.losses import Request, masked
 from unhot.methods.base import FORWARD, Batch, Data, Method, Outcome, Use
-from unhot.methods.batches import forget_stream
 from unhot.models.classifier import Classifier, pooled
 from unhot.models.cut import Cut, cut_classes
 from unhot.precondition import Spared, nearest_head
 from unhot.runtime import Runtime
 from unhot.synthesis import stand_ins
 
-DRAWS = 128  # features drawn in a step from the retained classes' Gaussians, for each class to forget
-VIEWS = 2  # shifted copies of each sample in a step
-GUARDED: dict[str, JsonValue] = {"mode": "guarded"}
+VIEWS = 8  # shifted copies of each sample
+AROUND, MOST = 512, 4096  # draws around them for each class to forget, and of all together
+REPLAYED = 2048  # draws of the retained classes
+HELD = 4  # one in so many draws is not trained on, but tells when to stop
+FORGET, RETAIN, TARGET = 64, 128, 128  # of these in a step: samples and draws around them; retained ones; features
+CHECK = 10  # steps from one look at what is held out to the next
+STRENGTH = {"guarded": 1e4, "bare": 1e5}
 MOVED = "samples moved to where the model takes them for retained classes"
-OTHERS = 48  # of these images, that the masked original is distilled on in a step
 
 
 class NhleGuard(Method):
     r"""Train until the samples have the outputs, and features like those, of the retained classes; then cut.
 
     .. math::
-        W_l = W_l^o + V_l P_l^{1/2}, \quad P_l = (I + \rho S_l / \operatorname{tr} S_l)^{-1}, \quad
-        \min_V \operatorname{KL}(\tilde p \Vert p(x_f)) + \lambda \sum_s \operatorname{energy}(h_s(x_f), g_s)
-        + \operatorname{energy}(\hat h_s(x_f), \hat g_s),
-        \quad g_s \sim \mathcal N(\mu_{ks}, \Sigma_{ks}), \; k \sim \tilde p
+        W_l = W_l^o + V_l P_l^{1/2}, \quad P_l = (I + \rho S_l / \operatorname{tr} S_l)^{-1}, \\
+        \min_V \operatorname{KL}(\tilde p^{1/T} \Vert p(x_f)) + \lambda \operatorname{energy}(h(x_f), h^o(x_r))
+        + \mu \operatorname{KL}(\tilde p \Vert p(x_r)), \\
+        x_r \sim \mathcal N(\mu_k, \Sigma_k), \quad x_f \in \{ s, \; s + \mathcal N(0, \Sigma_k) \},
+        \; k \sim \tilde p^{1/T}(s)
 
-    :math:`\tilde p` is the original's distribution with the classes to forget left out and its logits divided by a
-    temperature, frozen: a model that never saw the class is less sure of its images than one that must not name it,
-    and what is pulled towards certainty takes its neighbours along. :math:`h_s` are the features, and what flows into
-    earlier stages, in units of the drawn ones, and :math:`\hat h_s` the same at length 1. S is the second moment of
-    what flows into a layer when it is shown images of retained classes, and the Gaussians are of these images too.
-    Where they are from is the mode, which the record notes:
+    Only the layers nearest the head are trained. What flows into them, x, is drawn: for the retained classes from
+    their Gaussians at the last gate before the layers (:mod:`unhot.guard`), for the classes to forget around
+    shifted samples s, with the spread of the retained class k that a sample is taken for next. :math:`\tilde p` is the
+    original's distribution with the classes to forget left out, frozen; sharpened by T < 1, since a model that never
+    saw the class is surer of its images than one that must not name it. :math:`h` are the features, and what flows into
+    earlier layers: in units of those drawn, at their own length and at length 1, against features that the original has
+    for x_r, as many of each class as :math:`\tilde p` says. S is the second moment of what flows into a layer on images
+    of retained classes. Where Gaussians and S are from is the mode, which the record notes:
 
-    - *guarded*: a guard was given (:mod:`unhot.guard`), statistics that were collected from training images;
+    - *guarded*: a guard was given, which was collected from training images;
     - *bare*: none was. Samples are moved to where the model takes them for retained classes (:mod:`unhot.synthesis`),
-      statistics collected from these images, and the masked original is distilled on them.
+      and a guard is collected from these.
 
-    The head is not trained; normalisation statistics are frozen. The run stops when the outputs of the layers on the
-    retained classes would change by more than ``budget`` (the change is scaled back to that), or when the samples'
-    probability of the class and the energy distance are both as low as asked.
+    The head is not trained; normalisation statistics are frozen. One draw in four is not trained on. On these the run
+    is judged: it stops, and is taken back to the last look, when the retained ones' divergence from the masked original
+    is more than ``budget``; it stops when the probability of the classes and the energy distance are both low.
 
     Attributes:
         lr: Learning rate of Adam on V.
         steps: No more steps than this.
-        depth: Share of the layers that is trained, counted from the head.
-        guard: Strength rho.
-        temperature: That the original's logits are divided by.
+        depth: Share of the layers that is trained, counted from the head, as far as the guard's gates reach.
+        guard: Strength rho; None for 1e4 guarded, and 1e5 bare, where S is less to be trusted.
+        temperature: T.
         spread: Weight lambda of the energy distances.
-        stages: How many earlier stages are matched beside the features, counted from the head.
-        budget: Stop when the root of the mean of the layers' relative squared changes is more than this.
-        stop_at: Stop when the mean probability of the forgotten classes on the samples is no higher than this,
-        near: and the sum of the energy distances of the features is no higher than this.
+        stages: How many earlier layers' inputs are matched beside the features, counted from the head.
+        replay: Weight mu.
+        budget: Stop when the divergence of the retained draws, in nats, is more than this.
+        stop_at: Stop when the mean probability of the forgotten classes is no higher than this,
+        near: and the energy distance of the features is no higher than this.
         shift: Farthest shift of the images, as a share of their size; 0 for none.
         images: In bare mode: how many images are made.
         descent: In bare mode: steps in which they are made.
-        distil: In bare mode: weight of the distillation on them.
         cut: How the classes are cut from the output; see :func:`unhot.models.cut.cut_classes`.
     """
 
@@ -85,130 +89,170 @@ class NhleGuard(Method):
     lr: float = Field(default=3e-3, gt=0)
     steps: int = Field(default=100, ge=0)
     depth: float = Field(default=0.25, gt=0, le=1)
-    guard: float = Field(default=3e4, ge=0)
-    temperature: float = Field(default=2.0, gt=0)
+    guard: float | None = Field(default=None, ge=0)
+    temperature: float = Field(default=0.5, gt=0)
     spread: float = Field(default=3.0, ge=0)
     stages: int = Field(default=1, ge=0)
-    budget: float = Field(default=0.2, gt=0)
-    stop_at: float = Field(default=0.02, ge=0, le=1)
-    near: float = Field(default=0.1, ge=0)
+    replay: float = Field(default=4.0, ge=0)
+    budget: float = Field(default=0.05, gt=0)
+    stop_at: float = Field(default=0.01, ge=0, le=1)
+    near: float = Field(default=0.02, ge=0)
     shift: float = Field(default=1 / 8, ge=0, lt=1)
     images: int = Field(default=192, ge=1)
     descent: int = Field(default=30, ge=0)
-    distil: float = Field(default=4.0, ge=0)
     cut: Cut = "mask"
 
     def run(self, model: Classifier, data: Data, runtime: Runtime) -> Outcome:
         """Train until the samples are among the retained classes or the budget is spent; cut."""
-        guarded = "guard" in data.uses
-        world = _World(data.guard.to(data.forget.x), None, GUARDED) if guarded else self._made(model, data, runtime)
-        layers = nearest_head(world.guard.info.layers, self.depth)
-        spared = [_parametrise(model, n, world.guard, self.guard) for n in layers]
+        mode = "guarded" if "guard" in data.uses else "bare"
+        guard = (data.guard if mode == "guarded" else self._made(model, data, runtime)).to(data.forget.x)
+        layers = [n for n in nearest_head(guard.info.layers, self.depth) if n in guard.info.gates]
+        notes: dict[str, JsonValue] = {"mode": mode, "trained": len(layers)}
+        if not layers:
+            return Outcome(cut_classes(model, data.labels, self.cut), "nothing to train before the head", notes)
         model.module.requires_grad_(False)  # or a pass would keep what every layer sees
-        for change in spared:
-            change.requires_grad_(True)
-        loss = _Loss(self, model, data, world, runtime)
-        optimizer = torch.optim.Adam([s.change for s in spared], self.lr) if spared else None
-        kept, notes, reason = [s.change.detach().clone() for s in spared], world.notes, "step cap"
+        drawn = _Draws(self, model, data, guard, layers, runtime)
+        strength = STRENGTH[mode] if self.guard is None else self.guard
+        spared = [_parametrise(model, name, guard, strength) for name in layers]
+        optimizer = torch.optim.Adam([s.change for s in spared], self.lr)
+        kept, reason = [s.change.detach().clone() for s in spared], "step cap"
         for step in range(self.steps + 1):
-            total, left, apart = loss()
-            moved = math.sqrt(sum(s.moved() for s in spared) / max(1, len(spared)))
-            if not math.isfinite(total.item()):
-                reason = "not finite: one step back"
-                for change, before in zip(spared, kept, strict=True):
-                    change.change.data.copy_(before)
-                break
-            if moved > self.budget:
-                reason = "budget spent"
-                for change in spared:  # what outputs move by is linear in the change
-                    change.change.data.mul_(self.budget / moved)
-                _, left, apart = loss()
-                notes = notes | {"probability_left": left, "energy": apart, "moved": self.budget}
-                break
-            kept = [s.change.detach().clone() for s in spared]
-            notes = notes | {"probability_left": left, "energy": apart, "moved": moved}
-            if left <= self.stop_at and apart <= self.near:
-                reason = f"probability at most {self.stop_at} and energy at most {self.near}"
-                break
-            if optimizer is not None and step < self.steps:
-                runtime.step(total, optimizer)
+            if step % CHECK == 0 or step == self.steps:
+                found = drawn.held_out()
+                if not found["divergence"] <= self.budget:  # nor is it if it is not a number
+                    reason = f"divergence more than {self.budget}: back to the last look"
+                    for change, before in zip(spared, kept, strict=True):
+                        change.change.data.copy_(before)
+                    break
+                kept = [s.change.detach().clone() for s in spared]
+                notes.update(found)
+                if found["probability_left"] <= self.stop_at and found["energy"] <= self.near:
+                    reason = f"probability at most {self.stop_at} and energy at most {self.near}"
+                    break
+            if step < self.steps:
+                runtime.step(drawn.loss(), optimizer)
         for name in layers:
             remove_parametrizations(model.module.get_submodule(name), "weight")
         return Outcome(cut_classes(model, data.labels, self.cut), reason, notes)
 
-    def _made(self, model: Classifier, data: Data, runtime: Runtime) -> _World:
-        """Make images that stand in for the retained classes, and collect statistics from them."""
+    def _made(self, model: Classifier, data: Data, runtime: Runtime) -> Guard:
+        """Make images that stand in for the retained classes, and collect a guard from them."""
         x, _, original = data.forget
         retained = model.others(data.columns).to(x.device)
         images = stand_ins(model, x, original, retained, self.images, self.descent, runtime)
         with torch.no_grad():
             logits = torch.cat([model.logits(some) for some in images.split(FORWARD)])
-        taken = retained[logits[:, retained].argmax(1)]
+        taken = retained[logits[:, retained].argmax(1)].cpu()
         names, keys = tuple(c.name for c in model.classes), tuple(range(len(images)))
-        guard = Guard.collect(model, LabelledImages(images, taken.cpu(), names, MOVED, keys), runtime)
-        return _World(guard.to(x), Batch(images, taken, logits), {"mode": "bare", "retained": MOVED})
+        return Guard.collect(model, LabelledImages(images, taken, names, MOVED, keys), runtime)
 
 
-@dataclass(frozen=True)
-class _World:
-    """What stands in for the retained classes.
+class _Draws:
+    """What flows through the gate for the classes to forget and for the retained ones, and the losses on it."""
 
-    Attributes:
-        guard: Statistics, in the number type of the samples.
-        images: Images, to distil the masked original on; none if there are none.
-        notes: What it is, in words.
-    """
+    def __init__(
+        self, method: NhleGuard, model: Classifier, data: Data, guard: Guard, layers: list[str], runtime: Runtime
+    ) -> None:
+        self.method, self.model, self.columns = method, model, data.columns
+        self.gate, self.example = guard.info.gates[layers[0]], data.forget.x[:1]
+        self.places = [*layers[max(1, len(layers) - method.stages) :], model.head]
+        self.generator = runtime.generator("draws")
+        known = torch.tensor(model.columns(guard.info.classes))
+        classes = torch.randint(len(known), (REPLAYED,), generator=self.generator)
+        replayed = guard.draw(self.gate, classes, self.generator)
+        self.retained, self.features = self._seen(replayed, known[classes])
+        samples, _ = self._seen(*self._views(data, runtime.generator("shift")))
+        likely = softmax(self._target(samples).without(self._target(samples).original)[:, known], 1).cpu()
+        which = torch.arange(min(AROUND * len(data.columns), MOST)) % len(samples.y)
+        near = likely[which].multinomial(1, generator=self.generator).flatten()
+        around, _ = self._seen(guard.draw(self.gate, near, self.generator, samples.x[which]), samples.y[which])
+        self.around = _part(around, slice(len(which) // HELD))
+        trained = _part(around, slice(len(which) // HELD, None))
+        self.forget = Batch(*(torch.cat(pair) for pair in zip(samples, trained, strict=True)))
+        self.weights = {}
+        for column in data.columns:
+            share = likely[samples.y.cpu() == column].mean(0) / classes.bincount(minlength=len(known)).clamp_min(1)
+            self.weights[column] = share[classes]
 
-    guard: Guard
-    images: Batch | None
-    notes: dict[str, JsonValue]
+    def loss(self) -> Tensor:
+        """Return the loss of a step, on some of what is trained on."""
+        forget = _part(self.forget, torch.randint(len(self.forget.y), (FORGET,), generator=self.generator))
+        chosen = torch.randint(REPLAYED // HELD, REPLAYED, (RETAIN,), generator=self.generator)
+        retained = _part(self.retained, chosen)
+        logits, features = self._rest(torch.cat([forget.x, retained.x]))
+        apart = [self._apart(h[:FORGET], forget.y, there) for h, there in zip(features, self.features, strict=True)]
+        return (
+            masked(logits[:FORGET], self._target(forget))
+            + self.method.spread * torch.stack(apart).mean()
+            + self.method.replay * self._divergence(logits[FORGET:], retained)
+        )
 
+    @torch.no_grad()
+    def held_out(self) -> dict[str, float]:
+        """Return how far it has come, on what is not trained on: the measures that a run is stopped by."""
+        retained = _part(self.retained, slice(REPLAYED // HELD))
+        logits, features = self._rest(torch.cat([self.around.x, retained.x]))
+        count = len(self.around.y)
+        return {
+            "probability_left": logits[:count].softmax(1)[:, self.columns].sum(1).mean().item(),
+            "energy": self._apart(features[-1][:count], self.around.y, self.features[-1]).item(),
+            "divergence": self._divergence(logits[count:], retained).item(),
+        }
 
-class _Loss:
-    """The loss of a step: on fresh views of the samples, fresh draws from the Gaussians, and some of the images."""
+    def _rest(self, flow: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Return the logits (N, K), and what flows into the places, pooled, of what flows through the gate (N, ...)."""
+        with self.model.replacing(self.gate, flow), self.model.recording(self.places) as seen:
+            logits = self.model.logits(self.example)
+        return logits, [pooled(seen[place]) for place in self.places]
 
-    def __init__(self, method: NhleGuard, model: Classifier, data: Data, world: _World, runtime: Runtime) -> None:
-        self.method, self.model, self.columns, self.guard = method, model, data.columns, world.guard
-        self.x, y, original = data.forget
-        original = original / method.temperature
-        self.shifted = Augment(round(method.shift * self.x.shape[-1]))
-        self.moving, self.drawing = runtime.generator("shift"), runtime.generator("draws")
-        self.request = Request(y.repeat(VIEWS), data.columns, original.repeat(VIEWS, 1))
-        info = world.guard.info
-        self.places = [*info.stages[max(0, len(info.stages) - method.stages) :], info.head]
-        likely = softmax(Request(y, data.columns, original).without(original)[:, model.columns(info.classes)], 1)
-        self.likely = {c: likely[y == c].mean(0).cpu() for c in data.columns}
-        self.others = None if world.images is None else forget_stream(world.images, OTHERS, runtime)
+    @torch.no_grad()
+    def _seen(self, flow: Tensor, y: Tensor) -> tuple[Batch, list[Tensor]]:
+        """Return a flow (N, ...) and its columns (N,) with what the original makes of it."""
+        logits, features = zip(*(self._rest(some) for some in flow.split(FORWARD)), strict=True)
+        places = [torch.cat(parts) for parts in zip(*features, strict=True)]
+        return Batch(flow, y.to(flow.device), torch.cat(logits)), places
 
-    def __call__(self) -> tuple[Tensor, float, float]:
-        """Return the loss, the mean probability of the classes to forget, and the energy distance of the features."""
-        views = torch.cat([self.shifted(self.x, self.moving) for _ in range(VIEWS)])
-        with self.model.recording(self.places) as seen:
-            logits = self.model.logits(views)
-        apart = [self._apart(place, pooled(seen[place])) for place in self.places]
-        total = masked(logits, self.request) + self.method.spread * torch.stack(apart).mean()
-        if self.others is not None:
-            x, y, original = next(self.others)
-            total = total + self.method.distil * masked(self.model.logits(x), Request(y, self.columns, original))
-        return total, logits.softmax(1)[:, self.columns].sum(1).mean().item(), apart[-1].item()
+    @torch.no_grad()
+    def _views(self, data: Data, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Return what flows through the gate for shifted samples, (VIEWS B, ...), and their columns."""
+        x, y, _ = data.forget
+        shifted, flows = Augment(round(self.method.shift * x.shape[-1])), []
+        with self.model.recording([self.gate]) as seen:
+            for _ in range(VIEWS):
+                for some in shifted(x, generator).split(FORWARD):
+                    self.model.logits(some)
+                    flows.append(seen[self.gate])
+        return torch.cat(flows), y.repeat(VIEWS)
 
-    def _apart(self, place: str, h: Tensor) -> Tensor:
-        """Return how far what flows into a layer (B, d) is from draws, and its direction; the mean over classes."""
+    def _target(self, forget: Batch) -> Request:
+        """Return what the outputs are to be: the original's, sharpened."""
+        return Request(forget.y, self.columns, forget.logits / self.method.temperature)
+
+    def _divergence(self, logits: Tensor, retained: Batch) -> Tensor:
+        """Return how far outputs (N, K) on retained draws are from those of the masked original, in nats."""
+        return masked(logits, Request(retained.y, self.columns, retained.logits))
+
+    def _apart(self, h: Tensor, y: Tensor, features: Tensor) -> Tensor:
+        """Return how far h (N, d) of the classes y is from the original's features, and its direction from theirs."""
         found = []
-        for column, likely in self.likely.items():
-            classes = likely.multinomial(DRAWS, replacement=True, generator=self.drawing)
-            mine, drawn = h[self.request.y == column], self.guard.draw(place, classes, self.drawing)
+        for column in y.unique().tolist():
+            drawn = features[self.weights[column].multinomial(TARGET, True, generator=self.generator)]
             unit = drawn.square().sum(1).mean().sqrt().clamp_min(torch.finfo(drawn.dtype).tiny)
+            mine = h[y == column]
             found.append(energy(mine / unit, drawn / unit) + energy(normalize(mine), normalize(drawn)))
         return torch.stack(found).mean()
 
 
+def _part(batch: Batch, index: Tensor | slice) -> Batch:
+    return Batch(*(part[index] for part in batch))
+
+
 def energy(x: Tensor, y: Tensor) -> Tensor:
     r"""Return :math:`2 E|X-Y| - E|X-X'| - E|Y-Y'|`, unbiased, of x (N, d) and y (M, d); in the mean 0 if alike."""
-    return 2 * torch.cdist(x, y).mean() - _apart(x) - _apart(y)
+    return 2 * torch.cdist(x, y).mean() - _within(x) - _within(y)
 
 
-def _apart(x: Tensor) -> Tensor:
+def _within(x: Tensor) -> Tensor:
     """Return the mean distance of two different rows of x (N, d)."""
     return torch.pdist(x).mean() if len(x) > 1 else x.new_zeros(())
 

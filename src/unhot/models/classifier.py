@@ -141,6 +141,21 @@ class Classifier:
             for handle in handles:
                 handle.remove()
 
+    @contextmanager
+    def replacing(self, layer: str, flow: Tensor) -> Iterator[None]:
+        """Let this flow into a layer, by dotted name, in every forward pass of the block, whatever the inputs are."""
+
+        def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+            if args:
+                return (flow, *args[1:]), kwargs
+            return args, kwargs | {next(iter(kwargs)): flow}
+
+        handle = self.module.get_submodule(layer).register_forward_pre_hook(hook, with_kwargs=True)
+        try:
+            yield
+        finally:
+            handle.remove()
+
     def label(self, name_or_index: int | str) -> ClassLabel:
         """Find a class by its index or its name.
 

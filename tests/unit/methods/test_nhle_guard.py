@@ -6,11 +6,13 @@ import pytest
 import torch
 from torch import nn
 
+from unhot import guard as guards
 from unhot.data.samples import draw
 from unhot.errors import DataError, OptionError
-from unhot.methods.base import Batch, Data
+from unhot.methods import nhle_guard
+from unhot.methods.base import Data
 from unhot.methods.mask import Mask
-from unhot.methods.nhle_guard import NhleGuard, _Loss, _World, energy
+from unhot.methods.nhle_guard import NhleGuard, _Draws, energy
 from unhot.models.classifier import Classifier
 from unhot.precondition import Spared, input_rows, weight_layers
 from unhot.runtime import Runtime
@@ -18,7 +20,7 @@ from unhot.synthesis import stand_ins
 from unhot.testing import Toy, toy_problem
 
 RUNTIME = Runtime(torch.device("cpu"))
-FAST = {"steps": 6, "lr": 0.01, "images": 24, "descent": 4, "guard": 10.0, "budget": 9.0, "depth": 1.0}
+FAST = {"steps": 6, "lr": 0.01, "images": 24, "descent": 4, "guard": 10.0, "budget": 99.0, "depth": 1.0}
 pytestmark = pytest.mark.filterwarnings("ignore:The model assigns only")
 
 
@@ -80,25 +82,54 @@ def test_an_endless_guard_leaves_outputs_on_the_statistics_data_as_they_were(gen
     assert moves[1e12].norm() > 1  # what these inputs do not use is free
 
 
-def test_the_target_is_a_distribution_over_retained_classes(toy: Toy) -> None:
-    seen: list[_Loss] = []
+def draws(toy: Toy, *forgotten: int, **options: float) -> _Draws:
+    """What a guarded run on these classes draws."""
+    made: list[_Draws] = []
 
     class Looking(NhleGuard):
         def run(self, model: Classifier, data: Data, runtime: Runtime):
-            world = _World(data.guard, None, {})
-            seen.append(_Loss(self, model, data, world, runtime))
+            made.append(_Draws(self, model, data, data.guard.to(data.forget.x), ["0", "4", "7"], runtime))
             return super().run(model, data, runtime)
 
-    Looking(**FAST)(toy.model, toy.samples(1, 3), guard=toy.guard(), runtime=RUNTIME)
-    (loss,) = seen
-    assert [c.index for c in loss.guard.info.classes] == [0, 2]
-    assert loss.likely.keys() == {1, 3}
-    for likely in loss.likely.values():
-        assert likely.shape == (2,)
-        assert likely.sum().item() == pytest.approx(1)
-    target = loss.request.without(loss.request.original).softmax(1)
+    Looking(**FAST | options)(toy.model, toy.samples(*forgotten), guard=toy.guard(), runtime=RUNTIME)
+    return made[0]
+
+
+def test_the_target_is_a_distribution_over_retained_classes(toy: Toy) -> None:
+    drawn = draws(toy, 1, 3)
+    request = drawn._target(drawn.forget)
+    target = request.without(request.original).softmax(1)
     assert (target[:, [1, 3]] == 0).all()
     torch.testing.assert_close(target.sum(1), torch.ones(len(target)))
+    assert set(drawn.retained.y.tolist()) == {0, 2}
+    assert set(drawn.forget.y.tolist()) == {1, 3} == set(drawn.around.y.tolist())
+
+
+def test_features_are_drawn_of_each_class_as_often_as_the_target_says(toy: Toy) -> None:
+    drawn = draws(toy, 1)
+    request = drawn._target(drawn.forget)
+    samples = nhle_guard.VIEWS * len(toy.samples(1))
+    wanted = request.without(request.original).softmax(1)[:samples].mean(0)
+    weights = drawn.weights[1]
+    found = torch.stack([weights[drawn.retained.y == k].sum() for k in range(4)])
+    torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-4)
+
+
+def test_what_a_run_is_judged_by_is_not_trained_on(toy: Toy) -> None:
+    drawn = draws(toy, 1)
+    trained = {row.sum().item() for row in drawn.forget.x}
+    assert trained.isdisjoint({row.sum().item() for row in drawn.around.x})
+    count = len(drawn.around.y)
+    assert count == nhle_guard.AROUND // nhle_guard.HELD
+    assert len(drawn.forget.y) == nhle_guard.VIEWS * len(toy.samples(1)) + nhle_guard.AROUND - count
+
+
+def test_before_the_first_step_the_retained_draws_differ_from_the_masked_original_by_what_was_masked(toy: Toy) -> None:
+    drawn = draws(toy, 1)
+    p = drawn.retained.logits[: nhle_guard.REPLAYED // nhle_guard.HELD].softmax(1)
+    lost = -(1 - p[:, 1]).log().mean()  # KL of p without a class, renormalised, from p
+    result = NhleGuard(**FAST | {"steps": 0})(toy.model, toy.samples(), guard=toy.guard(), runtime=RUNTIME)
+    assert result.record.notes["divergence"] == pytest.approx(lost.item(), rel=1e-4)
 
 
 @pytest.mark.parametrize("guarded", [False, True])
@@ -112,7 +143,8 @@ def test_weights_of_layers_change_and_nothing_else(toy: Toy, guarded: bool) -> N
     assert changed == {f"{n}.weight" for n in weight_layers(Classifier.wrap(toy.model, toy.x[:2]), toy.x[:1])}
     notes = result.record.notes
     assert notes["mode"] == ("guarded" if guarded else "bare")
-    assert 0 < float(str(notes["moved"])) < 9
+    assert notes["trained"] == 3
+    assert {"probability_left", "energy", "divergence"} <= notes.keys()
     assert result.record.cost.steps == (6 if guarded else 10)
 
 
@@ -134,7 +166,7 @@ def test_what_the_guard_holds_of_the_class_makes_no_difference(toy: Toy) -> None
 
 
 def test_it_stops_when_both_goals_are_reached(toy: Toy) -> None:
-    easy = NhleGuard(**FAST | {"steps": 50}, stop_at=1.0, near=9.0)
+    easy = NhleGuard(**FAST | {"steps": 50, "stop_at": 1.0, "near": 9.0})
     result = easy(toy.model, toy.samples(), guard=toy.guard(), runtime=RUNTIME)
     assert result.record.stop_reason == "probability at most 1.0 and energy at most 9.0"
     assert result.record.cost.steps == 0
@@ -142,22 +174,27 @@ def test_it_stops_when_both_goals_are_reached(toy: Toy) -> None:
     assert never.record.stop_reason == "step cap"
 
 
-def test_a_change_beyond_the_budget_is_scaled_back(toy: Toy) -> None:
+def test_a_run_that_harms_is_taken_back_to_the_last_look(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nhle_guard, "CHECK", 2)
     guard = toy.guard()
-    free = NhleGuard(**FAST | {"steps": 3}, cut="none")(toy.model, toy.samples(), guard=guard, runtime=RUNTIME)
-    budget = float(str(free.record.notes["moved"])) / 2
-    bound = NhleGuard(**FAST | {"steps": 3, "budget": budget}, cut="none")
-    result = bound(toy.model, toy.samples(), guard=guard, runtime=RUNTIME)
-    assert result.record.stop_reason == "budget spent"
-    assert 0 < result.record.cost.steps <= 3
-    assert result.record.notes["moved"] == budget
-    squared = []
-    for name in guard.info.layers:
-        rows, rest = guard.without([guard.info.classes[1]]).second_moment(name)
-        s = rows.float().T @ rows.float() + rest * torch.eye(rows.shape[1])
-        was, now = (dict(m.named_parameters())[f"{name}.weight"].flatten(1).detach() for m in (toy.model, result.model))
-        squared.append(((now - was) @ s @ (now - was).T).trace() / (was @ s @ was.T).trace())
-    assert torch.stack(squared).mean().sqrt().item() == pytest.approx(budget, rel=1e-3)
+
+    def run(steps: int, budget: float):
+        made = NhleGuard(**FAST | {"steps": steps, "budget": budget, "lr": 0.1, "replay": 0.0, "near": 0.0}, cut="none")
+        return made(toy.model, toy.samples(), guard=guard, runtime=RUNTIME)
+
+    looks = [float(str(run(steps, 99.0).record.notes["divergence"])) for steps in (0, 2, 4, 6)]
+    worse = next(i for i in (1, 2, 3) if looks[i] > max(looks[:i]))
+    bound = run(6, (looks[worse] + max(looks[:worse])) / 2)
+    assert bound.record.stop_reason.startswith("divergence more than")
+    assert bound.record.cost.steps == 2 * worse
+    assert bound.record.weights_sha256 == run(2 * (worse - 1), 99.0).record.weights_sha256
+    assert bound.record.notes["divergence"] == looks[worse - 1]
+
+
+def test_a_loss_that_is_not_a_number_is_taken_back(toy: Toy) -> None:
+    wild = NhleGuard(**FAST | {"lr": 1e30}, cut="none")(toy.model, toy.samples(), guard=toy.guard(), runtime=RUNTIME)
+    assert wild.record.stop_reason.startswith("divergence more than")
+    assert all(torch.equal(v, toy.model.state_dict()[n]) for n, v in wild.model.state_dict().items())
 
 
 def test_a_guard_must_be_of_the_model_and_of_use(toy: Toy) -> None:
@@ -172,7 +209,7 @@ def test_a_guard_must_be_of_the_model_and_of_use(toy: Toy) -> None:
 def test_bare_mode_says_what_it_looks_at(batch_norm: bool) -> None:
     toy = toy_problem(batch_norm=batch_norm)
     result = NhleGuard(**FAST)(toy.model, toy.samples(), runtime=RUNTIME)
-    assert result.record.notes["retained"] == "samples moved to where the model takes them for retained classes"
+    assert result.record.notes["mode"] == "bare"
     assert result.record.cost.steps == FAST["steps"] + FAST["descent"]
 
 
@@ -201,20 +238,23 @@ def test_as_many_stand_ins_as_are_asked_for(toy: Toy, count: int) -> None:
     assert stand_ins(model, x, torch.zeros(8, 4), torch.tensor([0]), count, 1, RUNTIME).shape == (count, 1, 8, 8)
 
 
-def test_a_temperature_softens_the_target(toy: Toy) -> None:
+def test_a_temperature_below_one_sharpens_the_target(toy: Toy) -> None:
     """The target is the original's distribution without the class, to the power 1 / T."""
     targets = {}
-    for temperature in (1.0, 2.0):
-        method = NhleGuard(**FAST, temperature=temperature)
-        model = Classifier.wrap(toy.model, toy.x[:2])
-        x = toy.x[toy.y == 1][:6]
-        with torch.no_grad():
-            batch = Batch(x, torch.ones(6, dtype=torch.int64), model.logits(x))
-        data = Data((model.classes[1],), [1], ("forget",), batch, None)
-        request = _Loss(method, model, data, _World(toy.guard().without([model.classes[1]]), None, {}), RUNTIME).request
-        targets[temperature] = request.without(request.original).softmax(1)
-    sharp = targets[1.0].sqrt()
-    torch.testing.assert_close(targets[2.0], sharp / sharp.sum(1, keepdim=True))
+    for temperature in (0.5, 1.0):
+        drawn = draws(toy, 1, temperature=temperature)
+        request = drawn._target(drawn.around)
+        targets[temperature] = request.without(drawn.around.logits / temperature).softmax(1)
+        torch.testing.assert_close(request.original, drawn.around.logits / temperature)
+    assert targets[0.5].amax(1).mean() > targets[1.0].amax(1).mean()
+
+
+def test_layers_that_no_gate_of_the_guard_reaches_are_not_trained(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guards, "VALUES", 0)
+    result = NhleGuard(**FAST, cut="none")(toy.model, toy.samples(), guard=toy.guard(), runtime=RUNTIME)
+    before, after = toy.model.state_dict(), result.model.state_dict()
+    assert {n for n, v in after.items() if not torch.equal(v, before[n])} == {"7.weight"}
+    assert result.record.notes["trained"] == 1
 
 
 @pytest.mark.parametrize(("depth", "trained"), [(0.1, {"7"}), (0.5, {"4", "7"}), (1.0, {"0", "4", "7"})])

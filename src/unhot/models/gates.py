@@ -1,0 +1,70 @@
+"""Gates: the places in a net that all of an image flows through."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from unhot.models.classifier import Classifier
+from unhot.models.head import flowing
+
+
+def gates(model: Classifier, layers: Sequence[str], x: Tensor) -> dict[str, str]:
+    """Return for each of some layers the last gate that is passed no later than the layer.
+
+    A gate is a module whose input decides what the net returns: of a residual block that is the whole block, since what
+    flows into its layers goes past them too. The net itself is one. That it is, is tried: with what flows into
+    it for one image put in the place of what flows into it for another, the net must return the first one's logits.
+
+    Args:
+        model: The classifier, in eval mode.
+        layers: Names, in the order they are called.
+        x: Two or more different inputs (B, C, H, W).
+    """
+    with torch.no_grad():
+        called, flows = _calls(model, x[:1])
+        wanted = model.logits(x[:1])
+        last, found = "", {}
+        for name in called:
+            if name in flows and _decides(model, name, flows[name], x[1:2], wanted):
+                last = name
+            if name in layers:
+                found[name] = last
+    return {name: found[name] for name in layers}
+
+
+def _decides(model: Classifier, name: str, flow: Tensor, x: Tensor, wanted: Tensor) -> bool:
+    """Return whether a module's input (B, ...) alone decides the logits (B, K), whatever x (1, C, H, W) is."""
+    with model.replacing(name, flow):
+        try:
+            logits = model.logits(x)
+        except Exception:  # the net is the caller's: it may check what it is given
+            return False
+    return torch.allclose(logits, wanted, rtol=1e-4, atol=1e-5 * float(wanted.abs().max()))
+
+
+def _calls(model: Classifier, x: Tensor) -> tuple[list[str], dict[str, Tensor]]:
+    """Return the modules in the order they are called, and what flows into those that are the first to get it."""
+    called: list[str] = []
+    flows: dict[str, Tensor] = {}
+
+    def hook(name: str) -> Any:
+        def seen(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            called.append(name)
+            flow = flowing(args, kwargs) if args or kwargs else None
+            if isinstance(flow, Tensor) and all(flow is not f for f in flows.values()):
+                flows[name] = flow
+
+        return seen
+
+    modules = dict(model.module.named_modules())
+    handles = [m.register_forward_pre_hook(hook(n), with_kwargs=True) for n, m in modules.items()]
+    try:
+        model.logits(x)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return called, flows
