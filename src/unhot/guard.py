@@ -6,10 +6,11 @@ Of every class on its own are kept
   (:mod:`unhot.models.gates`): drawn from that Gaussian, it can be sent through the rest of the net again;
 - for each weight layer that can be preconditioned the second moment of the inputs that it multiplies its weights with.
 
-A covariance or second moment is r rows B and a scalar :math:`\alpha` with :math:`S \approx B^\top B + \alpha I`. Those
-of a gate are the principal directions; those of a layer, which has far more inputs, are made by frequent directions.
-Both are exact as long as r rows suffice; what they leave out of the trace is spread evenly. No class shares anything
-with another one, so that dropping a class leaves what would have been collected without it.
+The covariance at a gate is kept in its principal directions, r rows B with :math:`S \approx B^\top B`: noise in all
+others, as much as they have, makes what is drawn unlike what flows there. Second moments are kept by frequent
+directions as rows and a scalar, :math:`S \approx B^\top B + \alpha I`, what the rows leave out of the trace being
+spread evenly. Both are exact as long as r rows suffice. No class shares anything with another one, so that dropping a
+class leaves what would have been collected without it.
 
 All classes together have about 512 rows of each layer and of each gate, in bfloat16.
 
@@ -60,8 +61,8 @@ class Guard:
     Attributes:
         info: Of which model and which classes.
         tensors: For K classes in the order of ``info.classes``, and each gate ``g``: ``g.mean`` (K, ...), float32, and
-            ``g.rows`` (K, r, ...), bfloat16, of the shape of what flows there, ``g.rest`` (K,) and ``g.least`` (K,),
-            float32: the Gaussian of each class, and the least value that was seen. For each layer ``l``:
+            ``g.rows`` (K, r, ...), bfloat16, of the shape of what flows there, and ``g.least`` (K,), float32: the
+            Gaussian of each class, and the least value that was seen. For each layer ``l``:
             ``l.input_rows`` (K, r, d), bfloat16, ``l.input_rest`` (K,), float32: the second moment of its inputs.
     """
 
@@ -167,11 +168,9 @@ class Guard:
         Returns:
             (N, ...), in the number type of the guard; nothing is less than the least value that was seen.
         """
-        mean, rows, rest, least = (self.tensors[f"{gate}.{part}"] for part in ("mean", "rows", "rest", "least"))
+        mean, rows, least = (self.tensors[f"{gate}.{part}"] for part in ("mean", "rows", "least"))
         drawn = mean[classes] if around is None else around.clone()
-        across = torch.randn(drawn.shape, generator=generator).to(drawn)
         along = torch.randn((len(classes), rows.shape[1]), generator=generator).to(drawn)
-        drawn += across * rest[classes].sqrt().view(-1, *[1] * (drawn.ndim - 1))
         for k in classes.unique():
             drawn[classes == k] += torch.tensordot(along[classes == k], rows[k].to(drawn), 1)
         return drawn.clamp_min(least.min())
@@ -219,7 +218,7 @@ class Guard:
         """Say what of the tensors does not fit the description."""
         info = self.info
         through = set(info.gates.values())
-        dims = {f"{g}.{part}": n for g in through for part, n in {"rest": 1, "least": 1}.items()}
+        dims = {f"{g}.least": 1 for g in through}
         dims |= {
             f"{layer}.{part}": n for layer in info.layers for part, n in {"input_rows": 3, "input_rest": 1}.items()
         }
@@ -277,28 +276,22 @@ class _Class:
         found: dict[str, Tensor] = {}
         for gate, flow in self.flows.items():
             h = torch.cat(flow)
-            rows, rest = principal((h - h.mean(0)).flatten(1), self.size)
-            found |= {f"{gate}.mean": h.mean(0), f"{gate}.rows": rows.view(-1, *h.shape[1:]).bfloat16()}
-            found |= {f"{gate}.rest": rest, f"{gate}.least": h.min()}
+            rows = principal((h - h.mean(0)).flatten(1), self.size).view(-1, *h.shape[1:])
+            found |= {f"{gate}.mean": h.mean(0), f"{gate}.rows": rows.bfloat16(), f"{gate}.least": h.min()}
         for name, sketch in self.sketches.items():
             rows, rest = sketch.mean()
             found |= {f"{name}.input_rows": rows.bfloat16(), f"{name}.input_rest": rest}
         return {n: t.cpu() for n, t in found.items()}
 
 
-def principal(h: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """Return the ``size`` principal directions B (min(size, d), d) of h (n, d) and a: B^T B + a I is near h^T h / n.
-
-    What B leaves out of the trace is spread evenly.
-    """
+def principal(h: Tensor, size: int) -> Tensor:
+    """Return B (min(size, d), d) such that B^T B is h^T h / n of h (n, d) in its ``size`` principal directions."""
     n, d = h.shape
-    values, vectors = torch.linalg.eigh((h @ h.T).double() / n)
-    kept = min(size, n, d)
-    values, vectors = values.flip(0).clamp_min(0)[:kept], vectors.flip(1)[:, :kept]
+    _, vectors = torch.linalg.eigh((h @ h.T).double())
+    vectors = vectors.flip(1)[:, : min(size, n, d)].to(h)
     rows = h.new_zeros((min(size, d), d))  # as many for a class of few images as for any other
-    rows[:kept] = vectors.to(h).T @ h / n**0.5
-    left = (h.square().sum().double() / n - values.sum()).clamp_min(0) / d
-    return rows, left.to(h)
+    rows[: vectors.shape[1]] = vectors.T @ h / n**0.5
+    return rows
 
 
 class Sketch:
