@@ -2,17 +2,17 @@ r"""Guard: statistics of the retained classes, collected once, that stand in for
 
 Of every class on its own are kept
 
-- its number of images, and mean and covariance of all that flows, at every position, through one or a few *gates*
-  (:mod:`unhot.models.gates`): drawn from that Gaussian, it can be sent through the rest of the net again;
+- its number of images, and mean and covariance of all that flows, at every position, through one or a few *split
+  points* (:mod:`unhot.models.split`): drawn from that Gaussian, it can be sent through the rest of the net again;
 - for each weight layer that can be preconditioned the second moment of the inputs that it multiplies its weights with.
 
-The covariance at a gate is kept in its principal directions, r rows B with :math:`S \approx B^\top B`: noise in all
-others, as much as they have, makes what is drawn unlike what flows there. Second moments are kept by frequent
+The covariance at a split point is kept in its principal directions, r rows B with :math:`S \approx B^\top B`: noise in
+all others, as much as they have, makes what is drawn unlike what flows there. Second moments are kept by frequent
 directions as rows and a scalar, :math:`S \approx B^\top B + \alpha I`, what the rows leave out of the trace being
 spread evenly. Both are exact as long as r rows suffice. No class shares anything with another one, so that dropping a
 class leaves what would have been collected without it.
 
-All classes together have about 512 rows of each layer and of each gate, in bfloat16.
+All classes together have about 512 rows of each layer and of each split point, in bfloat16.
 
 What is stored is derived from training images: class means and main directions, in the first layer those of patches of
 pixels. Whoever holds a file learns about each class in it; it is to be protected as the data was, and
@@ -39,13 +39,13 @@ from unhot.data.samples import ImageSource, as_images
 from unhot.errors import DataError, InputError, raise_all, shortened
 from unhot.files import write_atomic
 from unhot.models.classifier import Classifier
-from unhot.models.gates import gates
+from unhot.models.split import split_points
 from unhot.precondition import some_rows, weight_layers
 from unhot.record import ClassLabel, GuardInfo, digest
 from unhot.runtime import Runtime
 
-ROWS = 512  # rows of all classes together, of each layer and of each gate
-VALUES = 24_576  # that flow through all gates for one image, at most: 25 MB of rows
+ROWS = 512  # rows of all classes together, of each layer and of each split point
+VALUES = 24_576  # that flow through all split points for one image, at most: 25 MB of rows
 FLOWS = 1_000  # images of a class whose flow is looked at: what that costs is cubic in them
 SEEN = 2_000  # input rows of a class, from places chosen at random, that a layer is described by
 AT_ONCE = 256  # rows that a sketch takes at once: what it does is cubic in them
@@ -60,9 +60,9 @@ class Guard:
 
     Attributes:
         info: Of which model and which classes.
-        tensors: For K classes in the order of ``info.classes``, and each gate ``g``: ``g.mean`` (K, ...), float32, and
-            ``g.rows`` (K, r, ...), bfloat16, of the shape of what flows there, and ``g.least`` (K,), float32: the
-            Gaussian of each class, and the least value that was seen. For each layer ``l``:
+        tensors: For K classes in the order of ``info.classes``, and each split point ``s``: ``s.mean`` (K, ...),
+            float32, and ``s.rows`` (K, r, ...), bfloat16, of the shape of what flows there, and ``s.least`` (K,),
+            float32: the Gaussian of each class, and the least value that was seen. For each layer ``l``:
             ``l.input_rows`` (K, r, d), bfloat16, ``l.input_rest`` (K,), float32: the second moment of its inputs.
     """
 
@@ -94,7 +94,7 @@ class Guard:
         work.module.eval()
         example = found.inputs(torch.tensor([0, -1]), model.input, runtime.device)
         layers = weight_layers(work, example)
-        reached = _nearest(work, gates(work, layers, example), example)
+        reached = _nearest(work, split_points(work, layers, example), example)
         size = max(1, ROWS // len(columns))
         described = []
         with torch.no_grad(), runtime.progress("images", min(len(found), limit * len(columns))) as advance:
@@ -112,7 +112,7 @@ class Guard:
             classes=tuple(model.classes[c] for c in columns),
             counts=tuple(int((found.y == c).sum()) for c in columns),
             layers=tuple(layers),
-            gates=reached,
+            split_points=reached,
             origin=found.origin,
         )
         return cls(info, {n: torch.stack([d[n] for d in described]) for n in described[0]})
@@ -156,11 +156,11 @@ class Guard:
         rows, rest, shares = self.tensors[f"{layer}.input_rows"], self.tensors[f"{layer}.input_rest"], self.shares()
         return (shares.sqrt().to(rows)[:, None, None] * rows).flatten(0, 1), (shares.to(rest) * rest).sum()
 
-    def draw(self, gate: str, classes: Tensor, generator: torch.Generator, around: Tensor | None = None) -> Tensor:
-        """Draw what flows through a gate from the Gaussians of some classes.
+    def draw(self, point: str, classes: Tensor, generator: torch.Generator, around: Tensor | None = None) -> Tensor:
+        """Draw what flows through a split point from the Gaussians of some classes.
 
         Args:
-            gate: One of ``info.gates``.
+            point: One of those of ``info.split_points``.
             classes: Positions in ``info.classes``, int64 (N,).
             generator: On the CPU.
             around: Other means than those of the classes, (N, ...).
@@ -168,7 +168,7 @@ class Guard:
         Returns:
             (N, ...), in the number type of the guard; nothing is less than the least value that was seen.
         """
-        mean, rows, least = (self.tensors[f"{gate}.{part}"] for part in ("mean", "rows", "least"))
+        mean, rows, least = (self.tensors[f"{point}.{part}"] for part in ("mean", "rows", "least"))
         drawn = mean[classes] if around is None else around.clone()
         along = torch.randn((len(classes), rows.shape[1]), generator=generator).to(drawn)
         for k in classes.unique():
@@ -217,12 +217,12 @@ class Guard:
     def _problems(self) -> Iterator[str]:
         """Say what of the tensors does not fit the description."""
         info = self.info
-        through = set(info.gates.values())
-        dims = {f"{g}.least": 1 for g in through}
+        through = set(info.split_points.values())
+        dims = {f"{p}.least": 1 for p in through}
         dims |= {
             f"{layer}.{part}": n for layer in info.layers for part, n in {"input_rows": 3, "input_rest": 1}.items()
         }
-        shaped = {f"{g}.{part}" for g in through for part in ("mean", "rows")}
+        shaped = {f"{p}.{part}" for p in through for part in ("mean", "rows")}
         if differing := sorted((dims.keys() | shaped) ^ self.tensors.keys()):
             yield f"it should hold other tensors; these are missing or too many: {shortened(differing, 3)}."
         for name, value in self.tensors.items():
@@ -230,23 +230,23 @@ class Guard:
                 yield f"{name} has the shape {tuple(value.shape)}, which does not fit its {len(info.classes)} classes."
             if not value.isfinite().all():
                 yield f"{name} holds NaN or infinite values."
-        for gate in through:
-            mean, rows = (self.tensors.get(f"{gate}.{part}") for part in ("mean", "rows"))
+        for point in through:
+            mean, rows = (self.tensors.get(f"{point}.{part}") for part in ("mean", "rows"))
             if mean is not None and rows is not None and mean.shape[1:] != rows.shape[2:]:
-                yield f"{gate} has a mean and rows of different shapes."
+                yield f"{point} has a mean and rows of different shapes."
 
 
 def _nearest(model: Classifier, found: dict[str, str], x: Tensor) -> dict[str, str]:
-    """Return of some layers and their gates those nearest the head: as many gates as :data:`VALUES` allows, or one."""
+    """Return of some layers and their split points those nearest the head: as :data:`VALUES` allows, and one."""
     with torch.no_grad(), model.recording(found.values()) as seen:
         model.logits(x[:1])
     kept: dict[str, str] = {}
     values: dict[str, int] = {}
-    for layer, gate in reversed(found.items()):
-        values[gate] = seen[gate].numel()
+    for layer, point in reversed(found.items()):
+        values[point] = seen[point].numel()
         if kept and sum(values.values()) > VALUES:
             break
-        kept[layer] = gate
+        kept[layer] = point
     return dict(reversed(kept.items()))
 
 
@@ -254,18 +254,18 @@ class _Class:
     """What is collected of one class: ``size`` rows of each place, from ``seen`` inputs of a layer for each image."""
 
     def __init__(
-        self, size: int, seen: int, gates: Iterable[str], layers: Sequence[str], generator: torch.Generator
+        self, size: int, seen: int, points: Iterable[str], layers: Sequence[str], generator: torch.Generator
     ) -> None:
         self.size, self.seen, self.generator, self.count = size, seen, generator, 0
-        self.flows: dict[str, list[Tensor]] = {g: [] for g in gates}
+        self.flows: dict[str, list[Tensor]] = {p: [] for p in points}
         self.sketches = {layer: Sketch(size) for layer in layers}
 
     def add(self, model: Classifier, x: Tensor) -> None:
         """Take images of the class, (B, C, H, W)."""
         with model.recording({*self.flows, *self.sketches}) as seen:
             model.logits(x)
-        for gate, flow in self.flows.items():
-            flow.append(seen[gate][: max(0, FLOWS - self.count)].float())
+        for point, flow in self.flows.items():
+            flow.append(seen[point][: max(0, FLOWS - self.count)].float())
         for name, sketch in self.sketches.items():
             layer = model.module.get_submodule(name)
             sketch.add(some_rows(layer, seen[name].float(), self.seen * len(x), self.generator))
@@ -274,10 +274,10 @@ class _Class:
     def tensors(self) -> dict[str, Tensor]:
         """Return the tensors of :class:`Guard`, of one class, on the CPU."""
         found: dict[str, Tensor] = {}
-        for gate, flow in self.flows.items():
+        for point, flow in self.flows.items():
             h = torch.cat(flow)
             rows = principal((h - h.mean(0)).flatten(1), self.size).view(-1, *h.shape[1:])
-            found |= {f"{gate}.mean": h.mean(0), f"{gate}.rows": rows.bfloat16(), f"{gate}.least": h.min()}
+            found |= {f"{point}.mean": h.mean(0), f"{point}.rows": rows.bfloat16(), f"{point}.least": h.min()}
         for name, sketch in self.sketches.items():
             rows, rest = sketch.mean()
             found |= {f"{name}.input_rows": rows.bfloat16(), f"{name}.input_rest": rest}

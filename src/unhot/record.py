@@ -225,7 +225,8 @@ class GuardInfo(Record):
         classes: Those that it describes.
         counts: Images of each.
         layers: Weight layers whose inputs are described by their second moment, in the order they are called.
-        gates: For those nearest the head the place before it whose flow is described, which decides all that follows.
+        split_points: For those nearest the head the module before it whose input is described, and decides all that
+            follows.
         origin: Where the images came from, in words.
     """
 
@@ -234,7 +235,7 @@ class GuardInfo(Record):
     classes: tuple[ClassLabel, ...] = Field(min_length=1)
     counts: tuple[Annotated[int, Field(gt=0)], ...]
     layers: tuple[str, ...]
-    gates: dict[str, str]
+    split_points: dict[str, str]
     origin: str
 
     @model_validator(mode="after")

@@ -45,32 +45,32 @@ def flows(model: Classifier, x: Tensor, layer: str) -> Tensor:
     return seen[layer]
 
 
-def covariance(guard: Guard, gate: str, k: int) -> Tensor:
-    rows = guard.tensors[f"{gate}.rows"][k].flatten(1).float()
+def covariance(guard: Guard, point: str, k: int) -> Tensor:
+    rows = guard.tensors[f"{point}.rows"][k].flatten(1).float()
     return rows.T @ rows
 
 
 def test_means_and_covariances_are_those_of_the_images(model: Classifier, toy: Toy, guard: Guard) -> None:
-    assert guard.info.gates == {"0": "", "4": "4", "7": "7"}
+    assert guard.info.split_points == {"0": "", "4": "4", "7": "7"}
     assert guard.info.layers == ("0", "4", "7")
     assert guard.info.counts == (24, 24, 24, 24)
-    for gate in ("", "4", "7"):
+    for point in ("", "4", "7"):
         for k in range(4):
-            h = flows(model, toy.x[toy.y == k], gate)
-            torch.testing.assert_close(guard.tensors[f"{gate}.mean"][k], h.mean(0), atol=1e-5, rtol=1e-4)
+            h = flows(model, toy.x[toy.y == k], point)
+            torch.testing.assert_close(guard.tensors[f"{point}.mean"][k], h.mean(0), atol=1e-5, rtol=1e-4)
             wanted = h.flatten(1).T.cov(correction=0)
-            assert (covariance(guard, gate, k) - wanted).norm() < 0.01 * wanted.norm()  # kept in bfloat16
-            assert guard.tensors[f"{gate}.least"][k] == h.min()
+            assert (covariance(guard, point, k) - wanted).norm() < 0.01 * wanted.norm()  # kept in bfloat16
+            assert guard.tensors[f"{point}.least"][k] == h.min()
 
 
-def test_as_many_gates_as_may_be_kept_and_at_least_the_last(
+def test_as_many_split_points_as_may_be_kept_and_at_least_the_last(
     model: Classifier, toy: Toy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sizes = [flows(model, toy.x[:1], gate).numel() for gate in ("7", "4")]
+    sizes = [flows(model, toy.x[:1], point).numel() for point in ("7", "4")]
     for values, wanted in ((0, {"7"}), (sum(sizes) - 1, {"7"}), (sum(sizes), {"4", "7"})):
         monkeypatch.setattr(guards, "VALUES", values)
         guard = Guard.collect(model, (toy.x, toy.y), RUNTIME)
-        assert set(guard.info.gates.values()) == wanted
+        assert set(guard.info.split_points.values()) == wanted
         assert {n.rpartition(".")[0] for n in guard.tensors if n.endswith(".mean")} == wanted
 
 
@@ -129,8 +129,8 @@ def test_draws_around_something_else_have_that_mean(guard: Guard, generator: tor
 
 def test_what_is_drawn_is_taken_for_its_class(model: Classifier, guard: Guard, generator: torch.Generator) -> None:
     classes = torch.arange(4).repeat_interleave(100)
-    for gate in ("4", "7"):
-        with torch.no_grad(), model.replacing(gate, guard.draw(gate, classes, generator)):
+    for point in ("4", "7"):
+        with torch.no_grad(), model.replacing(point, guard.draw(point, classes, generator)):
             taken = model.logits(torch.zeros(1, 1, 8, 8)).argmax(1)
         assert (taken == classes).float().mean() > 0.8
 

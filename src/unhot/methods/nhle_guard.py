@@ -48,7 +48,7 @@ class NhleGuard(Method):
         \; k \sim \tilde p^{1/T}(s)
 
     Only the layers nearest the head are trained. What flows into them, x, is drawn: for the retained classes from
-    their Gaussians at the last gate before the layers (:mod:`unhot.guard`), for the classes to forget around
+    their Gaussians at the last split point before the layers (:mod:`unhot.guard`), for the classes to forget around
     shifted samples s, with the spread of the retained class k that a sample is taken for next. :math:`\tilde p` is the
     original's distribution with the classes to forget left out, frozen; sharpened by T < 1, since a model that never
     saw the class is surer of its images than one that must not name it. :math:`h` are the features, and what flows into
@@ -67,7 +67,7 @@ class NhleGuard(Method):
     Attributes:
         lr: Learning rate of Adam on V.
         steps: No more steps than this.
-        depth: Share of the layers that is trained, counted from the head, as far as the guard's gates reach.
+        depth: Share of the layers that is trained, counted from the head, as far as the guard's split points reach.
         guard: Strength rho; None for 1e4 guarded, and 1e5 bare, where S is less to be trusted.
         temperature: T.
         spread: Weight lambda of the energy distances.
@@ -106,7 +106,7 @@ class NhleGuard(Method):
         """Train until the samples are among the retained classes or the budget is spent; cut."""
         mode = "guarded" if "guard" in data.uses else "bare"
         guard = (data.guard if mode == "guarded" else self._made(model, data, runtime)).to(data.forget.x)
-        layers = [n for n in nearest_head(guard.info.layers, self.depth) if n in guard.info.gates]
+        layers = [n for n in nearest_head(guard.info.layers, self.depth) if n in guard.info.split_points]
         notes: dict[str, JsonValue] = {"mode": mode, "trained": len(layers)}
         if not layers:
             return Outcome(cut_classes(model, data.labels, self.cut), "nothing to train before the head", notes)
@@ -148,24 +148,24 @@ class NhleGuard(Method):
 
 
 class _Draws:
-    """What flows through the gate for the classes to forget and for the retained ones, and the losses on it."""
+    """What flows through the split point for the classes to forget and for the retained ones, and the losses on it."""
 
     def __init__(
         self, method: NhleGuard, model: Classifier, data: Data, guard: Guard, layers: list[str], runtime: Runtime
     ) -> None:
         self.method, self.model, self.columns = method, model, data.columns
-        self.gate, self.example = guard.info.gates[layers[0]], data.forget.x[:1]
+        self.point, self.example = guard.info.split_points[layers[0]], data.forget.x[:1]
         self.places = [*layers[max(1, len(layers) - method.stages) :], model.head]
         self.generator = runtime.generator("draws")
         known = torch.tensor(model.columns(guard.info.classes))
         classes = torch.randint(len(known), (REPLAYED,), generator=self.generator)
-        replayed = guard.draw(self.gate, classes, self.generator)
+        replayed = guard.draw(self.point, classes, self.generator)
         self.retained, self.features = self._seen(replayed, known[classes])
         samples, _ = self._seen(*self._views(data, runtime.generator("shift")))
         likely = softmax(self._target(samples).without(self._target(samples).original)[:, known], 1).cpu()
         which = torch.arange(min(AROUND * len(data.columns), MOST)) % len(samples.y)
         near = likely[which].multinomial(1, generator=self.generator).flatten()
-        around, _ = self._seen(guard.draw(self.gate, near, self.generator, samples.x[which]), samples.y[which])
+        around, _ = self._seen(guard.draw(self.point, near, self.generator, samples.x[which]), samples.y[which])
         self.around = _part(around, slice(len(which) // HELD))
         trained = _part(around, slice(len(which) // HELD, None))
         self.forget = Batch(*(torch.cat(pair) for pair in zip(samples, trained, strict=True)))
@@ -200,8 +200,8 @@ class _Draws:
         }
 
     def _rest(self, flow: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Return the logits (N, K), and what flows into the places, pooled, of what flows through the gate (N, ...)."""
-        with self.model.replacing(self.gate, flow), self.model.recording(self.places) as seen:
+        """Return logits (N, K) and what flows into the places, pooled, for what flows through the point (N, ...)."""
+        with self.model.replacing(self.point, flow), self.model.recording(self.places) as seen:
             logits = self.model.logits(self.example)
         return logits, [pooled(seen[place]) for place in self.places]
 
@@ -214,14 +214,14 @@ class _Draws:
 
     @torch.no_grad()
     def _views(self, data: Data, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Return what flows through the gate for shifted samples, (VIEWS B, ...), and their columns."""
+        """Return what flows through the split point for shifted samples, (VIEWS B, ...), and their columns."""
         x, y, _ = data.forget
         shifted, flows = Augment(round(self.method.shift * x.shape[-1])), []
-        with self.model.recording([self.gate]) as seen:
+        with self.model.recording([self.point]) as seen:
             for _ in range(VIEWS):
                 for some in shifted(x, generator).split(FORWARD):
                     self.model.logits(some)
-                    flows.append(seen[self.gate])
+                    flows.append(seen[self.point])
         return torch.cat(flows), y.repeat(VIEWS)
 
     def _target(self, forget: Batch) -> Request:

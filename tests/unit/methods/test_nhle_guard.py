@@ -249,7 +249,9 @@ def test_a_temperature_below_one_sharpens_the_target(toy: Toy) -> None:
     assert targets[0.5].amax(1).mean() > targets[1.0].amax(1).mean()
 
 
-def test_layers_that_no_gate_of_the_guard_reaches_are_not_trained(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_layers_that_no_split_point_of_the_guard_reaches_are_not_trained(
+    toy: Toy, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(guards, "VALUES", 0)
     result = NhleGuard(**FAST, cut="none")(toy.model, toy.samples(), guard=toy.guard(), runtime=RUNTIME)
     before, after = toy.model.state_dict(), result.model.state_dict()

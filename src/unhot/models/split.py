@@ -1,4 +1,4 @@
-"""Gates: the places in a net that all of an image flows through."""
+"""Split points: the places in a net that all of an image flows through."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from unhot.models.classifier import Classifier
 from unhot.models.head import flowing
 
 
-def gates(model: Classifier, layers: Sequence[str], x: Tensor) -> dict[str, str]:
-    """Return for each of some layers the last gate that is passed no later than the layer.
+def split_points(model: Classifier, layers: Sequence[str], x: Tensor) -> dict[str, str]:
+    """Return for each of some layers the last split point that is passed no later than the layer.
 
-    A gate is a module whose input decides what the net returns: of a residual block that is the whole block, since what
-    flows into its layers goes past them too. The net itself is one. That it is, is tried: with what flows into
-    it for one image put in the place of what flows into it for another, the net must return the first one's logits.
+    A split point is a module whose input alone decides what the net returns: of a residual block that is the whole
+    block, since what flows into its layers goes past them too. The net itself is one. Others are tried: with what flows
+    into one for an image put in the place of what flows into it for another, the net must return its logits.
 
     Args:
         model: The classifier, in eval mode.

@@ -1,4 +1,4 @@
-"""Gates: which places decide all that follows, in nets with and without ways around their layers."""
+"""Split points: which places decide all that follows, in nets with and without ways around their layers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from unhot.models.arch import build
 from unhot.models.classifier import Classifier
-from unhot.models.gates import gates
+from unhot.models.split import split_points
 from unhot.precondition import weight_layers
 from unhot.record import InputSpec
 
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.usefixtures("keep_generators")
 
 def found(net: nn.Module, x: Tensor) -> dict[str, str]:
     model = Classifier.wrap(net.eval(), x)
-    return gates(model, weight_layers(model, x[:1]), x)
+    return split_points(model, weight_layers(model, x[:1]), x)
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def x(generator: torch.Generator) -> Tensor:
     return torch.randn(2, 3, 16, 16, generator=generator)
 
 
-def test_layers_in_a_row_are_gates_of_their_own(x: Tensor) -> None:
+def test_layers_in_a_row_are_split_points_of_their_own(x: Tensor) -> None:
     torch.manual_seed(0)
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.Flatten(), nn.Linear(576, 5))
     assert found(net, x) == {"0": "", "2": "2"}
@@ -35,19 +35,19 @@ def test_layers_in_a_row_are_gates_of_their_own(x: Tensor) -> None:
     ("arch", "last"),
     [("resnet9", "res3"), ("resnet18", "stage4.1"), ("vgg11_bn", ""), ("torchvision:densenet121", "")],
 )
-def test_what_flows_through_the_last_gate_decides_the_logits(arch: str, last: str, x: Tensor) -> None:
+def test_what_flows_through_the_last_split_point_decides_the_logits(arch: str, last: str, x: Tensor) -> None:
     torch.manual_seed(0)
     spec = InputSpec(channels=3, height=32, width=32, mean=(0.5,) * 3, std=(0.5,) * 3)
     x = torch.nn.functional.interpolate(x, size=32)
     net = build(arch, 5, spec, {"width": 4} if arch == "resnet9" else {}).eval()
-    gate = list(found(net, x).values())[-1]
-    assert gate != ""
-    assert last in ("", gate)
+    point = list(found(net, x).values())[-1]
+    assert point != ""
+    assert last in ("", point)
     model = Classifier.wrap(net, x)
-    with torch.no_grad(), model.recording([gate]) as seen:
+    with torch.no_grad(), model.recording([point]) as seen:
         wanted = model.logits(x)
-        flow = seen[gate]
-        with model.replacing(gate, flow):
+        flow = seen[point]
+        with model.replacing(point, flow):
             torch.testing.assert_close(model.logits(torch.zeros(1, 3, 32, 32)), wanted, rtol=1e-4, atol=1e-4)
 
 
@@ -62,6 +62,6 @@ class Around(nn.Module):
         return self.head((self.conv(x) + x).flatten(1))
 
 
-def test_a_layer_that_is_gone_around_is_no_gate(x: Tensor) -> None:
+def test_a_layer_that_is_gone_around_is_no_split_point(x: Tensor) -> None:
     torch.manual_seed(0)
     assert found(Around(), x) == {"conv": ""}
