@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 import torch
 
+from unhot.data.samples import draw
 from unhot.data.source import Source
 from unhot.guard import Guard
+from unhot.methods.forget import forget
 from unhot.models.bundle import load
 
 Run = Callable[..., Any]
@@ -62,6 +64,19 @@ def test_forget_in_both_modes(unhot: Run, bundle: Path, file: Path, tmp_path: Pa
     assert guarded["guard_sha256"] in (tmp_path / "audit" / "report.html").read_text()
 
 
+def test_where_a_guard_is_given_and_no_method_it_is_used(
+    unhot: Run, bundle: Path, file: Path, digits: Source, tmp_path: Path
+) -> None:
+    call = ["forget", bundle, "--class", 3, "--samples", "digits", "--json"]
+    found = unhot(*call, "-o", "steps=3", "--guard", file, "--out", tmp_path / "u").json
+    assert (found["method"], found["notes"]["mode"]) == ("nhle-guard", "guarded")
+    assert unhot(*call, "-o", "steps=3", "--out", tmp_path / "v").json["method"] == "nhle-cwm"
+    train = digits.train
+    assert train is not None
+    result = forget(load(bundle), draw(train, [3], 16), guard=Guard.load(file))
+    assert result.record.method == "nhle-guard"
+
+
 def test_a_class_that_was_dropped_before_is_forgotten_alike(
     unhot: Run, bundle: Path, file: Path, tmp_path: Path
 ) -> None:
@@ -86,7 +101,7 @@ def test_bad_input(unhot: Run, bundle: Path, file: Path, digits: Source, tmp_pat
         (["guard", file, "--drop", "cat", "--out", out], "Unknown class of the guard: 'cat'"),
         (["guard", tmp_path / "none", "--drop", 3, "--out", out], "There is no guard at"),
         (["guard", file, "--drop", 3, "--out", file], "exists. Choose another --out"),
-        ([*forget, "--guard", file], "nhle-cwm does not read stored statistics"),
+        ([*forget, "--method", "nhle-cwm", "--guard", file], "nhle-cwm does not read stored statistics"),
         ([*forget, "--method", "nhle-guard", "--guard", tmp_path / "short"], "not a readable safetensors file"),
         ([*forget, "--method", "nhle-guard", "--guard", tmp_path / "other"], "collected from another model"),
     ):

@@ -27,7 +27,7 @@ from unhot.cli.options import (
     settings,
 )
 from unhot.errors import DataError, OptionError, UnknownNameError, shortened
-from unhot.methods import DEFAULT, get
+from unhot.methods import DEFAULT, GUARDED, get
 
 if TYPE_CHECKING:
     from pydantic import JsonValue
@@ -49,7 +49,10 @@ def forget(
         int | None,
         typer.Option("--shots", help=f"Images of each class; all of a folder, {SHOTS} of a data set by default."),
     ] = None,
-    method: Annotated[str, typer.Option("--method", help="See: unhot list methods.")] = DEFAULT,
+    method: Annotated[
+        str | None,
+        typer.Option("--method", help=f"See: unhot list methods. [{DEFAULT}; with --guard {GUARDED}]"),
+    ] = None,
     option: Set = [],  # noqa: B006
     retain: Annotated[
         str | None, typer.Option("--retain", help="Images of other classes, if the method uses them.")
@@ -86,6 +89,7 @@ def forget(
     from unhot.models.bundle import save
 
     check_free(out)
+    method = method or (DEFAULT if guard is None else GUARDED)
     chosen = get(method).of(settings(option))
     groups = None if label_map is None else LabelMap.read(label_map)
     if given and groups is None:

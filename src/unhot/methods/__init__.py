@@ -9,7 +9,7 @@ from unhot.registry import Entry, Registry
 if TYPE_CHECKING:
     from unhot.methods.base import Method
 
-DEFAULT = "nhle-cwm"
+DEFAULT, GUARDED = "nhle-cwm", "nhle-guard"  # what unhot forget runs, and what it runs where a guard is given
 
 catalogue: Registry[type[Method]] = Registry(
     "method",

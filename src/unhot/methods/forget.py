@@ -6,7 +6,7 @@ from torch import nn
 
 from unhot.data.samples import ImageSource, Samples
 from unhot.guard import Guard
-from unhot.methods import DEFAULT, get
+from unhot.methods import DEFAULT, GUARDED, get
 from unhot.methods.base import ForgetResult, Method
 from unhot.models.classifier import Classifier
 from unhot.runtime import Runtime, pick_device
@@ -29,7 +29,7 @@ def forget(
     Args:
         model: Any net that returns logits, or a classifier of ``unhot.load``. It is not changed.
         samples: The images of the classes to forget, from ``unhot.draw`` or ``unhot.folder``.
-        method: With its hyperparameters; NHLE-CWM at its defaults if None.
+        method: With its hyperparameters; if None NHLE-CWM at its defaults, or NHLE-Guard if a guard is given.
         retain: Images of the other classes, for the methods that use them.
         guard: Stored statistics of the model, for the methods that use them.
         seed: The same seed gives the same weights on the same machine.
@@ -48,6 +48,6 @@ def forget(
         >>> result.record.method
         'nhle-cwm'
     """
-    chosen = method or get(DEFAULT)()
+    chosen = method or get(DEFAULT if guard is None else GUARDED)()
     runtime = runtime or Runtime(device=pick_device(device))
     return chosen(model, samples, retain=retain, guard=guard, seed=seed, runtime=runtime, head=head)
