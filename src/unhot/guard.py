@@ -12,7 +12,8 @@ directions as rows and a scalar, :math:`S \approx B^\top B + \alpha I`, what the
 spread evenly. Both are exact as long as r rows suffice. No class shares anything with another one, so that dropping a
 class leaves what would have been collected without it.
 
-All classes together have about 512 rows of each layer and of each split point, in bfloat16.
+All classes together have about 512 rows of each layer and of each split point, in bfloat16; at a split point no class
+has fewer than 32.
 
 What is stored is derived from training images: class means and main directions, in the first layer those of patches of
 pixels. Whoever holds a file learns about each class in it; it is to be protected as the data was, and
@@ -44,8 +45,9 @@ from unhot.precondition import some_rows, weight_layers
 from unhot.record import ClassLabel, GuardInfo, digest
 from unhot.runtime import Runtime
 
-ROWS = 512  # rows of all classes together, of each layer and of each split point
-VALUES = 24_576  # that flow through all split points for one image, at most: 25 MB of rows
+ROWS = 512  # rows of all classes together, of each layer and of each split point,
+LEAST = 32  # but of a class at a split point no fewer: with five it has too little spread
+NUMBERS = 12_582_912  # in the rows of all split points, at most: 25 MB
 FLOWS = 1_000  # images of a class whose flow is looked at: what that costs is cubic in them
 SEEN = 2_000  # input rows of a class, from places chosen at random, that a layer is described by
 AT_ONCE = 256  # rows that a sketch takes at once: what it does is cubic in them
@@ -94,8 +96,8 @@ class Guard:
         work.module.eval()
         example = found.inputs(torch.tensor([0, -1]), model.input, runtime.device)
         layers = weight_layers(work, example)
-        reached = _nearest(work, split_points(work, layers, example), example)
-        size = max(1, ROWS // len(columns))
+        size = max(1, ROWS // len(columns)), max(LEAST, ROWS // len(columns))
+        reached = _nearest(work, split_points(work, layers, example), example, NUMBERS // (len(columns) * size[1]))
         described = []
         with torch.no_grad(), runtime.progress("images", min(len(found), limit * len(columns))) as advance:
             for column in columns:
@@ -236,29 +238,37 @@ class Guard:
                 yield f"{point} has a mean and rows of different shapes."
 
 
-def _nearest(model: Classifier, found: dict[str, str], x: Tensor) -> dict[str, str]:
-    """Return of some layers and their split points those nearest the head: as :data:`VALUES` allows, and one."""
+def _nearest(model: Classifier, found: dict[str, str], x: Tensor, most: int) -> dict[str, str]:
+    """Return of layers and their split points those nearest the head, ``most`` values flowing through all, or one."""
     with torch.no_grad(), model.recording(found.values()) as seen:
         model.logits(x[:1])
     kept: dict[str, str] = {}
     values: dict[str, int] = {}
     for layer, point in reversed(found.items()):
         values[point] = seen[point].numel()
-        if kept and sum(values.values()) > VALUES:
+        if kept and sum(values.values()) > most:
             break
         kept[layer] = point
     return dict(reversed(kept.items()))
 
 
 class _Class:
-    """What is collected of one class: ``size`` rows of each place, from ``seen`` inputs of a layer for each image."""
+    """What is collected of one class.
+
+    Args:
+        size: How many rows of each layer, and of each split point.
+        seen: Inputs of a layer for each image.
+        points: The split points.
+        layers: The layers.
+        generator: Chooses the inputs.
+    """
 
     def __init__(
-        self, size: int, seen: int, points: Iterable[str], layers: Sequence[str], generator: torch.Generator
+        self, size: tuple[int, int], seen: int, points: Iterable[str], layers: Sequence[str], generator: torch.Generator
     ) -> None:
         self.size, self.seen, self.generator, self.count = size, seen, generator, 0
         self.flows: dict[str, list[Tensor]] = {p: [] for p in points}
-        self.sketches = {layer: Sketch(size) for layer in layers}
+        self.sketches = {layer: Sketch(size[0]) for layer in layers}
 
     def add(self, model: Classifier, x: Tensor) -> None:
         """Take images of the class, (B, C, H, W)."""
@@ -276,7 +286,7 @@ class _Class:
         found: dict[str, Tensor] = {}
         for point, flow in self.flows.items():
             h = torch.cat(flow)
-            rows = principal((h - h.mean(0)).flatten(1), self.size).view(-1, *h.shape[1:])
+            rows = principal((h - h.mean(0)).flatten(1), self.size[1]).view(-1, *h.shape[1:])
             found |= {f"{point}.mean": h.mean(0), f"{point}.rows": rows.bfloat16(), f"{point}.least": h.min()}
         for name, sketch in self.sketches.items():
             rows, rest = sketch.mean()

@@ -68,7 +68,7 @@ def test_as_many_split_points_as_may_be_kept_and_at_least_the_last(
 ) -> None:
     sizes = [flows(model, toy.x[:1], point).numel() for point in ("7", "4")]
     for values, wanted in ((0, {"7"}), (sum(sizes) - 1, {"7"}), (sum(sizes), {"4", "7"})):
-        monkeypatch.setattr(guards, "VALUES", values)
+        monkeypatch.setattr(guards, "NUMBERS", 4 * 128 * values)
         guard = Guard.collect(model, (toy.x, toy.y), RUNTIME)
         assert set(guard.info.split_points.values()) == wanted
         assert {n.rpartition(".")[0] for n in guard.tensors if n.endswith(".mean")} == wanted

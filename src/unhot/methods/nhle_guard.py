@@ -29,7 +29,7 @@ from unhot.synthesis import stand_ins
 
 VIEWS = 8  # shifted copies of each sample
 AROUND, MOST = 512, 4096  # draws around them for each class to forget, and of all together
-REPLAYED = 2048  # draws of the retained classes
+REPLAYED, EACH = 2048, 64  # draws of the retained classes, but for each no fewer than this
 HELD = 4  # one in so many draws is not trained on, but tells when to stop
 FORGET, RETAIN, TARGET = 64, 128, 128  # of these in a step: samples and draws around them; retained ones; features
 CHECK = 10  # steps from one look at what is held out to the next
@@ -158,7 +158,8 @@ class _Draws:
         self.places = [*layers[max(1, len(layers) - method.stages) :], model.head]
         self.generator = runtime.generator("draws")
         known = torch.tensor(model.columns(guard.info.classes))
-        classes = torch.randint(len(known), (REPLAYED,), generator=self.generator)
+        self.replayed = max(REPLAYED, EACH * len(known))
+        classes = torch.randint(len(known), (self.replayed,), generator=self.generator)
         replayed = guard.draw(self.point, classes, self.generator)
         self.retained, self.features = self._seen(replayed, known[classes])
         samples, _ = self._seen(*self._views(data, runtime.generator("shift")))
@@ -177,7 +178,7 @@ class _Draws:
     def loss(self) -> Tensor:
         """Return the loss of a step, on some of what is trained on."""
         forget = _part(self.forget, torch.randint(len(self.forget.y), (FORGET,), generator=self.generator))
-        chosen = torch.randint(REPLAYED // HELD, REPLAYED, (RETAIN,), generator=self.generator)
+        chosen = torch.randint(self.replayed // HELD, self.replayed, (RETAIN,), generator=self.generator)
         retained = _part(self.retained, chosen)
         logits, features = self._rest(torch.cat([forget.x, retained.x]))
         apart = [self._apart(h[:FORGET], forget.y, there) for h, there in zip(features, self.features, strict=True)]
@@ -190,7 +191,7 @@ class _Draws:
     @torch.no_grad()
     def held_out(self) -> dict[str, float]:
         """Return how far it has come, on what is not trained on: the measures that a run is stopped by."""
-        retained = _part(self.retained, slice(REPLAYED // HELD))
+        retained = _part(self.retained, slice(self.replayed // HELD))
         logits, features = self._rest(torch.cat([self.around.x, retained.x]))
         count = len(self.around.y)
         return {

@@ -252,7 +252,7 @@ def test_a_temperature_below_one_sharpens_the_target(toy: Toy) -> None:
 def test_layers_that_no_split_point_of_the_guard_reaches_are_not_trained(
     toy: Toy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(guards, "VALUES", 0)
+    monkeypatch.setattr(guards, "NUMBERS", 0)
     result = NhleGuard(**FAST, cut="none")(toy.model, toy.samples(), guard=toy.guard(), runtime=RUNTIME)
     before, after = toy.model.state_dict(), result.model.state_dict()
     assert {n for n, v in after.items() if not torch.equal(v, before[n])} == {"7.weight"}
