@@ -246,7 +246,7 @@ def _nearest(model: Classifier, found: dict[str, str], x: Tensor, most: int) -> 
     values: dict[str, int] = {}
     for layer, point in reversed(found.items()):
         values[point] = seen[point].numel()
-        if kept and sum(values.values()) > most:
+        if sum(values.values()) > most and {*kept.values()} - {point}:
             break
         kept[layer] = point
     return dict(reversed(kept.items()))

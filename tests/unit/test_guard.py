@@ -16,8 +16,10 @@ from torch import Tensor
 from unhot import guard as guards
 from unhot.errors import DataError, InputError
 from unhot.guard import METADATA, Guard, Sketch, principal
+from unhot.models.arch import build
 from unhot.models.classifier import Classifier
 from unhot.precondition import input_rows
+from unhot.record import InputSpec
 from unhot.runtime import Runtime
 from unhot.testing import Toy, toy_problem
 
@@ -133,6 +135,17 @@ def test_what_is_drawn_is_taken_for_its_class(model: Classifier, guard: Guard, g
         with torch.no_grad(), model.replacing(point, guard.draw(point, classes, generator)):
             taken = model.logits(torch.zeros(1, 1, 8, 8)).argmax(1)
         assert (taken == classes).float().mean() > 0.8
+
+
+@pytest.mark.usefixtures("keep_generators")
+def test_a_block_is_kept_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    spec = InputSpec(channels=3, height=8, width=8, mean=(0.5,) * 3, std=(0.5,) * 3)
+    x = torch.randn(6, 3, 8, 8)
+    net = Classifier.wrap(build("resnet9", 2, spec, {"width": 2}).eval(), x)
+    monkeypatch.setattr(guards, "NUMBERS", 0)
+    guard = Guard.collect(net, (x, torch.arange(6) % 2), RUNTIME)
+    assert guard.info.split_points == {"res3.body.0.0": "res3", "res3.body.1.0": "res3"}
 
 
 @given(st.integers(1, 12), st.integers(1, 8), st.integers(1, 12), st.integers(0, 1000))
