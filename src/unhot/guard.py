@@ -94,7 +94,7 @@ class Guard:
         limit = len(found) if max_images is None else max(1, max_images // len(columns))
         work = model.copy(runtime.device)
         work.module.eval()
-        example = found.inputs(torch.tensor([0, -1]), model.input, runtime.device)
+        example = found.inputs(torch.arange(1), model.input, runtime.device)
         layers = weight_layers(work, example)
         size = max(1, ROWS // len(columns)), max(LEAST, ROWS // len(columns))
         reached = _nearest(work, split_points(work, layers, example), example, NUMBERS // (len(columns) * size[1]))
@@ -241,7 +241,7 @@ class Guard:
 def _nearest(model: Classifier, found: dict[str, str], x: Tensor, most: int) -> dict[str, str]:
     """Return of layers and their split points those nearest the head, ``most`` values flowing through all, or one."""
     with torch.no_grad(), model.recording(found.values()) as seen:
-        model.logits(x[:1])
+        model.logits(x)
     kept: dict[str, str] = {}
     values: dict[str, int] = {}
     for layer, point in reversed(found.items()):

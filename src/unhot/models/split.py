@@ -17,19 +17,19 @@ def split_points(model: Classifier, layers: Sequence[str], x: Tensor) -> dict[st
 
     A split point is a module whose input alone decides what the net returns: of a residual block that is the whole
     block, since what flows into its layers goes past them too. The net itself is one. Others are tried: with what flows
-    into one for an image put in the place of what flows into it for another, the net must return its logits.
+    into one for an image put in the place of what flows into it for the negative, the net must return its logits.
 
     Args:
         model: The classifier, in eval mode.
         layers: Names, in the order they are called.
-        x: Two or more different inputs (B, C, H, W).
+        x: An input (1, C, H, W).
     """
     with torch.no_grad():
-        called, flows = _calls(model, x[:1])
-        wanted = model.logits(x[:1])
+        called, flows = _calls(model, x)
+        wanted = model.logits(x)
         last, found = "", {}
         for name in called:
-            if name in flows and _decides(model, name, flows[name], x[1:2], wanted):
+            if name in flows and _decides(model, name, flows[name], 1 - x, wanted):
                 last = name
             if name in layers:
                 found[name] = last

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.usefixtures("keep_generators")
 
 def found(net: nn.Module, x: Tensor) -> dict[str, str]:
     model = Classifier.wrap(net.eval(), x)
-    return split_points(model, weight_layers(model, x[:1]), x)
+    return split_points(model, weight_layers(model, x[:1]), x[:1])
 
 
 @pytest.fixture
