@@ -15,24 +15,27 @@ from unhot.models.head import flowing
 def split_points(model: Classifier, layers: Sequence[str], x: Tensor) -> dict[str, str]:
     """Return for each of some layers the last split point that is passed no later than the layer.
 
-    A split point is a module whose input alone decides what the net returns: of a residual block that is the whole
-    block, since what flows into its layers goes past them too. The net itself is one. Others are tried: with what flows
-    into one for an image put in the place of what flows into it for the negative, the net must return its logits.
+    A split point is a module that is called once and whose input alone decides what the net returns: of a residual
+    block that is the whole block, since what flows into its layers goes past them too. The net itself is one. Others
+    are tried: with what flows into one for an image put in the place of what flows into it for the negative, the net
+    must return its logits.
 
     Args:
         model: The classifier, in eval mode.
         layers: Names, in the order they are called.
         x: An input (1, C, H, W).
     """
+    last, found = "", {}
+    seen: list[object] = []
     with torch.no_grad():
-        called, flows = _calls(model, x)
-        wanted = model.logits(x)
-        last, found = "", {}
-        for name in called:
-            if name in flows and _decides(model, name, flows[name], 1 - x, wanted):
-                last = name
-            if name in layers:
-                found[name] = last
+        calls, wanted = _calls(model, x), model.logits(x)
+        for name, flows in calls.items():
+            flow = flows[0]
+            inner = any(flow is other for other in seen)  # a module around it, or before it, is given the same
+            if isinstance(flow, Tensor) and len(flows) == 1 and not inner:
+                last = name if _decides(model, name, flow, 1 - x, wanted) else last
+            seen.append(flow)
+            found[name] = last
     return {name: found[name] for name in layers}
 
 
@@ -46,25 +49,21 @@ def _decides(model: Classifier, name: str, flow: Tensor, x: Tensor, wanted: Tens
     return torch.allclose(logits, wanted, rtol=1e-4, atol=1e-5 * float(wanted.abs().max()))
 
 
-def _calls(model: Classifier, x: Tensor) -> tuple[list[str], dict[str, Tensor]]:
-    """Return the modules in the order they are called, and what flows into those that are the first to get it."""
-    called: list[str] = []
-    flows: dict[str, Tensor] = {}
+def _calls(model: Classifier, x: Tensor) -> dict[str, list[object]]:
+    """Return what flows into each module in each of its calls, in the order they are first called."""
+    calls: dict[str, list[object]] = {}
 
-    def hook(name: str) -> Any:
-        def seen(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            called.append(name)
-            flow = flowing(args, kwargs) if args or kwargs else None
-            if isinstance(flow, Tensor) and all(flow is not f for f in flows.values()):
-                flows[name] = flow
+    def recorder(name: str) -> Any:
+        def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            calls.setdefault(name, []).append(flowing(args, kwargs) if args or kwargs else None)
 
-        return seen
+        return hook
 
-    modules = dict(model.module.named_modules())
-    handles = [m.register_forward_pre_hook(hook(n), with_kwargs=True) for n, m in modules.items()]
+    modules = model.module.named_modules()
+    handles = [m.register_forward_pre_hook(recorder(n), with_kwargs=True) for n, m in modules]
     try:
         model.logits(x)
     finally:
         for handle in handles:
             handle.remove()
-    return called, flows
+    return calls

@@ -51,6 +51,22 @@ def test_what_flows_through_the_last_split_point_decides_the_logits(arch: str, l
             torch.testing.assert_close(model.logits(torch.zeros(1, 3, 32, 32)), wanted, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("arch", ["resnet9", "torchvision:resnet18"])
+def test_a_layer_is_not_before_its_split_point(arch: str, x: Tensor) -> None:
+    """Given what flows there, the logits still depend on the layer; torchvision's blocks call one ReLU twice."""
+    torch.manual_seed(0)
+    spec = InputSpec(channels=3, height=16, width=16, mean=(0.5,) * 3, std=(0.5,) * 3)
+    net = build(arch, 5, spec, {"width": 4} if arch == "resnet9" else {}).eval()
+    model = Classifier.wrap(net, x)
+    for layer, point in found(net, x).items():
+        with torch.no_grad(), model.recording([point]) as seen:
+            model.logits(x)
+        with model.replacing(point, seen[point].clone()):
+            weight = net.get_submodule(layer).get_parameter("weight")
+            (gradient,) = torch.autograd.grad(model.logits(x[:1]).square().sum(), weight)
+        assert gradient.abs().max() > 0, layer
+
+
 class Around(nn.Module):
     """Everything goes past its layer, from the image on."""
 
