@@ -148,14 +148,11 @@ class Guard:
         """Return the guard in the number type and on the device of a tensor."""
         return replace(self, tensors={n: t.to(like) for n, t in self.tensors.items()})
 
-    def shares(self) -> Tensor:
-        """Return the share of each class of all images, (K,), summing to 1."""
-        counts = torch.tensor(self.info.counts, dtype=torch.float32)
-        return counts / counts.sum()
-
     def second_moment(self, layer: str) -> tuple[Tensor, Tensor]:
         """Return rows B (n, d) and a scalar a: the mean of x x^T over what flows into a layer is B^T B + a I."""
-        rows, rest, shares = self.tensors[f"{layer}.input_rows"], self.tensors[f"{layer}.input_rest"], self.shares()
+        rows, rest = self.tensors[f"{layer}.input_rows"], self.tensors[f"{layer}.input_rest"]
+        counts = torch.tensor(self.info.counts, dtype=torch.float32)
+        shares = counts / counts.sum()  # of each class, of all images
         return (shares.sqrt().to(rows)[:, None, None] * rows).flatten(0, 1), (shares.to(rest) * rest).sum()
 
     def draw(self, point: str, classes: Tensor, generator: torch.Generator, around: Tensor | None = None) -> Tensor:

@@ -122,7 +122,6 @@ class Spared(nn.Module):
         lengths, vectors = lengths[kept].to(flat), vectors[:, kept].to(flat)
         self.basis = (vectors / lengths.sqrt()).T @ self.rows
         self.scale = 1 - ((1 + self.rest) / (1 + self.rest + lengths)).sqrt()
-        self.start = self.cost(flat)
 
     def forward(self, weight: Tensor) -> Tensor:
         """Return the weight with its change."""
@@ -132,15 +131,6 @@ class Spared(nn.Module):
         """Return V P^{1/2} (out, d) of V."""
         spared: Tensor = change - change @ self.basis.T * self.scale @ self.basis
         return spared / (1 + self.rest).sqrt()
-
-    def cost(self, weight: Tensor) -> Tensor:
-        """Return tr(W S W^T), up to a factor, of W (out, d)."""
-        return (weight @ self.rows.T).square().sum() + self.rest * weight.square().sum()
-
-    @torch.no_grad()
-    def moved(self) -> float:
-        """Return the mean squared change of the layer's outputs on its inputs, as a share of these outputs' own."""
-        return (self.cost(self.root(self.change)) / self.start.clamp_min(1e-30)).item()
 
 
 def input_rows(layer: nn.Module, x: Tensor) -> Tensor:

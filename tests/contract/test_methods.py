@@ -10,7 +10,7 @@ import torch
 from pydantic import Field
 from torch import nn
 from torch.nn.functional import cross_entropy
-from toy_settings import ALTERNATIVES, HEAD_ONLY, SETTINGS, VIT
+from toy_settings import ALTERNATIVES, HEAD_ONLY, SETTINGS
 
 from unhot import draw, methods
 from unhot.methods.base import Data, Method, Outcome
@@ -43,7 +43,7 @@ def test_registered_method_forgets_in_a_vision_transformer(name: str) -> None:
         optimizer.step()
         optimizer.zero_grad()
     samples = draw((x, y), [gone], shots=4)
-    method = methods.get(name)(**SETTINGS.get(name, {}) | VIT.get(name, {}))
+    method = methods.get(name)(**SETTINGS.get(name, {}))
     retain = (x[y != gone], y[y != gone]) if "retain" in method.uses else None
     result = method(net, samples, retain=retain, runtime=Runtime(torch.device("cpu")))
     with torch.no_grad():

@@ -72,8 +72,5 @@ ALTERNATIVES: dict[str, dict[str, Sequence[object]]] = {
     "ugradsl+": {"alpha": [-0.5]},
 }
 
-# where a vision transformer asks for other settings: its layers move further for the same change of the output
-VIT: dict[str, dict[str, Any]] = {"nhle-guard": {"budget": 1.0}}
-
 # methods that leave the layers below the head as they are
 HEAD_ONLY = {"mask", "pour-p"}

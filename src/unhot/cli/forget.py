@@ -27,7 +27,7 @@ from unhot.cli.options import (
     settings,
 )
 from unhot.errors import DataError, OptionError, UnknownNameError, shortened
-from unhot.methods import DEFAULT, GUARDED, get
+from unhot.methods import DEFAULT, GUARDED, default, get
 
 if TYPE_CHECKING:
     from pydantic import JsonValue
@@ -89,7 +89,7 @@ def forget(
     from unhot.models.bundle import save
 
     check_free(out)
-    method = method or (DEFAULT if guard is None else GUARDED)
+    method = method or default(guard is not None)
     chosen = get(method).of(settings(option))
     groups = None if label_map is None else LabelMap.read(label_map)
     if given and groups is None:

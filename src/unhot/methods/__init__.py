@@ -9,7 +9,7 @@ from unhot.registry import Entry, Registry
 if TYPE_CHECKING:
     from unhot.methods.base import Method
 
-DEFAULT, GUARDED = "nhle-cwm", "nhle-guard"  # what unhot forget runs, and what it runs where a guard is given
+DEFAULT, GUARDED = "nhle-cwm", "nhle-guard"
 
 catalogue: Registry[type[Method]] = Registry(
     "method",
@@ -159,5 +159,12 @@ catalogue: Registry[type[Method]] = Registry(
         ),
     },
 )
+
+
+def default(guarded: bool) -> str:
+    """Return the method that is run where none is named, with a guard or without."""
+    return GUARDED if guarded else DEFAULT
+
+
 get = catalogue.get
 register = catalogue.register

@@ -53,6 +53,10 @@ class Batch(NamedTuple):
     y: Tensor
     logits: Tensor
 
+    def part(self, index: Tensor | slice) -> Batch:
+        """Return some of them."""
+        return Batch(*(values[index] for values in self))
+
 
 @dataclass(frozen=True)
 class Data:

@@ -25,7 +25,7 @@ def forget_batches(forget: Batch, size: int, runtime: Runtime, *purpose: object)
     """
     order = torch.randperm(len(forget.y), generator=runtime.generator("forget order", *purpose))
     for index in order.to(forget.y.device).split(size):
-        yield Batch(*(part[index] for part in forget))
+        yield forget.part(index)
 
 
 def forget_stream(forget: Batch, size: int, runtime: Runtime) -> Iterator[Batch]:

@@ -6,7 +6,7 @@ from torch import nn
 
 from unhot.data.samples import ImageSource, Samples
 from unhot.guard import Guard
-from unhot.methods import DEFAULT, GUARDED, get
+from unhot.methods import default, get
 from unhot.methods.base import ForgetResult, Method
 from unhot.models.classifier import Classifier
 from unhot.runtime import Runtime, pick_device
@@ -48,6 +48,6 @@ def forget(
         >>> result.record.method
         'nhle-cwm'
     """
-    chosen = method or get(DEFAULT if guard is None else GUARDED)()
+    chosen = method or get(default(guard is not None))()
     runtime = runtime or Runtime(device=pick_device(device))
     return chosen(model, samples, retain=retain, guard=guard, seed=seed, runtime=runtime, head=head)

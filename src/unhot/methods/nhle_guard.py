@@ -163,12 +163,13 @@ class _Draws:
         replayed = guard.draw(self.point, classes, self.generator)
         self.retained, self.features = self._seen(replayed, known[classes])
         samples, _ = self._seen(*self._views(data, runtime.generator("shift")))
-        likely = softmax(self._target(samples).without(self._target(samples).original)[:, known], 1).cpu()
+        target = self._target(samples)
+        likely = softmax(target.without(target.original)[:, known], 1).cpu()
         which = torch.arange(min(AROUND * len(data.columns), MOST)) % len(samples.y)
         near = likely[which].multinomial(1, generator=self.generator).flatten()
         around, _ = self._seen(guard.draw(self.point, near, self.generator, samples.x[which]), samples.y[which])
-        self.around = _part(around, slice(len(which) // HELD))
-        trained = _part(around, slice(len(which) // HELD, None))
+        self.around = around.part(slice(len(which) // HELD))
+        trained = around.part(slice(len(which) // HELD, None))
         self.forget = Batch(*(torch.cat(pair) for pair in zip(samples, trained, strict=True)))
         self.weights = {}
         for column in data.columns:
@@ -177,9 +178,9 @@ class _Draws:
 
     def loss(self) -> Tensor:
         """Return the loss of a step, on some of what is trained on."""
-        forget = _part(self.forget, torch.randint(len(self.forget.y), (FORGET,), generator=self.generator))
+        forget = self.forget.part(torch.randint(len(self.forget.y), (FORGET,), generator=self.generator))
         chosen = torch.randint(self.replayed // HELD, self.replayed, (RETAIN,), generator=self.generator)
-        retained = _part(self.retained, chosen)
+        retained = self.retained.part(chosen)
         logits, features = self._rest(torch.cat([forget.x, retained.x]))
         apart = [self._apart(h[:FORGET], forget.y, there) for h, there in zip(features, self.features, strict=True)]
         return (
@@ -191,7 +192,7 @@ class _Draws:
     @torch.no_grad()
     def held_out(self) -> dict[str, float]:
         """Return how far it has come, on what is not trained on: the measures that a run is stopped by."""
-        retained = _part(self.retained, slice(self.replayed // HELD))
+        retained = self.retained.part(slice(self.replayed // HELD))
         logits, features = self._rest(torch.cat([self.around.x, retained.x]))
         count = len(self.around.y)
         return {
@@ -242,10 +243,6 @@ class _Draws:
             mine = h[y == column]
             found.append(energy(mine / unit, drawn / unit) + energy(normalize(mine), normalize(drawn)))
         return torch.stack(found).mean()
-
-
-def _part(batch: Batch, index: Tensor | slice) -> Batch:
-    return Batch(*(part[index] for part in batch))
 
 
 def energy(x: Tensor, y: Tensor) -> Tensor:

@@ -59,9 +59,6 @@ def test_spared_is_the_root_of_the_dense_inverse(strength: float, rest: float, g
     with torch.no_grad():
         made.change.copy_(change)
         torch.testing.assert_close(made(weight), weight + (change @ root).view(4, 2, 3))
-    delta, flat = change @ root, weight.flatten(1)
-    if strength:
-        assert made.moved() == pytest.approx(float((delta @ s @ delta.T).trace() / (flat @ s @ flat.T).trace()))
 
 
 @pytest.mark.usefixtures("keep_generators")
