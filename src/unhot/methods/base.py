@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -238,6 +239,10 @@ class Method(BaseModel, ABC):
         if unlearned.head_layer is not work_head:
             unlearned.head_layer.train(head_training).requires_grad_(head_trained)
         problems = check_weights(unlearned.module)
+        try:
+            json.dumps(outcome.notes, allow_nan=False)
+        except ValueError:
+            problems.append("it noted a number that is NaN or infinite.")
         for name, buffer in () if self.moves_statistics else unlearned.module.named_buffers():
             if name not in buffers or not torch.equal(buffer, buffers[name]):
                 problems.append(f"it moved {name}." if name in buffers else f"it added {name}.")

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from unhot.data.samples import draw
+from unhot.errors import MethodFailedError
 from unhot.methods.base import ForgetResult
 from unhot.methods.mu_mis import MuMis, sensitivities
 from unhot.models.classifier import Classifier
@@ -71,10 +72,26 @@ def test_it_stops_when_the_others_are_as_sensitive_as_asked() -> None:
     capped = forget(toy, lr=0.01, steps=4, recovered=100)
     assert (capped.record.stop_reason, capped.record.cost.steps) == ("step cap", 4)
     reached = capped.record.notes["sensitivity_retained"]
-    stopped = forget(toy, lr=0.01, steps=400, recovered=1.5 * reached)
+    stopped = forget(toy, lr=0.01, steps=400, recovered=1.5 * reached, stop_at=0)
     assert stopped.record.stop_reason.startswith("sensitivity of the retained classes")
     assert 4 < stopped.record.cost.steps < 400
     assert stopped.record.notes["sensitivity_retained"] >= 1.5 * reached
+
+
+def test_it_stops_when_the_samples_are_no_longer_taken_for_the_class() -> None:
+    toy = toy_problem()
+    x = toy.samples().images.x
+    stopped = forget(toy, lr=0.001, steps=400, recovered=1e9, stop_at=0.5)
+    before = forget(toy, lr=0.001, steps=stopped.record.cost.steps - 1, recovered=1e9, stop_at=0.5)
+    assert stopped.record.stop_reason == "probability of the forgotten classes at most 0.5"
+    assert before.record.stop_reason == "step cap"
+    left, left_before = (r.classifier.logits(x).softmax(1)[:, 1].mean() for r in (stopped, before))
+    assert left <= 0.5 < left_before
+
+
+def test_a_run_that_diverges_is_refused_with_a_reason() -> None:
+    with pytest.raises(MethodFailedError, match="noted a number that is NaN or infinite"):
+        forget(toy_problem(), lr=0.01, steps=400, recovered=1e9, stop_at=0)
 
 
 def test_without_steps_nothing_changes() -> None:
