@@ -50,7 +50,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "pour-d": {"lr": 0.02, "steps": 16, "batch_size": 4, "stop_at": 0.2},
     "spotter": {"lr": 5e-3, "steps": 8, "batch_size": 4},
     # fewer images and patches than there are
-    "svd": {"per_class": 6, "patches": 100},
+    "svd": {"alpha_r": 100.0, "alpha_f": 3.0, "per_class": 6, "patches": 100},
     "ssd": {"alpha": 10.0, "images": 40},
     "lfssd": {"images": 40},
     # from scratch, on 72 images

@@ -6,6 +6,7 @@ Source: Kodge, Saha, Roy: Deep unlearning: fast and efficient gradient-free clas
 
 from __future__ import annotations
 
+from itertools import product
 from typing import ClassVar
 
 import torch
@@ -19,6 +20,7 @@ from unhot.precondition import input_rows, weight_layers
 from unhot.runtime import Runtime
 
 LOOKED = 64  # images in one forward pass: unfolded for a convolution they take nine times the room
+ALPHAS_R, ALPHAS_F = (1000.0, 300.0, 100.0, 30.0, 10.0), (1.0, 3.0, 10.0, 30.0, 100.0)  # mildest first
 
 
 class Svd(Method):
@@ -32,12 +34,13 @@ class Svd(Method):
     (:math:`M_f`) and on retained images (:math:`M_r`). With :math:`S` the inputs' second moment of trace 1, :math:`M =
     \alpha S ((\alpha - 1) S + I)^{-1}`, which is the same and needs no decomposition. Layers are linear ones, the head
     among them, convolutions without groups, and the input projection of self-attention.
-    Unlike the paper: ``alpha_r`` and ``alpha_f`` are given, not searched for on training images; unlike the released
-    code, patches are drawn from all over the image, and the output projection of ``nn.MultiheadAttention`` is left.
+    As in the released demo, the alphas are searched for by accuracy on the retained images times error on the samples,
+    the images that were looked at; those tried are of the released script that tunes them. Unlike the released code,
+    patches are drawn from all over the image, and the output projection of ``nn.MultiheadAttention`` is left.
 
     Attributes:
-        alpha_r: How much of the directions that retained images use is spared.
-        alpha_f: How much of the directions that the class uses is taken out.
+        alpha_r: How much of the directions that retained images use is spared; None to search from 10 to 1000.
+        alpha_f: How much of the directions that the class uses is taken out; None to search from 1 to 100.
         per_class: Images of each retained class that are looked at.
         patches: Inputs of a layer that are looked at, of each of the two sets, about.
     """
@@ -50,25 +53,31 @@ class Svd(Method):
         "imagenet": {"alpha_r": 100.0, "alpha_f": 10.0, "per_class": 1},
     }
 
-    alpha_r: float = Field(default=100.0, gt=0)
-    alpha_f: float = Field(default=3.0, gt=0)
+    alpha_r: float | None = Field(default=None, gt=0)
+    alpha_f: float | None = Field(default=None, gt=0)
     per_class: int = Field(default=100, ge=1)
     patches: int = Field(default=10_000, ge=1)
 
     @torch.no_grad()
     def run(self, model: Classifier, data: Data, runtime: Runtime) -> Outcome:
-        """Look at what flows into each layer, then project them all."""
-        x = data.forget.x
+        """Look at what flows into each layer, then project them all; of several alphas take the best."""
+        x, y, _ = data.forget
         weights = projected_weights(model, x[:1])
-        some = few_of_each(data.retain, self.per_class, runtime)
-        images = [batch for batch, _ in some.batches(model.input, runtime.device, LOOKED)]
-        used_f = self._moments(model, list(weights), list(x.split(LOOKED)), runtime.generator("forget patches"))
-        used_r = self._moments(model, list(weights), images, runtime.generator("retain patches"))
-        for name, weight in weights.items():
-            m_f, m_r = space(used_f[name], self.alpha_f), space(used_r[name], self.alpha_r)
-            flat = weight.flatten(1).to(m_f.dtype)
-            weight.copy_((flat - flat @ (m_f - m_f @ m_r).T).view_as(weight))
-        return Outcome(model, "done")
+        before = {name: weight.clone() for name, weight in weights.items()}
+        retained = list(few_of_each(data.retain, self.per_class, runtime).batches(model.input, runtime.device, LOOKED))
+        samples = list(zip(x.split(LOOKED), y.split(LOOKED), strict=True))
+        used_f = self._moments(model, list(weights), [x for x, _ in samples], runtime.generator("forget patches"))
+        used_r = self._moments(model, list(weights), [x for x, _ in retained], runtime.generator("retain patches"))
+        tried = product(
+            ALPHAS_F if self.alpha_f is None else [self.alpha_f], ALPHAS_R if self.alpha_r is None else [self.alpha_r]
+        )
+        scores = {}
+        for pair in tried:
+            project(weights, before, used_f, used_r, *pair)
+            scores[pair] = accuracy(model, retained) * (1 - accuracy(model, samples))
+        alpha_f, alpha_r = max(scores, key=scores.__getitem__)
+        project(weights, before, used_f, used_r, alpha_f, alpha_r)
+        return Outcome(model, "done", {"alpha_f": alpha_f, "alpha_r": alpha_r, "score": scores[alpha_f, alpha_r]})
 
     def _moments(
         self, model: Classifier, names: list[str], batches: list[Tensor], generator: torch.Generator
@@ -86,6 +95,27 @@ class Svd(Method):
                 rows = rows[torch.randperm(len(rows), generator=generator)[:count].to(rows.device)]
                 moments[name] = moments[name].to(rows) + rows.T @ rows
         return {n: m / m.trace().clamp_min(torch.finfo(m.dtype).tiny) for n, m in moments.items()}
+
+
+def project(
+    weights: dict[str, nn.Parameter],
+    before: dict[str, Tensor],
+    used_f: dict[str, Tensor],
+    used_r: dict[str, Tensor],
+    alpha_f: float,
+    alpha_r: float,
+) -> None:
+    """Set each weight to what it was before, projected."""
+    for name, weight in weights.items():
+        m_f, m_r = space(used_f[name], alpha_f), space(used_r[name], alpha_r)
+        flat = before[name].flatten(1).to(m_f.dtype)
+        weight.copy_((flat - flat @ (m_f - m_f @ m_r).T).view_as(weight))
+
+
+def accuracy(model: Classifier, batches: list[tuple[Tensor, Tensor]]) -> float:
+    """Return the share of images that are taken for their class."""
+    right = sum(int((model.logits(x).argmax(1) == y).sum()) for x, y in batches)
+    return right / sum(len(y) for _, y in batches)
 
 
 def space(moment: Tensor, alpha: float) -> Tensor:

@@ -89,6 +89,28 @@ def test_a_few_images_of_each_class_are_drawn() -> None:
     assert len({few_of_each(images, 3, Runtime(torch.device("cpu"), seed=s)).keys for s in range(4)}) > 1
 
 
+@pytest.mark.parametrize("fixed", [{}, {"alpha_f": 10.0}])
+def test_the_alphas_are_those_of_the_best_accuracy_and_error(fixed: dict[str, float]) -> None:
+    toy = toy_problem()
+    (x, y), mine = toy.retain(1), toy.samples(1).images
+
+    def score(result: ForgetResult) -> float:
+        right, still = ((result.model(i).argmax(1) == j).float().mean().item() for i, j in ((x, y), (mine.x, mine.y)))
+        return right * (1 - still)
+
+    tried = {}
+    for alpha_r in (10.0, 30.0, 100.0, 300.0, 1000.0):
+        for alpha_f in (1.0, 3.0, 10.0, 30.0, 100.0):
+            pair = {"alpha_r": alpha_r, "alpha_f": alpha_f}
+            if pair | fixed == pair:
+                tried[alpha_r, alpha_f] = score(forget(toy, 1, **pair))
+    found = forget(toy, 1, **fixed)
+    chosen = found.record.notes["alpha_r"], found.record.notes["alpha_f"]
+    assert len(set(tried.values())) > 1
+    assert tried[chosen] == max(tried.values()) == score(found)
+    assert found.record.weights_sha256 == forget(toy, 1, alpha_r=chosen[0], alpha_f=chosen[1]).record.weights_sha256
+
+
 def test_fewer_images_and_patches_than_there_are() -> None:
     toy = toy_problem()
     found = {(n, p): forget(toy, per_class=n, patches=p).record.weights_sha256 for n in (3, 100) for p in (50, 10_000)}
@@ -103,7 +125,7 @@ def test_a_vision_transformer_is_projected_with_its_attention() -> None:
     x = torch.randn(12, 1, 8, 8)
     y = net(x).argmax(1)
     gone = int(y[0])
-    result = Svd(alpha_f=100)(net, draw((x, y), [gone], shots=1), retain=(x, (y + 1) % 3), runtime=CPU)
+    result = Svd(alpha_f=100, alpha_r=100)(net, draw((x, y), [gone], shots=1), retain=(x, (y + 1) % 3), runtime=CPU)
     before, after = net.state_dict(), result.model.state_dict()
     changed = {k.rpartition("layers.0.")[2] for k, v in after.items() if not torch.equal(v, before[k])}
     wanted = {"embed.weight", "head.weight", "linear1.weight", "linear2.weight", "self_attn.in_proj_weight"}
