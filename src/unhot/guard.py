@@ -13,7 +13,7 @@ spread evenly. Both are exact as long as r rows suffice. No class shares anythin
 class leaves what would have been collected without it.
 
 All classes together have about 512 rows of each layer and of each split point, in bfloat16; at a split point no class
-has fewer than 32.
+has fewer than 32, and as far as 25 MB reach each has 200, first at the point nearest the head.
 
 What is stored is derived from training images: class means and main directions, in the first layer those of patches of
 pixels. Whoever holds a file learns about each class in it; it is to be protected as the data was, and
@@ -46,8 +46,8 @@ from unhot.record import ClassLabel, GuardInfo, digest
 from unhot.runtime import Runtime
 
 ROWS = 512  # rows of all classes together, of each layer and of each split point,
-LEAST = 32  # but of a class at a split point no fewer: with five it has too little spread
-NUMBERS = 12_582_912  # in the rows of all split points, at most: 25 MB
+LEAST, MOST = 32, 200  # but of a class at a split point no fewer: with five it has too little spread; and more if that
+NUMBERS = 12_582_912  # leaves no more numbers than these in the rows of all split points: 25 MB
 FLOWS = 1_000  # images of a class whose flow is looked at: what that costs is cubic in them
 SEEN = 2_000  # input rows of a class, from places chosen at random, that a layer is described by
 AT_ONCE = 256  # rows that a sketch takes at once: what it does is cubic in them
@@ -96,15 +96,15 @@ class Guard:
         work.module.eval()
         example = found.inputs(torch.arange(1), model.input, runtime.device)
         layers = weight_layers(work, example)
-        size = max(1, ROWS // len(columns)), max(LEAST, ROWS // len(columns))
-        reached = _nearest(work, split_points(work, layers, example), example, NUMBERS // (len(columns) * size[1]))
+        reached, sizes = _nearest(work, split_points(work, layers, example), example, len(columns))
+        sizes |= dict.fromkeys(layers, max(1, ROWS // len(columns)))
         described = []
         with torch.no_grad(), runtime.progress("images", min(len(found), limit * len(columns))) as advance:
             for column in columns:
                 mine = (found.y == column).nonzero().flatten()
                 mine = mine[torch.randperm(len(mine), generator=runtime.generator("guard", column))[:limit]]
                 rows = runtime.generator("guard rows", column)
-                sketches = _Class(size, -(-SEEN // len(mine)), set(reached.values()), layers, rows)
+                sketches = _Class(sizes, -(-SEEN // len(mine)), set(reached.values()), layers, rows)
                 for index in mine.split(IMAGES):
                     sketches.add(work, found.inputs(index, model.input, runtime.device))
                     advance(len(index))
@@ -235,25 +235,33 @@ class Guard:
                 yield f"{point} has a mean and rows of different shapes."
 
 
-def _nearest(model: Classifier, found: dict[str, str], x: Tensor, most: int) -> dict[str, str]:
-    """Return of layers and their split points those nearest the head, ``most`` values flowing through all, or one."""
+def _nearest(
+    model: Classifier, found: dict[str, str], x: Tensor, classes: int
+) -> tuple[dict[str, str], dict[str, int]]:
+    """Return of layers and their split points those nearest the head that there is room for, or one; and its rows."""
     with torch.no_grad(), model.recording(found.values()) as seen:
         model.logits(x)
     kept: dict[str, str] = {}
     values: dict[str, int] = {}
+    least, left = max(LEAST, ROWS // classes), NUMBERS // classes
     for layer, point in reversed(found.items()):
-        values[point] = seen[point].numel()
-        if sum(values.values()) > most and {*kept.values()} - {point}:
+        size = 0 if point in values else seen[point].numel()
+        if values and least * size > max(left, 0):
             break
-        kept[layer] = point
-    return dict(reversed(kept.items()))
+        kept[layer], left = point, left - least * size
+        values[point] = seen[point].numel()
+    rows = {}
+    for point, size in values.items():
+        more = max(0, min(MOST - least, left // size))
+        rows[point], left = least + more, left - more * size
+    return dict(reversed(kept.items())), rows
 
 
 class _Class:
     """What is collected of one class.
 
     Args:
-        size: How many rows of each layer, and of each split point.
+        sizes: How many rows of each layer and of each split point.
         seen: Inputs of a layer for each image.
         points: The split points.
         layers: The layers.
@@ -261,11 +269,16 @@ class _Class:
     """
 
     def __init__(
-        self, size: tuple[int, int], seen: int, points: Iterable[str], layers: Sequence[str], generator: torch.Generator
+        self,
+        sizes: dict[str, int],
+        seen: int,
+        points: Iterable[str],
+        layers: Sequence[str],
+        generator: torch.Generator,
     ) -> None:
-        self.size, self.seen, self.generator, self.count = size, seen, generator, 0
+        self.sizes, self.seen, self.generator, self.count = sizes, seen, generator, 0
         self.flows: dict[str, list[Tensor]] = {p: [] for p in points}
-        self.sketches = {layer: Sketch(size[0]) for layer in layers}
+        self.sketches = {layer: Sketch(sizes[layer]) for layer in layers}
 
     def add(self, model: Classifier, x: Tensor) -> None:
         """Take images of the class, (B, C, H, W)."""
@@ -283,7 +296,7 @@ class _Class:
         found: dict[str, Tensor] = {}
         for point, flow in self.flows.items():
             h = torch.cat(flow)
-            rows = principal((h - h.mean(0)).flatten(1), self.size[1]).view(-1, *h.shape[1:])
+            rows = principal((h - h.mean(0)).flatten(1), self.sizes[point]).view(-1, *h.shape[1:])
             found |= {f"{point}.mean": h.mean(0), f"{point}.rows": rows.bfloat16(), f"{point}.least": h.min()}
         for name, sketch in self.sketches.items():
             rows, rest = sketch.mean()

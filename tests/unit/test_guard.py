@@ -76,6 +76,20 @@ def test_as_many_split_points_as_may_be_kept_and_at_least_the_last(
         assert {n.rpartition(".")[0] for n in guard.tensors if n.endswith(".mean")} == wanted
 
 
+def test_what_room_is_left_goes_to_the_split_point_nearest_the_head(
+    model: Classifier, toy: Toy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = {point: flows(model, toy.x[:1], point).numel() for point in ("7", "4", "")}
+    monkeypatch.setattr(guards, "ROWS", 4 * 3)
+    monkeypatch.setattr(guards, "LEAST", 3)
+    monkeypatch.setattr(guards, "MOST", 4)
+    for wanted in ({"7": 3, "4": 3}, {"7": 4, "4": 3}, {"7": 4, "4": 4, "": 3}):
+        monkeypatch.setattr(guards, "NUMBERS", 4 * sum(sizes[point] * rows for point, rows in wanted.items()))
+        guard = Guard.collect(model, (toy.x, toy.y), RUNTIME)
+        points = set(guard.info.split_points.values())
+        assert {point: guard.tensors[f"{point}.rows"].shape[1] for point in points} == wanted
+
+
 def test_second_moments_are_those_of_the_input_rows(
     model: Classifier, toy: Toy, monkeypatch: pytest.MonkeyPatch
 ) -> None:

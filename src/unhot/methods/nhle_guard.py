@@ -15,6 +15,7 @@ from pydantic import Field, JsonValue
 from torch import Tensor
 from torch.nn.functional import normalize, softmax
 from torch.nn.utils.parametrize import register_parametrization, remove_parametrizations
+from torch.optim.lr_scheduler import LinearLR
 
 from unhot.data.augment import Augment
 from unhot.data.images import LabelledImages
@@ -33,7 +34,7 @@ REPLAYED, EACH = 2048, 64  # draws of the retained classes, but for each no fewe
 HELD = 4  # one in so many draws is not trained on, but tells when to stop
 FORGET, RETAIN, TARGET = 64, 128, 128  # of these in a step: samples and draws around them; retained ones; features
 CHECK = 10  # steps from one look at what is held out to the next
-STRENGTH = {"guarded": 1e4, "bare": 1e5}
+STRENGTH = {"guarded": 2e4, "bare": 1e5}
 MOVED = "samples moved to where the model takes them for retained classes"
 
 
@@ -65,10 +66,10 @@ class NhleGuard(Method):
     is more than ``budget``; it stops when the probability of the classes and the energy distance are both low.
 
     Attributes:
-        lr: Learning rate of Adam on V.
+        lr: Learning rate of Adam on V at first; it falls to 0 in even steps.
         steps: No more steps than this.
         depth: Share of the layers that is trained, counted from the head, as far as the guard's split points reach.
-        guard: Strength rho; None for 1e4 guarded, and 1e5 bare, where S is less to be trusted.
+        guard: Strength rho; None for 2e4 guarded, and 1e5 bare, where S is less to be trusted.
         temperature: T.
         spread: Weight lambda of the energy distances.
         stages: How many earlier layers' inputs are matched beside the features, counted from the head.
@@ -93,7 +94,7 @@ class NhleGuard(Method):
     temperature: float = Field(default=0.5, gt=0)
     spread: float = Field(default=3.0, ge=0)
     stages: int = Field(default=1, ge=0)
-    replay: float = Field(default=4.0, ge=0)
+    replay: float = Field(default=20.0, ge=0)
     budget: float = Field(default=0.05, gt=0)
     stop_at: float = Field(default=0.01, ge=0, le=1)
     near: float = Field(default=0.02, ge=0)
@@ -115,6 +116,7 @@ class NhleGuard(Method):
         strength = STRENGTH[mode] if self.guard is None else self.guard
         spared = [_parametrise(model, name, guard, strength) for name in layers]
         optimizer = torch.optim.Adam([s.change for s in spared], self.lr)
+        schedule = LinearLR(optimizer, 1.0, 0.0, max(self.steps, 1))
         kept, reason = [s.change.detach().clone() for s in spared], "step cap"
         for step in range(self.steps + 1):
             if step % CHECK == 0 or step == self.steps:
@@ -131,6 +133,7 @@ class NhleGuard(Method):
                     break
             if step < self.steps:
                 runtime.step(drawn.loss(), optimizer)
+                schedule.step()
         for name in layers:
             remove_parametrizations(model.module.get_submodule(name), "weight")
         return Outcome(cut_classes(model, data.labels, self.cut), reason, notes)
