@@ -27,7 +27,7 @@ that of Luo et al.: Robust frequent directions, JMLR 2019.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -96,15 +96,15 @@ class Guard:
         work.module.eval()
         example = found.inputs(torch.arange(1), model.input, runtime.device)
         layers = weight_layers(work, example)
-        reached, sizes = _nearest(work, split_points(work, layers, example), example, len(columns))
-        sizes |= dict.fromkeys(layers, max(1, ROWS // len(columns)))
+        reached, points = _nearest(work, split_points(work, layers, example), example, len(columns))
+        sizes = dict.fromkeys(layers, max(1, ROWS // len(columns)))
         described = []
         with torch.no_grad(), runtime.progress("images", min(len(found), limit * len(columns))) as advance:
             for column in columns:
                 mine = (found.y == column).nonzero().flatten()
                 mine = mine[torch.randperm(len(mine), generator=runtime.generator("guard", column))[:limit]]
                 rows = runtime.generator("guard rows", column)
-                sketches = _Class(sizes, -(-SEEN // len(mine)), set(reached.values()), layers, rows)
+                sketches = _Class(points, sizes, -(-SEEN // len(mine)), rows)
                 for index in mine.split(IMAGES):
                     sketches.add(work, found.inputs(index, model.input, runtime.device))
                     advance(len(index))
@@ -261,24 +261,16 @@ class _Class:
     """What is collected of one class.
 
     Args:
-        sizes: How many rows of each layer and of each split point.
+        points: The split points, and how many rows of each.
+        layers: The layers, and how many rows of each.
         seen: Inputs of a layer for each image.
-        points: The split points.
-        layers: The layers.
         generator: Chooses the inputs.
     """
 
-    def __init__(
-        self,
-        sizes: dict[str, int],
-        seen: int,
-        points: Iterable[str],
-        layers: Sequence[str],
-        generator: torch.Generator,
-    ) -> None:
-        self.sizes, self.seen, self.generator, self.count = sizes, seen, generator, 0
+    def __init__(self, points: dict[str, int], layers: dict[str, int], seen: int, generator: torch.Generator) -> None:
+        self.points, self.seen, self.generator, self.count = points, seen, generator, 0
         self.flows: dict[str, list[Tensor]] = {p: [] for p in points}
-        self.sketches = {layer: Sketch(sizes[layer]) for layer in layers}
+        self.sketches = {layer: Sketch(size) for layer, size in layers.items()}
 
     def add(self, model: Classifier, x: Tensor) -> None:
         """Take images of the class, (B, C, H, W)."""
@@ -296,7 +288,7 @@ class _Class:
         found: dict[str, Tensor] = {}
         for point, flow in self.flows.items():
             h = torch.cat(flow)
-            rows = principal((h - h.mean(0)).flatten(1), self.sizes[point]).view(-1, *h.shape[1:])
+            rows = principal((h - h.mean(0)).flatten(1), self.points[point]).view(-1, *h.shape[1:])
             found |= {f"{point}.mean": h.mean(0), f"{point}.rows": rows.bfloat16(), f"{point}.least": h.min()}
         for name, sketch in self.sketches.items():
             rows, rest = sketch.mean()
