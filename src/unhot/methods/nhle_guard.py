@@ -88,7 +88,7 @@ class NhleGuard(Method):
     may_use: ClassVar[tuple[Use, ...]] = ("guard",)
 
     lr: float = Field(default=3e-3, gt=0)
-    steps: int = Field(default=100, ge=0)
+    steps: int = Field(default=200, ge=0)
     depth: float = Field(default=0.25, gt=0, le=1)
     guard: float | None = Field(default=None, ge=0)
     temperature: float = Field(default=0.5, gt=0)
