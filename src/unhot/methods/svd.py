@@ -6,7 +6,6 @@ Source: Kodge, Saha, Roy: Deep unlearning: fast and efficient gradient-free clas
 
 from __future__ import annotations
 
-from itertools import product
 from typing import ClassVar
 
 import torch
@@ -68,15 +67,14 @@ class Svd(Method):
         samples = list(zip(x.split(LOOKED), y.split(LOOKED), strict=True))
         used_f = self._moments(model, list(weights), [x for x, _ in samples], runtime.generator("forget patches"))
         used_r = self._moments(model, list(weights), [x for x, _ in retained], runtime.generator("retain patches"))
-        tried = product(
-            ALPHAS_F if self.alpha_f is None else [self.alpha_f], ALPHAS_R if self.alpha_r is None else [self.alpha_r]
-        )
         scores = {}
-        for pair in tried:
-            project(weights, before, used_f, used_r, *pair)
-            scores[pair] = accuracy(model, retained) * (1 - accuracy(model, samples))
+        for alpha_f in ALPHAS_F if self.alpha_f is None else (self.alpha_f,):
+            class_uses = spaces(used_f, alpha_f)
+            for alpha_r in ALPHAS_R if self.alpha_r is None else (self.alpha_r,):
+                project(weights, before, class_uses, spaces(used_r, alpha_r))
+                scores[alpha_f, alpha_r] = accuracy(model, retained) * (1 - accuracy(model, samples))
         alpha_f, alpha_r = max(scores, key=scores.__getitem__)
-        project(weights, before, used_f, used_r, alpha_f, alpha_r)
+        project(weights, before, spaces(used_f, alpha_f), spaces(used_r, alpha_r))
         return Outcome(model, "done", {"alpha_f": alpha_f, "alpha_r": alpha_r, "score": scores[alpha_f, alpha_r]})
 
     def _moments(
@@ -98,18 +96,17 @@ class Svd(Method):
 
 
 def project(
-    weights: dict[str, nn.Parameter],
-    before: dict[str, Tensor],
-    used_f: dict[str, Tensor],
-    used_r: dict[str, Tensor],
-    alpha_f: float,
-    alpha_r: float,
+    weights: dict[str, nn.Parameter], before: dict[str, Tensor], m_f: dict[str, Tensor], m_r: dict[str, Tensor]
 ) -> None:
     """Set each weight to what it was before, projected."""
     for name, weight in weights.items():
-        m_f, m_r = space(used_f[name], alpha_f), space(used_r[name], alpha_r)
-        flat = before[name].flatten(1).to(m_f.dtype)
-        weight.copy_((flat - flat @ (m_f - m_f @ m_r).T).view_as(weight))
+        flat = before[name].flatten(1).to(m_f[name].dtype)
+        weight.copy_((flat - flat @ (m_f[name] - m_f[name] @ m_r[name]).T).view_as(weight))
+
+
+def spaces(moments: dict[str, Tensor], alpha: float) -> dict[str, Tensor]:
+    """Return M of each layer."""
+    return {name: space(moment, alpha) for name, moment in moments.items()}
 
 
 def accuracy(model: Classifier, batches: list[tuple[Tensor, Tensor]]) -> float:
