@@ -17,6 +17,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "steps": 4,
         "depth": 1.0,
         "guard": 10.0,
+        "spread": 3.0,
         "budget": 0.22,
         "stop_at": 0.23,
         "near": 1.0,

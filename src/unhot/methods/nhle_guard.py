@@ -34,7 +34,8 @@ REPLAYED, EACH = 2048, 64  # draws of the retained classes, but for each no fewe
 HELD = 4  # one in so many draws is not trained on, but tells when to stop
 FORGET, RETAIN, TARGET = 64, 128, 128  # of these in a step: samples and draws around them; retained ones; features
 CHECK = 10  # steps from one look at what is held out to the next
-STRENGTH = {"guarded": 2e4, "bare": 1e5}
+STRENGTH = {"guarded": 2e4, "bare": 1e6}
+SPREAD = {"guarded": 3.0, "bare": 0.0}
 MOVED = "samples moved to where the model takes them for retained classes"
 
 
@@ -63,20 +64,22 @@ class NhleGuard(Method):
 
     The head is not trained; normalisation statistics are frozen. One draw in four is not trained on. On these the run
     is judged: it stops, and is taken back to the last look, when the retained ones' divergence from the masked original
-    is more than ``budget``; it stops when the probability of the classes and the energy distance are both low.
+    is more than ``budget``; it stops when the probability of the classes is low, and, where it is trained for, the
+    energy distance too.
 
     Attributes:
         lr: Learning rate of Adam on V at first; it falls to 0 in even steps.
         steps: No more steps than this.
         depth: Share of the layers that is trained, counted from the head, as far as the guard's split points reach.
-        guard: Strength rho; None for 2e4 guarded, and 1e5 bare, where S is less to be trusted.
+        guard: Strength rho; None for 2e4 guarded, and 1e6 bare, where S is less to be trusted.
         temperature: T.
-        spread: Weight lambda of the energy distances.
+        spread: Weight lambda of the energy distances; None for 3 guarded, and 0 bare, where the features that are
+            drawn are too unlike those of images to lead there.
         stages: How many earlier layers' inputs are matched beside the features, counted from the head.
         replay: Weight mu.
         budget: Stop when the divergence of the retained draws, in nats, is more than this.
         stop_at: Stop when the mean probability of the forgotten classes is no higher than this,
-        near: and the energy distance of the features is no higher than this.
+        near: and the energy distance of the features is no higher than this, if lambda is not 0.
         shift: Farthest shift of the images, as a share of their size; 0 for none.
         images: In bare mode: how many images are made.
         descent: In bare mode: steps in which they are made.
@@ -92,7 +95,7 @@ class NhleGuard(Method):
     depth: float = Field(default=0.25, gt=0, le=1)
     guard: float | None = Field(default=None, ge=0)
     temperature: float = Field(default=0.5, gt=0)
-    spread: float = Field(default=3.0, ge=0)
+    spread: float | None = Field(default=None, ge=0)
     stages: int = Field(default=1, ge=0)
     replay: float = Field(default=20.0, ge=0)
     budget: float = Field(default=0.05, gt=0)
@@ -100,7 +103,7 @@ class NhleGuard(Method):
     near: float = Field(default=0.02, ge=0)
     shift: float = Field(default=1 / 8, ge=0, lt=1)
     images: int = Field(default=192, ge=1)
-    descent: int = Field(default=30, ge=0)
+    descent: int = Field(default=10, ge=0)
     cut: Cut = "mask"
 
     def run(self, model: Classifier, data: Data, runtime: Runtime) -> Outcome:
@@ -112,8 +115,9 @@ class NhleGuard(Method):
         if not layers:
             return Outcome(cut_classes(model, data.labels, self.cut), "nothing to train before the head", notes)
         model.module.requires_grad_(False)  # or a pass would keep what every layer sees
-        drawn = _Draws(self, model, data, guard, layers, runtime)
         strength = STRENGTH[mode] if self.guard is None else self.guard
+        spread = SPREAD[mode] if self.spread is None else self.spread
+        drawn = _Draws(self, spread, model, data, guard, layers, runtime)
         spared = [_parametrise(model, name, guard, strength) for name in layers]
         optimizer = torch.optim.Adam([s.change for s in spared], self.lr)
         schedule = LinearLR(optimizer, 1.0, 0.0, max(self.steps, 1))
@@ -128,8 +132,10 @@ class NhleGuard(Method):
                     break
                 kept = [s.change.detach().clone() for s in spared]
                 notes.update(found)
-                if found["probability_left"] <= self.stop_at and found["energy"] <= self.near:
-                    reason = f"probability at most {self.stop_at} and energy at most {self.near}"
+                if found["probability_left"] <= self.stop_at and (not spread or found["energy"] <= self.near):
+                    reason = f"probability at most {self.stop_at}" + (
+                        f" and energy at most {self.near}" if spread else ""
+                    )
                     break
             if step < self.steps:
                 runtime.step(drawn.loss(), optimizer)
@@ -154,9 +160,16 @@ class _Draws:
     """What flows through the split point for the classes to forget and for the retained ones, and the losses on it."""
 
     def __init__(
-        self, method: NhleGuard, model: Classifier, data: Data, guard: Guard, layers: list[str], runtime: Runtime
+        self,
+        method: NhleGuard,
+        spread: float,
+        model: Classifier,
+        data: Data,
+        guard: Guard,
+        layers: list[str],
+        runtime: Runtime,
     ) -> None:
-        self.method, self.model, self.columns = method, model, data.columns
+        self.method, self.spread, self.model, self.columns = method, spread, model, data.columns
         self.point, self.example = guard.info.split_points[layers[0]], data.forget.x[:1]
         self.places = [*layers[max(1, len(layers) - method.stages) :], model.head]
         self.generator = runtime.generator("draws")
@@ -185,12 +198,12 @@ class _Draws:
         chosen = torch.randint(self.replayed // HELD, self.replayed, (RETAIN,), generator=self.generator)
         retained = self.retained.part(chosen)
         logits, features = self._rest(torch.cat([forget.x, retained.x]))
-        apart = [self._apart(h[:FORGET], forget.y, there) for h, there in zip(features, self.features, strict=True)]
-        return (
-            masked(logits[:FORGET], self._target(forget))
-            + self.method.spread * torch.stack(apart).mean()
-            + self.method.replay * self._divergence(logits[FORGET:], retained)
-        )
+        loss = masked(logits[:FORGET], self._target(forget))
+        loss = loss + self.method.replay * self._divergence(logits[FORGET:], retained)
+        if self.spread:
+            apart = [self._apart(h[:FORGET], forget.y, there) for h, there in zip(features, self.features, strict=True)]
+            loss = loss + self.spread * torch.stack(apart).mean()
+        return loss
 
     @torch.no_grad()
     def held_out(self) -> dict[str, float]:

@@ -85,7 +85,7 @@ def draws(toy: Toy, *forgotten: int, **options: float) -> _Draws:
 
     class Looking(NhleGuard):
         def run(self, model: Classifier, data: Data, runtime: Runtime):
-            made.append(_Draws(self, model, data, data.guard.to(data.forget.x), ["0", "4", "7"], runtime))
+            made.append(_Draws(self, 3.0, model, data, data.guard.to(data.forget.x), ["0", "4", "7"], runtime))
             return super().run(model, data, runtime)
 
     Looking(**FAST | options)(toy.model, toy.samples(*forgotten), guard=toy.guard(), runtime=RUNTIME)
@@ -169,6 +169,28 @@ def test_it_stops_when_both_goals_are_reached(toy: Toy) -> None:
     assert result.record.cost.steps == 0
     never = NhleGuard(**FAST, stop_at=1.0, near=0.0)(toy.model, toy.samples(), guard=toy.guard(), runtime=RUNTIME)
     assert never.record.stop_reason == "step cap"
+
+
+def test_the_energy_distance_is_no_goal_where_it_is_not_trained_for(toy: Toy) -> None:
+    settings = FAST | {"stop_at": 1.0, "near": 0.0}
+    bare = NhleGuard(**settings)(toy.model, toy.samples(), runtime=RUNTIME)
+    assert bare.record.stop_reason == "probability at most 1.0"
+    told = NhleGuard(**settings, spread=3.0)(toy.model, toy.samples(), runtime=RUNTIME)
+    assert told.record.stop_reason == "step cap"
+
+
+@pytest.mark.parametrize(
+    ("guarded", "settings"), [(True, {"guard": 2e4, "spread": 3.0}), (False, {"guard": 1e6, "spread": 0.0})]
+)
+def test_what_is_not_given_is_chosen_for_the_mode(toy: Toy, guarded: bool, settings: dict[str, float]) -> None:
+    guard, plain = toy.guard() if guarded else None, {n: v for n, v in FAST.items() if n != "guard"}
+
+    def weights(**given: float) -> str:
+        found = NhleGuard(**plain | given)(toy.model, toy.samples(), guard=guard, runtime=RUNTIME)
+        return found.record.weights_sha256
+
+    assert weights() == weights(**settings)
+    assert all(weights(**settings | {name: value + 1e3}) != weights() for name, value in settings.items())
 
 
 def test_a_run_that_harms_is_taken_back_to_the_last_look(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
