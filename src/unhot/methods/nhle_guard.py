@@ -117,10 +117,11 @@ class NhleGuard(Method):
         model.module.requires_grad_(False)  # or a pass would keep what every layer sees
         strength = STRENGTH[mode] if self.guard is None else self.guard
         spread = SPREAD[mode] if self.spread is None else self.spread
-        drawn = _Draws(self, spread, model, data, guard, layers, runtime)
+        drawn = _Draws(self, model, data, guard, layers, runtime)
         spared = [_parametrise(model, name, guard, strength) for name in layers]
         optimizer = torch.optim.Adam([s.change for s in spared], self.lr)
         schedule = LinearLR(optimizer, 1.0, 0.0, max(self.steps, 1))
+        goal = f"probability at most {self.stop_at}" + (f" and energy at most {self.near}" if spread else "")
         kept, reason = [s.change.detach().clone() for s in spared], "step cap"
         for step in range(self.steps + 1):
             if step % CHECK == 0 or step == self.steps:
@@ -133,12 +134,10 @@ class NhleGuard(Method):
                 kept = [s.change.detach().clone() for s in spared]
                 notes.update(found)
                 if found["probability_left"] <= self.stop_at and (not spread or found["energy"] <= self.near):
-                    reason = f"probability at most {self.stop_at}" + (
-                        f" and energy at most {self.near}" if spread else ""
-                    )
+                    reason = goal
                     break
             if step < self.steps:
-                runtime.step(drawn.loss(), optimizer)
+                runtime.step(drawn.loss(spread), optimizer)
                 schedule.step()
         for name in layers:
             remove_parametrizations(model.module.get_submodule(name), "weight")
@@ -160,16 +159,9 @@ class _Draws:
     """What flows through the split point for the classes to forget and for the retained ones, and the losses on it."""
 
     def __init__(
-        self,
-        method: NhleGuard,
-        spread: float,
-        model: Classifier,
-        data: Data,
-        guard: Guard,
-        layers: list[str],
-        runtime: Runtime,
+        self, method: NhleGuard, model: Classifier, data: Data, guard: Guard, layers: list[str], runtime: Runtime
     ) -> None:
-        self.method, self.spread, self.model, self.columns = method, spread, model, data.columns
+        self.method, self.model, self.columns = method, model, data.columns
         self.point, self.example = guard.info.split_points[layers[0]], data.forget.x[:1]
         self.places = [*layers[max(1, len(layers) - method.stages) :], model.head]
         self.generator = runtime.generator("draws")
@@ -192,17 +184,17 @@ class _Draws:
             share = likely[samples.y.cpu() == column].mean(0) / classes.bincount(minlength=len(known)).clamp_min(1)
             self.weights[column] = share[classes]
 
-    def loss(self) -> Tensor:
-        """Return the loss of a step, on some of what is trained on."""
+    def loss(self, spread: float) -> Tensor:
+        """Return the loss of a step, on some of what is trained on, with a weight of the energy distances."""
         forget = self.forget.part(torch.randint(len(self.forget.y), (FORGET,), generator=self.generator))
         chosen = torch.randint(self.replayed // HELD, self.replayed, (RETAIN,), generator=self.generator)
         retained = self.retained.part(chosen)
         logits, features = self._rest(torch.cat([forget.x, retained.x]))
         loss = masked(logits[:FORGET], self._target(forget))
         loss = loss + self.method.replay * self._divergence(logits[FORGET:], retained)
-        if self.spread:
+        if spread:
             apart = [self._apart(h[:FORGET], forget.y, there) for h, there in zip(features, self.features, strict=True)]
-            loss = loss + self.spread * torch.stack(apart).mean()
+            loss = loss + spread * torch.stack(apart).mean()
         return loss
 
     @torch.no_grad()

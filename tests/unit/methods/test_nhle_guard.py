@@ -85,7 +85,7 @@ def draws(toy: Toy, *forgotten: int, **options: float) -> _Draws:
 
     class Looking(NhleGuard):
         def run(self, model: Classifier, data: Data, runtime: Runtime):
-            made.append(_Draws(self, 3.0, model, data, data.guard.to(data.forget.x), ["0", "4", "7"], runtime))
+            made.append(_Draws(self, model, data, data.guard.to(data.forget.x), ["0", "4", "7"], runtime))
             return super().run(model, data, runtime)
 
     Looking(**FAST | options)(toy.model, toy.samples(*forgotten), guard=toy.guard(), runtime=RUNTIME)
