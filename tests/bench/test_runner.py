@@ -9,6 +9,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import ClassVar
 
@@ -176,8 +177,10 @@ def test_a_worker_that_is_killed_loses_only_what_it_was_doing(grid_of: GridOf, t
 
     class Killer:
         def begin(self, piece: object) -> None:
-            running = [c for c in psutil.Process().children() if c.status() != psutil.STATUS_ZOMBIE]
-            workers = [c for c in running if "spawn_main" in " ".join(c.cmdline())]
+            workers = []
+            for child in psutil.Process().children():
+                with suppress(psutil.NoSuchProcess):  # ended since it was listed, or a zombie
+                    workers += [child] if "spawn_main" in " ".join(child.cmdline()) else []
             if workers and not killed and list(tmp_path.glob("out/models/digits*")):
                 killed.append(workers[0].pid)
                 workers[0].kill()
