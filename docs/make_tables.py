@@ -115,9 +115,14 @@ def paired() -> str:
 GUARD_GRIDS = ("guard-fashion-mnist", "guard-cifar10", "guard-svhn", "guard-cifar100")
 
 
+def guard_grids() -> Results:
+    """Read the grids that nhle-guard is held to its targets by."""
+    return merged(RECORDS / f"bench-{g}.json" for g in GUARD_GRIDS)
+
+
 def guard_targets() -> str:
     """One row a request and mode of nhle-guard, and one of nhle-cwm: the measures of its table of targets."""
-    return _targets(merged(RECORDS / f"bench-{g}.json" for g in GUARD_GRIDS))
+    return _targets(guard_grids())
 
 
 def guard_seeds() -> str:
@@ -125,10 +130,10 @@ def guard_seeds() -> str:
     return _targets(results("guard-seeds"))
 
 
-def _targets(of: Results) -> str:
+def _targets(measured: Results) -> str:
     names = ("retain_drop_masked", "worst_class_drop")
     groups: dict[tuple[str, ...], list[Row]] = defaultdict(list)
-    for r in of.rows:
+    for r in measured.rows:
         if r.method in ("nhle-cwm", "nhle-guard") and r.error is None:
             mode = ("guarded" if "guarded" in r.options else "bare") if r.method == "nhle-guard" else r.method
             groups[f"{r.dataset}, {r.arch}", ", ".join(r.names), mode].append(r)
@@ -158,7 +163,7 @@ class Goal(NamedTuple):
 
 def guard_met() -> str:
     """One row a target, one column a data set and mode: what was found, and whether that meets the target."""
-    found = merged(RECORDS / f"bench-{g}.json" for g in GUARD_GRIDS).rows
+    found = guard_grids().rows
     groups = {
         (data, mode): [
             r for r in found if (r.dataset, r.method, r.options.get("guarded", False)) == (data, GUARD, mode)
@@ -264,7 +269,7 @@ def guard_stages() -> str:
 
 def guard_rivals() -> str:
     """nhle-guard and its rivals."""
-    return tables.leaderboard(merged(RECORDS / f"bench-{g}.json" for g in GUARD_GRIDS))
+    return tables.leaderboard(guard_grids())
 
 
 def guard_budget() -> str:

@@ -180,7 +180,8 @@ def test_a_worker_that_is_killed_loses_only_what_it_was_doing(grid_of: GridOf, t
             workers = []
             for child in psutil.Process().children():
                 with suppress(psutil.NoSuchProcess):  # ended since it was listed, or a zombie
-                    workers += [child] if "spawn_main" in " ".join(child.cmdline()) else []
+                    if "spawn_main" in " ".join(child.cmdline()):
+                        workers.append(child)
             if workers and not killed and list(tmp_path.glob("out/models/digits*")):
                 killed.append(workers[0].pid)
                 workers[0].kill()
