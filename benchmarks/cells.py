@@ -12,11 +12,12 @@ from torch.nn.functional import cosine_similarity
 from unhot import Classifier, Runtime, draw
 from unhot.data.images import LabelledImages
 from unhot.data.source import Source
+from unhot.errors import SampleWarning
 from unhot.evaluation.metric import Case
 from unhot.evaluation.metrics.accuracy import RETAIN_DROP_MASKED, WORST_CLASS_DROP
 from unhot.evaluation.view import Views
 from unhot.files import write_atomic
-from unhot.methods.base import Method, SampleWarning
+from unhot.methods.base import Method
 
 
 def forget(model: Classifier, source: Source, method: Method, label: int, shots: int, seed: int) -> tuple[Any, Any]:

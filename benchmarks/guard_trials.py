@@ -19,6 +19,7 @@ import cells
 from unhot import draw, load
 from unhot.cli.options import settings
 from unhot.data.source import load_source
+from unhot.errors import SampleWarning
 from unhot.evaluation.attacks.prototype import Prototype
 from unhot.evaluation.attacks.relearning import Relearning
 from unhot.evaluation.metric import Case
@@ -26,7 +27,6 @@ from unhot.evaluation.metrics.accuracy import FORGET_ACCURACY, RETAIN_DROP_MASKE
 from unhot.evaluation.metrics.features import knn_accuracy, probe
 from unhot.evaluation.view import Views
 from unhot.guard import Guard
-from unhot.methods.base import SampleWarning
 from unhot.methods.nhle_guard import NhleGuard
 from unhot.runtime import Runtime
 

@@ -11,6 +11,16 @@
     │   └── OutputError (OSError)   the place to write to is taken or full
     ├── UndeclaredReadError (RuntimeError)   a method read data that its ``uses`` does not name
     └── MethodFailedError (RuntimeError)     a method ended in an unusable model
+
+What can be used, but not as one would expect, is said by a warning; ``warnings.simplefilter("error", UnhotWarning)``
+makes errors of all of them.
+
+.. code-block:: text
+
+    UnhotWarning (UserWarning)      the root
+    ├── ModelWarning                of the model
+    ├── DataWarning                 of the images, their labels or their classes
+    └── SampleWarning               of the samples, or of what is left of their classes
 """
 
 from __future__ import annotations
@@ -59,6 +69,22 @@ class UndeclaredReadError(UnhotError, RuntimeError):
 
 class MethodFailedError(UnhotError, RuntimeError):
     """A method ended in an unusable model."""
+
+
+class UnhotWarning(UserWarning):
+    """The root of everything that unhot warns of."""
+
+
+class ModelWarning(UnhotWarning):
+    """The model can be used, but not as one would expect."""
+
+
+class DataWarning(UnhotWarning):
+    """The images can be used, but not as one would expect."""
+
+
+class SampleWarning(UnhotWarning):
+    """The samples can be used, but not as one would expect, or something is left of their classes."""
 
 
 def shortened(items: Iterable[object], limit: int = 12) -> str:

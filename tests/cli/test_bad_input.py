@@ -19,7 +19,7 @@ from unhot import files
 from unhot.models import bundle as bundles
 
 Run = Callable[..., Any]
-pytestmark = pytest.mark.filterwarnings("default::unhot.methods.base.SampleWarning")
+pytestmark = pytest.mark.filterwarnings("default::unhot.errors.SampleWarning")
 
 FACTORIES = """
 from torch import nn

@@ -17,7 +17,7 @@ from PIL import Image
 from unhot.cli import main
 
 # a model of few epochs is not sure of all samples
-pytestmark = pytest.mark.filterwarnings("default::unhot.methods.base.SampleWarning")
+pytestmark = pytest.mark.filterwarnings("default::unhot.errors.SampleWarning")
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from unhot.models.bundle import load
 from unhot.models.classifier import Classifier
 
 Run = Callable[..., Any]
-pytestmark = pytest.mark.filterwarnings("default::unhot.methods.base.SampleWarning")
+pytestmark = pytest.mark.filterwarnings("default::unhot.errors.SampleWarning")
 GROUPS = {"low": ["0", "1", "2"], "high": ["7", "8", "9"]}
 TARF = ["--method", "tarf", "--retain", "digits", "-o", "steps=60", "-o", "t0=20"]
 

@@ -17,7 +17,7 @@ from unhot.data.source import Source
 from unhot.models.bundle import load
 
 Run = Callable[..., Any]
-pytestmark = pytest.mark.filterwarnings("default::unhot.methods.base.SampleWarning")
+pytestmark = pytest.mark.filterwarnings("default::unhot.errors.SampleWarning")
 
 
 def names(folder: Path) -> list[str]:

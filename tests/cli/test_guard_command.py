@@ -17,7 +17,7 @@ from unhot.methods.forget import forget
 from unhot.models.bundle import load
 
 Run = Callable[..., Any]
-pytestmark = pytest.mark.filterwarnings("default::unhot.methods.base.SampleWarning")
+pytestmark = pytest.mark.filterwarnings("default::unhot.errors.SampleWarning")
 SHORT = ("-o", "steps=40", "-o", "images=27", "-o", "descent=5")
 
 

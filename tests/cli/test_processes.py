@@ -19,7 +19,7 @@ from unhot.data import catalogue as datasets
 from unhot.models.bundle import load
 
 Run = Callable[..., Any]
-pytestmark = [pytest.mark.process, pytest.mark.filterwarnings("default::unhot.methods.base.SampleWarning")]
+pytestmark = [pytest.mark.process, pytest.mark.filterwarnings("default::unhot.errors.SampleWarning")]
 
 MOMENTS = ["Training a", "Forgetting the", "Training again"]
 

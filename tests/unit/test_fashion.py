@@ -19,7 +19,7 @@ HERE = Path(os.environ.get("UNHOT_DATA", "nowhere"))
 pytestmark = [
     pytest.mark.data,
     pytest.mark.skipif(not (HERE / "FashionMNIST").is_dir(), reason="UNHOT_DATA holds no FashionMNIST"),
-    pytest.mark.filterwarnings("ignore::unhot.methods.base.SampleWarning"),
+    pytest.mark.filterwarnings("ignore::unhot.errors.SampleWarning"),
 ]
 
 

@@ -11,8 +11,16 @@ from torch import nn
 
 import unhot
 from unhot.data.samples import Samples, as_images
-from unhot.errors import DataError, MethodFailedError, ModelError, OptionError, UndeclaredReadError, UnknownNameError
-from unhot.methods.base import Data, Outcome, SampleWarning
+from unhot.errors import (
+    DataError,
+    MethodFailedError,
+    ModelError,
+    OptionError,
+    SampleWarning,
+    UndeclaredReadError,
+    UnknownNameError,
+)
+from unhot.methods.base import Data, Outcome
 from unhot.methods.mask import Mask
 from unhot.methods.nhle_cwm import NhleCwm
 from unhot.models.classifier import Classifier

@@ -22,12 +22,13 @@ from unhot.data.augment import distort
 from unhot.data.images import LabelledImages
 from unhot.data.samples import Samples, draw
 from unhot.data.source import Source, load_source
+from unhot.errors import SampleWarning
 from unhot.evaluation.audit import audit
 from unhot.evaluation.metric import Case
 from unhot.evaluation.metrics.accuracy import FORGET_ACCURACY, RETAIN_ACCURACY, RETAIN_DROP_MASKED, WORST_CLASS_DROP
 from unhot.evaluation.view import Views, without
 from unhot.guard import MAX_IMAGES, Guard
-from unhot.methods.base import FORWARD, ForgetResult, Method, SampleWarning
+from unhot.methods.base import FORWARD, ForgetResult, Method
 from unhot.models.bundle import load, read_record, write_bundle
 from unhot.models.classifier import Classifier
 from unhot.record import AuditRecord, TrainRecord

@@ -22,6 +22,7 @@ from unhot.errors import (
     MethodFailedError,
     ModelError,
     OptionError,
+    SampleWarning,
     UndeclaredReadError,
     UnknownNameError,
     shortened,
@@ -35,10 +36,6 @@ from unhot.runtime import Runtime
 Use = Literal["forget", "retain", "guard"]
 
 FORWARD = 512  # samples in one forward pass: thousands at once would not fit
-
-
-class SampleWarning(UserWarning):
-    """The samples are usable, but not what one would expect."""
 
 
 class Batch(NamedTuple):

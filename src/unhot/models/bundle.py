@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn.utils import skip_init
 
-from unhot.errors import InputError, ModelError, raise_all
+from unhot.errors import InputError, ModelError, ModelWarning, raise_all
 from unhot.files import sha256, staged_folder
 from unhot.models.arch import build, channels_of, is_ours
 from unhot.models.classifier import Classifier, linear, replace_layer
@@ -34,7 +34,7 @@ R = TypeVar("R", bound=Record)
 WEIGHTS, INFO, GRAPH, RECORD = "model.safetensors", "bundle.json", "graph.json", "record.json"
 
 
-class GraphWarning(UserWarning):
+class GraphWarning(ModelWarning):
     """A bundle was written that needs the package of its net."""
 
 

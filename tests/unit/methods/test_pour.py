@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from unhot.methods.base import ForgetResult, SampleWarning
+from unhot.errors import SampleWarning
+from unhot.methods.base import ForgetResult
 from unhot.methods.pour import PourD, PourP
 from unhot.models.classifier import Classifier
 from unhot.runtime import Runtime

@@ -446,7 +446,7 @@ def test_timm_nets_come_back_without_timm(spec: Callable[..., InputSpec], tmp_pa
 
 
 @pytest.mark.process
-@pytest.mark.filterwarnings("ignore::unhot.methods.base.SampleWarning")  # they are not trained to the end
+@pytest.mark.filterwarnings("ignore::unhot.errors.SampleWarning")  # they are not trained to the end
 def test_without_the_package_it_forgets_is_audited_and_saved(mine: Any, digits: Source, tmp_path: Path) -> None:
     lived = {}
     for kind in KINDS:
