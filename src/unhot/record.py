@@ -18,6 +18,7 @@ from unhot.files import write_atomic
 
 Subject = Literal["original", "masked", "unlearned", "retrained"]
 Split = Literal["train", "test"]
+Interpolation = Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"]
 VerdictLabel = Literal[
     "not forgotten",
     "model damaged",
@@ -100,11 +101,15 @@ class InputSpec(Stored):
     """How an image becomes the input of a model.
 
     Attributes:
-        height: Pixels.
-        width: Pixels.
+        height: Of the input, in pixels.
+        width: Of the input, in pixels.
         channels: 1 is grey, 3 is RGB.
         mean: Subtracted from each channel after pixels are scaled to 0..1.
         std: Divided by, after that.
+        resize: To what a picture is resized before ``height`` by ``width`` pixels are cropped from its centre: an int
+            is its shorter side, and the aspect ratio stays; a pair is its height and width. None is the input's own
+            height and width, so that nothing is cropped and the aspect ratio is lost.
+        interpolation: With which it is resized; antialiased, as by Pillow.
     """
 
     height: int = Field(gt=0)
@@ -112,6 +117,8 @@ class InputSpec(Stored):
     channels: Literal[1, 3]
     mean: tuple[float, ...]
     std: tuple[Annotated[float, Field(gt=0)], ...]
+    resize: Annotated[int, Field(gt=0)] | tuple[Annotated[int, Field(gt=0)], Annotated[int, Field(gt=0)]] | None = None
+    interpolation: Interpolation = "bilinear"
 
     @model_validator(mode="after")
     def _one_for_each_channel(self) -> Self:
@@ -119,10 +126,21 @@ class InputSpec(Stored):
             raise ValueError(f"mean and std need {self.channels} values, one for each channel")
         return self
 
+    @model_validator(mode="after")
+    def _large_enough_to_crop(self) -> Self:
+        height, width = self.resize if isinstance(self.resize, tuple) else (self.resize, self.resize)
+        if (height is not None and height < self.height) or (width is not None and width < self.width):
+            raise ValueError(f"pictures must be resized to at least {self.height} by {self.width} to be cropped to it")
+        return self
+
     @property
     def shape(self) -> tuple[int, int, int]:
         """(C, H, W)."""
         return self.channels, self.height, self.width
+
+    def same_values(self, other: InputSpec | None) -> bool:
+        """Return whether a tensor that is an input by this is one by the other too, whatever is done to pictures."""
+        return other is not None and (self.shape, self.mean, self.std) == (other.shape, other.mean, other.std)
 
 
 class ClassLabel(Stored):

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import warnings
 from pathlib import Path
 
 import torch
 from PIL import Image
 
+from unhot.data.decoding import check_file, open_picture
 from unhot.data.images import LabelledImages, Pictures
-from unhot.errors import DataError, shortened
+from unhot.errors import DataError, DataWarning, shortened
 
-Image.init()
 SUFFIXES = frozenset(Image.registered_extensions())
+THREADS = min(8, os.cpu_count() or 1)  # each holds a picture at its own size
 
 
 def load_folder(root: Path, split: str | None = None) -> LabelledImages:
@@ -50,11 +53,26 @@ def from_files(
     Raises:
         DataError: Names the files that cannot be read.
     """
-    bad = [str(f.relative_to(root)) for f in files if not _readable(f)]
-    if bad:
-        raise DataError(f"{root}: {len(bad)} of {len(files)} files are not readable images: {shortened(bad)}.")
     keys = tuple(str(f.relative_to(root)) for f in files)
-    return LabelledImages(Pictures(lambda i: _load(files[i]), len(files)), labels, class_names, root.name, keys)
+    problems, animated = [], []
+    for file, key in zip(files, keys, strict=True):
+        try:
+            frames = check_file(file)
+        except DataError as error:
+            problems.append((key, str(error)))
+        else:
+            animated += [key] if frames > 1 else []
+    if problems:
+        bad, (_, first) = shortened(key for key, _ in problems), problems[0]
+        raise DataError(f"{root}: {len(problems)} of {len(files)} files are not readable images: {bad}. {first}")
+    if animated:
+        warnings.warn(
+            f"{root}: of pictures with several frames the first is used: {shortened(animated)}.",
+            DataWarning,
+            stacklevel=3,
+        )
+    pictures = Pictures(lambda i: open_picture(files[i]), len(files), name=lambda i: str(files[i]), threads=THREADS)
+    return LabelledImages(pictures, labels, class_names, root.name, keys)
 
 
 def image_files(folder: Path) -> list[Path]:
@@ -72,21 +90,3 @@ def check_folder(folder: Path) -> Path:
     if not folder.is_dir():
         raise DataError(f"There is no folder {folder}. Check the path.")
     return folder
-
-
-def _readable(path: Path) -> bool:
-    try:
-        with Image.open(path) as image:
-            image.load()  # verify() does not see that a file is cut off
-    except Exception:  # PIL raises nearly anything on a broken file
-        return False
-    return True
-
-
-def _load(path: Path) -> Image.Image:
-    try:
-        with Image.open(path) as image:
-            image.load()
-            return image
-    except Exception as error:
-        raise DataError(f"{path} cannot be decoded ({error}). Replace or remove it.") from error

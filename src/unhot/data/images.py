@@ -9,9 +9,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
+from unhot.data.decoding import decode, unreadable
 from unhot.errors import DataError
 from unhot.record import InputSpec
 
@@ -27,11 +28,15 @@ class Pictures:
         load: Gives picture number ``i`` at its own size.
         count: How many there are.
         pixels: Of all pictures, uint8 (N, C, H, W), where they are in memory already.
+        name: What picture number ``i`` is called in errors.
+        threads: How many may call ``load`` at once.
     """
 
     load: Callable[[int], Image.Image]
     count: int
     pixels: Tensor | None = None
+    name: Callable[[int], str] = "picture {}".format
+    threads: int = 1
 
     @classmethod
     def of_array(cls, array: np.ndarray) -> Pictures:
@@ -47,14 +52,35 @@ class Pictures:
         """Return the pictures at these positions, int64 (M,)."""
         chosen = index.tolist()
         pixels = None if self.pixels is None else self.pixels[index]
-        return Pictures(lambda i: self.load(chosen[i]), len(chosen), pixels)
+        return Pictures(
+            lambda i: self.load(chosen[i]), len(chosen), pixels, lambda i: self.name(chosen[i]), self.threads
+        )
 
     def decode(self, index: Tensor, spec: InputSpec) -> Tensor:
         """Return the pixels of some pictures, uint8 (B, C, H, W), converted and resized as ``spec`` says."""
         if self.pixels is not None and tuple(self.pixels.shape[1:]) == spec.shape:
             return self.pixels[index]
-        with ThreadPoolExecutor() as pool:
-            return torch.stack(list(pool.map(lambda i: decode(self.load(i), spec), index.tolist())))
+
+        def one(i: int) -> Tensor:
+            return decode(self.load(i), spec, self.name(i))
+
+        if self.threads == 1:
+            return torch.stack([one(i) for i in index.tolist()])
+        with ThreadPoolExecutor(self.threads) as pool:
+            return torch.stack(list(pool.map(one, index.tolist())))
+
+    def array(self, i: int) -> np.ndarray:
+        """Return the pixels of picture number ``i`` as they are stored, at its own size.
+
+        Raises:
+            DataError: It cannot be decoded.
+        """
+        try:
+            return np.asarray(self.load(i))
+        except DataError:
+            raise
+        except Exception as error:
+            raise unreadable(self.name(i), error) from error
 
 
 @dataclass(frozen=True)
@@ -127,7 +153,7 @@ class LabelledImages:
     def digests(self) -> tuple[str, ...]:
         """Return the SHA-256 of each image: of its pixels (or values) at its own size, with shape and dtype."""
         if isinstance(self.x, Pictures):
-            return tuple(_digest(np.asarray(self.x.load(i))) for i in range(len(self)))  # one in memory at a time
+            return tuple(_digest(self.x.array(i)) for i in range(len(self)))  # one in memory at a time
         x, name = self.x.cpu(), str(self.x.dtype).removeprefix("torch.")
         x = x.view(torch.int16) if x.dtype == torch.bfloat16 else x  # numpy has no bfloat16
         return tuple(_digest(a, name) for a in x.numpy())
@@ -135,18 +161,6 @@ class LabelledImages:
 
 def _digest(array: np.ndarray, dtype: str | None = None) -> str:
     return hashlib.sha256(f"{dtype or array.dtype}{array.shape}".encode() + array.tobytes()).hexdigest()
-
-
-def decode(image: Image.Image, spec: InputSpec) -> Tensor:
-    """Return the pixels of one picture, uint8 (C, H, W): upright, in the channels and the size of ``spec``."""
-    image = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I;16"):  # PIL clips 16-bit grey instead of scaling it
-        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-    image = image.convert("L" if spec.channels == 1 else "RGB")
-    if image.size != (spec.width, spec.height):
-        image = image.resize((spec.width, spec.height), Image.Resampling.BILINEAR)
-    pixels = np.array(image)
-    return torch.from_numpy(pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1).copy())
 
 
 def prepare(x: Tensor, spec: InputSpec | None) -> Tensor:

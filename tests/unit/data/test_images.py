@@ -11,7 +11,8 @@ import torch
 from PIL import Image
 
 from unhot.data import images as module
-from unhot.data.images import LabelledImages, Pictures, check_tensor, decode, pixel_range, prepare
+from unhot.data.decoding import decode
+from unhot.data.images import LabelledImages, Pictures, check_tensor, pixel_range, prepare
 from unhot.errors import DataError
 from unhot.record import InputSpec
 
