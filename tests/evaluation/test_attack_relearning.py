@@ -12,7 +12,7 @@ from handmade import runtime
 from torch import nn
 
 from unhot.data.images import LabelledImages
-from unhot.evaluation.attacks.relearning import PROBED, Relearning
+from unhot.evaluation.attacks.relearning import PROBED, Relearning, _with_new_rows
 from unhot.evaluation.metric import Absent, Case
 from unhot.evaluation.view import Views
 from unhot.models.classifier import Classifier
@@ -121,6 +121,25 @@ def test_a_ratio_needs_a_retrained_model(zoo):
 def test_too_few_images_to_learn_from(digits_views):
     with pytest.raises(Absent, match=r"images of a forgotten class to learn from, 10000 are needed"):
         Relearning(shots=10_000).run(Case(digits_views, "original"))
+
+
+@pytest.mark.parametrize("biased", [True, False])
+def test_the_new_row_starts_at_no_weights_and_the_mean_bias_of_the_retained_classes(biased):
+    """Every image is at 1: classes 0 and 2 get 2 and 4 there, the mean of their biases is 5, and class 1's own -30."""
+    with torch.random.fork_rng(devices=[]):
+        model = Classifier.wrap(nn.Sequential(nn.Flatten(), nn.Linear(1, 3, bias=biased)), torch.zeros(2, 1, 1, 1))
+    with torch.no_grad():
+        model.head_layer.weight.copy_(torch.tensor([[-2.0], [7.0], [-2.0]]))
+        if biased:
+            model.head_layer.bias.copy_(torch.tensor([4.0, -30.0, 6.0]))
+    images = LabelledImages(torch.ones(30, 1, 1, 1), torch.arange(30) % 3, None, "ones", tuple(range(30)))
+    views = Views(model, model, [], model.classes[1:2], {"test": images, "train": images}, runtime())
+    case = Case(views, "original")
+    head = _with_new_rows(case).head_layer
+    assert head.weight.flatten().tolist() == [-2, 0, -2]
+    assert head.bias.tolist() == ([4, 5, 6] if biased else [0, 0, 0])
+    (curve,) = Relearning(steps=1, every=1, shots=2, tries=1, lr=1e-9).curves(case)
+    assert curve == [1, 1]  # 5 against 4, and 0 against -2: before anything is learned
 
 
 def test_how_the_row_was_cut_does_not_matter(digits_views, zoo):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import weakref
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -94,6 +95,29 @@ def test_of_a_million_images_only_those_drawn_are_decoded(looked_at):
         else:  # once for each model, once for the digest, and what the attacks draw
             assert lazy.decoded.total() <= (MODELS + 2) * count + 2 * MODELS * 41 * 16
     assert found["forget_accuracy"].n == int((np.array([*sets["test"].decoded]) % 5 == 3).sum())
+
+
+def test_the_images_that_are_looked_at_are_drawn_at_random_by_the_seed(models, monkeypatch):
+    """The first ones of a set that is sorted by class are of few classes."""
+    for split in LOOKED_AT:
+        monkeypatch.setattr(audits, f"{split.upper()}_IMAGES", 100)
+
+    def chosen(seed: int) -> list[set[int]]:
+        sets = {"test": Lazy(2_000), "train": Lazy(2_000)}
+        original, unlearned, _ = models
+        images = {split: replace(lazy.images, origin=split) for split, lazy in sets.items()}
+        audit(original=original, unlearned=unlearned, classes=[3], quick=True, runtime=runtime(seed), **images)
+        return [set(lazy.decoded) for lazy in sets.values()]
+
+    test, train = first = chosen(0)
+    for found in first:
+        assert len(found) == 100
+        assert 600 < sum(found) / 100 < 1_400  # 1,000 expected, standard deviation 56
+        assert min(found) < 200
+        assert max(found) >= 1_800
+    assert test != train
+    assert chosen(0) == first
+    assert all(len(a & b) < 30 for a, b in zip(chosen(1), first, strict=True))  # by chance 5 are in both
 
 
 def test_few_pictures_are_in_memory_at_a_time(looked_at):

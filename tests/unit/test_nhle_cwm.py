@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from unhot.data.augment import Augment, distort
 from unhot.data.samples import Samples, draw
 from unhot.data.source import Source
 from unhot.errors import DataError, OptionError, UnhotError, UnknownNameError
@@ -285,6 +286,81 @@ def test_it_forgets_a_digit_at_its_defaults(digits: Source) -> None:
     assert not after[y == 0].any()
     assert after[y != 0].float().mean() > before[y != 0].float().mean() - 0.035
     assert result.record.hyperparameters == NhleCwm().model_dump(mode="json")
+
+
+def by_hand(toy: Toy, samples: Samples, most: int) -> tuple[Tensor, float, int]:
+    """The weight of layer 7 after a run at the defaults, the least probability seen, and the steps; line by line."""
+    net, x, runtime = copy.deepcopy(toy.model), samples.images.x, Runtime(CPU)
+    eight = torch.randperm(len(x), generator=runtime.generator("some"))[:8]
+    flowing = net[:7](distort(x[eight], runtime.generator("distort"))).detach()
+    second_moment = flowing.T @ flowing
+    price = torch.linalg.inv(torch.eye(128).double() + 1e4 * second_moment / second_moment.trace())
+    target = net(x).softmax(1).detach()
+    target[:, 1] = 0
+    target = target / target.sum(1, keepdim=True)
+    weight, moving = net[7].weight, runtime.generator("shift")
+    path: list[tuple[float, Tensor]] = []
+    for step in range(most + 1):
+        p = net(Augment(1)(x, moving)).softmax(1)  # an eighth of 8 pixels
+        path.append((p[:, 1].mean().item(), weight.detach().clone()))
+        if path[-1][0] <= 0.05 or step == most:
+            break
+        loss = -(target * p.log()).sum(1).mean()
+        (gradient,) = torch.autograd.grad(loss, [weight])
+        step_taken = gradient @ price
+        with torch.no_grad():
+            weight -= 0.02 * weight.norm() * step_taken / step_taken.norm()
+    best = min(path, key=lambda seen: seen[0])
+    return best[1], best[0], len(path) - 1
+
+
+@pytest.mark.filterwarnings("ignore:The model assigns only")
+@pytest.mark.parametrize("most", [None, 200])
+def test_a_run_at_the_defaults_is_that_of_slow_obvious_code(most: int | None) -> None:
+    toy = toy_problem(dtype=torch.float64)
+    samples = draw((toy.x, toy.y), [1], shots=16)
+    given = {} if most is None else {"steps": most}
+    result = NhleCwm(**given)(toy.model, samples, runtime=Runtime(CPU))
+    weight, best, steps = by_hand(toy, samples, most or 16)
+    assert result.record.cost.steps == steps
+    assert (best <= 0.05) == (most is not None)  # one run ends at the step cap, the other since the class is gone
+    assert result.record.notes["probability_left"] == pytest.approx(best, rel=1e-6)
+    torch.testing.assert_close(result.model[7].weight, weight, rtol=1e-6, atol=1e-8)
+    assert changed(state(toy.model), result.model) == {"7.weight", "10.weight", "10.bias"}
+    assert (result.model(toy.x)[:, 1] == CUT_LOGIT).all()
+
+
+def at_the_defaults(digits: Source, model: Classifier, **settings: Any) -> tuple[float, float, float]:
+    """Probability left of a digit, cosine of its features before and after, and how far the outputs of the other
+    digits moved (nats), before the cut and on test images; means over the ten digits."""
+    x, y = digits.held_out.inputs(torch.arange(len(digits.held_out)), model.input, CPU), digits.held_out.y
+    found = []
+    with torch.no_grad():
+        before, features = model.logits(x), model.features(x)
+        for digit in range(10):
+            samples = draw(digits.seen, [digit], shots=16)
+            result = NhleCwm(cut="none", **settings)(model, samples, runtime=Runtime(CPU)).classifier
+            after, mine, kept = result.logits(x), y == digit, [k for k in range(10) if k != digit]
+            left = after.softmax(1)[mine, digit].mean()
+            cosine = torch.cosine_similarity(features, result.features(x))[mine].mean()
+            p, q = (z[~mine][:, kept].log_softmax(1) for z in (before, after))
+            found.append([left, cosine, (p.exp() * (p - q)).sum(1).mean()])
+    left, cosine, moved = torch.tensor(found).mean(0).tolist()
+    return left, cosine, moved
+
+
+@pytest.mark.filterwarnings("ignore:The model assigns only")
+def test_what_the_defaults_do_to_the_features_and_to_the_other_digits(digits: Source, original: Classifier) -> None:
+    """Measured before the cut, since the cut alone keeps every promise on accuracy.
+
+    The figures are of this net: no preconditioning leaves 0.06 of the class and moves the other digits by 0.023 nats,
+    the samples themselves in place of distorted copies leave 0.81 and move them by 0.046, one distorted sample by
+    0.026, the literal encoding by 0.010.
+    """
+    left, cosine, moved = at_the_defaults(digits, original)
+    assert left == pytest.approx(0.48, abs=0.04)
+    assert cosine == pytest.approx(0.907, abs=0.015)
+    assert moved < 0.006
 
 
 def test_hyperparameters_are_checked() -> None:

@@ -63,6 +63,16 @@ def test_draw_depends_on_its_seed_and_on_nothing_else() -> None:
     assert draw(data, [1], 16, seed=0).images.keys == draw(data, [1]).images.keys
 
 
+def test_draw_gives_each_class_its_own_stream() -> None:
+    data = labelled(torch.arange(300) % 3)  # of every class the same number of images
+    places = {c: tuple(k // 3 for k in draw(data, [c], 16).images.keys) for c in range(3)}
+    assert len(set(places.values())) == 3
+    together = draw(data, [0, 1, 2], 16).images.keys
+    assert together == tuple(k for c in range(3) for k in draw(data, [c], 16).images.keys)
+    swapped = labelled(torch.tensor([0, 2, 1])[data[1]])
+    assert draw(swapped, [0], 16).images.keys == draw(data, [0], 16).images.keys  # whatever the others are
+
+
 def test_draw_is_uniform() -> None:
     data = labelled(torch.zeros(10, dtype=torch.int64))
     taken = np.bincount([k for s in range(400) for k in draw(data, [0], 3, seed=s).images.keys], minlength=10)
