@@ -44,7 +44,7 @@ def test_a_step_is_the_gradient_of_the_papers_loss(classes: tuple[int, ...], cli
         loss = loss - (1 - beta) * slow_loss(logits[len(x) :], samples.y)
     gradients = torch.autograd.grad(loss, list(net.parameters()))
     norm = torch.cat([g.flatten() for g in gradients]).norm()
-    assert clip == 1e9 or clip < norm
+    assert (norm > clip) == (clip == 0.05)  # one of the clips cuts this gradient, the other one does not
     for (name, weight), gradient in zip(net.named_parameters(), gradients, strict=True):
         expected = weight - lr * gradient * min(1.0, clip / norm)
         torch.testing.assert_close(after[name], expected.detach(), msg=name, atol=1e-7, rtol=1e-4)

@@ -84,7 +84,7 @@ def test_a_step_is_the_gradient_of_the_papers_loss(
     h, z = Classifier.wrap(net).features_and_logits(torch.cat([x, mine.x]))
     n = len(x)
     rate = -slow_near(h[n:], h[:n], beta) if alpha is None else torch.full((len(mine.y),), alpha, dtype=DOUBLE)
-    assert alpha is not None or 0 < -rate.min() <= 1
+    assert 0 < -rate.min() <= 1
     loss = p * -z[:n].softmax(1)[torch.arange(n), y].log().mean()
     if ceiling > 1:
         loss = loss - (1 - p) * slow_smoothed(z[n:], mine.y, rate)
