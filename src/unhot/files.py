@@ -1,4 +1,10 @@
-"""Writing to disk so that a reader sees all of it or nothing."""
+"""Writing to disk so that a reader sees all of it or nothing, whatever other processes and threads do meanwhile.
+
+What is written is staged in a hidden folder beside its place, ``.NAME.partial``, and renamed into place. The folder
+holds a lock that one thread of one process holds at a time, on whatever machine or in whatever container it runs, and
+that the system releases however its holder ends. So what lies there when the lock is free was left by a killed process,
+and the next writer clears it.
+"""
 
 from __future__ import annotations
 
@@ -6,76 +12,106 @@ import errno
 import hashlib
 import os
 import shutil
+import stat
+import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from unhot.errors import OutputError
 
+WAIT_SECONDS = 10.0  # for another writer of the same file or folder
+
+FULL = {
+    errno.ENOSPC: "The disk is full: {} was not written. Free some space and run again.",
+    errno.EDQUOT: "The disk is full: {} was not written. Free some space and run again.",
+    errno.EFBIG: "{} was not written: the file is larger than the file system or a limit (ulimit -f) allows. Choose "
+    "another place, or raise the limit.",
+}
+TAKEN = (errno.ENOTEMPTY, errno.EEXIST)
+UNWRITABLE = frozenset(
+    getattr(errno, name)
+    for name in (
+        *("EACCES", "EPERM", "EROFS", "EBUSY", "ENAMETOOLONG", "ENOTDIR", "EISDIR", "ELOOP", "ENOENT", "EXDEV"),
+        *("ETXTBSY", "EINVAL", "EILSEQ"),
+    )
+    if hasattr(errno, name)
+)
+
 
 def check_free(out: Path) -> None:
-    """Refuse an output folder that exists and holds anything, or that cannot be made.
+    """Refuse an output folder that exists and holds anything, or that cannot be written, by trying to write it.
 
     Raises:
         OutputError: With what to do about it.
     """
-    if out.is_symlink() or (out.exists() and not out.is_dir()):
-        raise OutputError(f"{out} exists and is not a folder. Choose another --out.")
-    if out.is_dir() and any(out.iterdir()):
-        raise OutputError(f"{out} exists and is not empty. Choose another --out, or remove it first.")
-    parent = next(p for p in [out, *out.absolute().parents] if p.exists())
-    if not parent.is_dir():
-        raise OutputError(f"{parent} is not a folder. Choose another --out.")
-    if not os.access(parent, os.W_OK):
-        raise OutputError(f"{parent} is not writable. Choose another --out.")
+    with output_errors(out), _stage_of(out.absolute()):
+        pass
 
 
 @contextmanager
 def staged_folder(out: Path) -> Iterator[Path]:
-    """Give a temporary folder beside ``out`` that becomes ``out`` in one rename when the block ends well.
+    """Give a temporary folder that becomes ``out`` in one rename when the block ends well.
 
-    After an error or an interrupt nothing is left; what a killed process left is cleared by the next one.
+    After an error or an interrupt nothing is left; what a killed process left is cleared by the next one. Of several
+    that write one folder at the same time, one succeeds. A folder that exists, is empty and cannot be replaced (the
+    place where a disk is mounted, or a folder in one that is read-only) is filled file by file instead.
 
     Raises:
-        OutputError: ``out`` is taken, or the disk is full.
+        OutputError: ``out`` is taken or cannot be written, or the disk is full. What was finished but could not be
+            put into place is kept elsewhere, and the error says where.
     """
-    check_free(out)
-    out = out.absolute()
-    stage = out.parent / f".{out.name}.partial-{os.getpid()}"
-    try:
-        stage.parent.mkdir(parents=True, exist_ok=True)
-        _clear_dead(out)
-        stage.mkdir()
-        yield stage
-        for path in sorted(stage.rglob("*")):
-            if path.is_file():
+    with ExitStack() as stack:
+        with output_errors(out):
+            stage = stack.enter_context(_stage_of(out.absolute()))
+        with output_errors(out, FULL):
+            yield stage
+            for path in (*stage.rglob("*"), stage):
                 _fsync(path)
-        stage.replace(out)  # POSIX allows the target to be an empty folder, and nothing else
-        _fsync(out.parent)
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise OutputError(f"The disk is full: {out} was not written. Free some space and run again.") from error
-        if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
-            raise OutputError(f"{out} was filled by something else meanwhile. Nothing was overwritten.") from error
-        raise
-    finally:
-        shutil.rmtree(stage, ignore_errors=True)
+        try:
+            with output_errors(out):
+                _put(stage, out.absolute())
+        except OSError as error:
+            raise OutputError(f"{error}{_kept(stage, out.absolute().name)}") from error
 
 
 def write_atomic(path: Path, data: bytes) -> None:
-    """Write a file under a temporary name, flush it, and rename it into place."""
-    temporary = path.with_name(f".{path.name}.partial-{os.getpid()}")
-    try:
-        _clear_dead(path)
+    """Write a file under a temporary name, flush it, and rename it into place.
+
+    Raises:
+        OutputError: The disk is full, or the place cannot be written.
+    """
+    with output_errors(path), _held(path.absolute(), path.absolute().parent) as temporary:
         temporary.write_bytes(data)
         _fsync(temporary)
         temporary.replace(path)
+        _fsync(path.parent)
+
+
+@contextmanager
+def output_errors(out: Path, known: dict[int, str] | None = None) -> Iterator[None]:
+    """Turn what the system says of a place that cannot be written into an error that says what to do.
+
+    Args:
+        out: The file or folder that is written.
+        known: The message for each error number, if only these are meant.
+
+    Raises:
+        OutputError: Instead of the OSError.
+    """
+    try:
+        yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise OutputError(f"The disk is full: {path} was not written. Free some space and run again.") from error
-        raise
-    finally:
-        temporary.unlink(missing_ok=True)
+        if isinstance(error, OutputError) or error.errno is None:
+            raise
+        text = (FULL if known is None else known).get(error.errno)
+        if known is None and error.errno in TAKEN:
+            text = "{} was filled by something else meanwhile. Nothing was overwritten."
+        elif known is None and error.errno in UNWRITABLE:
+            text = f"{{}} cannot be written: {error.strerror}. Choose another place."
+        if text is None:
+            raise
+        raise OutputError(text.format(out)) from error
 
 
 def sha256(path: Path) -> str:
@@ -84,27 +120,121 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+@contextmanager
+def _stage_of(out: Path) -> Iterator[Path]:
+    """Check that a folder is free, and give an empty one that can take its place."""
+    _check_empty(out)
+    made = [p for p in out.parents if not p.exists()]
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with _held(out, _home(out)) as stage:
+            _check_empty(out)  # whoever held it before may have filled it
+            stage.mkdir()
+            yield stage
+    finally:
+        for parent in made:
+            with suppress(OSError):  # what was written is in it
+                parent.rmdir()
+
+
+def _check_empty(out: Path) -> None:
+    if out.is_symlink() or (out.exists() and not out.is_dir()):
+        raise OutputError(f"{out} exists and is not a folder. Choose another --out.")
+    if out.is_dir() and any(p != _hidden(out, out) for p in out.iterdir()):
+        raise OutputError(f"{out} exists and is not empty. Choose another --out, or remove it first.")
+    parent = next(p for p in out.parents if p.exists())
+    if not parent.is_dir():
+        raise OutputError(f"{parent} is not a folder. Choose another --out.")
+
+
+def _home(out: Path) -> Path:
+    """Return where to stage a folder: beside it; or in it, where trying shows that it cannot be replaced."""
+    if not out.exists():
+        return out.parent
+    try:
+        with _held(out, out.parent) as stage:
+            stage.mkdir()
+            stage.chmod(stat.S_IMODE(out.stat().st_mode))
+            stage.replace(out)  # POSIX allows the target to be an empty folder, and nothing else; Windows not even that
+    except OutputError:
+        raise
+    except OSError as error:
+        if error.errno in TAKEN:
+            _check_empty(out)
+        return out
+    return out.parent
+
+
+@contextmanager
+def _held(target: Path, home: Path) -> Iterator[Path]:
+    """Give a free path in a hidden folder of ``home`` that nobody else holds while the block runs."""
+    from filelock import FileLock, Timeout  # takes longer to import than commands that only read need
+
+    hidden = _hidden(target, home)
+    lock, stage = FileLock(hidden / "lock"), hidden / "new"
+    while not lock.is_locked:
+        with suppress(FileExistsError):
+            hidden.mkdir()
+        try:
+            lock.acquire(timeout=WAIT_SECONDS)
+        except FileNotFoundError:  # whoever held it has just removed the folder
+            continue
+        except Timeout as error:
+            raise OutputError(
+                f"{target} is being written by another process. Choose another place, or wait."
+            ) from error
+    try:
+        _remove(stage)
+        yield stage
+    finally:
+        _remove(stage)
+        with suppress(OSError):  # Windows removes it when it is released
+            (hidden / "lock").unlink()
+        lock.release()
+        with suppress(OSError):  # somebody else may hold it already
+            hidden.rmdir()
+
+
+def _hidden(target: Path, home: Path) -> Path:
+    """Return the folder in which ``target`` is staged; its name is short enough however long that of ``target`` is."""
+    name = target.name if len(os.fsencode(target.name)) < 200 else hashlib.sha256(os.fsencode(target.name)).hexdigest()
+    return home / f".{name}.partial"
+
+
+def _put(stage: Path, out: Path) -> None:
+    """Move what was staged into place."""
+    if stage.parent.parent == out:
+        _check_empty(out)
+        # the largest first, so that small files, which describe the others, come last
+        for path in sorted(stage.iterdir(), key=lambda p: -p.stat().st_size):
+            path.rename(out / path.name)
+        _fsync(out)
+    else:
+        if out.exists():
+            stage.chmod(stat.S_IMODE(out.stat().st_mode))
+        stage.replace(out)
+        _fsync(out.parent)
+
+
+def _kept(stage: Path, name: str) -> str:
+    """Copy what could not be put into place to the system's folder for temporary files, and say where it is."""
+    with suppress(OSError):
+        return f" The result is kept in {shutil.copytree(stage, Path(tempfile.mkdtemp(prefix='unhot-')) / name)}."
+    return ""
+
+
 def _fsync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
+    if os.name == "nt" and path.is_dir():  # Windows can neither open nor flush a folder
+        return
+    handle = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:
         os.close(handle)
 
 
-def _clear_dead(out: Path) -> None:
-    """Remove stages of ``out`` whose process is gone."""
-    for stage in out.parent.glob(f".{out.name}.partial-*"):
-        pid = stage.name.rpartition("-")[2]
-        if pid.isdigit() and (int(pid) == os.getpid() or not _alive(int(pid))):
-            shutil.rmtree(stage) if stage.is_dir() else stage.unlink(missing_ok=True)
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return True
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)

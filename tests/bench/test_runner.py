@@ -166,7 +166,7 @@ def test_a_killed_run_is_completed_by_the_same_command(tmp_path: Path) -> None:
     assert again.returncode == 0, again.stderr
     assert all(stamps(tmp_path / "out" / "cells")[p] == t for p, t in before.items())
     assert len(list(tmp_path.glob("out/cells/*/record.json"))) == 4
-    assert list(tmp_path.rglob("*.partial-*")) == []
+    assert list(tmp_path.rglob("*.partial")) == []
 
 
 def test_a_worker_that_is_killed_loses_only_what_it_was_doing(grid_of: GridOf, tmp_path: Path) -> None:

@@ -3,8 +3,14 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import shutil
+import stat
 import subprocess
 import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -18,11 +24,45 @@ from unhot.models import bundle as bundles
 from unhot.models.classifier import Classifier
 
 
+@pytest.fixture(autouse=True)
+def _own_temporary_folder(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path_factory.mktemp("kept")))
+
+
+HOLDER = """
+import sys
+from pathlib import Path
+from unhot.files import staged_folder
+with staged_folder(Path(sys.argv[1])) as stage:
+    (stage / "theirs").write_text("x")
+    print("staged", flush=True)
+    sys.stdin.read()
+"""
+
+
+@contextmanager
+def writer(out: Path, *prefix: str) -> Iterator[subprocess.Popen[str]]:
+    """Another process that stages ``out`` and, when its input is closed, puts it into place."""
+    call = [*prefix, sys.executable, "-c", HOLDER, str(out)]
+    with subprocess.Popen(call, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "staged\n"
+        yield process
+        process.kill()
+
+
 @pytest.fixture
-def dead_pid() -> int:
-    process = subprocess.Popen([sys.executable, "-c", ""])
-    process.wait()
-    return process.pid
+def as_nobody() -> Iterator[Path]:
+    """Run the test without the rights of root, which may write anywhere; gives a folder that anybody may enter."""
+    folder = Path(tempfile.mkdtemp(prefix="unhot-test-", dir="/tmp"))
+    folder.chmod(0o755)
+    user = os.geteuid()
+    if user == 0:
+        os.chown(folder, 65534, 65534)
+        os.seteuid(65534)
+    yield folder
+    os.seteuid(user)
+    shutil.rmtree(folder)
 
 
 def names(folder: Path) -> list[str]:
@@ -80,23 +120,170 @@ def test_a_folder_filled_meanwhile_is_not_overwritten(tmp_path: Path) -> None:
     assert names(tmp_path) == ["out"]
 
 
-def test_what_a_killed_process_left_is_cleared(tmp_path: Path, dead_pid: int) -> None:
-    stale = tmp_path / f".out.partial-{dead_pid}"
-    stale.mkdir()
-    (stale / "half").touch()
-    other, alive = tmp_path / f".other.partial-{dead_pid}", tmp_path / f".out.partial-{os.getppid()}"
-    other.mkdir()
-    alive.mkdir()
-    with staged_folder(tmp_path / "out"):
-        pass
-    assert names(tmp_path) == sorted([other.name, alive.name, "out"])
+@pytest.mark.parametrize("name", ["out", "run[1]", "x" * 250, "ü" * 120])
+def test_what_a_killed_process_left_is_cleared(tmp_path: Path, name: str) -> None:
+    with writer(tmp_path / name) as process:
+        process.kill()
+        process.wait()
+        assert len(names(tmp_path)) == 1
+        with staged_folder(tmp_path / name) as stage:
+            (stage / "mine").touch()
+    assert names(tmp_path) == [name]
+    assert names(tmp_path / name) == ["mine"]
 
 
-def test_what_a_killed_process_of_the_same_id_left_is_cleared(tmp_path: Path) -> None:
-    (tmp_path / f".out.partial-{os.getpid()}").mkdir()
-    with staged_folder(tmp_path / "out") as stage:
+def in_a_container() -> list[str]:
+    """Return what starts a command among process ids of its own, or nothing where that cannot be done."""
+    unshare = ["unshare", "--user", "--map-root-user", "--pid", "--fork"]
+    try:
+        return unshare if subprocess.run([*unshare, "true"], capture_output=True).returncode == 0 else []
+    except FileNotFoundError:
+        return []
+
+
+@pytest.mark.parametrize("prefix", [[], in_a_container()], ids=["here", "in a container"])
+def test_what_another_process_is_writing_is_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, prefix: list[str]
+) -> None:
+    monkeypatch.setattr(files, "WAIT_SECONDS", 0.2)
+    out = tmp_path / "out"
+    with writer(out, *prefix) as process:
+        for refused in (lambda: check_free(out), lambda: staged_folder(out).__enter__()):
+            with pytest.raises(OutputError, match=r"is being written by another process"):
+                refused()
+        assert process.stdin is not None
+        process.stdin.close()
+        assert process.wait() == 0
+    assert names(out) == ["theirs"]
+    assert names(tmp_path) == ["out"]
+
+
+def test_of_threads_that_write_one_folder_one_wins_and_the_others_are_told(tmp_path: Path) -> None:
+    for i in range(10):
+        out, won, told = tmp_path / str(i), list[int](), list[str]()
+
+        def save(mine: int, out: Path = out, won: list[int] = won, told: list[str] = told) -> None:
+            try:
+                with staged_folder(out) as stage:
+                    (stage / "who").write_text(str(mine))
+                won.append(mine)
+            except OutputError as error:
+                told.append(str(error))
+
+        threads = [threading.Thread(target=save, args=(k,)) for k in range(4)]
+        for t in threads:
+            t.start()
+        for t in threads:
+            t.join()
+        assert (len(won), len(told)) == (1, 3)
+        assert (out / "who").read_text() == str(won[0])
+        assert not [t for t in told if "exists and is not empty. Choose another --out" not in t]
+        assert names(tmp_path) == [str(k) for k in range(i + 1)]
+
+
+def test_threads_that_write_one_file_leave_one_of_their_files(tmp_path: Path) -> None:
+    contents = [bytes([65 + k]) * 100_000 for k in range(6)]
+    threads = [threading.Thread(target=write_atomic, args=(tmp_path / "a", c)) for c in contents]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert (tmp_path / "a").read_bytes() in contents
+    assert names(tmp_path) == ["a"]
+
+
+@pytest.fixture
+def mounted(tmp_path: Path) -> Iterator[Path]:
+    """An empty folder at which a disk is mounted."""
+    out = tmp_path / "disk"
+    out.mkdir()
+    try:
+        done = subprocess.run(["mount", "-t", "tmpfs", "none", str(out)], capture_output=True)
+    except FileNotFoundError:
+        pytest.skip("nothing can be mounted here")
+    if done.returncode:
+        pytest.skip("nothing can be mounted here")
+    yield out
+    subprocess.run(["umount", str(out)], check=True)
+
+
+def test_a_mount_point_is_filled(mounted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "WAIT_SECONDS", 0.2)
+    check_free(mounted)
+    with staged_folder(mounted) as stage:
+        (stage / "a").write_text("x")
+        (stage / "deep").mkdir()
+        (stage / "deep" / "b").touch()
+        with pytest.raises(OutputError, match=r"is being written by another"):
+            check_free(mounted)
+    assert names(mounted) == ["a", "deep"]
+    assert names(mounted / "deep") == ["b"]
+    with pytest.raises(OutputError, match=r"not empty"):
+        check_free(mounted)
+
+
+def test_a_mount_point_that_is_filled_meanwhile_is_not_overwritten(mounted: Path) -> None:
+    said = pytest.raises(OutputError, match=r"not empty.* The result is kept in ")
+    with said as caught, staged_folder(mounted) as stage:
+        (stage / "a").write_text("mine")
+        (mounted / "a").write_text("yours")
+    assert names(mounted) == ["a"]
+    assert (mounted / "a").read_text() == "yours"
+    assert (kept_in(caught.value) / "a").read_text() == "mine"
+
+
+def kept_in(error: Exception) -> Path:
+    return Path(str(error).rpartition("kept in ")[2].removesuffix("."))
+
+
+def test_an_empty_folder_in_one_that_is_read_only_is_filled(as_nobody: Path) -> None:
+    out = as_nobody / "read-only" / "out"
+    out.mkdir(parents=True)
+    out.parent.chmod(0o555)
+    check_free(out)
+    with staged_folder(out) as stage:
+        (stage / "a").write_text("x")
+    assert names(out) == ["a"]
+    assert names(out.parent) == ["out"]
+    with pytest.raises(OutputError, match=r"new cannot be written: Permission denied\. Choose another place\."):
+        check_free(out.parent / "new")
+    with pytest.raises(OutputError, match=r"cannot be written: Permission denied"):
+        write_atomic(out.parent / "file", b"x")
+
+
+@pytest.mark.parametrize("code", [errno.EBUSY, errno.EACCES, errno.EXDEV])
+def test_what_cannot_be_put_into_place_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(code, "No")
+
+    said = pytest.raises(OutputError, match=r"out cannot be written: No\. .* The result is kept in .*out\.$")
+    with said as caught, staged_folder(tmp_path / "out") as stage:
+        (stage / "a").write_text("the work of a day")
+        monkeypatch.setattr(Path, "replace", fail)
+    assert (kept_in(caught.value) / "a").read_text() == "the work of a day"
+    assert names(tmp_path) == []
+
+
+def test_the_rights_of_an_empty_folder_stay(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir(mode=0o700)
+    with staged_folder(out) as stage:
         (stage / "a").touch()
-    assert names(tmp_path / "out") == ["a"]
+    assert stat.S_IMODE(out.stat().st_mode) == 0o700
+
+
+def test_all_is_flushed_before_it_is_put_into_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    flushed, replace = list[str](), Path.replace
+    monkeypatch.setattr(files, "_fsync", lambda path: flushed.append(path.name))
+    monkeypatch.setattr(Path, "replace", lambda self, to: (flushed.append("put"), replace(self, to)))
+    with staged_folder(tmp_path / "out") as stage:
+        (stage / "deep").mkdir()
+        (stage / "deep" / "a").touch()
+    assert sorted(flushed[:3]) == ["a", "deep", "new"]
+    assert flushed[3:] == ["put", tmp_path.name]
+    flushed.clear()
+    write_atomic(tmp_path / "b", b"x")
+    assert flushed == ["new", "put", tmp_path.name]
 
 
 def test_check_free(tmp_path: Path) -> None:
@@ -112,10 +299,12 @@ def test_check_free(tmp_path: Path) -> None:
             check_free(tmp_path / taken)
 
 
-def test_check_free_refuses_what_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(files.os, "access", lambda *_: False)
-    with pytest.raises(OutputError, match=r"not writable"):
-        check_free(tmp_path / "out")
+def test_checking_leaves_no_trace(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    check_free(tmp_path / "new" / "deep")
+    check_free(tmp_path / "empty")
+    assert names(tmp_path) == ["empty"]
+    assert names(tmp_path / "empty") == []
 
 
 def test_write_atomic_replaces_whole_files(tmp_path: Path) -> None:
@@ -146,10 +335,22 @@ def test_write_atomic_keeps_the_old_file_on_an_error(
     assert names(tmp_path) == ["a.json"]
 
 
-def test_a_half_written_file_of_a_killed_process_is_cleared(tmp_path: Path, dead_pid: int) -> None:
-    (tmp_path / f".a.json.partial-{dead_pid}").write_bytes(b"half")
+def test_a_half_written_file_of_a_killed_process_is_cleared(tmp_path: Path) -> None:
+    (tmp_path / ".a.json.partial").mkdir()
+    (tmp_path / ".a.json.partial" / "new").write_bytes(b"half")
     write_atomic(tmp_path / "a.json", b"new")
     assert names(tmp_path) == ["a.json"]
+
+
+def test_a_file_beyond_the_limit_is_said(tmp_path: Path) -> None:
+    code = (
+        "import resource, sys; from pathlib import Path; from unhot.files import write_atomic; "
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000)); write_atomic(Path(sys.argv[1]), bytes(2000))"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "a")], capture_output=True, text=True)
+    assert "OutputError" in done.stderr
+    assert "a was not written: the file is larger than the file system or a limit (ulimit -f) allows." in done.stderr
+    assert names(tmp_path) == []
 
 
 def test_sha256(tmp_path: Path) -> None:
