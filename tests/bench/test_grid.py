@@ -97,6 +97,11 @@ FAULTS = [
     ("[[method]]", "[[methods]]", "method: Field required"),
     ("seed = [0]", "seed = [0", "not valid TOML"),
     ('name = "mask"', 'name = "mask"\nguard = true', "mask: it does not read stored statistics"),
+    ("[fixed]", "[fixed]\nretained = 1_000_000", "retained = 1,000,000, and a request leaves"),
+    ("[fixed]", "[fixed]\nretrained = 1_000_000", "less than or equal to 100"),
+    ("seed = [0]", f"seed = {[*range(60_000)]}", "The grid has 240,000 cells, and 100,000 are the most"),
+    ('name = "mask"', f'name = "mask"\ngrid = {{ a = {[0] * 400}, b = {[0] * 400} }}', "its grid has 160,000 cells"),
+    ('name = "mask"', f'name = "mask"\noptions = {{ a = {"[" * 900 + "]" * 900} }}', "nests deeper than 64 levels"),
     ("options = { steps = 2 }", "options = { steps = 2 }\ngrid = { steps = [1] }", "in both options and grid"),
 ]
 

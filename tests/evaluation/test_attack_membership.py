@@ -13,12 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
+from unhot.audit_record import Split
 from unhot.data.images import LabelledImages
 from unhot.evaluation.attacks.membership import Membership, modified_entropy, tpr_at
 from unhot.evaluation.metric import Absent, Case
 from unhot.evaluation.stats import proportion
 from unhot.evaluation.view import Views
-from unhot.record import Split
 from unhot.train import train_classifier
 
 AREAS = ("mia_auc", "mia_auc_loss", "mia_auc_confidence")

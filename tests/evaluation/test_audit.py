@@ -13,6 +13,7 @@ from handmade import runtime
 from torch import nn
 
 import unhot
+from unhot.audit_record import AuditRecord, Subject
 from unhot.errors import UnknownNameError
 from unhot.evaluation import catalogue as metrics
 from unhot.evaluation import pictures
@@ -22,7 +23,6 @@ from unhot.evaluation.metric import Case, Metric
 from unhot.evaluation.stats import Estimate
 from unhot.evaluation.view import Views
 from unhot.models.classifier import Classifier
-from unhot.record import AuditRecord, Subject
 
 CONTRACT = {
     "forget_accuracy", "retain_accuracy", "retain_drop", "retain_drop_masked", "worst_class_drop", "probe_accuracy",

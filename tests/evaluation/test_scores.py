@@ -16,12 +16,12 @@ import torch
 from handmade import Board, Outputs, random_board
 from sklearn.metrics import roc_auc_score
 
+from unhot.audit_record import AuditRecord
 from unhot.cli import main
 from unhot.errors import OutputError
 from unhot.evaluation import audit as module
 from unhot.evaluation.attacks.membership import Membership
 from unhot.evaluation.scores import Score, info, to_csv
-from unhot.record import AuditRecord
 from unhot.report.page import load, render
 
 MODELS = [("original", 0), ("masked", 0), ("unlearned", 0), ("retrained", 0), ("retrained", 1)]

@@ -12,9 +12,9 @@ import torch
 from handmade import runtime
 from zoo import Zoo
 
+from unhot.audit_record import Measurement, Subject
 from unhot.data.source import load_source
 from unhot.evaluation.verdict import Thresholds, judge
-from unhot.record import Measurement, Subject
 from unhot.train import train_classifier
 
 EXPECTED = {

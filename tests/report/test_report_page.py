@@ -34,7 +34,7 @@ def test_every_measure_and_threshold_has_a_text_and_none_is_left_over() -> None:
 def test_every_verdict_has_a_meaning_that_promises_nothing() -> None:
     from typing import get_args
 
-    from unhot.record import VerdictLabel
+    from unhot.audit_record import VerdictLabel
 
     assert set(VERDICTS) == set(get_args(VerdictLabel))
     assert not re.search(r"guarante|certif|complian|secure|prove", " ".join(VERDICTS.values()))
@@ -277,7 +277,8 @@ def test_a_measure_of_somebody_else_is_shown_too(make, write, parse) -> None:
 
 
 def test_names_and_numbers() -> None:
-    from unhot.record import ClassLabel, Curve
+    from unhot.audit_record import Curve
+    from unhot.record import ClassLabel
     from unhot.report.pictures import category_names
 
     digits = Curve(name="confusion", subject="original", x=(0.0, 10.0), y=(0.5, 0.5))

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from unhot.audit_record import Measurement
 from unhot.errors import InputError
 from unhot.record import (
     BundleInfo,
@@ -18,7 +19,6 @@ from unhot.record import (
     Environment,
     ForgetRecord,
     InputSpec,
-    Measurement,
     SamplesInfo,
     TrainRecord,
     digest,

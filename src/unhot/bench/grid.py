@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import itertools
-import tomllib
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterable, Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
@@ -19,6 +19,7 @@ from unhot.data.source import Source, folder_input, load_source
 from unhot.errors import InputError, UnhotError, raise_all
 from unhot.methods.base import Method
 from unhot.models.arch import build, channels_of
+from unhot.reading import parse_toml, read_text
 from unhot.record import Stored
 from unhot.train import complete
 
@@ -27,6 +28,8 @@ Request = Class | list[Class]
 Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0)]
 
+CELLS = 100_000  # more are a mistake, and would be listed in memory before the first is run
+GRID_BYTES = 2**20  # TOML is parsed in Python, a million bytes a second
 AXES = ("dataset", "arch", "class", "shots", "seed", "model_seed")
 USUAL: dict[str, list[Any]] = {"shots": [16], "seed": [0], "model_seed": [0]}
 
@@ -88,7 +91,7 @@ class Fixed(Axes):
 
     arch_options: dict[str, dict[str, JsonValue]] = {}
     train: dict[str, JsonValue] = {}
-    retrained: int = Field(default=1, ge=0)
+    retrained: int = Field(default=1, ge=0, le=100)
     in_sequence: bool = False
     retained: Count | None = None
     audit: Literal["quick", "full"] = "quick"
@@ -149,6 +152,9 @@ def read_grid(path: Path, data_dir: Path | None = None, download: bool = False) 
     requests = {src: _requests(source, axes.get("class", []), problems) for src, source in sources.items()}
     for src, source in sources.items():
         _check_shots(source, requests[src], axes.get("shots", []), problems)
+        _check_retained(source, requests[src], file.fixed.retained, problems)
+    lengths = [len(plans), max(map(len, requests.values()), default=0), len(trials)]
+    _check_size([*lengths, *(len(axes[n]) for n in ("model_seed", "shots", "seed"))], "The grid", problems)
     raise_all(InputError, str(path), list(dict.fromkeys(problems)))
     cells = [
         cell
@@ -191,12 +197,7 @@ class _Trial(NamedTuple):
 
 
 def _parsed(path: Path) -> GridFile:
-    try:
-        raw = tomllib.loads(path.read_text())
-    except OSError as error:
-        raise InputError(f"The grid {path} cannot be read: {error.strerror}. Check the path.") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is not valid TOML: {error}.") from error
+    raw = parse_toml(read_text(path, GRID_BYTES), str(path))
     fixed = raw.get("fixed")
     if isinstance(fixed, dict):  # a value is the axis of one value
         raw["fixed"] = {k: [v] if k in AXES else v for k, v in fixed.items()}
@@ -221,6 +222,8 @@ def _axes(file: GridFile, problems: list[str]) -> dict[str, list[Any]]:
 def _trials(entry: MethodEntry, problems: list[str]) -> Iterator[_Trial]:
     if twice := sorted(set(entry.options) & set(entry.grid)):
         problems.append(f"method {entry.name}: {', '.join(twice)} in both options and grid. Keep one.")
+        return
+    if not _check_size(map(len, entry.grid.values()), f"method {entry.name}: its grid", problems):
         return
     for options in entry.trials():
         try:
@@ -284,6 +287,23 @@ def _check_shots(source: Source, requests: list[tuple[int, ...]], shots: list[An
             problems.append(
                 f"{source.name}: {too_many[0]} shots asked for, class {c} has {there} images. Ask for fewer."
             )
+
+
+def _check_retained(source: Source, requests: list[tuple[int, ...]], retained: int | None, problems: list[str]) -> None:
+    there = min((int((~torch.isin(source.seen.y, torch.tensor(r))).sum()) for r in requests), default=0)
+    if retained is not None and requests and retained > there:
+        problems.append(
+            f"{source.name}: retained = {retained:,}, and a request leaves {there:,} images. Ask for fewer, or leave "
+            "it out to use all."
+        )
+
+
+def _check_size(lengths: Iterable[int], what: str, problems: list[str]) -> bool:
+    """Note a product of lists that is too long to be run, and return whether it is short enough."""
+    size = math.prod(lengths)
+    if size > CELLS:
+        problems.append(f"{what} has {size:,} cells, and {CELLS:,} are the most. Try fewer values.")
+    return size <= CELLS
 
 
 def _cells(

@@ -9,9 +9,10 @@ from typing import Literal
 
 from pydantic import JsonValue
 
+from unhot.audit_record import VerdictLabel
 from unhot.bench.spec import BenchRecord, CellSpec, FailureRecord, TimingRecord, Track, TrainSpec, track
 from unhot.files import write_atomic
-from unhot.record import Environment, Record, Stored, VerdictLabel
+from unhot.record import Environment, Record, Stored
 
 DIGITS = 6  # of a value; its interval is thousands of times wider
 

@@ -10,7 +10,8 @@ from typing import Literal
 
 from pydantic import Field, JsonValue
 
-from unhot.record import ClassLabel, Environment, Measurement, Record, Stored, TrainRecord, VerdictLabel, digest
+from unhot.audit_record import Measurement, VerdictLabel
+from unhot.record import ClassLabel, Environment, Record, Stored, TrainRecord, digest
 
 Track = Literal["few samples", "all forget data", "stored statistics", "retained data", "reference"]
 

@@ -17,6 +17,7 @@ from pydantic import JsonValue
 from torch.nn.functional import cosine_similarity, cross_entropy, kl_div, log_softmax
 
 from unhot import methods
+from unhot.audit_record import AuditRecord
 from unhot.bench.spec import BenchRecord, CellSpec, TimingRecord, TrainSpec
 from unhot.data.augment import distort
 from unhot.data.images import LabelledImages
@@ -31,7 +32,7 @@ from unhot.guard import MAX_IMAGES, Guard
 from unhot.methods.base import FORWARD, ForgetResult, Method
 from unhot.models.bundle import load, read_record, write_bundle
 from unhot.models.classifier import Classifier
-from unhot.record import AuditRecord, TrainRecord
+from unhot.record import TrainRecord
 from unhot.runtime import Progress, Runtime, no_progress, pick_device
 from unhot.train import train_classifier
 

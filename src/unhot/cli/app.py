@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import os
 import sys
 import traceback
 import warnings
@@ -13,11 +15,12 @@ from unhot.cli.audit import audit, compare
 from unhot.cli.bench import bench
 from unhot.cli.catalogue import env, list_, show
 from unhot.cli.demo import demo
+from unhot.cli.failure import FAILED, told
 from unhot.cli.forget import forget
 from unhot.cli.guard import guard
+from unhot.cli.output import escape_what_cannot_be_encoded, note
 from unhot.cli.report import report
 from unhot.cli.train import train
-from unhot.errors import InputError, UnhotError
 
 app = typer.Typer(
     name="unhot",
@@ -53,20 +56,44 @@ def options(
 
 
 def run(argv: list[str]) -> int:
-    """Run a command and return its exit code; errors that unhot raises on purpose become one message."""
+    """Run a command and return its exit code; every error becomes a message, never a traceback."""
+    escape_what_cannot_be_encoded()
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _one_line  # type: ignore[assignment]
-            app(argv)
+            code = app(argv, standalone_mode=False)
+            sys.stdout.flush()
     except SystemExit as done:
         return done.code if isinstance(done.code, int) else int(bool(done.code))
-    except (UnhotError, OSError) as error:
+    except BrokenPipeError:
+        _leave_closed_pipe()
+        return FAILED
+    except Exception as error:
         if "--traceback" in argv:
-            traceback.print_exc()
-        sys.stderr.write(f"Error: {error}\n")
-        return 2 if isinstance(error, InputError) else 1
-    return 0
+            note(traceback.format_exc())
+        if (code := _usage(error)) is None:
+            message, code = told(error)
+            note(f"Error: {message}")
+    return code if isinstance(code, int) else 0
+
+
+def _usage(error: Exception) -> int | None:
+    """Print what the command-line library says of wrong usage, and return its exit code; None for any other error."""
+    show, code = getattr(error, "show", None), getattr(error, "exit_code", None)
+    if show is None or not isinstance(code, int):
+        return None
+    text = io.StringIO()
+    show(file=text)
+    note(text.getvalue().rstrip("\n"))
+    return code
+
+
+def _leave_closed_pipe() -> None:
+    """Let nothing more be written to a pipe whose reader is gone, at the end of the process least of all."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
 
 
 def _one_line(message: Warning | str, *_: object) -> None:
-    sys.stderr.write(f"Note: {message}\n")
+    note(f"Note: {message}")

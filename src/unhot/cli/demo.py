@@ -20,6 +20,7 @@ def demo(
     json: Json = False,
 ) -> None:
     """Show the whole story on bundled handwritten digits: train, forget a digit, retrain without it, compare."""
+    from unhot.audit_record import Subject
     from unhot.cli.output import note, say, table
     from unhot.data.samples import draw
     from unhot.data.source import load_source
@@ -27,7 +28,6 @@ def demo(
     from unhot.files import staged_folder
     from unhot.methods.forget import forget
     from unhot.models.bundle import write_bundle
-    from unhot.record import Subject
     from unhot.report.tables import shown
     from unhot.train import train_classifier
 

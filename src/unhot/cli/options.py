@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from unhot.errors import ModelError, OptionError
+from unhot.errors import InputError, ModelError, OptionError
+from unhot.reading import parse_json
 
 if TYPE_CHECKING:
     from unhot.data.source import Source
@@ -52,9 +52,11 @@ def settings(pairs: list[str]) -> dict[str, Any]:
             raise OptionError(f"Expected key=value, got {pair!r}.")
         if key in found:
             raise OptionError(f"The setting {key!r} is given twice. Give it once.")
+        if pair.encode(errors="ignore") != pair.encode(errors="surrogatepass"):
+            raise OptionError(f"The setting {pair!r} is not text in UTF-8. Write it in UTF-8.")
         try:
-            found[key] = json.loads(value)
-        except ValueError:
+            found[key] = parse_json(value, key)
+        except InputError:
             found[key] = value
     return found
 

@@ -1,32 +1,36 @@
-"""What a person sees: results on stdout, progress and notes on stderr."""
+"""What a person sees: results on stdout, progress and notes on stderr.
+
+Nothing that is printed acts on the terminal: names go through :mod:`unhot.escaping`, and are never read as markup.
+"""
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskID,
-    TaskProgressColumn,
-    TextColumn,
-    TimeRemainingColumn,
-)
-from rich.table import Table
+from unhot.escaping import ENCODING_ERRORS, line, terminal
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, ProgressColumn, TaskID
+
+
+def escape_what_cannot_be_encoded() -> None:
+    """Let stdout and stderr escape what their encoding does not have, as with ``LC_ALL=C``."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors=ENCODING_ERRORS)
 
 
 @contextmanager
 def progress(what: str, total: int) -> Iterator[Callable[[int], object]]:
     """Show a bar on stderr while the block runs, where that is a terminal; see :class:`unhot.runtime.Progress`."""
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    shown = sys.stderr.isatty()
-    with Progress(*columns, console=Console(stderr=True), transient=True, disable=not shown) as bar:
-        task = bar.add_task(what, total=total)
+    from rich.progress import MofNCompleteColumn
+
+    with _bar(MofNCompleteColumn()) as bar:
+        task = bar.add_task(line(what), total=total)
         yield lambda done: bar.advance(task, done)
 
 
@@ -38,8 +42,9 @@ class Board:
     """
 
     def __init__(self, total: float) -> None:
-        columns = TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn()
-        self._bar = Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty())
+        from rich.progress import TaskProgressColumn
+
+        self._bar = _bar(TaskProgressColumn())
         self._all = self._bar.add_task("grid", total=total)
         self._pieces: dict[str, TaskID] = {}
 
@@ -54,7 +59,7 @@ class Board:
 
     def begin(self, key: str, title: str) -> None:
         """Show that a piece of work is going on."""
-        self._pieces[key] = self._bar.add_task(title, total=None)
+        self._pieces[key] = self._bar.add_task(line(title), total=None)
 
     def end(self, key: str, seconds: float) -> None:
         """Count a piece of work as done."""
@@ -65,7 +70,7 @@ class Board:
     @contextmanager
     def progress(self, what: str, total: int) -> Iterator[Callable[[int], object]]:
         """Show a loop of the piece that is going on; see :class:`unhot.runtime.Progress`."""
-        task = self._bar.add_task(f"  {what}", total=total)
+        task = self._bar.add_task(f"  {line(what)}", total=total)
         try:
             yield lambda done: self._bar.advance(task, done)
         finally:
@@ -74,20 +79,33 @@ class Board:
 
 def note(text: str) -> None:
     """Say something that is not a result."""
-    sys.stderr.write(text + "\n")
+    sys.stderr.write(terminal(text) + "\n")
 
 
 def say(text: str) -> None:
-    """Print a line of the result."""
-    sys.stdout.write(text + "\n")
+    """Print a line of the result, or JSON, which stays the same value."""
+    sys.stdout.write(terminal(text) + "\n")
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], text: int = 1) -> None:
     """Print a table whose first ``text`` columns are text, and the others numbers."""
-    grid = Table(title=title or None, title_justify="left", title_style="bold")
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    grid = Table(title=Text(line(title)) if title else None, title_justify="left", title_style="bold")
     for i, name in enumerate(columns):
-        grid.add_column(name, justify="left" if i < text else "right", no_wrap=i == 0)
+        grid.add_column(Text(line(name)), justify="left" if i < text else "right", no_wrap=i == 0)
     for row in rows:
-        grid.add_row(*row)
+        grid.add_row(*(Text(line(cell)) for cell in row))
     width = None if sys.stdout.isatty() else 150
     Console(width=width).print(grid)
+
+
+def _bar(amount: ProgressColumn) -> Progress:
+    """Return a bar that names what is going on; nothing of it is shown where stderr is no terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = TextColumn("{task.description}", markup=False), BarColumn(), amount, TimeRemainingColumn()
+    return Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty())

@@ -9,9 +9,10 @@ ICLR 2026.
 
 from __future__ import annotations
 
-import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -20,6 +21,7 @@ import torch
 from unhot.data.images import LabelledImages
 from unhot.data.samples import ImageSource, Samples, as_images, class_position
 from unhot.errors import DataError, UnknownNameError, shortened
+from unhot.reading import parse_json, read_text
 
 Setting = Literal["all matched", "target mismatch", "model mismatch", "data mismatch"]
 
@@ -36,8 +38,8 @@ class LabelMap:
     groups: Mapping[str, Sequence[str]]
 
     def __post_init__(self) -> None:
-        labels = [label for members in self.groups.values() for label in members]
-        if repeated := sorted({label for label in labels if labels.count(label) > 1}):
+        labels = Counter(label for members in self.groups.values() for label in members)
+        if repeated := sorted(label for label, count in labels.items() if count > 1):
             raise DataError(f"A label map puts {shortened(repeated)} into two groups. Put each label into one.")
         if empty := [group for group, members in self.groups.items() if not members]:
             raise DataError(f"A label map has no labels in {shortened(empty)}. Name some, or leave the group out.")
@@ -49,12 +51,9 @@ class LabelMap:
         """Read a JSON file: an object whose keys are groups and whose values are lists of labels.
 
         Raises:
-            DataError: It is missing or something else.
+            InputError: It is missing or something else.
         """
-        try:
-            raw = json.loads(Path(path).read_text())
-        except (OSError, ValueError) as error:
-            raise DataError(f"{path} is not a readable JSON file of a label map: {error}.") from error
+        raw = parse_json(read_text(Path(path)), str(path))
         if not isinstance(raw, dict) or not all(
             isinstance(members, list) and all(isinstance(label, str) for label in members) for members in raw.values()
         ):
@@ -72,10 +71,10 @@ class LabelMap:
             UnknownNameError: A label of the map is none of the images'.
         """
         names = _names(as_images(images))
-        if missing := [label for label in self.labels(tuple(self.groups)) if label not in names]:
+        known = set(names)
+        if missing := [label for label in self.labels(tuple(self.groups)) if label not in known]:
             raise UnknownNameError("label", missing[0], names)
-        group = {label: name for name, members in self.groups.items() for label in members}
-        return relabelled(as_images(images), [group.get(name, name) for name in names], tuple(self.groups))
+        return relabelled(as_images(images), [self._group.get(name, name) for name in names], tuple(self.groups))
 
     def concept(self, names: Sequence[str], classes: Sequence[str], given: Sequence[str] | None = None) -> Concept:
         """Say what a request means to a model.
@@ -94,25 +93,31 @@ class LabelMap:
         at_hand = wanted if given is None else self.labels(given)
         if not wanted or not at_hand:
             raise DataError("A concept needs at least one name, and images of at least one label.")
-        if outside := [label for label in at_hand if label not in wanted]:
+        if outside := sorted(set(at_hand) - set(wanted)):
             raise DataError(f"{shortened(outside)} is given and not a part of {shortened(names)}. Leave it out.")
         known = dict.fromkeys((*classes, *self.labels(tuple(self.groups)), *wanted))
-        seen_as = {label: name for label in known if (name := self._class_of(label, classes)) is not None}
+        there = frozenset(classes)
+        seen_as = {label: name for label in known if (name := self._class_of(label, there)) is not None}
         if unknown := [label for label in wanted if label not in seen_as]:
             raise UnknownNameError("label or class", unknown[0], [*self.groups, *seen_as])
         found = Concept(wanted, at_hand, tuple(classes), seen_as)
-        if found.parts and (whole := [c for c in found.touched if c not in found.parts]):
+        parts = found.parts
+        if parts and (whole := sorted(set(found.touched) - set(parts))):
             raise DataError(
-                f"It is all of {shortened(whole)} and a part of {shortened(found.parts)}. Ask for one, then the other."
+                f"It is all of {shortened(whole)} and a part of {shortened(parts)}. Ask for one, then the other."
             )
-        if found.parts and found.hidden:
+        if parts and found.hidden:
             raise DataError(f"It is a part of {shortened(found.hidden)}, of which no images are given. Give some.")
         return found
 
-    def _class_of(self, label: str, classes: Sequence[str]) -> str | None:
+    def _class_of(self, label: str, classes: frozenset[str]) -> str | None:
         """Return the class of the model that images of a label belong to: the label itself, or its group."""
-        groups = [label, *(group for group, members in self.groups.items() if label in members)]
-        return next((name for name in groups if name in classes), None)
+        return next((name for name in (label, self._group.get(label)) if name in classes), None)
+
+    @cached_property
+    def _group(self) -> dict[str, str]:
+        """The group of each label that is in one."""
+        return {label: name for name, members in self.groups.items() for label in members}
 
 
 @dataclass(frozen=True)
@@ -139,12 +144,14 @@ class Concept:
     @property
     def parts(self) -> tuple[str, ...]:
         """The classes of which the concept is only a part: their other images are to be retained."""
-        return tuple(c for c in self.touched if not set(self._members(c)) <= set(self.labels))
+        wanted = set(self.labels)
+        return tuple(c for c in self.touched if not wanted.issuperset(self._members(c)))
 
     @property
     def hidden(self) -> tuple[str, ...]:
         """The classes that belong to the concept whole, and of which no images are given."""
-        return tuple(c for c in self.touched if not set(self._members(c)) & set(self.given))
+        given = set(self.given)
+        return tuple(c for c in self.touched if given.isdisjoint(self._members(c)))
 
     @property
     def setting(self) -> Setting:
@@ -175,13 +182,14 @@ class Concept:
             DataError: Some are labelled with a class of which the concept is a part: nothing tells that part from them.
         """
         found = as_images(images)
-        names, hidden = _names(found), self.hidden if with_hidden else ()
-        if mixed := [names[i] for i in found.y.unique().tolist() if names[i] in self.parts]:
+        names, hidden, parts = _names(found), set(self.hidden if with_hidden else ()), set(self.parts)
+        if mixed := [names[i] for i in found.y.unique().tolist() if names[i] in parts]:
             raise DataError(
                 f"{found.origin}: the concept is a part of {shortened(mixed)}, and the images do not say which are of "
                 "that part. Give images under the labels of the map."
             )
-        mine = torch.tensor([name in self.labels and self.class_of[name] not in hidden for name in names])
+        wanted = set(self.labels)
+        mine = torch.tensor([name in wanted and self.class_of[name] not in hidden for name in names])
         return self.seen(found.where(~mine[found.y]))
 
     def take(self, samples: Samples) -> Samples:
@@ -199,8 +207,16 @@ class Concept:
 
     def _members(self, name: str) -> list[str]:
         """Return the labels whose images belong to a class of the model."""
-        finer = [label for label, its in self.class_of.items() if its == name and label != name]
-        return finer or [name]
+        return self._finer.get(name) or [name]
+
+    @cached_property
+    def _finer(self) -> dict[str, list[str]]:
+        """The labels of each class that is known by labels other than its own name."""
+        finer: dict[str, list[str]] = {}
+        for label, name in self.class_of.items():
+            if label != name:
+                finer.setdefault(name, []).append(label)
+        return finer
 
 
 def relabelled(images: LabelledImages, names: Sequence[str], first: Sequence[str]) -> LabelledImages:
@@ -212,7 +228,8 @@ def relabelled(images: LabelledImages, names: Sequence[str], first: Sequence[str
         first: Names that come first among the new ``class_names``, in this order, whether there are images or not.
     """
     unique = tuple(dict.fromkeys((*first, *names)))
-    lookup = torch.tensor([unique.index(name) for name in names])
+    position = {name: i for i, name in enumerate(unique)}
+    lookup = torch.tensor([position[name] for name in names])
     return replace(images, y=lookup[images.y], class_names=unique)
 
 

@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from unhot.audit_record import AuditCost, AuditInputs, AuditRecord, ClassAccuracy, Curve, Measurement, Split, Subject
 from unhot.data.images import LabelledImages
 from unhot.data.samples import ImageSource, as_images
 from unhot.errors import DataError, ModelError, UnknownNameError, raise_all, shortened
@@ -26,20 +27,7 @@ from unhot.evaluation.view import Views
 from unhot.files import staged_folder, write_atomic
 from unhot.models.classifier import Classifier
 from unhot.models.head import check_weights
-from unhot.record import (
-    AuditCost,
-    AuditInputs,
-    AuditRecord,
-    ClassAccuracy,
-    ClassLabel,
-    Curve,
-    ForgetRecord,
-    InputSpec,
-    Measurement,
-    Split,
-    Subject,
-    digest,
-)
+from unhot.record import ClassLabel, ForgetRecord, InputSpec, digest
 from unhot.report.page import write_report
 from unhot.runtime import Runtime
 

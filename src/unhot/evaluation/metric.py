@@ -11,12 +11,12 @@ import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
+from unhot.audit_record import Curve, Split, Subject
 from unhot.data.images import LabelledImages
 from unhot.evaluation.scores import Score
 from unhot.evaluation.stats import Estimate
 from unhot.evaluation.view import View, Views
 from unhot.models.classifier import Classifier
-from unhot.record import Curve, Split, Subject
 from unhot.runtime import Runtime
 
 T = TypeVar("T")

@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch.nn.functional import log_softmax
 
+from unhot.audit_record import Curve, Subject
 from unhot.evaluation.metric import Absent, Case
 from unhot.evaluation.metrics.features import probe
 from unhot.evaluation.view import Views
-from unhot.record import Curve, Subject
 
 MAP_IMAGES = 1_000
 MAP_RUNS = 3  # as many retrained models are mapped

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from unhot.record import ScoresInfo, Split, Subject
+from unhot.audit_record import ScoresInfo, Split, Subject
 
 FILE = "scores.csv"
 

@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 from pydantic import Field
 
-from unhot.record import Measurement, Stored, Subject, Verdict, VerdictLabel
+from unhot.audit_record import Measurement, Subject, Verdict, VerdictLabel
+from unhot.record import Stored
 
 RECOVERY = ("probe_accuracy", "knn_accuracy", "prototype_attack_accuracy")
 

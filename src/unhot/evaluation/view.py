@@ -10,11 +10,12 @@ from typing import TypeVar, cast
 import torch
 from torch import Tensor
 
+from unhot.audit_record import Split, Subject
 from unhot.data.images import LabelledImages
 from unhot.errors import ModelError
 from unhot.models.classifier import Classifier, pooled
 from unhot.precondition import weight_layers
-from unhot.record import ClassLabel, Split, Subject
+from unhot.record import ClassLabel
 from unhot.runtime import Runtime
 
 T = TypeVar("T")

@@ -7,8 +7,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from unhot.audit_record import AuditRecord, Measurement, Subject
 from unhot.files import sha256
-from unhot.record import AuditRecord, ForgetRecord, Measurement, Subject
+from unhot.record import ForgetRecord
 from unhot.report.pictures import Picture, draw
 from unhot.report.tables import SUBJECTS, Row, class_names, number, rows
 from unhot.report.texts import GROUPS, LIMITS, MEASURES, THRESHOLDS, USES, VERDICTS, WITHOUT_RETRAINED

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from itertools import pairwise
 
-from unhot.record import AuditRecord, Curve, Subject
+from unhot.audit_record import AuditRecord, Curve, Subject
 from unhot.report.pictures import (
     Data,
     Panel,

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from unhot.record import AuditRecord, Curve
+from unhot.audit_record import AuditRecord, Curve
 from unhot.report.pictures import Panel, Picture, curves, figure, label, short
 from unhot.report.svg import LOOKS, inline
 

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 
-from unhot.record import AuditRecord, ClassAccuracy, Curve, Split, Subject
+from unhot.audit_record import AuditRecord, ClassAccuracy, Curve, Split, Subject
 from unhot.report.svg import FAINT, INK, drawing, inline, look
 from unhot.report.tables import SUBJECTS
 

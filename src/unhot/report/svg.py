@@ -13,7 +13,7 @@ import matplotlib as mpl
 from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 
-from unhot.record import Subject
+from unhot.audit_record import Subject
 
 INK, FAINT = "#1f2933", "#9aa5b1"
 

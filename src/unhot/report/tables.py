@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import get_args
 
-from unhot.record import AuditRecord, ClassLabel, Measurement, Split, Subject
+from unhot.audit_record import AuditRecord, Measurement, Split, Subject
+from unhot.record import ClassLabel
 from unhot.report.texts import MEASURES, MeasureText
 
 SUBJECTS: tuple[Subject, ...] = get_args(Subject)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import torch
 from unhot.data.concept import Concept, LabelMap
 from unhot.data.images import LabelledImages
 from unhot.data.samples import draw
-from unhot.errors import DataError, UnknownNameError
+from unhot.errors import DataError, InputError, UnknownNameError
 
 FINE = ("bag", "sandal", "shirt", "sneaker", "top")
 MAP = LabelMap({"shoes": ("sandal", "sneaker"), "tops": ("shirt", "top")})
@@ -194,7 +195,24 @@ def test_a_label_map_is_read(tmp_path: Path) -> None:
 def test_a_file_that_is_not_a_label_map(tmp_path: Path, text: str) -> None:
     path = tmp_path / "map.json"
     path.write_text(text)
-    with pytest.raises(DataError, match=r"map\.json is not a"):
+    with pytest.raises(InputError, match=r"map\.json is not (a label map|valid JSON)"):
         LabelMap.read(path)
-    with pytest.raises(DataError, match=r"none\.json is not a readable"):
+    with pytest.raises(InputError, match=r"none\.json cannot be read"):
         LabelMap.read(tmp_path / "none.json")
+
+
+def test_many_labels_take_time_in_proportion(tmp_path: Path) -> None:
+    names = tuple(f"label {i}" for i in range(60_000))
+    path = tmp_path / "map.json"
+    path.write_text(json.dumps({f"group {g}": names[g::30_000] for g in range(30_000)}))
+    images = LabelledImages(torch.zeros(1, 1, 1, 1, dtype=torch.uint8), torch.tensor([7]), names, "many", (0,))
+    began = time.process_time()
+    groups = LabelMap.read(path)
+    coarse = groups.coarse(images)
+    whole = groups.concept(groups.groups, coarse.class_names)
+    assert whole.setting == "all matched"
+    assert len(whole.remaining(images)) == 0
+    part = groups.concept([names[7]], coarse.class_names)
+    assert part.parts == ("group 7",)
+    assert part.setting == "model mismatch"
+    assert time.process_time() - began < 10  # a quadratic step takes minutes

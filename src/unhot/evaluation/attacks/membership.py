@@ -12,10 +12,10 @@ from sklearn.metrics import roc_curve
 from torch import Tensor
 from torch.nn.functional import log_softmax
 
+from unhot.audit_record import Curve, Split
 from unhot.evaluation.metric import Absent, Attack, Case, Finding, Measure
 from unhot.evaluation.scores import Score
 from unhot.evaluation.stats import Estimate, area, proportion
-from unhot.record import Curve, Split
 
 LEAST = 20
 FLOOR = 1e-12  # probabilities below are taken for this, so that logarithms stay finite

@@ -11,11 +11,11 @@ from torch.nn.functional import cross_entropy
 from torch.nn.utils import skip_init
 from torch.optim import SGD
 
+from unhot.audit_record import Curve
 from unhot.data.images import LabelledImages
 from unhot.evaluation.metric import Absent, Attack, Case, Finding, Measure
 from unhot.evaluation.stats import Estimate, mean
 from unhot.models.classifier import Classifier, replace_layer
-from unhot.record import Curve
 
 PROBED = 200  # test images of the class after every evaluation
 LEAST = 5  # images of a class to learn from and to ask about, where both must come from the test images

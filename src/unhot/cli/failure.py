@@ -1,0 +1,61 @@
+"""What the command line says of an error, and the exit code that it ends with."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from unhot.errors import InputError, UnhotError
+
+FAILED, UNUSABLE = 1, 2
+
+# what the user can mend, and how
+MENDED = {
+    errno.ENOENT: "Check the path.",
+    errno.ENOTDIR: "Check the path.",
+    errno.EISDIR: "Give a file, not a folder.",
+    errno.ENAMETOOLONG: "Choose a shorter name.",
+    errno.ELOOP: "Its links lead round in a circle; give the file itself.",
+    errno.EACCES: "Check its permissions.",
+    errno.EPERM: "Check its permissions.",
+    errno.EROFS: "Choose a place that can be written to.",
+    errno.EBUSY: "Choose another place.",
+    errno.EEXIST: "Choose another name.",
+    errno.ENOTEMPTY: "Choose another name.",
+    errno.ENOSPC: "Free some space and run again.",
+    errno.EDQUOT: "Free some of your quota and run again.",
+    errno.EFBIG: "Raise the limit on the size of files (ulimit -f), or choose another file system.",
+    errno.EMFILE: "Raise the limit on open files (ulimit -n).",
+}
+MEMORY = "There is not enough memory. Use fewer or smaller images, a smaller model, or a machine with more."
+NESTED = "The input nests too deeply to be read."
+
+
+def told(error: Exception) -> tuple[str, int]:
+    """Return what to say of an error, one sentence a line, and the exit code."""
+    if isinstance(error, UnhotError):
+        return str(error), UNUSABLE if isinstance(error, InputError) else FAILED
+    if _out_of_memory(error):
+        return MEMORY, FAILED
+    if isinstance(error, RecursionError):
+        return NESTED, FAILED
+    if isinstance(error, OSError) and error.errno is not None:
+        return _told_by_the_system(error)
+    what = ": ".join(filter(None, [type(error).__name__, " ".join(str(error).split()).rstrip(".")]))
+    return f"unhot failed unexpectedly: {what}. Run again with --traceback, and report what it says.", FAILED
+
+
+def _told_by_the_system(error: OSError) -> tuple[str, int]:
+    paths = [os.fsdecode(p) for p in (error.filename, error.filename2) if isinstance(p, str | bytes | os.PathLike)]
+    what = (error.strerror or os.strerror(error.errno or 0)).rstrip(".")
+    said = f"{' -> '.join(paths) or 'The system says'}: {what}."
+    advice = MENDED.get(error.errno or 0)
+    return (said, FAILED) if advice is None else (f"{said} {advice}", UNUSABLE)
+
+
+def _out_of_memory(error: Exception) -> bool:
+    """Tell whether memory ran out: torch has errors of its own for that of the CPU and of a device."""
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError)
+        and (type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error))
+    )

@@ -1,0 +1,65 @@
+"""Text that leaves unhot: names and values that anybody may have chosen, harmless where they arrive.
+
+A class, a tensor or a file may be called anything. On a terminal its name must not move the cursor or turn the text
+around, in Markdown it must not become a heading, a link or HTML, and in a spreadsheet it must not become a formula.
+HTML is escaped by the templates of :mod:`unhot.report`.
+"""
+
+from __future__ import annotations
+
+import codecs
+import json
+import re
+
+ENCODING_ERRORS = "unhot.escape"  # the name of the handler, for ``open(errors=...)``
+
+_UNSAFE = re.compile(
+    "["
+    "\x00-\x08\x0b-\x1f\x7f-\x9f"  # control characters, without tab and line feed
+    "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"  # what sets the direction of text
+    "\u2028\u2029\ufeff\ufff9-\ufffb\U000e0000-\U000e007f"  # line separators and what is not shown
+    "\ud800-\udfff"  # half characters: bytes of a file name that are not UTF-8
+    "]"
+)
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
+
+
+def terminal(text: str) -> str:
+    r"""Return text that can be printed: what a terminal would act on is written as in JSON (``\u001b``).
+
+    Line feeds stay. JSON text stays JSON of the same value.
+    """
+    return _UNSAFE.sub(lambda found: _as_json(found[0]), text)
+
+
+def line(text: str) -> str:
+    """Return :func:`terminal` text on one line, for a cell of a table or a label of a plot."""
+    return terminal(text).replace("\n", "\\n").replace("\t", " ")
+
+
+def markdown(text: str) -> str:
+    """Return text, on one line, in which nothing is Markdown or HTML."""
+    text = terminal(re.sub(r"\s+", " ", text))
+    text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    text = re.sub(r"([\\`*_\[\]#|~$])", r"\\\1", text)
+    return text.replace("://", "\\://").replace("www.", "www\\.")  # bare addresses become links in many readers
+
+
+def csv_cell(value: object) -> object:
+    """Return a cell of a table that a spreadsheet takes as it is; text that it would compute gets a quote before it."""
+    if not isinstance(value, str):
+        return value
+    return ("'" if value.startswith(_FORMULA) else "") + line(value)
+
+
+def _as_json(text: str) -> str:
+    return json.dumps(text)[1:-1]
+
+
+def _encoding_error(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    return _as_json(error.object[error.start : error.end]), error.end
+
+
+codecs.register_error(ENCODING_ERRORS, _encoding_error)
