@@ -1,4 +1,4 @@
-"""Bad input beyond test_commands.py: one clear sentence, exit code 2, nothing written."""
+"""Bad input: one clear sentence, exit code 2, nothing written."""
 
 from __future__ import annotations
 
@@ -87,6 +87,57 @@ def factories(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def forget(model: object, *more: object) -> list[object]:
     return ["forget", model, "--class", 3, "--samples", "digits", *more]
+
+
+FORGET = ["forget", "BASE", "--class", "3", "--samples", "digits"]
+AUDIT = ["audit", "--original", "BASE", "--unlearned", "BASE", "--class", "3", "--data", "digits"]
+BAD = {
+    "class out of range": ["forget", "BASE", "--class", "99", "--samples", "digits"],
+    "unknown class": ["forget", "BASE", "--class", "nope", "--samples", "digits"],
+    "unknown method": [*FORGET, "--method", "maskk"],
+    "unknown option": [*FORGET, "-o", "guardd=1"],
+    "option of the wrong type": [*FORGET, "-o", "guard=fast"],
+    "option out of range": [*FORGET, "-o", "step_size=2"],
+    "option without a value": [*FORGET, "-o", "guard"],
+    "no shots": [*FORGET, "--shots", "0"],
+    "too many shots": [*FORGET, "--shots", "9999"],
+    "no model": ["forget", "TMP/none", "--class", "3", "--samples", "digits"],
+    "empty folder": ["forget", "BASE", "--class", "3", "--samples", "TMP/empty"],
+    "broken images": ["forget", "BASE", "--class", "3", "--samples", "TMP/broken"],
+    "not of the class": ["forget", "BASE", "--class", "3", "--samples", "TMP/other"],
+    "all classes": ["forget", "BASE", *(a for c in range(10) for a in ("--class", str(c))), "--samples", "digits"],
+    "weights without an architecture": ["forget", "TMP/w.pt", "--class", "3", "--samples", "digits"],
+    "a pickle that runs code": ["forget", "TMP/bomb.pt", "--arch", "lenet5", "--class", "3", "--samples", "digits"],
+    "NaN weights": ["forget", "TMP/nan.pt", "--arch", "lenet5", "--class", "3", "--samples", "digits"],
+    "unknown data set": ["train", "--dataset", "digitz", "--arch", "lenet5"],
+    "unknown architecture": ["train", "--dataset", "digits", "--arch", "lenet"],
+    "data set that is not there": ["train", "--dataset", "mnist", "--arch", "lenet5", "--data-dir", "TMP/empty"],
+    "malformed requirement": [*AUDIT, "--require", "forget_accuracy"],
+    "unknown requirement": [*AUDIT, "--require", "forgot_accuracy<=0.1"],
+    "unknown device": [*FORGET, "--device", "tpu9"],
+    "a device that computes nothing": [*FORGET, "--device", "meta"],
+}
+
+
+class Bomb:
+    def __reduce__(self) -> tuple[object, ...]:
+        return Path.touch, (Path("pwned"),)
+
+
+@pytest.mark.parametrize("what", BAD)
+def test_requests_that_cannot_be_met(refused, bundle: Path, noise: Image.Image, tmp_path: Path, what: str) -> None:
+    for folder in ("empty", "broken", "other"):
+        (tmp_path / folder).mkdir()
+    noise.save(tmp_path / "other" / "a.png")
+    (tmp_path / "broken" / "a.png").write_bytes(b"no picture")
+    (tmp_path / "broken" / "b.png").write_bytes((tmp_path / "other" / "a.png").read_bytes()[:90])
+    weights = load_file(bundle / "model.safetensors")
+    torch.save(weights, tmp_path / "w.pt")
+    torch.save({k: v * float("nan") for k, v in weights.items()}, tmp_path / "nan.pt")
+    torch.save({"w": Bomb()}, tmp_path / "bomb.pt")
+    said = refused(*(a.replace("BASE", str(bundle)).replace("TMP", str(tmp_path)) for a in BAD[what]))
+    if what == "broken images":
+        assert "a.png, b.png" in said
 
 
 @pytest.mark.usefixtures("factories", "keep_generators")

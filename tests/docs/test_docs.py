@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from unhot import __all__ as public
 from unhot.cli import main
 from unhot.methods import catalogue
 
@@ -57,7 +56,3 @@ def test_tables_are_those_of_the_committed_records():
 def test_every_method_has_a_page_or_a_line_in_the_docs():
     text = README + "".join(p.read_text() for p in (ROOT / "docs").glob("*.md"))
     assert [name for name in catalogue if name not in text] == []
-
-
-def test_public_names_are_sorted():
-    assert list(public) == sorted(public)
