@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from unhot.data.decoding import decode, unreadable
+from unhot.data.labels import check_labels
 from unhot.errors import DataError
 from unhot.record import InputSpec
 
@@ -107,6 +108,7 @@ class LabelledImages:
             check_tensor(self.x)
         if len(self.x) != len(self.y):
             raise DataError(f"{self.origin}: {len(self.x)} images and {len(self.y)} labels. Give one label an image.")
+        check_labels(self.y, self.class_names, self.keys, self.origin)
 
     def __len__(self) -> int:
         return len(self.y)

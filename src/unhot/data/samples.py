@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from unhot.data.dataset import from_dataset
 from unhot.data.folder import check_folder, from_files, image_files, load_folder
-from unhot.data.images import LabelledImages, Pictures
+from unhot.data.images import LabelledImages
+from unhot.data.labels import whole_numbers
 from unhot.errors import DataError, UnknownNameError, shortened
 from unhot.runtime import stream_seed
 
@@ -120,36 +122,14 @@ def as_images(data: ImageSource) -> LabelledImages:
         return data
     if isinstance(data, tuple) and len(data) == 2 and all(isinstance(t, Tensor) for t in data):
         x, y = data
-        if y.ndim != 1:
-            raise DataError(f"Expected labels of shape (N,), got {tuple(y.shape)}.")
-        return LabelledImages(x.detach(), y.detach().to("cpu", torch.int64), None, "tensors", tuple(range(len(y))))
-    known = not isinstance(data, Tensor | tuple | dict | str)
+        return LabelledImages(x.detach(), whole_numbers(y, "tensors"), None, "tensors", tuple(range(len(y))))
+    known = not isinstance(data, Tensor | np.ndarray | tuple | Mapping | str | bytes)
     if known and hasattr(data, "__getitem__") and hasattr(data, "__len__"):
-        return _from_dataset(data)
-    raise DataError(f"Expected (x, y) tensors, a torch Dataset or images of unhot, got {type(data).__name__}.")
-
-
-def _from_dataset(data: Any) -> LabelledImages:
-    """Take a map-style torch data set of (picture or tensor, label) pairs; tensors are taken as they are."""
-    names = getattr(data, "classes", None)
-    count = len(data)
-    if count == 0:
-        raise DataError("The data set is empty.")
-    first = data[0][0]
-    origin = type(data).__name__
-    if isinstance(first, Image.Image):
-        labels = getattr(data, "targets", None)
-        y = torch.as_tensor(labels if labels is not None else [int(data[i][1]) for i in range(count)])
-        x: Tensor | Pictures = Pictures(lambda i: data[i][0], count)
-    elif isinstance(first, Tensor):
-        items = [data[i] for i in range(count)]
-        if len({item[0].shape for item in items}) > 1:
-            raise DataError(f"{origin}: its tensors have several sizes. Resize them to that of the model's inputs.")
-        x = torch.stack([item[0] for item in items])
-        y = torch.tensor([int(item[1]) for item in items])
-    else:
-        raise DataError(f"{origin}: expected pictures or tensors, got {type(first).__name__}.")
-    return LabelledImages(x, y.to(torch.int64), tuple(map(str, names)) if names else None, origin, tuple(range(count)))
+        return from_dataset(data)
+    found = f"Expected (x, y) tensors, a torch Dataset or images of unhot, got {type(data).__name__}."
+    if hasattr(data, "__iter__") and known:
+        found += " It can only be read from front to end: give the data set of a DataLoader, or list(data)."
+    raise DataError(found)
 
 
 def _draw_class(images: LabelledImages, label: int | str, shots: int, seed: int) -> Tensor:

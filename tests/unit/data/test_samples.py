@@ -183,9 +183,9 @@ def test_a_dataset_of_pictures(targets: object) -> None:
     assert samples.images.pixels(torch.arange(2), spec)[:, 0, 0, 0].tolist() == [10, 30]
 
 
-def test_a_part_of_a_dataset_has_no_names() -> None:
+def test_a_part_of_a_dataset_has_the_names_of_the_whole() -> None:
     images = as_images(Subset(Shapes(["disc", "ring"]), [3, 2]))
-    assert (images.class_names, images.y.tolist(), images.origin) == (None, [1, 0], "Subset")
+    assert (images.class_names, images.y.tolist(), images.origin) == (("disc", "ring"), [1, 0], "Subset")
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.uint8])
