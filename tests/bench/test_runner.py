@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -14,12 +15,15 @@ from pathlib import Path
 from typing import ClassVar
 
 import pytest
-from small_grid import SMALL, models, run
+from filelock import FileLock
+from small_grid import SMALL, Quiet, models, run
 
 from unhot import methods
-from unhot.bench.backends import Local
+from unhot.bench.backends import Inline, Local
 from unhot.bench.grid import Grid, read_grid
-from unhot.bench.store import Store
+from unhot.bench.runner import POLL_SECONDS, Runner
+from unhot.bench.store import Store, Work
+from unhot.bench.work import Place
 from unhot.errors import DataError
 from unhot.methods.base import Data, Method, Outcome
 from unhot.methods.mask import Mask
@@ -56,6 +60,51 @@ def test_a_finished_grid_runs_nothing(grid_of: GridOf, done: Path, tmp_path: Pat
     before = stamps(store.root)
     assert run(grid_of(SMALL), store).begun == []
     assert stamps(store.root) == before
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_a_runner_waits_for_what_another_has_and_does_what_that_one_leaves(
+    grid_of: GridOf, done: Path, tmp_path: Path, finished: bool
+) -> None:
+    grid, store, other = grid_of(SMALL), copied(done, tmp_path), Store(tmp_path / "out")
+    spec = grid.cells[0].spec
+    record = store.cell(spec) / "record.json"
+    kept = record.read_bytes()
+    record.unlink()
+    lock = other.claim(spec)
+    assert lock is not None
+    board = Quiet()
+    runner = threading.Thread(target=Runner(grid, store, Inline(), Place(threads=1), board).run)
+    runner.start()
+    runner.join(3 * POLL_SECONDS)
+    assert runner.is_alive()
+    assert board.begun == []
+    if finished:
+        record.write_bytes(kept)
+    lock.release()
+    runner.join(60)
+    assert not runner.is_alive()
+    assert board.begun == ([] if finished else [spec.title])
+    assert Store(tmp_path / "out").done(spec)
+
+
+def test_what_another_finishes_between_the_look_and_the_claim_is_not_done_again(
+    grid_of: GridOf, done: Path, tmp_path: Path
+) -> None:
+    grid, store = grid_of(SMALL), copied(done, tmp_path)
+    record = store.cell(grid.cells[0].spec) / "record.json"
+    kept = record.read_bytes()
+    record.unlink()
+
+    class Late(Store):
+        def claim(self, spec: Work, what: str = "work") -> FileLock | None:
+            record.write_bytes(kept)
+            return super().claim(spec, what)
+
+    assert run(grid, Late(store.root)).begun == []
+    again = store.claim(grid.cells[0].spec)
+    assert again is not None  # the claim was given back
+    again.release()
 
 
 def test_another_row_runs_only_that_row(grid_of: GridOf, done: Path, tmp_path: Path) -> None:

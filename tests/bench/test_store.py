@@ -6,13 +6,15 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import pytest
 from small_grid import SMALL, models
 
 from unhot.bench.grid import Grid, read_grid
 from unhot.bench.spec import FailureRecord
-from unhot.bench.store import Store
+from unhot.bench.store import BUNDLE_FILES, Store
 
 
 def small(tmp_path: Path) -> Grid:
@@ -36,6 +38,21 @@ def test_a_model_is_known_by_its_record_whatever_its_folder_is_called(done: Path
         shutil.copytree(folder, tmp_path / "pool" / f"net {i}")
     store = Store(tmp_path / "empty", models=tmp_path / "pool")
     assert all(store.model(s) is not None for s in models(grid))
+
+
+@pytest.mark.parametrize("missing", BUNDLE_FILES)
+def test_a_folder_that_lacks_a_file_of_a_bundle_is_no_model(done: Path, tmp_path: Path, missing: str) -> None:
+    """It may be on its way there, by a copy from elsewhere: it is one as soon as it is whole."""
+    spec = models(small(tmp_path))[0]
+    bundle = Store(done).model(spec)
+    assert bundle is not None
+    copy = shutil.copytree(bundle, tmp_path / "pool" / "net")
+    (copy / missing).unlink()
+    store = Store(tmp_path / "empty", models=tmp_path / "pool")
+    assert store.model(spec) is None
+    assert not store.done(spec)
+    shutil.copy(bundle / missing, copy / missing)
+    assert store.model(spec) == copy
 
 
 def test_a_damaged_record_counts_as_not_done(done: Path, tmp_path: Path) -> None:
@@ -72,6 +89,24 @@ lock = Store(Path(sys.argv[2])).claim(spec)
 print("held" if lock else "refused", flush=True)
 time.sleep(60)
 """
+
+
+def test_what_another_has_claimed_is_not_waited_for(tmp_path: Path) -> None:
+    """There is other work that nobody has."""
+    spec = small(tmp_path).cells[0].spec
+    one, other = Store(tmp_path / "out"), Store(tmp_path / "out")
+    lock = one.claim(spec)
+    assert lock is not None
+    started = time.monotonic()
+    assert other.claim(spec) is None
+    assert time.monotonic() - started < 1.5
+    timing = other.claim(spec, "timing")  # is another piece of work
+    assert timing is not None
+    lock.release()
+    again = other.claim(spec)
+    assert again is not None
+    again.release()
+    timing.release()
 
 
 def test_a_claim_is_exclusive_until_its_holder_ends_however_it_ends(tmp_path: Path) -> None:

@@ -273,17 +273,19 @@ def test_the_rights_of_an_empty_folder_stay(tmp_path: Path) -> None:
 
 
 def test_all_is_flushed_before_it_is_put_into_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    flushed, replace = list[str](), Path.replace
-    monkeypatch.setattr(files, "_fsync", lambda path: flushed.append(path.name))
-    monkeypatch.setattr(Path, "replace", lambda self, to: (flushed.append("put"), replace(self, to)))
-    with staged_folder(tmp_path / "out") as stage:
+    """And the folder that holds it after that: until then a power failure may undo the rename."""
+    done, replace, flush = list[int | str](), Path.replace, os.fsync
+    monkeypatch.setattr(os, "fsync", lambda handle: (done.append(os.fstat(handle).st_ino), flush(handle)))
+    monkeypatch.setattr(Path, "replace", lambda self, to: (done.append("put"), replace(self, to)))
+    out = tmp_path / "out"
+    with staged_folder(out) as stage:
         (stage / "deep").mkdir()
         (stage / "deep" / "a").touch()
-    assert sorted(flushed[:3]) == ["a", "deep", "new"]
-    assert flushed[3:] == ["put", tmp_path.name]
-    flushed.clear()
+    assert set(done[:3]) == {p.stat().st_ino for p in (out, out / "deep", out / "deep" / "a")}
+    assert done[3:] == ["put", tmp_path.stat().st_ino]
+    done.clear()
     write_atomic(tmp_path / "b", b"x")
-    assert flushed == ["new", "put", tmp_path.name]
+    assert done == [(tmp_path / "b").stat().st_ino, "put", tmp_path.stat().st_ino]
 
 
 def test_check_free(tmp_path: Path) -> None:
