@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import resource
 import statistics
 import sys
 import time
@@ -17,6 +16,7 @@ from torch import Tensor, nn
 
 from unhot.errors import OptionError
 from unhot.record import Environment
+from unhot.shared_state import SHARED_STATE
 from unhot.team import Team
 
 Precision = Literal["fp32", "bf16"]
@@ -63,6 +63,14 @@ def stream_seed(seed: int, *purpose: object) -> int:
     """Derive the seed of one stream of random numbers from a seed and what the stream is for."""
     text = "/".join(map(str, (seed, *purpose)))
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "big")
+
+
+@contextmanager
+def own_generators(device: torch.device | None = None) -> Iterator[None]:
+    """Let the block draw from torch's global generators, and give them back as they were; other threads wait."""
+    cuda = [device.index or 0] if device is not None and device.type == "cuda" else []
+    with SHARED_STATE, torch.random.fork_rng(devices=cuda):
+        yield
 
 
 @dataclass
@@ -112,9 +120,11 @@ class Runtime:
 
     @contextmanager
     def seeded(self, *purpose: object) -> Iterator[None]:
-        """Seed the global generators inside the block and give the caller's back after it."""
-        cuda = [self.device.index or 0] if self.device.type == "cuda" else []
-        with torch.random.fork_rng(devices=cuda):
+        """Seed the global generators inside the block and give the caller's back after it.
+
+        Layers such as dropout draw from these and from no other, so that one thread at a time may be in such a block.
+        """
+        with own_generators(self.device):
             torch.manual_seed(stream_seed(self.seed, *purpose))
             yield
 
@@ -141,6 +151,12 @@ class Runtime:
         """Return the highest memory of the device, or of this process on a CPU."""
         if self.device.type == "cuda":
             return int(torch.cuda.max_memory_allocated(self.device))
+        if sys.platform == "win32":
+            import psutil
+
+            return int(psutil.Process().memory_info().peak_wset)
+        import resource  # POSIX alone has it
+
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return peak if sys.platform == "darwin" else peak * 1024
 

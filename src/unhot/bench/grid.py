@@ -21,6 +21,7 @@ from unhot.methods.base import Method
 from unhot.models.arch import build, channels_of
 from unhot.reading import parse_toml, read_text
 from unhot.record import Stored
+from unhot.runtime import own_generators
 from unhot.train import complete
 
 Class = int | str
@@ -254,7 +255,7 @@ def _planned(src: str, source: Source, arch: str, fixed: Fixed, problems: list[s
     options = fixed.arch_options.get(arch, {})
     spec = channels_of(arch, source.input or folder_input(source.seen))
     try:
-        with torch.random.fork_rng(devices=[]):
+        with own_generators():
             build(arch, len(source.seen.class_names or ()), spec, options)
         settings = complete(dict(fixed.train), source, arch).model_dump()
     except UnhotError as error:

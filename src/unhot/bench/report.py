@@ -16,6 +16,7 @@ from unhot.bench.tables import MEASURES, Setting, of_row
 from unhot.files import write_atomic
 from unhot.methods import DEFAULT
 from unhot.record import Environment
+from unhot.shared_state import SHARED_STATE
 
 
 def collect(grid: Grid, store: Store) -> Results:
@@ -59,10 +60,9 @@ def pictures(results: Results) -> dict[str, bytes]:
 
 
 def _budget(settings: dict[Setting, list[Row]]) -> bytes:
-    import matplotlib as mpl
+    from matplotlib import rc_context
     from matplotlib.figure import Figure
 
-    mpl.rcParams["svg.hashsalt"] = "unhot"  # the same picture from the same results
     names = ("retain_drop_masked", "worst_class_drop", "prototype_attack_accuracy")
     fig = Figure(figsize=(10, 3.2), layout="constrained")
     panels = fig.subplots(1, len(names))
@@ -78,7 +78,8 @@ def _budget(settings: dict[Setting, list[Row]]) -> bytes:
         axes.grid(alpha=0.3)
     panels[0].legend(fontsize=7)
     buffer = io.BytesIO()
-    fig.savefig(buffer, format="svg", metadata={"Date": None})
+    with SHARED_STATE, rc_context({"svg.hashsalt": "unhot"}):  # the same picture from the same results
+        fig.savefig(buffer, format="svg", metadata={"Date": None})
     return buffer.getvalue()
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 import warnings
 from collections.abc import Hashable, Sequence
@@ -140,7 +139,9 @@ def cell(
 
 def timing(spec: CellSpec, src: str, place: Place, original: Bundle) -> TimingRecord:
     """Time the method of a cell beside one forward and backward pass over its samples."""
-    load = os.getloadavg()[0]
+    import psutil
+
+    load = psutil.getloadavg()[0]
     source, runtime, model = _source(src, place.data_dir), place.runtime(spec.seed), _model(original)
     method = methods.get(spec.method).of(dict(spec.hyperparameters))
     classes = spec.classes[:1] if spec.in_sequence else spec.classes

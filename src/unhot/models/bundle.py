@@ -28,6 +28,8 @@ from unhot.models.cut import Bottleneck
 from unhot.models.graph import Graph, GraphNet, rebuilt
 from unhot.models.head import check_weights, find_head
 from unhot.record import BundleInfo, ClassLabel, InputSpec, Record
+from unhot.runtime import own_generators
+from unhot.shared_state import SHARED_STATE
 
 R = TypeVar("R", bound=Record)
 
@@ -162,7 +164,7 @@ def _net(folder: Path, info: BundleInfo, state: dict[str, Tensor], trust_arch: s
     arch, file = info.arch, folder / GRAPH
     registered = arch and ":" not in arch and info.graph_sha256 is None  # by whoever installed it
     if is_ours(arch, info.arch_options) or registered or (arch and arch == trust_arch):
-        with torch.random.fork_rng(devices=[]):  # what a new net draws is overwritten, and not the caller's
+        with own_generators():  # what a new net draws is overwritten, and not the caller's
             return build(arch, info.outputs, info.input, info.arch_options)
     if info.graph_sha256 is None:
         raise ModelError(
@@ -218,7 +220,7 @@ def load_weights(path: Path, how: WeightsFile) -> Classifier:
     state = read_weights(path, how.trust_pickle)
     if how.input is not None:
         how = replace(how, input=channels_of(how.arch, how.input))
-    with torch.random.fork_rng(devices=[]):
+    with own_generators():
         probe = build(how.arch, 10, how.input, how.arch_options)
     head, problems = find_head(probe, how.head, None)
     raise_all(ModelError, how.arch, problems)
@@ -227,7 +229,7 @@ def load_weights(path: Path, how: WeightsFile) -> Classifier:
     if state[f"{head}.weight"].ndim != 2:
         raise ModelError(f"{path}: {head}.weight is not a matrix. Check --arch, or name the head.")
     outputs = len(state[f"{head}.weight"])
-    with torch.random.fork_rng(devices=[]):
+    with own_generators():
         net = probe if outputs == 10 else build(how.arch, outputs, how.input, how.arch_options)
     load_state(net, state, head, str(path))
     names = how.class_names if how.class_names and len(how.class_names) == outputs else None
@@ -250,7 +252,7 @@ def read_weights(path: Path, trust_pickle: bool = False) -> dict[str, Tensor]:
         except (SafetensorError, OSError) as error:
             raise ModelError(f"{path} is not a readable safetensors file ({error}).") from error
     try:
-        with warnings.catch_warnings():
+        with SHARED_STATE, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of other pickle protocols; what cannot be read is an error below
             loaded = torch.load(path, map_location="cpu", weights_only=not trust_pickle)
     except pickle.UnpicklingError as error:

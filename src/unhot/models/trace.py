@@ -21,6 +21,8 @@ from torch import Tensor, nn
 from unhot.errors import ModelError
 from unhot.models.classifier import Classifier
 from unhot.models.graph import LAYERS, TYPES, Graph, GraphNet, Layer, Step, operator_of, references
+from unhot.runtime import own_generators
+from unhot.shared_state import SHARED_STATE
 
 COUNTS = 4, 1, 7  # images in the batches that a graph is compared with its net on; it is traced with the first
 OWN = "weight", "bias", "running_mean", "running_var"  # what a layer may give its operator
@@ -64,7 +66,7 @@ def _difference(graph: Graph, net: nn.Module) -> str:
         state = net.state_dict()
         other = GraphNet(graph, state).eval()
         other.load_state_dict(state)
-        with torch.random.fork_rng(devices=[]), torch.no_grad():
+        with own_generators(), torch.no_grad():
             for count in COUNTS:
                 x = _inputs(net, graph.shape, count)
                 torch.testing.assert_close(other(x.clone()), net(x), equal_nan=True)
@@ -78,7 +80,7 @@ def _difference(graph: Graph, net: nn.Module) -> str:
 def _traced(net: nn.Module, x: Tensor) -> torch.export.ExportedProgram:
     """Trace a net with any number of images, its operators as it calls them."""
     # with gradients wanted, torch calls the operators that methods can differentiate, not its fused ones
-    with _silence(), torch.random.fork_rng(devices=[]), torch.enable_grad():
+    with _silence(), own_generators(), torch.enable_grad():
         for strict in (False, True):  # the second way is slower and understands some nets that the first does not
             try:
                 batch = ({0: torch.export.Dim.DYNAMIC},)
@@ -90,10 +92,10 @@ def _traced(net: nn.Module, x: Tensor) -> torch.export.ExportedProgram:
 
 @contextmanager
 def _silence() -> Iterator[None]:
-    """Keep torch from saying what it tries on the way."""
-    disabled = logging.root.manager.disable
-    with warnings.catch_warnings(), redirect_stderr(io.StringIO()):
+    """Keep torch from saying what it tries on the way; what other threads say meanwhile is lost."""
+    with SHARED_STATE, warnings.catch_warnings(), redirect_stderr(io.StringIO()):
         warnings.simplefilter("ignore")
+        disabled = logging.root.manager.disable
         logging.disable()
         try:
             yield

@@ -14,6 +14,7 @@ from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 
 from unhot.audit_record import Subject
+from unhot.shared_state import SHARED_STATE
 
 INK, FAINT = "#1f2933", "#9aa5b1"
 
@@ -69,7 +70,7 @@ RC: Any = {
 @contextmanager
 def drawing() -> Iterator[None]:
     """Draw in this page's style, whatever the user's own settings are; they are as before afterwards."""
-    with mpl.rc_context(), warnings.catch_warnings():
+    with SHARED_STATE, mpl.rc_context(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*[Gg]lyph.*")  # the browser has the font that matplotlib lacks
         mpl.rcdefaults()
         for name, value in RC.items():

@@ -13,7 +13,7 @@ from torch.nn.functional import cross_entropy
 from unhot.data.samples import Samples, draw
 from unhot.guard import Guard
 from unhot.models.classifier import Classifier
-from unhot.runtime import Runtime
+from unhot.runtime import Runtime, own_generators
 
 CLASSES, FORGOTTEN, SHOTS = 4, 1, 8
 
@@ -64,7 +64,7 @@ def _trained(batch_norm: bool) -> Toy:
     means = torch.randn(CLASSES, 1, 8, 8, generator=generator)
     y = torch.arange(CLASSES).repeat(24)
     x = means[y] + 1.2 * torch.randn(len(y), 1, 8, 8, generator=generator)
-    with torch.random.fork_rng(devices=[]), torch.enable_grad():
+    with own_generators(), torch.enable_grad():
         torch.manual_seed(7)
         net = nn.Sequential(
             nn.Conv2d(1, 6, 3, padding=1, bias=not batch_norm),
