@@ -87,7 +87,7 @@ class Guard:
             DataError: There are no images, or the model does not have their classes.
         """
         runtime = runtime or Runtime()
-        found = model.align(as_images(images))
+        found = model.align(as_images(images), model.forgotten)
         if len(found) == 0:
             raise DataError("A guard needs images. Give those that the model was trained on.")
         columns = found.y.unique().tolist()

@@ -95,6 +95,7 @@ def test_target_mismatch(unhot: Run, bundle: Path, groups: Path, tmp_path: Path)
     assert "by the label map it is 1, 2. Give images of all of it, and it need not look." in own.err
 
 
+@pytest.mark.filterwarnings("ignore:Class 3 is taken to be the class of that name")
 def test_model_mismatch(unhot: Run, coarse: Path, groups: Path, digits: Source, tmp_path: Path) -> None:
     call = ["forget", coarse, "--label-map", groups, "--class", 0, "--samples", "digits", "--json"]
     said = unhot(*call, *TARF, "--out", tmp_path / "u")

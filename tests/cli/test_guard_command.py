@@ -99,7 +99,7 @@ def test_bad_input(unhot: Run, bundle: Path, file: Path, digits: Source, tmp_pat
     Guard.collect(other, digits.seen, max_images=20).save(tmp_path / "other")
     for call, sentence in (
         (["guard", file, "--out", out], "There is nothing to do with"),
-        (["guard", file, "--drop", "cat", "--out", out], "Unknown class of the guard: 'cat'"),
+        (["guard", file, "--drop", "cat", "--out", out], "Unknown class 'cat'"),
         (["guard", tmp_path / "none", "--drop", 3, "--out", out], "There is no guard at"),
         (["guard", file, "--drop", 3, "--out", file], "exists. Choose another --out"),
         ([*forget, "--method", "nhle-cwm", "--guard", file], "nhle-cwm does not read stored statistics"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import replace
 
 import pytest
@@ -10,10 +11,15 @@ from handmade import Board, labels, nothing, random_board, runtime
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unhot.errors import ModelError
+from unhot.errors import ModelError, ModelWarning
 from unhot.evaluation.view import LAYERS, Views
 from unhot.models.classifier import Classifier, pooled
 from unhot.models.cut import cut_classes
+from unhot.record import ClassLabel
+
+
+def named(names: list[str]) -> tuple[ClassLabel, ...]:
+    return tuple(ClassLabel(index=i, name=n) for i, n in enumerate(names))
 
 
 def views_of(original: Classifier, other: Classifier, forgotten: list[int]) -> Views:
@@ -89,8 +95,10 @@ def test_each_model_is_looked_at_once(zoo, monkeypatch):
 @given(st.integers(3, 9), st.data())
 def test_a_model_with_the_other_outputs_only_has_them_in_order(k, data):
     gone = data.draw(st.lists(st.integers(0, k - 1), min_size=1, max_size=k - 2, unique=True))
-    views = views_of(nothing(k), nothing(k - len(gone)), gone)
     kept = [i for i in range(k) if i not in gone]
+    by_name = kept == list(range(len(kept)))  # the last ones are gone: then the others have their names
+    with nullcontext() if by_name else pytest.warns(ModelWarning, match=r"The unlearned model has \d outputs without"):
+        views = views_of(nothing(k), nothing(k - len(gone)), gone)
     model = views.models["unlearned"][0]
     assert views.places(model) == kept
     placed = views._placed(model, torch.arange(float(len(kept)))[None])
@@ -120,13 +128,36 @@ def test_a_model_whose_outputs_are_in_another_order_is_put_right():
     assert views._placed(turned, torch.tensor([[20.0, 0, 10]])).tolist() == [[0, 10, 20]]
 
 
+@given(st.permutations(["cat", "dog", "cow", "9", "0"]), st.integers(3, 5))
+def test_a_model_with_names_is_matched_by_them(names, k):
+    """Retrained models come with their classes in another order, or without those that they never saw."""
+    original = replace(nothing(5), classes=named(["0", "9", "cat", "cow", "dog"]))
+    other = replace(nothing(k), classes=named(names[:k]))
+    places = views_of(original, other, [1]).places(other)
+    assert [original.classes[i].name for i in places] == names[:k]
+
+
+def test_a_model_with_other_names_is_matched_by_position_and_that_is_said():
+    other = replace(nothing(3), classes=named(["cat", "dog", "cow"]))
+    with pytest.warns(ModelWarning, match=r"The unlearned model: no class has a name .* matched by position"):
+        assert views_of(nothing(3), other, [0]).places(other) == [0, 1, 2]
+    with pytest.raises(ModelError, match=r"The unlearned model: the model does not have the classes cat, dog"):
+        views_of(nothing(3), replace(nothing(2), classes=named(["cat", "dog"])), [0])
+
+
+def test_an_output_that_the_original_has_lost_is_refused():
+    original = cut_classes(nothing(4), [labels(4)[2]], "excise")
+    with pytest.raises(ModelError, match=r"The unlearned model has the classes 2, which were excised"):
+        views_of(original, nothing(4), [0])
+
+
 def test_an_excised_model_may_have_lost_other_classes_too():
     cut = replace(nothing(3), classes=tuple(labels(5)[i] for i in (0, 2, 4)), outputs=5)
     assert views_of(nothing(5), cut, [1]).places(cut) == [0, 2, 4]
 
 
 def test_more_outputs_than_the_original_are_refused():
-    with pytest.raises(ModelError, match=r"classes that the original does not have: 3, 4"):
+    with pytest.raises(ModelError, match=r"The unlearned model: the model does not have the classes 3, 4"):
         views_of(nothing(3), nothing(5), [0])
 
 

@@ -20,7 +20,7 @@ from unhot.audit_record import AuditRecord
 from unhot.bench.spec import BenchRecord, CellSpec, TimingRecord, TrainSpec
 from unhot.data.augment import distort
 from unhot.data.images import LabelledImages
-from unhot.data.samples import Samples, draw
+from unhot.data.samples import Samples, draw_at, every
 from unhot.data.source import Source, load_source
 from unhot.errors import SampleWarning
 from unhot.evaluation.audit import audit
@@ -31,7 +31,7 @@ from unhot.guard import MAX_IMAGES, Guard
 from unhot.methods.base import FORWARD, ForgetResult, Method
 from unhot.models.bundle import load, read_record, write_bundle
 from unhot.models.classifier import Classifier
-from unhot.record import TrainRecord
+from unhot.record import ClassLabel, TrainRecord
 from unhot.runtime import Progress, Runtime, no_progress, pick_device
 from unhot.train import train_classifier
 
@@ -121,7 +121,7 @@ def cell(
     return BenchRecord(
         digest=spec.digest,
         spec=spec,
-        names=tuple(model.label(c) for c in _names(source, spec.classes)),
+        names=_labels(model, source, spec.classes),
         options=options,
         uses=results[-1].record.uses,
         signals=signals(model, uncut, samples, runtime),
@@ -224,15 +224,15 @@ def _retained(source: Source, spec: CellSpec, runtime: Runtime) -> LabelledImage
 
 
 def _samples(spec: CellSpec, source: Source, classes: Sequence[int]) -> Samples:
-    names = _names(source, classes)
     if spec.shots is not None:
-        return draw(source.seen, names, spec.shots, spec.seed)
-    return Samples(source.seen.where(torch.isin(source.seen.y, torch.tensor(classes))), tuple(names))
+        return draw_at(source.seen, classes, spec.shots, spec.seed)
+    return every(source.seen, classes)
 
 
-def _names(source: Source, classes: Sequence[int]) -> list[int | str]:
-    known = source.seen.class_names
-    return [c if known is None else known[c] for c in classes]
+def _labels(model: Classifier, source: Source, classes: Sequence[int]) -> tuple[ClassLabel, ...]:
+    """Return the classes of a model that some classes of the data are."""
+    found = model.matched(source.seen)
+    return tuple(found[c] for c in classes)
 
 
 def _uncut(
@@ -281,7 +281,7 @@ def _case(
     runtime: Runtime,
     shared: dict[Hashable, object] | None = None,
 ) -> Case:
-    labels = [model.label(c) for c in _names(source, classes)]
+    labels = _labels(model, source, classes)
     return Case(Views(model, unlearned, [], labels, {"test": model.align(test)}, runtime, shared), "unlearned")
 
 
@@ -304,7 +304,7 @@ def _audited(
     found = audit(
         original=model,
         unlearned=unlearned,
-        classes=_names(source, spec.classes),
+        classes=_labels(model, source, spec.classes),
         test=source.held_out,
         train=source.seen,
         retrained=references,

@@ -83,6 +83,7 @@ def forget(
     from unhot.cli.output import note, say
     from unhot.data import catalogue as datasets
     from unhot.data.concept import LabelMap
+    from unhot.data.samples import class_position
     from unhot.data.source import load_source, photo_input
     from unhot.files import check_free
     from unhot.guard import Guard
@@ -105,11 +106,13 @@ def forget(
     if groups is None:
         labels = [classifier.label(c) for c in classes]
         concept, what = None, ", ".join(c.name for c in labels)
-        images = _samples(samples, train, [(c.name, c.index) for c in labels], shots, seed)
+        positions = [] if train is None else classifier.positions(train, labels)
+        images = _samples(samples, train, positions, [(c.index, c.name) for c in labels], shots, seed)
     else:
         concept = groups.concept(classes, [c.name for c in classifier.classes], given or None)
         chosen, what = _finding(chosen, concept), f"{', '.join(classes)} ({concept.setting})"
-        images = concept.take(_samples(samples, train, [(label,) for label in concept.given], shots, seed))
+        positions = [] if train is None else [class_position(train, label) for label in concept.given]
+        images = concept.take(_samples(samples, train, positions, [(c, c) for c in concept.given], shots, seed))
         others = None if others is None else concept.remaining(others, with_hidden=True)
     stored = None if guard is None else Guard.load(guard)
     runtime = make_runtime(device, seed)
@@ -157,28 +160,34 @@ def _described(concept: Concept) -> dict[str, JsonValue]:
 
 
 def _samples(
-    src: str, train: LabelledImages | None, labels: list[tuple[str | int, ...]], shots: int | None, seed: int
+    src: str,
+    train: LabelledImages | None,
+    positions: list[int],
+    classes: list[tuple[int | str, str]],
+    shots: int | None,
+    seed: int,
 ) -> Samples:
     """Take the images of a folder, or draw some of a data set or a folder.
 
     Args:
         src: A folder or the name of a data set.
         train: The images of the data set.
-        labels: What each class may be called there.
+        positions: Of the classes, in the data set.
+        classes: The index and the name of each, after either of which its subfolder may be named.
         shots: Images of each class.
         seed: Of the draw.
     """
     from unhot.data import catalogue as datasets
-    from unhot.data.samples import draw, folder
+    from unhot.data.samples import draw, draw_at, folder
 
     if train is not None:
-        known = train.class_names or ()
-        wanted = [next((name for name in names if name in known), names[-1]) for names in labels]
-        return draw(train, wanted, SHOTS if shots is None else shots, seed)
+        return draw_at(train, positions, SHOTS if shots is None else shots, seed)
     path = Path(src)
     if not path.is_dir():
         raise UnknownNameError("samples", src, [*datasets, "a folder that exists"])
-    # a subfolder may be named after a class or after its index
-    folders = [next((str(n) for n in reversed(names) if (path / str(n)).is_dir()), str(names[0])) for names in labels]
-    found = folder(path, folders)
+    nested = any(p.is_dir() and not p.name.startswith(".") for p in path.iterdir())
+    by_index = [nested and not (path / name).is_dir() and (path / str(index)).is_dir() for index, name in classes]
+    wanted = [str(c[0]) if at else c[1] for c, at in zip(classes, by_index, strict=True)]
+    # the images of a flat folder are of the class whatever else has its name
+    found = folder(path, wanted if nested else [index for index, _ in classes])
     return found if shots is None else draw(found.images, found.classes, shots, seed)

@@ -22,7 +22,7 @@ from unhot.cli.options import (
     make_runtime,
 )
 from unhot.cli.report import check_new
-from unhot.errors import OptionError, UnknownNameError
+from unhot.errors import OptionError
 
 
 def guard(
@@ -49,6 +49,7 @@ def guard(
 ) -> None:
     """Collect statistics of a model's training images for unhot forget --guard, or drop classes from them."""
     from unhot.cli.output import say
+    from unhot.data.matching import find_class
     from unhot.data.source import load_source
     from unhot.guard import MAX_IMAGES, Guard
 
@@ -61,10 +62,8 @@ def guard(
         images = load_source(data, data_dir, download)
         model = loader(images, arch, arch_option, image_size, head, trust_pickle)(source)
         made = Guard.collect(model, images.seen, make_runtime(device, seed), max_images or MAX_IMAGES)
-    known = {str(c.index): c for c in made.info.classes} | {c.name: c for c in made.info.classes}
-    if missing := [c for c in drop if c not in known]:
-        raise UnknownNameError("class of the guard:", missing[0], [c.name for c in made.info.classes])
-    made = made.without(known[c] for c in drop)
+    known = made.info.classes
+    made = made.without([known[find_class(c, known)] for c in drop])
     made.save(out)
     if json:
         say(made.info.to_json())

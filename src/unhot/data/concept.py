@@ -19,7 +19,7 @@ from typing import Literal
 import torch
 
 from unhot.data.images import LabelledImages
-from unhot.data.samples import ImageSource, Samples, as_images, class_position
+from unhot.data.samples import ImageSource, Samples, as_images
 from unhot.errors import DataError, UnknownNameError, shortened
 from unhot.reading import parse_json, read_text
 
@@ -199,7 +199,7 @@ class Concept:
             DataError: The samples are of other labels.
         """
         names = _names(samples.images)
-        drawn = [names[class_position(samples.images, c)] for c in samples.classes]
+        drawn = [names[p] for p in samples.positions]
         if set(drawn) != set(self.given):
             raise DataError(f"The samples are of {shortened(drawn)}, and not of {shortened(self.given)}.")
         classes = tuple(dict.fromkeys(self.class_of[name] for name in drawn))

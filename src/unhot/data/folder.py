@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
@@ -30,7 +31,7 @@ def load_folder(root: Path, split: str | None = None) -> LabelledImages:
     folder = check_folder(root)
     if split is not None:
         folder = check_folder(folder / split)
-    classes = sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+    classes = in_order(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
     if not classes:
         raise DataError(f"{folder} holds no class folders. Put the images of each class in a folder named after it.")
     found = [image_files(c) for c in classes]
@@ -38,6 +39,12 @@ def load_folder(root: Path, split: str | None = None) -> LabelledImages:
         raise DataError(f"{folder}: no images in {shortened(empty)}. Add images, or remove the folder.")
     labels = torch.tensor([i for i, files in enumerate(found) for _ in files])
     return from_files([f for files in found for f in files], labels, tuple(c.name for c in classes), folder)
+
+
+def in_order(folders: Iterable[Path]) -> list[Path]:
+    """Sort class folders by name; where all names are numbers, by number: 2 comes before 10."""
+    found = sorted(folders)
+    return sorted(found, key=lambda p: int(p.name)) if all(p.name.isdecimal() for p in found) else found
 
 
 def splits_of(root: Path) -> tuple[str, ...]:

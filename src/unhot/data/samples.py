@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,9 @@ from unhot.data.dataset import from_dataset
 from unhot.data.folder import check_folder, from_files, image_files, load_folder
 from unhot.data.images import LabelledImages
 from unhot.data.labels import whole_numbers
+from unhot.data.matching import find_class
 from unhot.errors import DataError, UnknownNameError, shortened
+from unhot.record import ClassLabel
 from unhot.runtime import stream_seed
 
 ImageSource = LabelledImages | tuple[Tensor, Tensor] | Dataset[Any]
@@ -28,7 +30,7 @@ class Samples:
 
     Attributes:
         images: The images, each labelled with its class.
-        classes: The classes, by index or by name, in the order of the request.
+        classes: The classes, in the order of the request: by name, or by index where the images have no class names.
         part: In words, what the samples are if that is only a part of their classes: then the other images of these
             classes are retained. None where the classes are to be forgotten whole.
     """
@@ -39,6 +41,15 @@ class Samples:
 
     def __len__(self) -> int:
         return len(self.images)
+
+    @property
+    def positions(self) -> tuple[int, ...]:
+        """The label of each class in ``images.y``."""
+        names = self.images.class_names or ()
+        return tuple(
+            names.index(str(c)) if names.count(str(c)) == 1 and isinstance(c, str) else class_position(self.images, c)
+            for c in self.classes
+        )
 
 
 def draw(data: ImageSource, classes: Sequence[int | str], shots: int = 16, seed: int = 0) -> Samples:
@@ -59,9 +70,24 @@ def draw(data: ImageSource, classes: Sequence[int | str], shots: int = 16, seed:
         raise DataError(f"Asked for {shots} images a class. Ask for at least 1.")
     if not classes:
         raise DataError("No class to forget is named. Name at least one.")
-    check_once([class_position(images, c) for c in classes], classes)
-    chosen = [_draw_class(images, c, shots, seed) for c in classes]
-    return Samples(images.select(torch.cat(chosen)), tuple(classes))
+    positions = [class_position(images, c) for c in classes]
+    check_once(positions, classes)
+    return draw_at(images, positions, shots, seed)
+
+
+def draw_at(images: LabelledImages, positions: Sequence[int], shots: int, seed: int) -> Samples:
+    """Draw a few images of each of some labels in ``images.y``, as :func:`draw` does.
+
+    Raises:
+        DataError: There are fewer images of a class.
+    """
+    chosen = [_draw_class(images, p, shots, seed) for p in positions]
+    return Samples(images.select(torch.cat(chosen)), _called(images, positions))
+
+
+def every(images: LabelledImages, positions: Sequence[int]) -> Samples:
+    """Take every image of some labels in ``images.y``."""
+    return Samples(images.where(torch.isin(images.y, torch.tensor(positions))), _called(images, positions))
 
 
 def folder(path: str | Path, classes: Sequence[int | str] | None = None) -> Samples:
@@ -82,20 +108,21 @@ def folder(path: str | Path, classes: Sequence[int | str] | None = None) -> Samp
     if nested:
         images = load_folder(root)
         names = images.class_names or ()
-        classes = tuple(classes or names)
-        check_once([str(c) for c in classes], classes)
-        by_name = [str(c) for c in classes]
-        if missing := [c for c in by_name if c not in names]:
+        wanted = tuple(map(str, classes or names))
+        check_once(wanted, wanted)
+        if missing := [c for c in wanted if c not in names]:
             raise UnknownNameError(f"class folder in {root}:", missing[0], names)
-        kept = torch.tensor([names[i] in by_name for i in images.y.tolist()])
-        return Samples(images.where(kept), tuple(classes))
+        place = torch.tensor([wanted.index(n) if n in wanted else -1 for n in names])
+        found = images.where(place[images.y] >= 0)
+        return Samples(replace(found, y=place[found.y], class_names=wanted), wanted)
     if not flat:
         raise DataError(f"{root} holds no images. Put the images of the class to forget in it.")
     classes = tuple(classes or (root.resolve().name,))
     if len(classes) > 1:
         raise DataError(f"{root} is a flat folder, and {len(classes)} classes are named. Make a subfolder for each.")
-    labels = torch.zeros(len(flat), dtype=torch.int64)
-    return Samples(from_files(flat, labels, (str(classes[0]),), root), classes)
+    first = classes[0]
+    labels = torch.full((len(flat),), first if isinstance(first, int) else 0)
+    return Samples(from_files(flat, labels, None if isinstance(first, int) else (first,), root), classes)
 
 
 def check_once(found: Sequence[object], classes: Sequence[int | str]) -> None:
@@ -132,12 +159,18 @@ def as_images(data: ImageSource) -> LabelledImages:
     raise DataError(found)
 
 
-def _draw_class(images: LabelledImages, label: int | str, shots: int, seed: int) -> Tensor:
-    position = class_position(images, label)
+def _called(images: LabelledImages, positions: Sequence[int]) -> tuple[int | str, ...]:
+    """Return the names of some labels; the labels themselves where there are no names, or several of the same name."""
+    names = images.class_names or ()
+    return tuple(names[p] if names and names.count(names[p]) == 1 else p for p in positions)
+
+
+def _draw_class(images: LabelledImages, position: int, shots: int, seed: int) -> Tensor:
     here = (images.y == position).nonzero().flatten()
     if len(here) < shots:
+        (name,) = _called(images, [position])
         raise DataError(
-            f"{images.origin}: asked for {shots} images of class {label!r}, there are {len(here)}. Ask for fewer."
+            f"{images.origin}: asked for {shots} images of class {name!r}, there are {len(here)}. Ask for fewer."
         )
     generator = torch.Generator().manual_seed(stream_seed(seed, "draw", position))
     return here[torch.randperm(len(here), generator=generator)[:shots]].sort().values
@@ -149,12 +182,9 @@ def class_position(images: LabelledImages, label: int | str) -> int:
     Raises:
         UnknownNameError: There is no such class.
     """
-    named = images.class_names is not None and not isinstance(label, int)
-    if named and label in (images.class_names or ()):
-        return (images.class_names or ()).index(str(label))
     if len(images) == 0:
         raise DataError(f"{images.origin}: there are no images.")
-    count = len(images.class_names) if images.class_names is not None else int(images.y.max()) + 1
-    if str(label).isdecimal() and int(label) < count:
-        return int(label)
-    raise UnknownNameError("class", label, images.class_names or map(str, range(count)))
+    names = images.class_names
+    known = {i: str(i) for i in images.y.unique().tolist()} if names is None else dict(enumerate(names))
+    classes = [ClassLabel(index=i, name=n) for i, n in known.items() if i >= 0]
+    return classes[find_class(label, classes)].index

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -27,7 +27,7 @@ from unhot.evaluation.view import Views
 from unhot.files import staged_folder, write_atomic
 from unhot.models.classifier import Classifier
 from unhot.models.head import check_weights
-from unhot.record import ClassLabel, ForgetRecord, InputSpec, digest
+from unhot.record import ClassLabel, ForgetRecord, digest
 from unhot.report.page import write_report
 from unhot.runtime import Runtime
 
@@ -109,7 +109,7 @@ def audit(
     *,
     original: nn.Module | Classifier,
     unlearned: nn.Module | Classifier,
-    classes: Sequence[int | str],
+    classes: Sequence[int | str | ClassLabel],
     test: ImageSource,
     train: ImageSource | None = None,
     retrained: nn.Module | Classifier | Sequence[nn.Module | Classifier] | None = None,
@@ -150,10 +150,9 @@ def audit(
     splits = {name: _subset(images, limits[name], runtime) for name, images in given.items()}
     if isinstance(retrained, nn.Module | Classifier):
         retrained = [retrained]
-    spec = original.input if isinstance(original, Classifier) else None
-    before, after, *references = (
-        _classifier(m, splits["test"], spec) for m in [original, unlearned, *(retrained or [])]
-    )
+    before = _classifier(original, splits["test"], None, "original")
+    after = _classifier(unlearned, splits["test"], before, "unlearned")
+    references = [_classifier(m, splits["test"], before, "retrained") for m in retrained or []]
     labels = tuple(dict.fromkeys(before.label(c) for c in classes))
     for name, model in (("original", before), ("unlearned", after), *(("retrained", r) for r in references)):
         raise_all(ModelError, f"The {name} model does not fit", check_weights(model.module))
@@ -327,14 +326,24 @@ def _per_class(views: Views) -> Iterator[ClassAccuracy]:
                     )
 
 
-def _classifier(model: nn.Module | Classifier, images: LabelledImages, spec: InputSpec | None) -> Classifier:
-    """Wrap a bare net, which takes its inputs as the original does, and look at what a net returns."""
+def _classifier(
+    model: nn.Module | Classifier, images: LabelledImages, original: Classifier | None, subject: Subject
+) -> Classifier:
+    """Wrap a bare net, whose inputs and classes are those of the original, and look at what a net returns."""
     some = torch.arange(min(2, len(images)))
+    spec = original.input if original is not None else None
     if isinstance(model, Classifier):
-        return Classifier.wrap(model, example=images.inputs(some, model.input, model.device))
-    weights = list(model.parameters()) if isinstance(model, nn.Module) else []
-    example = images.inputs(some, spec, weights[0].device if weights else torch.device("cpu"))
-    return Classifier.wrap(model, example=example, input=spec)
+        spec, device = model.input, model.device
+    else:
+        weights = list(model.parameters()) if isinstance(model, nn.Module) else []
+        device = weights[0].device if weights else torch.device("cpu")
+    try:
+        found = Classifier.wrap(model, example=images.inputs(some, spec, device), input=spec)
+    except ModelError as error:
+        raise ModelError(f"The {subject} model cannot be audited. {error}") from error
+    if isinstance(model, Classifier) or original is None or len(found.classes) != len(original.classes):
+        return found
+    return replace(found, classes=original.classes, outputs=original.outputs)
 
 
 def _subset(images: LabelledImages, limit: int, runtime: Runtime) -> LabelledImages:

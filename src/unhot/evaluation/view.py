@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+import warnings
+from collections.abc import Callable, Collection, Hashable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TypeVar, cast
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from unhot.audit_record import Split, Subject
 from unhot.data.images import LabelledImages
-from unhot.errors import ModelError
+from unhot.errors import ModelError, ModelWarning, shortened
 from unhot.models.classifier import Classifier, pooled
 from unhot.precondition import weight_layers
 from unhot.record import ClassLabel
@@ -106,7 +107,11 @@ class Views:
         self.columns = original.columns(labels)
         self.splits = splits
         self.runtime = runtime
-        self._places = {id(m): self._columns_of(m) for m in [original, unlearned, *retrained]}
+        self._places = {
+            id(model): original.columns(counterparts(original, model, self.labels, f"The {subject} model"))
+            for subject, models in self.models.items()
+            for model in models
+        }
         self._done = {} if shared is None else shared
         # results are found by the identity of a model, so all models must live as long as the results
         self._done["alive"] = (*cast(tuple[object, ...], self._done.get("alive", ())), self.models)
@@ -172,19 +177,38 @@ class Views:
         names = weight_layers(model, x)[1:]
         return [names[i] for i in torch.linspace(0, len(names) - 1, min(LAYERS, len(names))).long()]
 
-    def _columns_of(self, model: Classifier) -> list[int]:
-        """Return which column of the original each output of a model stands for."""
-        original = self.models["original"][0]
-        known = {c.index: i for i, c in enumerate(original.classes)}
-        k = len(model.classes)
-        if k == len(known) and not {c.index for c in model.classes} - known.keys():
-            return [known[c.index] for c in model.classes]
-        if (
-            k == len(known) - len(self.columns) and model.outputs == k
-        ):  # trained with fewer outputs: the others, in order
-            return [i for i in range(len(known)) if i not in self.columns]
-        if k < len(known) and model.outputs == k:
-            raise ModelError(f"A model has {k} outputs, the original {len(known)}: unhot cannot tell which are which.")
-        if missing := [c.name for c in model.classes if c.index not in known]:
-            raise ModelError(f"A model has classes that the original does not have: {', '.join(missing)}.")
-        return [known[c.index] for c in model.classes]
+
+def counterparts(
+    original: Classifier, model: Classifier, forgotten: Collection[ClassLabel], what: str
+) -> list[ClassLabel]:
+    """Return which class of the original each output of another model stands for.
+
+    A model without names of its own that has an output for every class that was not forgotten was trained without
+    these classes: its outputs are the other classes, in order. All others are matched as classes always are.
+
+    Args:
+        original: The model before.
+        model: The other one.
+        forgotten: The classes that were forgotten.
+        what: What to call the model in errors.
+
+    Raises:
+        ModelError: It has classes that the original does not have, or it is unclear which ones they are.
+    """
+    k, known = len(model.classes), original.classes
+    if model.unnamed and k < len(known):
+        left = [c for c in known if c not in forgotten]
+        if k != len(left):
+            raise ModelError(f"{what} has {k} outputs, the original {len(known)}: unhot cannot tell which are which.")
+        if [c.name for c in left] != [c.name for c in model.classes]:
+            warnings.warn(
+                f"{what} has {k} outputs without names: they are taken for the classes that were not forgotten, in "
+                "their order. Give it class names to be sure.",
+                ModelWarning,
+                stacklevel=2,
+            )
+        return left
+    found = original.known.match_model(model.classes, what)
+    if missing := [c.name for c in found if c not in known]:
+        raise ModelError(f"{what} has the classes {shortened(missing)}, which were excised from the original.")
+    return found

@@ -276,7 +276,7 @@ class Method(BaseModel, ABC):
     def _prepare(
         self, model: Classifier, samples: Samples, x: Tensor, retain: ImageSource | None, guard: Guard | None
     ) -> Data:
-        labels = tuple(model.label(c) for c in samples.classes)
+        labels = model.requested(samples)
         whole = samples.part is None
         if not whole and not self.parts:
             raise DataError(
@@ -305,7 +305,9 @@ class Method(BaseModel, ABC):
             columns=columns,
             uses=self.uses + tuple(u for u in self.may_use if given.get(u) is not None),
             samples=Batch(x, y, logits),
-            others=None if retain is None else _retained(model.align(as_images(retain)), columns if whole else []),
+            others=None
+            if retain is None
+            else _retained(model.align(as_images(retain), model.forgotten), columns if whole else []),
             statistics=None if guard is None else self._of_retained(guard, model, labels),
         )
 

@@ -198,7 +198,8 @@ class WeightsFile:
         arch: The architecture.
         arch_options: Its keyword arguments.
         input: Its inputs.
-        class_names: One for each output; None for their indices, or the names of a data set of as many classes.
+        class_names: One for each output, or the names of a data set of as many classes; numbers are those of outputs,
+            in whatever order. None for the indices.
         head: Dotted name of the final linear layer, if it cannot be found.
         trust_pickle: Whether the file may run code while it is loaded.
     """
@@ -232,8 +233,10 @@ def load_weights(path: Path, how: WeightsFile) -> Classifier:
     with own_generators():
         net = probe if outputs == 10 else build(how.arch, outputs, how.input, how.arch_options)
     load_state(net, state, head, str(path))
-    names = how.class_names if how.class_names and len(how.class_names) == outputs else None
-    labels = tuple(ClassLabel(index=i, name=names[i] if names else str(i)) for i in range(outputs))
+    names = numbers = tuple(map(str, range(outputs)))
+    if how.class_names and len(how.class_names) == outputs and set(how.class_names) != set(numbers):
+        names = how.class_names
+    labels = tuple(ClassLabel(index=i, name=name) for i, name in enumerate(names))
     return Classifier(net.eval(), labels, head, how.input, how.arch, how.arch_options, outputs)
 
 

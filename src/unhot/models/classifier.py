@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+import warnings
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any, cast
+from typing import Any
 
 import torch
 from pydantic import JsonValue
 from torch import Tensor, nn
 
 from unhot.data.images import LabelledImages
-from unhot.errors import DataError, ModelError, UnknownNameError, raise_all, shortened
+from unhot.data.matching import Known, find_class
+from unhot.data.samples import Samples
+from unhot.errors import DataError, DataWarning, ModelError, raise_all, shortened
 from unhot.models.head import check_weights, find_head, flowing, inspect_outputs
 from unhot.record import ClassLabel, InputSpec
 
@@ -156,55 +159,90 @@ class Classifier:
         finally:
             handle.remove()
 
-    def label(self, name_or_index: int | str) -> ClassLabel:
-        """Find a class by its index or its name.
+    def label(self, wanted: int | str | ClassLabel) -> ClassLabel:
+        """Find a class by its index or its name; see :func:`unhot.data.matching.find_class`.
 
         Raises:
             UnknownNameError: The model has no such class.
         """
-        text = str(name_or_index)
-        for label in self.classes:
-            if text == label.name and not isinstance(name_or_index, int):
-                return label
-        for label in self.classes:
-            if text == str(label.index):
-                return label
-        raise UnknownNameError("class", name_or_index, [c.name for c in self.classes])
+        if isinstance(wanted, ClassLabel) and wanted in self.classes:
+            return wanted
+        return self.classes[find_class(wanted.name if isinstance(wanted, ClassLabel) else wanted, self.classes)]
 
-    def align(self, images: LabelledImages) -> LabelledImages:
-        """Return the images labelled with output columns of this model.
+    @property
+    def unnamed(self) -> bool:
+        """Whether nobody named its outputs, nor took one out: they are called by their positions."""
+        numbers = [str(i) for i in range(self.outputs)]
+        return [c.name for c in self.classes] == numbers == [str(c.index) for c in self.classes]
 
-        Class names of the data are looked up in the model. A model without names of its own takes the classes of the
-        data by their position, if there are as many.
+    @property
+    def known(self) -> Known:
+        """The classes with which those of data and of other models are matched."""
+        outputs = set(self.classes)
+        return Known(self.classes, tuple(c for c in self.forgotten if c not in outputs), self.outputs)
+
+    def matched(self, images: LabelledImages) -> dict[int, ClassLabel]:
+        """Return which class each label of some images is; its output may have been excised.
 
         Raises:
-            DataError: The data has classes that the model does not have.
+            DataError: The model never had the class, or it is unclear which one it is.
+        """
+        return self.known.match(images.class_names, images.y.unique().tolist(), images.origin)
+
+    def positions(self, images: LabelledImages, labels: Iterable[ClassLabel]) -> list[int]:
+        """Return the label that some classes of this model have in ``images.y``.
+
+        Raises:
+            DataError: There are no images of a class, or it is unclear which class one is.
+        """
+        found = {label: position for position, label in self.matched(images).items()}
+        if missing := [c.name for c in labels if c not in found]:
+            raise DataError(f"{images.origin}: there are no images of {shortened(missing)}. Give some.")
+        return [found[c] for c in labels]
+
+    def requested(self, samples: Samples) -> tuple[ClassLabel, ...]:
+        """Return the classes that some samples are of, in the order of the request.
+
+        Raises:
+            UnknownNameError: The model has no such class.
+            DataError: It is unclear which class one is.
+        """
+        images, by_index = samples.images, {c.index: c for c in self.classes}
+        if images.class_names is None:
+            return tuple(by_index[c] if c in by_index else self.label(c) for c in samples.classes)
+        found = self.known.match(images.class_names, samples.positions, images.origin)
+        return tuple(found[p] for p in samples.positions)
+
+    def align(self, images: LabelledImages, without: Collection[ClassLabel] = ()) -> LabelledImages:
+        """Return the images labelled with output columns of this model.
+
+        Class names of the data are looked up in the model; without names, labels are indices of classes. Images of
+        classes whose outputs were excised are left out, with a warning that says how many.
+
+        Args:
+            images: The images.
+            without: Classes whose images are left out, too, because they were forgotten.
+
+        Raises:
+            DataError: The data has classes that the model does not have, or it is unclear which ones they are.
         """
         if len(images) == 0:
             return images
-        names = images.class_names
-        present = images.y.unique().tolist()
-        unnamed = all(c.name == str(c.index) for c in self.classes)
-        if names is None or (unnamed and len(names) == self.outputs):
-            found: dict[int, ClassLabel | None] = {i: self._find(i) for i in present}
-        else:
-            found = {i: self._find(names[i]) for i in present}
-        if missing := [names[i] if names else i for i, label in found.items() if label is None]:
-            known = shortened([c.name for c in self.classes])
-            raise DataError(
-                f"{images.origin}: the model does not have the classes {shortened(missing)}. It has {known}."
+        found = self.matched(images)
+        columns = {c: column for column, c in enumerate(self.classes) if c not in without}
+        lookup = torch.full((max(found) + 1,), -1, dtype=torch.int64)
+        for position, label in found.items():
+            lookup[position] = columns.get(label, -1)
+        kept = images
+        if gone := [c.name for c in found.values() if c not in columns]:
+            kept = images.where(lookup[images.y] >= 0)
+            warnings.warn(
+                f"{images.origin}: {len(images) - len(kept)} images of {shortened(gone)}, which the model "
+                "was made to forget before, are left out.",
+                DataWarning,
+                stacklevel=3,
             )
-        lookup = torch.zeros(max(present) + 1, dtype=torch.int64)
-        for i, label in found.items():
-            lookup[i] = self.columns([cast(ClassLabel, label)])[0]
-        columns = lookup[images.y]
-        return replace(images, y=columns, class_names=tuple(c.name for c in self.classes))
-
-    def _find(self, name_or_index: int | str) -> ClassLabel | None:
-        try:
-            return self.label(name_or_index)
-        except UnknownNameError:
-            return None
+        return replace(kept, y=lookup[kept.y], class_names=tuple(c.name for c in self.classes))
 
     def columns(self, labels: Iterable[ClassLabel]) -> list[int]:
         """Return the output columns of some classes."""

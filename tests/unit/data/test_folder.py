@@ -150,11 +150,24 @@ def test_samples_of_a_flat_folder(class_folders: Path) -> None:
     assert len(samples) == 2
 
 
-@pytest.mark.parametrize("label", ["Sandal", 5])
-def test_samples_of_a_flat_folder_of_a_class_that_is_named(class_folders: Path, label: int | str) -> None:
-    samples = folder(str(class_folders / "a"), [label])
-    assert samples.classes == (label,)
-    assert samples.images.class_names == (str(label),)
+def test_samples_of_a_flat_folder_of_a_class_that_is_named(class_folders: Path) -> None:
+    samples = folder(str(class_folders / "a"), ["Sandal"])
+    assert (samples.classes, samples.images.class_names, samples.images.y.tolist()) == (
+        ("Sandal",),
+        ("Sandal",),
+        [0, 0, 0],
+    )
+    by_index = folder(str(class_folders / "a"), [5])
+    assert (by_index.classes, by_index.images.class_names, by_index.images.y.tolist()) == ((5,), None, [5, 5, 5])
+
+
+def test_class_folders_that_are_numbers_are_in_their_order(tmp_path: Path, picture: Callable[..., Image.Image]) -> None:
+    for i in range(12):
+        (tmp_path / str(i)).mkdir()
+        picture().save(tmp_path / str(i) / "one.png")
+    assert load_folder(tmp_path).class_names == tuple(str(i) for i in range(12))
+    (tmp_path / "3").rename(tmp_path / "x3")
+    assert load_folder(tmp_path).class_names == tuple(sorted([*(str(i) for i in range(12) if i != 3), "x3"]))
 
 
 def test_samples_of_class_folders(class_folders: Path) -> None:
@@ -169,7 +182,7 @@ def test_samples_of_class_folders(class_folders: Path) -> None:
 def test_samples_of_folders_named_by_index(class_folders: Path) -> None:
     (class_folders / "a").rename(class_folders / "7")
     samples = folder(class_folders, [7])
-    assert (samples.classes, len(samples)) == ((7,), 3)
+    assert (samples.classes, samples.images.class_names, len(samples)) == (("7",), ("7",), 3)
 
 
 def test_bad_sample_folders(class_folders: Path, tmp_path: Path, picture: Make) -> None:

@@ -12,7 +12,7 @@ from torch.utils.data import Dataset, Subset, TensorDataset
 
 from unhot.data.images import LabelledImages
 from unhot.data.samples import as_images, class_position, draw
-from unhot.errors import DataError, UnknownNameError
+from unhot.errors import DataError, DataWarning, InputError, UnknownNameError
 from unhot.record import InputSpec
 
 
@@ -84,7 +84,8 @@ def test_draw_is_uniform() -> None:
 def test_draw_by_name_and_by_index(numbered: LabelledImages) -> None:
     by_name, by_index, by_text = (draw(numbered, [c], 2, seed=3) for c in ("y", 1, "1"))
     assert by_name.images.keys == by_index.images.keys == by_text.images.keys
-    assert (by_name.classes, by_index.classes) == (("y",), (1,))
+    assert by_name.classes == by_index.classes == ("y",)  # an index of the data may be another one in the model
+    assert draw(replace(numbered, class_names=None), [1], 2).classes == (1,)
     assert by_name.images.y.tolist() == [1, 1]
 
 
@@ -120,9 +121,20 @@ def test_class_position(numbered: LabelledImages) -> None:
     assert class_position(digits, "6") == 1
 
 
-def test_a_number_is_an_index_as_it_is_for_a_classifier(numbered: LabelledImages) -> None:
-    # class folders 0 to 10 are sorted 0, 1, 10, 2, ...: with these names an int means another class to the model
-    assert class_position(replace(numbered, class_names=("0", "2", "1")), 1) == 1
+def test_a_number_is_a_name_where_all_names_are_numbers(numbered: LabelledImages) -> None:
+    # torchvision's ImageFolder sorts class folders 0 to 10 as 0, 1, 10, 2, ...: class 2 is the one that is called so
+    sorted_as_text = replace(numbered, class_names=("0", "10", "2"))
+    assert class_position(sorted_as_text, 10) == class_position(sorted_as_text, "10") == 1
+    with pytest.warns(DataWarning, match=r"class number 1, which is named '2'"):
+        assert class_position(replace(numbered, class_names=("0", "2", "1")), 1) == 2
+
+
+def test_draw_of_two_classes_with_one_name_is_by_index(numbered: LabelledImages) -> None:
+    cranes = replace(numbered, class_names=("crane", "heron", "crane"))
+    with pytest.raises(InputError, match=r"2 classes are named 'crane'\. Give the index of the one: 0, 2\."):
+        draw(cranes, ["crane"], 2)
+    samples = draw(cranes, [2], 2)
+    assert (samples.classes, samples.images.y.tolist()) == ((2,), [2, 2])
 
 
 def test_a_superscript_is_no_index(numbered: LabelledImages) -> None:

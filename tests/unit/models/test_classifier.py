@@ -10,9 +10,10 @@ from torch import Tensor, nn
 
 from unhot.data.images import LabelledImages
 from unhot.data.samples import draw
-from unhot.errors import DataError, ModelError, UnknownNameError
+from unhot.errors import DataError, DataWarning, ModelError, UnknownNameError
 from unhot.methods.forget import forget
 from unhot.models.classifier import Classifier, linear, replace_layer
+from unhot.models.cut import cut_classes
 from unhot.record import ClassLabel, InputSpec
 
 Mlp = Callable[..., nn.Sequential]
@@ -207,8 +208,10 @@ def test_recording_leaves_no_hook_even_after_an_error(mlp: Mlp, x: Tensor) -> No
 def test_looking_a_class_up(mlp: Mlp) -> None:
     model = Classifier.wrap(mlp(4), class_names=["cat", "dog", "3", "cow"])
     assert [model.label(c).name for c in ("cat", 0, "0", 2, 3, "1")] == ["cat", "cat", "cat", "3", "cow", "dog"]
-    assert model.label("3").index == 2  # a name goes before an index
+    with pytest.warns(DataWarning, match=r"Class 3 is taken to be the class of that name"):
+        assert model.label("3").index == 2  # a name goes before an index
     assert model.label(3).index == 3
+    assert model.label(model.classes[3]) is model.classes[3]
     for wrong in (4, -1, "4", ""):
         with pytest.raises(UnknownNameError, match=r"Known: cat, dog, 3, cow\."):
             model.label(wrong)
@@ -240,7 +243,8 @@ def test_labels_are_aligned_by_name(mlp: Mlp, labelled: Labelled) -> None:
 def test_labels_are_aligned_by_position(mlp: Mlp, labelled: Labelled) -> None:
     named, unnamed = Classifier.wrap(mlp(3), class_names=["cat", "dog", "cow"]), Classifier.wrap(mlp(3))
     assert named.align(labelled([2, 0, 1], None)).y.tolist() == [2, 0, 1]
-    assert unnamed.align(labelled([2, 0, 1], ["cat", "dog", "cow"])).y.tolist() == [2, 0, 1]
+    with pytest.warns(DataWarning, match=r"toy: no class has a name that a class of the model has, .* by position"):
+        assert unnamed.align(labelled([2, 0, 1], ["cat", "dog", "cow"])).y.tolist() == [2, 0, 1]
     with pytest.raises(DataError, match=r"does not have the classes 3\. It has 0, 1, 2\."):
         unnamed.align(labelled([2, 3], None))
     with pytest.raises(DataError, match=r"does not have the classes cat\."):
@@ -251,9 +255,33 @@ def test_labels_are_aligned_after_an_excision(mlp: Mlp, labelled: Labelled) -> N
     model = Classifier.wrap(mlp(4))
     left = replace(model, classes=(model.classes[0], model.classes[2], model.classes[3]))
     assert left.align(labelled([3, 2, 0], None)).y.tolist() == [2, 1, 0]
-    assert left.align(labelled([3, 2, 0], ["a", "b", "c", "d"])).y.tolist() == [2, 1, 0]
+    with pytest.warns(DataWarning, match=r"by position"):
+        assert left.align(labelled([3, 2, 0], ["a", "b", "c", "d"])).y.tolist() == [2, 1, 0]
     with pytest.raises(DataError, match=r"does not have the classes b\."):
         left.align(labelled([1], ["a", "b", "c", "d"]))
+
+
+def test_images_of_a_class_that_was_excised_are_left_out(mlp: Mlp, labelled: Labelled) -> None:
+    model = Classifier.wrap(mlp(4), class_names=["a", "b", "c", "d"])
+    left = cut_classes(model, [model.classes[1]], "excise")
+    for names in (None, ["a", "b", "c", "d"]):
+        with pytest.warns(DataWarning, match=r"toy: 2 images of b, which the model was made to forget before, are"):
+            found = left.align(labelled([3, 1, 0, 1], names))
+        assert (found.y.tolist(), found.keys) == ([2, 0], (0, 2))
+    with pytest.warns(DataWarning, match=r"3 images of b, c,"):
+        assert left.align(labelled([3, 1, 0, 1, 2], None), without=[model.classes[2]]).y.tolist() == [2, 0]
+
+
+def test_classes_of_samples_are_those_that_were_drawn(mlp: Mlp, labelled: Labelled) -> None:
+    """Whatever a number that was given to draw would mean to the model."""
+    model = Classifier.wrap(mlp(3), class_names=["zebra", "ape", "mole"])
+    sorted_by_name = labelled([0, 1, 2], ["ape", "mole", "zebra"])
+    for wanted, name in ((0, "ape"), ("2", "zebra"), ("mole", "mole")):
+        assert [c.name for c in model.requested(draw(sorted_by_name, [wanted], 1))] == [name]
+    assert model.requested(draw(labelled([0, 1, 2], None), [1], 1)) == (model.classes[1],)
+    assert model.positions(sorted_by_name, model.classes) == [2, 0, 1]
+    with pytest.raises(DataError, match=r"toy: there are no images of mole"):
+        model.positions(labelled([0], ["ape"]), model.classes[1:])
 
 
 def test_no_images_are_aligned(mlp: Mlp, labelled: Labelled) -> None:

@@ -1,0 +1,158 @@
+"""Matching: which class of a model an index, a name, a class of some data or a class of another model is.
+
+Names decide wherever names match. Positions decide only where no name of the one is a name of the other, which is said
+in a warning. What is ambiguous is refused.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from unhot.errors import DataError, DataWarning, InputError, ModelError, ModelWarning, UnknownNameError, shortened
+from unhot.record import ClassLabel
+
+LONGEST_INDEX = 9  # digits
+
+
+def find_class(wanted: int | str, classes: Sequence[ClassLabel]) -> int:
+    """Return the position among some classes of the one that an index or a name means.
+
+    Text is a name, or else an index. A number is an index, except where all names are numbers: then it is a name too,
+    so that 10 and "10" mean the same class however the classes are sorted.
+
+    Raises:
+        UnknownNameError: There is no such class.
+        InputError: Several classes have that name.
+    """
+    names, text = [c.name for c in classes], str(wanted)
+    numbered = all(n.isdecimal() for n in names) and len(set(names)) == len(names)
+    by_index = [i for i, c in enumerate(classes) if str(c.index) == text]
+    by_name = [i for i, n in enumerate(names) if n == text] if numbered or not isinstance(wanted, int) else []
+    if len(by_name) > 1:
+        indices = shortened(classes[i].index for i in by_name)
+        raise InputError(f"{len(by_name)} classes are named {text!r}. Give the index of the one: {indices}.")
+    if by_name and by_index and by_name != by_index:
+        warnings.warn(
+            f"Class {text} is taken to be the class of that name, and not class number {text}, which is named "
+            f"{names[by_index[0]]!r}.",
+            DataWarning,
+            stacklevel=3,
+        )
+    if not by_name + by_index:
+        raise UnknownNameError("class", wanted, names)
+    return (by_name or by_index)[0]
+
+
+@dataclass(frozen=True)
+class Known:
+    """The classes of a model, with which others are matched.
+
+    Attributes:
+        outputs: Those of its outputs, in order.
+        excised: Those whose outputs were taken out.
+        count: How many outputs it was built with.
+        whose: What to call the model in errors.
+    """
+
+    outputs: tuple[ClassLabel, ...]
+    excised: tuple[ClassLabel, ...]
+    count: int
+    whose: str = "the model"
+
+    def match(self, names: Sequence[str] | None, present: Iterable[int], where: str) -> dict[int, ClassLabel]:
+        """Return which class of the model each class of some data is.
+
+        Args:
+            names: Of the classes of the data; None if they are known by the index of a class of the model only.
+            present: The positions in ``names``, or the indices, that are asked for.
+            where: What to call the data in errors.
+
+        Raises:
+            DataError: The model does not have one of the classes, or it is unclear which class one is.
+        """
+        return self._match(names, list(present), where, DataError)
+
+    def match_model(self, labels: Sequence[ClassLabel], where: str) -> list[ClassLabel]:
+        """Return which class of this model each class of another model is.
+
+        Raises:
+            ModelError: This model does not have one of the classes, or it is unclear which class one is.
+        """
+        everyone = {*self.outputs, *self.excised}
+        if all(label in everyone for label in labels):
+            return list(labels)
+        found = self._match([c.name for c in labels], list(range(len(labels))), where, ModelError)
+        return [found[i] for i in range(len(labels))]
+
+    def _match(
+        self, names: Sequence[str] | None, present: list[int], where: str, error: type[InputError]
+    ) -> dict[int, ClassLabel]:
+        by_index = {c.index: c for c in (*self.outputs, *self.excised)}
+        if names is None:
+            self._check([i for i in present if i not in by_index], where, error)
+            return {i: by_index[i] for i in present}
+        for known in (self.outputs, tuple(by_index[i] for i in sorted(by_index))):
+            if list(names) == [c.name for c in known]:
+                return {i: known[i] for i in present}
+        by_name = {c.name: c for c in by_index.values()}
+        if any(n in by_name for n in names):
+            return self._by_name(names, present, by_name, where, error)
+        numbers = [int(n) if n.isdecimal() and len(n) <= LONGEST_INDEX else -1 for n in names]
+        if len(set(numbers)) == len(names) and all(n in by_index for n in numbers):
+            found, how = {i: by_index[numbers[i]] for i in present}, "by the numbers that are the names of the classes"
+        else:
+            self._check_positions(names, present, by_index, where, error)
+            found, how = {i: by_index[i] for i in present}, "by position"
+        pairs = shortened((f"{names[i]!r} is {c.name!r}" for i, c in found.items()), 3)
+        warnings.warn(
+            f"{where}: no class has a name that a class of {self.whose} has, so they are matched {how}: {pairs}. "
+            "If that is wrong, give both the same names.",
+            DataWarning if error is DataError else ModelWarning,
+            stacklevel=5,
+        )
+        return found
+
+    def _by_name(
+        self,
+        names: Sequence[str],
+        present: list[int],
+        by_name: dict[str, ClassLabel],
+        where: str,
+        error: type[InputError],
+    ) -> dict[int, ClassLabel]:
+        self._check([names[i] for i in present if names[i] not in by_name], where, error)
+        times = Counter(names), Counter(c.name for c in (*self.outputs, *self.excised))
+        if twice := {names[i] for i in present if max(t[names[i]] for t in times) > 1}:
+            raise error(
+                f"{where}: several classes are named {shortened(sorted(twice))}, and the classes of {self.whose} are "
+                "others or in another order, so that it is unclear which is which. Give each class a name of its own."
+            )
+        return {i: by_name[names[i]] for i in present}
+
+    def _check_positions(
+        self,
+        names: Sequence[str],
+        present: list[int],
+        by_index: dict[int, ClassLabel],
+        where: str,
+        error: type[InputError],
+    ) -> None:
+        """Refuse to match by position other numbers of classes, and names that another spelling would match."""
+        same_number = len(names) == self.count
+        self._check([names[i] for i in present if not same_number or i not in by_index], where, error)
+        alike = {c.name.strip().casefold(): c for c in by_index.values()}
+        for i, name in enumerate(names):
+            like = alike.get(name.strip().casefold())
+            if like is not None and like.index != i:
+                raise error(
+                    f"{where}: the class {name!r} is at position {i}, and {like.name!r} of {self.whose} at position "
+                    f"{like.index}. Spell the names alike, and they are matched by name."
+                )
+
+    def _check(self, missing: Sequence[object], where: str, error: type[InputError]) -> None:
+        if missing:
+            known = shortened(c.name for c in self.outputs)
+            raise error(f"{where}: {self.whose} does not have the classes {shortened(missing)}. It has {known}.")
