@@ -17,6 +17,7 @@ from unhot.errors import InputError
 from unhot.files import write_atomic
 from unhot.reading import parse_json, read_text
 
+Precision = Literal["fp32", "bf16"]
 Interpolation = Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"]
 
 
@@ -169,7 +170,13 @@ class BundleInfo(Record):
 
 
 class Environment(Stored):
-    """Where something was computed; no names of machines, users or folders."""
+    """Where something was computed; no names of machines, users or folders.
+
+    Attributes:
+        cpu_threads: Threads of torch: with another number sums are taken in another order.
+        cpu_capability: The instructions that torch computes with on a CPU, such as AVX2; None in older records.
+        precision: What convolutions and products were computed in; None in older records.
+    """
 
     unhot: str
     python: str
@@ -179,9 +186,17 @@ class Environment(Stored):
     processor: str
     cpu_threads: int
     device: str
+    cpu_capability: str | None = None
+    precision: Precision | None = None
 
     @classmethod
-    def here(cls, device: str = "cpu", threads: int | None = None) -> Environment:
+    def here(
+        cls,
+        device: str = "cpu",
+        threads: int | None = None,
+        cpu_capability: str | None = None,
+        precision: Precision | None = None,
+    ) -> Environment:
         """Describe this process; reads package metadata, so torch need not be imported."""
         return cls(
             unhot=version("unhot"),
@@ -192,6 +207,8 @@ class Environment(Stored):
             processor=_processor(),
             cpu_threads=threads or os.cpu_count() or 1,
             device=device,
+            cpu_capability=cpu_capability,
+            precision=precision,
         )
 
 
@@ -210,10 +227,18 @@ class Cost(Stored):
 
 
 class TrainRecord(Record):
-    """``record.json`` of a trained model."""
+    """``record.json`` of a trained model.
+
+    Attributes:
+        dataset: The name of the data set.
+        data_sha256: Of its content; None in older records.
+        input: How its images became inputs; None in older records.
+    """
 
     kind: Literal["train"] = "train"
     dataset: str
+    data_sha256: str | None = None
+    input: InputSpec | None = None
     arch: str
     arch_options: dict[str, JsonValue]
     excluded: tuple[ClassLabel, ...]

@@ -9,17 +9,15 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
 from unhot.errors import OptionError
-from unhot.record import Environment
+from unhot.record import Environment, Precision
 from unhot.shared_state import SHARED_STATE
 from unhot.team import Team
-
-Precision = Literal["fp32", "bf16"]
 
 LONG_RUN = 15.0  # seconds of a run beside which warming up is nothing, so that it is timed once
 
@@ -163,7 +161,7 @@ class Runtime:
     def environment(self) -> Environment:
         """Describe where this runs."""
         name = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else self.device.type
-        return Environment.here(device=name, threads=torch.get_num_threads())
+        return Environment.here(name, torch.get_num_threads(), torch.backends.cpu.get_cpu_capability(), self.precision)
 
 
 def fast_bf16(device: torch.device) -> bool:

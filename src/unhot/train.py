@@ -23,8 +23,8 @@ from unhot.errors import DataError, InputError, OptionError
 from unhot.files import write_atomic
 from unhot.models.arch import build, channels_of, learning_rate
 from unhot.models.classifier import Classifier
-from unhot.record import Cost, InputSpec, Stored, TrainRecord, digest
-from unhot.runtime import Precision, Runtime, fast_bf16
+from unhot.record import Cost, InputSpec, Precision, Stored, TrainRecord, digest
+from unhot.runtime import Runtime, fast_bf16
 
 BF16_PARAMETERS = 200_000  # smaller nets compute slower in bfloat16, which adds conversions
 
@@ -104,8 +104,7 @@ def fit(
     rising = 0.3 if steps == 4 else 0.25  # the schedule divides by steps * rising - 1
     schedule = OneCycleLR(optimizer, settings.lr, total_steps=steps, pct_start=rising, cycle_momentum=False)
     shapes = {k: list(v.shape) for k, v in net.state_dict().items()}
-    seen = [images.origin, images.y.tolist(), list(images.keys), augment.shift, augment.flip]
-    identity = digest([settings.model_dump(), runtime.seed, runtime.precision, shapes, seen])
+    identity = "" if checkpoint is None else _identity(settings, runtime, shapes, images, model.input, augment)
     state = {"net": net, "optimizer": optimizer, "schedule": schedule}
     first, before = _restore(checkpoint, state, identity, runtime)
     team, forward = runtime.team, runtime.team.together(net)
@@ -185,13 +184,14 @@ def train_classifier(
         arch=arch,
         arch_options=dict(options or {}),
     )
-    big = sum(p.numel() for p in net.parameters()) > BF16_PARAMETERS
-    runtime.precision = precision or ("bf16" if big and fast_bf16(runtime.device) else "fp32")
+    runtime.precision = precision or usual_precision(net, runtime.device)
     fitted = complete(settings or {}, source, arch)
     kept = train.where(~torch.isin(train.y, torch.tensor(dropped, dtype=torch.int64)))
     seconds = fit(model, kept, fitted, source.augment, runtime, checkpoint)
     record = TrainRecord(
         dataset=source.name,
+        data_sha256=source.sha256,
+        input=spec,
         arch=arch,
         arch_options=model.arch_options,
         excluded=tuple(model.classes[i] for i in dropped),
@@ -204,6 +204,12 @@ def train_classifier(
         environment=runtime.environment(),
     )
     return model, record
+
+
+def usual_precision(net: nn.Module, device: torch.device) -> Precision:
+    """Return the precision in which a net is trained if none is asked for: the faster one on this device."""
+    big = sum(p.numel() for p in net.parameters()) > BF16_PARAMETERS
+    return "bf16" if big and fast_bf16(device) else "fp32"
 
 
 def complete(settings: dict[str, Any], source: Source, arch: str) -> TrainSettings:
@@ -235,6 +241,19 @@ def _input(source: Source, image_size: int | None) -> InputSpec:
         return found
     check_size(image_size)
     return found.model_copy(update={"height": image_size, "width": image_size})
+
+
+def _identity(
+    settings: TrainSettings,
+    runtime: Runtime,
+    shapes: dict[str, list[int]],
+    images: LabelledImages,
+    spec: InputSpec,
+    augment: Augment,
+) -> str:
+    """Return the digest of all that determines the weights; only a run of the same digest may continue this one."""
+    seen = [images.origin, images.sha256(), spec.model_dump(mode="json"), augment.shift, augment.flip]
+    return digest([settings.model_dump(), runtime.seed, runtime.precision, shapes, seen])
 
 
 def _lay_out(net: nn.Module, layout: torch.memory_format) -> None:

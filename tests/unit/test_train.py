@@ -184,8 +184,10 @@ def checkpoint(model: Classifier, tmp_path: Path) -> Path:
         (SETTINGS, 1, toy()),
         (SETTINGS, 0, toy(36)),
         (SETTINGS, 0, replace(toy(), origin="other")),
+        (SETTINGS, 0, replace(toy(), x=toy(seed=9).x)),
+        (SETTINGS, 0, replace(toy(), class_names=("b", "a", "c", "d"))),
     ],
-    ids=["epochs", "lr", "batch_size", "seed", "images", "origin"],
+    ids=["epochs", "lr", "batch_size", "seed", "images", "origin", "pixels", "names"],
 )
 def test_a_checkpoint_of_another_run_is_refused(
     model: Classifier, checkpoint: Path, settings: TrainSettings, seed: int, images: LabelledImages
@@ -207,6 +209,12 @@ def test_a_checkpoint_of_a_run_without_another_class_is_refused(source: Source, 
 def test_a_checkpoint_of_another_augmentation_is_refused(model: Classifier, checkpoint: Path) -> None:
     with pytest.raises(InputError, match=r"other settings"):
         fit(model.copy(), toy(), SETTINGS, Augment(3), runtime(), checkpoint)
+
+
+def test_a_checkpoint_of_another_input_is_refused(model: Classifier, checkpoint: Path) -> None:
+    other = replace(model.copy(), input=SPEC.model_copy(update={"std": (0.5,)}))
+    with pytest.raises(InputError, match=r"other settings"):
+        fit(other, toy(), SETTINGS, Augment(1), runtime(), checkpoint)
 
 
 def test_a_checkpoint_of_another_net_is_refused(checkpoint: Path, keep_generators: None) -> None:

@@ -20,9 +20,9 @@ from unhot.errors import InputError, UnhotError, raise_all
 from unhot.methods.base import Method
 from unhot.models.arch import build, channels_of
 from unhot.reading import parse_toml, read_text
-from unhot.record import Stored
-from unhot.runtime import own_generators
-from unhot.train import complete
+from unhot.record import InputSpec, Precision, Stored
+from unhot.runtime import own_generators, pick_device
+from unhot.train import complete, usual_precision
 
 Class = int | str
 Request = Class | list[Class]
@@ -86,6 +86,7 @@ class Fixed(Axes):
         train: Settings of training; what is left out suits data set and net.
         retrained: How many retrained references there are of each request.
         in_sequence: The classes of a list are forgotten one after another.
+        precision: What the nets are trained in; the faster one on the machine that reads the grid if it is left out.
         retained: As many retained images are given to methods that read such; all if it is left out.
         audit: ``full`` runs the attacks that train or optimise too.
     """
@@ -94,6 +95,7 @@ class Fixed(Axes):
     train: dict[str, JsonValue] = {}
     retrained: int = Field(default=1, ge=0, le=100)
     in_sequence: bool = False
+    precision: Precision | None = None
     retained: Count | None = None
     audit: Literal["quick", "full"] = "quick"
 
@@ -131,8 +133,14 @@ class Grid(NamedTuple):
     sources: Mapping[str, Source]
 
 
-def read_grid(path: Path, data_dir: Path | None = None, download: bool = False) -> Grid:
+def read_grid(path: Path, data_dir: Path | None = None, download: bool = False, device: str | None = None) -> Grid:
     """Read a grid and check all of it.
+
+    Args:
+        path: The TOML file.
+        data_dir: Where the named data sets are.
+        download: Whether they may be downloaded.
+        device: Where the nets will be trained; the best device of this machine if None.
 
     Raises:
         InputError: With everything that is wrong with it.
@@ -148,7 +156,7 @@ def read_grid(path: Path, data_dir: Path | None = None, download: bool = False) 
         plan
         for src, source in sources.items()
         for arch in axes.get("arch", [])
-        if (plan := _planned(src, source, arch, file.fixed, problems)) is not None
+        if (plan := _planned(src, source, arch, file.fixed, pick_device(device), problems)) is not None
     ]
     requests = {src: _requests(source, axes.get("class", []), problems) for src, source in sources.items()}
     for src, source in sources.items():
@@ -173,6 +181,8 @@ class _Plan(NamedTuple):
     src: str
     source: Source
     arch: str
+    input: InputSpec
+    precision: Precision
     options: dict[str, JsonValue]
     settings: dict[str, JsonValue]
 
@@ -180,6 +190,9 @@ class _Plan(NamedTuple):
         kept = ~torch.isin(self.source.seen.y, torch.tensor(excluded, dtype=torch.int64))
         return TrainSpec(
             dataset=self.source.name,
+            data_sha256=self.source.sha256,
+            input=self.input,
+            precision=self.precision,
             arch=self.arch,
             arch_options=self.options,
             settings=self.settings,
@@ -250,18 +263,21 @@ def _sources(names: list[str], data_dir: Path | None, download: bool, problems: 
     return found
 
 
-def _planned(src: str, source: Source, arch: str, fixed: Fixed, problems: list[str]) -> _Plan | None:
+def _planned(
+    src: str, source: Source, arch: str, fixed: Fixed, device: torch.device, problems: list[str]
+) -> _Plan | None:
     """Check that a net can be built for a data set and trained as the grid says."""
     options = fixed.arch_options.get(arch, {})
     spec = channels_of(arch, source.input or folder_input(source.seen))
     try:
         with own_generators():
-            build(arch, len(source.seen.class_names or ()), spec, options)
+            net = build(arch, len(source.seen.class_names or ()), spec, options)
         settings = complete(dict(fixed.train), source, arch).model_dump()
     except UnhotError as error:
         problems.append(str(error))
         return None
-    return _Plan(src, source, arch, options, settings)
+    precision = fixed.precision or usual_precision(net, device)
+    return _Plan(src, source, arch, spec, precision, options, settings)
 
 
 def _requests(source: Source, wanted: list[Request], problems: list[str]) -> list[tuple[int, ...]]:

@@ -11,7 +11,7 @@ from typing import Literal
 from pydantic import Field, JsonValue
 
 from unhot.audit_record import Measurement, VerdictLabel
-from unhot.record import ClassLabel, Environment, Record, Stored, TrainRecord, digest
+from unhot.record import ClassLabel, Environment, InputSpec, Precision, Record, Stored, TrainRecord, digest
 
 Track = Literal["few samples", "all forget data", "stored statistics", "retained data", "reference"]
 
@@ -24,12 +24,18 @@ class TrainSpec(Stored):
 
     Attributes:
         dataset: The data set's name.
+        data_sha256: Of its content: another data set of the same name is another model.
+        input: How its images become inputs.
+        precision: What convolutions and products are computed in.
         settings: Of :class:`unhot.train.TrainSettings`, all of them.
         excluded: Positions of the classes of which no image is seen.
         train_images: How many images are seen.
     """
 
     dataset: str
+    data_sha256: str | None = None  # like the next two, missing in records of older versions
+    input: InputSpec | None = None
+    precision: Precision | None = None
     arch: str
     arch_options: dict[str, JsonValue]
     settings: dict[str, JsonValue]
@@ -47,6 +53,9 @@ class TrainSpec(Stored):
         """Return what a model that is there was trained as."""
         return cls(
             dataset=record.dataset,
+            data_sha256=record.data_sha256,
+            input=record.input,
+            precision=record.environment.precision,
             arch=record.arch,
             arch_options=record.arch_options,
             settings={k: v for k, v in record.settings.items() if k != "precision"},

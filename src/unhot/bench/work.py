@@ -22,7 +22,7 @@ from unhot.data.augment import distort
 from unhot.data.images import LabelledImages
 from unhot.data.samples import Samples, draw_at, every
 from unhot.data.source import Source, load_source
-from unhot.errors import SampleWarning
+from unhot.errors import DataError, SampleWarning
 from unhot.evaluation.audit import audit
 from unhot.evaluation.metric import Case
 from unhot.evaluation.metrics.accuracy import FORGET_ACCURACY, RETAIN_ACCURACY, RETAIN_DROP_MASKED, WORST_CLASS_DROP
@@ -74,12 +74,13 @@ def train(spec: TrainSpec, src: str, place: Place, checkpoint: Path | None = Non
     """
     runtime = place.runtime(spec.seed)
     model, record = train_classifier(
-        _source(src, place.data_dir),
+        _source(src, place.data_dir, spec.data_sha256),
         spec.arch,
         options=dict(spec.arch_options),
         exclude=spec.excluded,
         settings=dict(spec.settings),
         seed=spec.seed,
+        precision=spec.precision,
         runtime=runtime,
         checkpoint=checkpoint,
     )
@@ -101,7 +102,7 @@ def cell(
         original: The model that is to forget.
         retrained: The references.
     """
-    source, runtime = _source(src, place.data_dir), place.runtime(spec.seed)
+    source, runtime = _source(src, place.data_dir, spec.original.data_sha256), place.runtime(spec.seed)
     model, references = _model(original), [_model(m) for m in retrained]
     method = methods.get(spec.method).of(dict(spec.hyperparameters))
     given = _given(method, spec, src, place, original)
@@ -142,7 +143,8 @@ def timing(spec: CellSpec, src: str, place: Place, original: Bundle) -> TimingRe
     import psutil
 
     load = psutil.getloadavg()[0]
-    source, runtime, model = _source(src, place.data_dir), place.runtime(spec.seed), _model(original)
+    source = _source(src, place.data_dir, spec.original.data_sha256)
+    runtime, model = place.runtime(spec.seed), _model(original)
     method = methods.get(spec.method).of(dict(spec.hyperparameters))
     classes = spec.classes[:1] if spec.in_sequence else spec.classes
     samples = _samples(spec, source, classes)
@@ -202,16 +204,15 @@ class _Given(NamedTuple):
 
 
 def _given(method: Method, spec: CellSpec, src: str, place: Place, original: Bundle) -> _Given:
-    retain = (
-        _retained(_source(src, place.data_dir), spec, place.runtime(spec.seed)) if "retain" in method.uses else None
-    )
-    return _Given(retain, _guard(_folder(original), src, place.data_dir) if spec.guarded else None)
+    where = src, place.data_dir, spec.original.data_sha256
+    retain = _retained(_source(*where), spec, place.runtime(spec.seed)) if "retain" in method.uses else None
+    return _Given(retain, _guard(_folder(original), *where) if spec.guarded else None)
 
 
 @lru_cache(maxsize=MODELS_HELD)
-def _guard(original: Path, src: str, data_dir: Path | None) -> Guard:
+def _guard(original: Path, src: str, data_dir: Path | None, content: str | None) -> Guard:
     """Collect what a guard holds, from as many training images as the command line does."""
-    return Guard.collect(_loaded(original), _source(src, data_dir).seen, max_images=MAX_IMAGES)
+    return Guard.collect(_loaded(original), _source(src, data_dir, content).seen, max_images=MAX_IMAGES)
 
 
 def _retained(source: Source, spec: CellSpec, runtime: Runtime) -> LabelledImages:
@@ -297,10 +298,11 @@ def _audited(
     spec: CellSpec, src: str, place: Place, model: Classifier, unlearned: Classifier, references: list[Classifier]
 ) -> AuditRecord:
     runtime = place.runtime()
-    key = (src, place.data_dir, id(model), tuple(map(id, references)), str(runtime.device))
+    content = spec.original.data_sha256
+    key = (src, place.data_dir, content, id(model), tuple(map(id, references)), str(runtime.device))
     if key != _Shared.key:
         _Shared.key, _Shared.content, _Shared.runtime = key, {}, runtime
-    source = _source(src, place.data_dir)
+    source = _source(src, place.data_dir, content)
     found = audit(
         original=model,
         unlearned=unlearned,
@@ -317,8 +319,12 @@ def _audited(
 
 
 @lru_cache(maxsize=2)
-def _source(src: str, data_dir: Path | None) -> Source:
-    return load_source(src, data_dir)
+def _source(src: str, data_dir: Path | None, content: str | None) -> Source:
+    """Read a data set, which must have the content that it had when the grid was read."""
+    source = load_source(src, data_dir)
+    if source.sha256 != content:
+        raise DataError(f"The data set {src} is not what it was when the grid was read. Run the bench again.")
+    return source
 
 
 def _model(bundle: Bundle) -> Classifier:

@@ -60,7 +60,7 @@ def bench(
         raise OptionError("Say with --out where the results go, or add --dry-run.")
     if out is not None and out.exists() and not out.is_dir():
         raise OutputError(f"{out} is a file. Choose another --out.")
-    whole = read_grid(grid, data_dir, download)
+    whole = read_grid(grid, data_dir, download, device)
     store = Store(out or Path("nowhere"), models)
     place = Place(data_dir, device)
     todo, estimator = left(whole, store), Estimator(whole, place)

@@ -24,7 +24,9 @@ LabelMapFile = Annotated[
     Path | None,
     typer.Option("--label-map", help='JSON file of groups of labels: {"footwear": ["Sandal", "Sneaker"]}.'),
 ]
-Seed = Annotated[int, typer.Option("--seed", help="The same seed gives the same result on the same machine.")]
+Seed = Annotated[
+    int, typer.Option("--seed", help="The same seed gives the same result on the same machine with as many threads.")
+]
 DataDir = Annotated[Path | None, typer.Option("--data-dir", help="Where the named data sets are [UNHOT_DATA].")]
 Download = Annotated[bool, typer.Option("--download", help="Download a named data set that is not there.")]
 Device = Annotated[str | None, typer.Option("--device", help="As for torch; the best of this machine by default.")]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
@@ -20,9 +20,9 @@ from unhot.cli.options import (
     make_runtime,
     settings,
 )
+from unhot.record import Precision
 
 Excluded = Annotated[list[str], typer.Option("--exclude-class", help="Train without this class; repeat for several.")]
-Precision = Literal["fp32", "bf16"]
 
 
 def train(

@@ -78,7 +78,13 @@ def from_files(
             DataWarning,
             stacklevel=3,
         )
-    pictures = Pictures(lambda i: open_picture(files[i]), len(files), name=lambda i: str(files[i]), threads=THREADS)
+    pictures = Pictures(
+        load=lambda i: open_picture(files[i]),
+        count=len(files),
+        name=lambda i: str(files[i]),
+        threads=THREADS,
+        file=files.__getitem__,
+    )
     return LabelledImages(pictures, labels, class_names, root.name, keys)
 
 

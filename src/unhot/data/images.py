@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -15,7 +16,8 @@ from torch import Tensor
 from unhot.data.decoding import decode, unreadable
 from unhot.data.labels import check_labels
 from unhot.errors import DataError
-from unhot.record import InputSpec
+from unhot.files import sha256
+from unhot.record import InputSpec, digest
 
 HELD_BYTES = 2 << 30  # a set whose pixels take less than this is decoded once and held
 BLOCK = 1_024  # pictures that are decoded at once to be held
@@ -31,6 +33,7 @@ class Pictures:
         pixels: Of all pictures, uint8 (N, C, H, W), where they are in memory already.
         name: What picture number ``i`` is called in errors.
         threads: How many may call ``load`` at once.
+        file: The file that holds picture number ``i`` and nothing else, where there is one.
     """
 
     load: Callable[[int], Image.Image]
@@ -38,6 +41,7 @@ class Pictures:
     pixels: Tensor | None = None
     name: Callable[[int], str] = "picture {}".format
     threads: int = 1
+    file: Callable[[int], Path] | None = None
 
     @classmethod
     def of_array(cls, array: np.ndarray) -> Pictures:
@@ -53,8 +57,14 @@ class Pictures:
         """Return the pictures at these positions, int64 (M,)."""
         chosen = index.tolist()
         pixels = None if self.pixels is None else self.pixels[index]
+        file = self.file
         return Pictures(
-            lambda i: self.load(chosen[i]), len(chosen), pixels, lambda i: self.name(chosen[i]), self.threads
+            lambda i: self.load(chosen[i]),
+            len(chosen),
+            pixels,
+            lambda i: self.name(chosen[i]),
+            self.threads,
+            None if file is None else lambda i: file(chosen[i]),
         )
 
     def decode(self, index: Tensor, spec: InputSpec) -> Tensor:
@@ -159,6 +169,15 @@ class LabelledImages:
         x, name = self.x.cpu(), str(self.x.dtype).removeprefix("torch.")
         x = x.view(torch.int16) if x.dtype == torch.bfloat16 else x  # numpy has no bfloat16
         return tuple(_digest(a, name) for a in x.numpy())
+
+    def sha256(self) -> str:
+        """Return the SHA-256 of all content: the images, their labels, and the names of classes and images.
+
+        Images that are files are read and not decoded.
+        """
+        file = self.x.file if isinstance(self.x, Pictures) else None
+        images = self.digests() if file is None else [sha256(file(i)) for i in range(len(self))]
+        return digest([self.class_names, self.y.tolist(), self.keys, images])
 
 
 def _digest(array: np.ndarray, dtype: str | None = None) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from unhot.data import catalogue as datasets
@@ -11,7 +12,7 @@ from unhot.data.folder import load_folder, splits_of
 from unhot.data.images import LabelledImages, Pictures
 from unhot.data.named import data_folder, load_named
 from unhot.errors import DataError, OptionError, UnknownNameError
-from unhot.record import InputSpec
+from unhot.record import InputSpec, digest
 
 # of ImageNet, the usual choice for photos of unknown statistics
 PHOTO_MEAN, PHOTO_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -39,6 +40,12 @@ class Source:
     input: InputSpec | None
     augment: Augment
     epochs: int = 30
+
+    @cached_property
+    def sha256(self) -> str:
+        """The identity of the data set: the content of its splits and how it is augmented, whatever its name."""
+        splits = [None if s is None else s.sha256() for s in (self.train, self.test)]
+        return digest([*splits, self.augment.shift, self.augment.flip])
 
     @property
     def held_out(self) -> LabelledImages:
