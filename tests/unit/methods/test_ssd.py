@@ -87,6 +87,23 @@ def test_importance_is_the_same_however_the_images_are_batched(method: type[Ssd]
     assert all(torch.equal(a, b) for a, b in zip(whole, parts, strict=True))
 
 
+def test_some_retained_images_are_drawn_at_random() -> None:
+    """A set that is sorted by class begins with images of one class."""
+    toy = toy_problem()
+    (x, y), passed = toy.retain(), list[Tensor]()
+    x, y = x[y.argsort(stable=True)], y.sort().values
+    toy.model[0].register_forward_pre_hook(lambda _, args: passed.append(args[0]) if torch.is_grad_enabled() else None)
+
+    def evaluated(seed: int) -> set[int]:
+        passed.clear()
+        Ssd(images=12)(toy.model, toy.samples(), retain=(x, y), seed=seed, runtime=CPU)
+        return {i for i, image in enumerate(x) if any(torch.equal(image, p[0]) for p in passed)}
+
+    assert len(evaluated(0)) == 12
+    assert set(y[list(evaluated(0))].tolist()) == {0, 2, 3}
+    assert evaluated(0) == evaluated(0) != evaluated(1)
+
+
 @pytest.mark.usefixtures("keep_generators")
 def test_a_weight_that_matters_to_nobody_is_left() -> None:
     net = nn.Sequential(nn.Flatten(), nn.Linear(4, 3, bias=False))
