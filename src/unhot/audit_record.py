@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, JsonValue, StrictFloat, StrictStr
 
-from unhot.record import ClassLabel, Environment, ForgetRecord, Record, Stored
+from unhot.record import ClassLabel, Environment, ForgetRecord, InputSpec, Record, Stored
 
 Subject = Literal["original", "masked", "unlearned", "retrained"]
 Split = Literal["train", "test"]
@@ -99,6 +99,7 @@ class AuditInputs(Stored):
     Attributes:
         images: How many of each split were looked at.
         given: How many there were; a split that is missing here was looked at as a whole.
+        preprocessing: How images became inputs of the original; None if it takes tensors only.
     """
 
     original_sha256: str
@@ -108,6 +109,7 @@ class AuditInputs(Stored):
     data_sha256: dict[str, str]
     images: dict[str, int]
     given: dict[str, int] = Field(default_factory=dict)
+    preprocessing: InputSpec | None = None
 
 
 class ScoresInfo(Stored):

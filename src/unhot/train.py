@@ -17,8 +17,9 @@ from torch.optim.lr_scheduler import OneCycleLR
 
 from unhot.data.augment import Augment
 from unhot.data.images import LabelledImages, prepare
+from unhot.data.preprocessing import Preprocessing
 from unhot.data.samples import class_position
-from unhot.data.source import Source, check_size, folder_input
+from unhot.data.source import Source, folder_input
 from unhot.errors import DataError, InputError, OptionError
 from unhot.files import write_atomic
 from unhot.models.arch import build, channels_of, learning_rate
@@ -140,6 +141,7 @@ def train_classifier(
     *,
     options: dict[str, JsonValue] | None = None,
     image_size: int | None = None,
+    preprocessing: Preprocessing | None = None,
     exclude: Sequence[int | str] = (),
     settings: dict[str, Any] | None = None,
     seed: int = 0,
@@ -154,6 +156,7 @@ def train_classifier(
         arch: As for :func:`unhot.models.arch.build`.
         options: Keyword arguments of the architecture.
         image_size: Side of the inputs in pixels; what suits the data set if None.
+        preprocessing: How else pictures become inputs than suits the data set.
         exclude: Classes of which no image is seen; the net keeps their outputs. This makes the retrained reference.
         settings: Fields of :class:`TrainSettings`; what is left out is what suits the data set and the net.
         seed: The same seed gives the same weights on the same machine.
@@ -171,7 +174,7 @@ def train_classifier(
     dropped = [class_position(train, c) for c in exclude]
     if len(set(dropped)) >= len(names) - 1:
         raise DataError("At least two classes must be left to train on. Exclude fewer.")
-    spec = channels_of(arch, _input(source, image_size))
+    spec = channels_of(arch, _input(source, preprocessing or Preprocessing(size=image_size)))
     with runtime.seeded("init"):
         net = build(arch, len(names), spec, options)
     model = replace(
@@ -235,12 +238,9 @@ def accuracy(model: Classifier, images: LabelledImages, runtime: Runtime) -> flo
     return int(shares[:, 0].sum()) / int(shares[:, 1].sum())
 
 
-def _input(source: Source, image_size: int | None) -> InputSpec:
+def _input(source: Source, preprocessing: Preprocessing) -> InputSpec:
     found = source.input or folder_input(source.seen)
-    if image_size is None:
-        return found
-    check_size(image_size)
-    return found.model_copy(update={"height": image_size, "width": image_size})
+    return preprocessing.applied(found) or found
 
 
 def _identity(

@@ -19,11 +19,15 @@ from unhot.cli.options import (
     DataDir,
     Device,
     Download,
+    Filter,
     Head,
     Json,
+    Mean,
     Out,
+    Resize,
     Seed,
     Size,
+    Std,
     TrustPickle,
     loader,
     make_runtime,
@@ -164,6 +168,10 @@ def audit(
     arch: Arch = None,
     arch_option: ArchOption = [],  # noqa: B006
     image_size: Size = None,
+    resize: Resize = None,
+    interpolation: Filter = None,
+    mean: Mean = None,
+    std: Std = None,
     head: Head = None,
     trust_pickle: TrustPickle = False,
     data_dir: DataDir = None,
@@ -173,14 +181,16 @@ def audit(
 ) -> None:
     """Measure an unlearned model beside the original, the masked original and retrained models."""
     from unhot.cli.output import note, say, table
+    from unhot.data.preprocessing import Preprocessing
     from unhot.data.source import load_source
     from unhot.files import check_free
     from unhot.report.tables import SUBJECTS, audit_rows
 
     requirements = [Requirement.parse(text) for text in require]
     check_free(out)
+    wanted = Preprocessing.parse(image_size, resize, interpolation, mean, std)
     source = load_source(data, data_dir, download)
-    load = loader(source, arch, arch_option, image_size, head, trust_pickle)
+    load = loader(source, arch, arch_option, wanted, head, trust_pickle)
     runtime = make_runtime(device, seed)
     (result,) = run_audits(original, [unlearned], retrained, classes, source, load, quick, thumbnails, runtime)
     if runtime.team.rank:
@@ -214,6 +224,10 @@ def compare(
     arch: Arch = None,
     arch_option: ArchOption = [],  # noqa: B006
     image_size: Size = None,
+    resize: Resize = None,
+    interpolation: Filter = None,
+    mean: Mean = None,
+    std: Std = None,
     head: Head = None,
     trust_pickle: TrustPickle = False,
     data_dir: DataDir = None,
@@ -223,6 +237,7 @@ def compare(
 ) -> None:
     """Audit several models that forgot the same classes, and put them in one table and on one page."""
     from unhot.cli.output import say, table
+    from unhot.data.preprocessing import Preprocessing
     from unhot.data.source import load_source
     from unhot.files import check_free, staged_folder
     from unhot.report.page import load as load_audits
@@ -230,8 +245,9 @@ def compare(
     from unhot.report.tables import shown
 
     check_free(out)
+    wanted = Preprocessing.parse(image_size, resize, interpolation, mean, std)
     source = load_source(data, data_dir, download)
-    load = loader(source, arch, arch_option, image_size, head, trust_pickle)
+    load = loader(source, arch, arch_option, wanted, head, trust_pickle)
     names = unique_names(models)
     runtime = make_runtime(device, seed)
     found = list(run_audits(original, models, retrained, classes, source, load, quick, thumbnails, runtime))

@@ -14,13 +14,17 @@ from unhot.cli.options import (
     DataDir,
     Device,
     Download,
+    Filter,
     Head,
     Json,
     LabelMapFile,
+    Mean,
     Out,
+    Resize,
     Seed,
     Set,
     Size,
+    Std,
     TrustPickle,
     load_model,
     make_runtime,
@@ -68,6 +72,10 @@ def forget(
     arch: Arch = None,
     arch_option: ArchOption = [],  # noqa: B006
     image_size: Size = None,
+    resize: Resize = None,
+    interpolation: Filter = None,
+    mean: Mean = None,
+    std: Std = None,
     head: Head = None,
     trust_pickle: TrustPickle = False,
     data_dir: DataDir = None,
@@ -83,8 +91,9 @@ def forget(
     from unhot.cli.output import note, say
     from unhot.data import catalogue as datasets
     from unhot.data.concept import LabelMap
+    from unhot.data.preprocessing import Preprocessing
     from unhot.data.samples import class_position
-    from unhot.data.source import load_source, photo_input
+    from unhot.data.source import load_source
     from unhot.files import check_free
     from unhot.guard import Guard
     from unhot.models.bundle import save
@@ -96,10 +105,11 @@ def forget(
     if given and groups is None:
         raise OptionError("--given says which labels of a concept there are samples of. It needs --label-map.")
     named = load_source(samples, data_dir, download) if samples in datasets else None
-    spec = photo_input(image_size) if image_size is not None else (named.input if named else None)
+    wanted = Preprocessing.parse(image_size, resize, interpolation, mean, std)
+    spec = named.input if named else None
     train = named.train if named else None
     names = train.class_names if train else None
-    classifier = load_model(model, arch, settings(arch_option), spec, names, head, trust_pickle)
+    classifier = load_model(model, arch, settings(arch_option), spec, wanted, names, head, trust_pickle)
     rest = None if retain is None else load_source(retain, data_dir, download)
     # a folder without splits is all test
     others = None if rest is None else rest.test if rest.train is None else rest.train

@@ -13,10 +13,14 @@ from unhot.cli.options import (
     DataDir,
     Device,
     Download,
+    Filter,
     Head,
     Json,
+    Mean,
+    Resize,
     Seed,
     Size,
+    Std,
     TrustPickle,
     loader,
     make_runtime,
@@ -40,6 +44,10 @@ def guard(
     arch: Arch = None,
     arch_option: ArchOption = [],  # noqa: B006
     image_size: Size = None,
+    resize: Resize = None,
+    interpolation: Filter = None,
+    mean: Mean = None,
+    std: Std = None,
     head: Head = None,
     trust_pickle: TrustPickle = False,
     data_dir: DataDir = None,
@@ -50,6 +58,7 @@ def guard(
     """Collect statistics of a model's training images for unhot forget --guard, or drop classes from them."""
     from unhot.cli.output import say
     from unhot.data.matching import find_class
+    from unhot.data.preprocessing import Preprocessing
     from unhot.data.source import load_source
     from unhot.guard import MAX_IMAGES, Guard
 
@@ -59,8 +68,9 @@ def guard(
             raise OptionError(f"There is nothing to do with {source}. Give --data, or the classes to --drop.")
         made = Guard.load(source)
     else:
+        wanted = Preprocessing.parse(image_size, resize, interpolation, mean, std)
         images = load_source(data, data_dir, download)
-        model = loader(images, arch, arch_option, image_size, head, trust_pickle)(source)
+        model = loader(images, arch, arch_option, wanted, head, trust_pickle)(source)
         made = Guard.collect(model, images.seen, make_runtime(device, seed), max_images or MAX_IMAGES)
     known = made.info.classes
     made = made.without([known[find_class(c, known)] for c in drop])

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
 from unhot.errors import InputError, ModelError, OptionError
 from unhot.reading import parse_json
+from unhot.record import Interpolation
 
 if TYPE_CHECKING:
+    from unhot.data.preprocessing import Preprocessing
     from unhot.data.source import Source
     from unhot.models.classifier import Classifier
     from unhot.record import InputSpec
@@ -36,7 +38,23 @@ Arch = Annotated[
     typer.Option("--arch", help="For a weights file: the architecture of its net. Code that it names is run."),
 ]
 ArchOption = Annotated[list[str], typer.Option("--arch-option", help="key=value for the architecture.")]
-Size = Annotated[int | None, typer.Option("--image-size", help="Side of the inputs in pixels.")]
+Size = Annotated[
+    int | None,
+    typer.Option("--image-size", "--crop", help="Side of the inputs in pixels, cropped at the centre of a picture."),
+]
+Resize = Annotated[
+    str | None,
+    typer.Option(
+        "--resize", help="Shorter side, or HEIGHTxWIDTH, to which pictures are resized before they are cropped."
+    ),
+]
+Filter = Annotated[
+    str | None, typer.Option("--interpolation", help=f"For resizing: {', '.join(get_args(Interpolation))}.")
+]
+Mean = Annotated[
+    str | None, typer.Option("--mean", help="Subtracted from pixels scaled to 0..1: one number, or R,G,B.")
+]
+Std = Annotated[str | None, typer.Option("--std", help="Divided by, after that: one number, or R,G,B.")]
 Head = Annotated[str | None, typer.Option("--head", help="Dotted name of the final linear layer.")]
 TrustPickle = Annotated[bool, typer.Option("--trust-pickle", help="Load weights files that may run code.")]
 
@@ -68,6 +86,7 @@ def load_model(
     arch: str | None,
     arch_options: dict[str, Any],
     spec: InputSpec | None,
+    preprocessing: Preprocessing,
     class_names: tuple[str, ...] | None,
     head: str | None,
     trust_pickle: bool,
@@ -78,7 +97,8 @@ def load_model(
         path: The bundle's folder, or the file.
         arch: For a file: the architecture; a bundle needs none, and is built by this code if it is the bundle's own.
         arch_options: Its keyword arguments.
-        spec: Its inputs.
+        spec: Its inputs, if it does not say itself.
+        preprocessing: What the user says of its inputs, which counts most.
         class_names: Used if the file has as many outputs.
         head: Dotted name of its final linear layer, if it cannot be found.
         trust_pickle: Whether a file may run code.
@@ -88,36 +108,39 @@ def load_model(
     """
     from dataclasses import replace
 
+    from unhot.cli.output import note
     from unhot.models.bundle import WeightsFile, load, load_weights
     from unhot.models.classifier import linear
+    from unhot.report.inputs import input_text
 
     if path.is_dir() or not path.exists():
         model = load(path, trust_arch=arch)
-        if head is None:
-            return model
-        linear(model.module, head)
-        return replace(model, head=head)
+        if head is not None:
+            linear(model.module, head)
+            model = replace(model, head=head)
+        return model.taking(preprocessing.applied(model.input))
     if arch is None:
         raise ModelError(f"{path} is a file of weights. Say with --arch what net they are for.")
-    return load_weights(path, WeightsFile(arch, spec, arch_options, class_names, head, trust_pickle))
+    how = WeightsFile(arch, spec, arch_options, class_names, head, trust_pickle, preprocessing)
+    model = load_weights(path, how)
+    if model.input is not None:
+        note(f"For {path.name} pictures are {input_text(model.input)}.")
+    return model
 
 
 def loader(
     source: Source,
     arch: str | None,
     arch_option: list[str],
-    image_size: int | None,
+    preprocessing: Preprocessing,
     head: str | None,
     trust_pickle: bool,
 ) -> Callable[[Path], Classifier]:
     """Return what loads MODEL of the command line; what a weights file leaves open is told from the data."""
-    from unhot.data.source import photo_input
-
     images = source.test if source.train is None else source.train
     names = images.class_names if images else None
-    spec = photo_input(image_size) if image_size is not None else source.input
     options = settings(arch_option)
-    return lambda path: load_model(path, arch, options, spec, names, head, trust_pickle)
+    return lambda path: load_model(path, arch, options, source.input, preprocessing, names, head, trust_pickle)
 
 
 def make_runtime(device: str | None, seed: int) -> Runtime:

@@ -11,12 +11,16 @@ from unhot.cli.options import (
     DataDir,
     Device,
     Download,
+    Filter,
     Json,
     LabelMapFile,
+    Mean,
     Out,
+    Resize,
     Seed,
     Set,
     Size,
+    Std,
     make_runtime,
     settings,
 )
@@ -36,6 +40,10 @@ def train(
     lr: Annotated[float | None, typer.Option("--lr", help="Highest learning rate of the cycle.")] = None,
     width: Annotated[int | None, typer.Option("--width", help="Width of a built-in resnet.")] = None,
     image_size: Size = None,
+    resize: Resize = None,
+    interpolation: Filter = None,
+    mean: Mean = None,
+    std: Std = None,
     option: Set = [],  # noqa: B006
     flip: Annotated[bool, typer.Option("--flip", help="For a folder: left and right may be swapped.")] = False,
     precision: Annotated[Precision | None, typer.Option("--precision", help="The faster one by default.")] = None,
@@ -52,6 +60,7 @@ def train(
     """
     from unhot.cli.output import note, say
     from unhot.data.concept import LabelMap
+    from unhot.data.preprocessing import Preprocessing
     from unhot.data.source import load_source
     from unhot.files import check_free
     from unhot.models.bundle import save
@@ -75,7 +84,7 @@ def train(
         source,
         arch,
         options=options,
-        image_size=image_size,
+        preprocessing=Preprocessing.parse(image_size, resize, interpolation, mean, std),
         exclude=exclude,
         settings={k: v for k, v in given.items() if v is not None},
         seed=seed,

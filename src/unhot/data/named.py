@@ -105,11 +105,11 @@ def _torchvision(name: str) -> Callable[[bool, Path, bool], Split]:
 
 
 def _grey(size: int, mean: float, std: float) -> InputSpec:
-    return InputSpec(height=size, width=size, channels=1, mean=(mean,), std=(std,))
+    return InputSpec(height=size, width=size, channels=1, mean=(mean,), std=(std,), resize=size)
 
 
 def _colour(mean: tuple[float, ...], std: tuple[float, ...]) -> InputSpec:
-    return InputSpec(height=32, width=32, channels=3, mean=mean, std=std)
+    return InputSpec(height=32, width=32, channels=3, mean=mean, std=std, resize=32)
 
 
 # means and standard deviations of the train splits; digits are doubled in size so that nets with a stem fit. Of these

@@ -122,6 +122,5 @@ def check_size(size: int) -> None:
 def photo_input(size: int, channels: int = 3) -> InputSpec:
     """Return the input of a model for photos of unknown statistics: square, normalised as for ImageNet."""
     check_size(size)
-    if channels == 1:
-        return InputSpec(height=size, width=size, channels=1, mean=(0.5,), std=(0.25,))
-    return InputSpec(height=size, width=size, channels=3, mean=PHOTO_MEAN, std=PHOTO_STD)
+    mean, std = ((0.5,), (0.25,)) if channels == 1 else (PHOTO_MEAN, PHOTO_STD)
+    return InputSpec(height=size, width=size, channels=1 if channels == 1 else 3, mean=mean, std=std, resize=size)

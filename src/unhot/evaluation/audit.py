@@ -234,6 +234,7 @@ def _inputs(views: Views, given: Mapping[Split, LabelledImages]) -> AuditInputs:
         data_sha256={name: digest(list(i.digests())) for name, i in splits.items()},
         images={name: len(i) for name, i in splits.items()},
         given={name: len(i) for name, i in given.items() if len(i) > len(splits[name])},
+        preprocessing=original.input,
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import pickle
 import warnings
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,6 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn.utils import skip_init
 
+from unhot.data.preprocessing import Preprocessing
 from unhot.errors import InputError, ModelError, ModelWarning, raise_all
 from unhot.files import sha256, staged_folder
 from unhot.models.arch import build, channels_of, is_ours
@@ -27,6 +28,7 @@ from unhot.models.classifier import Classifier, linear, replace_layer
 from unhot.models.cut import Bottleneck
 from unhot.models.graph import Graph, GraphNet, rebuilt
 from unhot.models.head import check_weights, find_head
+from unhot.models.inputs import own_input
 from unhot.record import BundleInfo, ClassLabel, InputSpec, Record
 from unhot.runtime import own_generators
 from unhot.shared_state import SHARED_STATE
@@ -197,7 +199,8 @@ class WeightsFile:
     Attributes:
         arch: The architecture.
         arch_options: Its keyword arguments.
-        input: Its inputs.
+        input: Its inputs, if the model itself does not say.
+        preprocessing: What the user says of its inputs, which counts most.
         class_names: One for each output, or the names of a data set of as many classes; numbers are those of outputs,
             in whatever order. None for the indices.
         head: Dotted name of the final linear layer, if it cannot be found.
@@ -210,6 +213,7 @@ class WeightsFile:
     class_names: tuple[str, ...] | None = None
     head: str | None = None
     trust_pickle: bool = False
+    preprocessing: Preprocessing = field(default_factory=Preprocessing)
 
 
 def load_weights(path: Path, how: WeightsFile) -> Classifier:
@@ -219,8 +223,9 @@ def load_weights(path: Path, how: WeightsFile) -> Classifier:
         ModelError: It is missing or damaged, or does not fit the architecture.
     """
     state = read_weights(path, how.trust_pickle)
-    if how.input is not None:
-        how = replace(how, input=channels_of(how.arch, how.input))
+    known = own_input(how.arch, how.arch_options, path, state) or how.input
+    spec = how.preprocessing.applied(None if known is None else channels_of(how.arch, known))
+    how = replace(how, input=spec)
     with own_generators():
         probe = build(how.arch, 10, how.input, how.arch_options)
     head, problems = find_head(probe, how.head, None)

@@ -94,6 +94,24 @@ class Classifier:
         channels, height, width = example.shape[1:]
         return replace(self, example_shape=(channels, height, width))
 
+    def taking(self, spec: InputSpec | None) -> Classifier:
+        """Return the classifier with other inputs.
+
+        Raises:
+            ModelError: They have another size, and the net is a graph, which is that of images of one size.
+        """
+        if spec is not None and self.input_shape not in (None, spec.shape) and hasattr(self.module, "unhot_graph"):
+            raise ModelError(
+                f"This bundle holds a graph of inputs {self.input_shape} (channels, height, width), and {spec.shape} "
+                "are asked for. Leave out --image-size, or name with --arch the code that builds the net."
+            )
+        return replace(self, input=spec)
+
+    def same_inputs(self, other: Classifier) -> bool:
+        """Return whether a tensor that is an input of this model is one of another model too."""
+        mine, its = self.input, other.input
+        return mine == its or (mine is not None and mine.same_values(its))
+
     @property
     def input_shape(self) -> tuple[int, int, int] | None:
         """(C, H, W) of the inputs, where it is known."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from unhot.audit_record import AuditRecord, Measurement, Subject
 from unhot.files import sha256
 from unhot.record import ForgetRecord
+from unhot.report.inputs import input_text
 from unhot.report.pictures import Picture, draw
 from unhot.report.tables import SUBJECTS, Row, class_names, number, rows
 from unhot.report.texts import GROUPS, LIMITS, MEASURES, THRESHOLDS, USES, VERDICTS, WITHOUT_RETRAINED
@@ -151,6 +152,8 @@ def facts(record: AuditRecord) -> Iterator[tuple[str, str]]:
             yield "Stored statistics", f"SHA-256 {made.guard_sha256}"
     yield "Audited on", _looked_at(record)
     yield "Data", inputs.data
+    if inputs.preprocessing is not None:
+        yield "Inputs", f"Pictures are {input_text(inputs.preprocessing)}."
     yield "Original model", f"SHA-256 {inputs.original_sha256}"
     yield "Unlearned model", f"SHA-256 {inputs.unlearned_sha256}"
     for i, value in enumerate(inputs.retrained_sha256, 1):

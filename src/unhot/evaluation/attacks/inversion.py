@@ -42,7 +42,7 @@ class Inversion(Attack):
 
     def run(self, case: Case) -> Finding:
         """Attack."""
-        if case.model.input != case.views.models["original"][0].input:
+        if not case.model.same_inputs(case.views.models["original"][0]):
             raise Absent("the model takes its inputs in another way than the original")
         drawings = case.once(("inversion", self), lambda: [self._draw(case, c) for c in case.views.columns])
         original = case.views.models["original"][0]

@@ -44,7 +44,7 @@ class OverUnlearning(Attack):
         """Attack."""
         x = self.neighbours(case)
         original = Case(case.views, "original")
-        if case.model.input != original.model.input:
+        if not case.model.same_inputs(original.model):
             raise Absent("the model takes its inputs in another way than the original")
         before, after = self._outputs(original, x), self._outputs(case, x)
         return Finding({"over_unlearning": mean(js(before, after), 0.0, math.log(2))})

@@ -1,0 +1,105 @@
+"""Preprocessing as a user asks for it, on top of what a model or a data set says."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+
+from unhot.data.source import check_size, photo_input
+from unhot.errors import OptionError
+from unhot.record import InputSpec
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """What a user says of how pictures become inputs; None where nothing is said.
+
+    Attributes:
+        size: Height and width of the input in pixels.
+        resize: As of :class:`unhot.InputSpec`.
+        interpolation: As of :class:`unhot.InputSpec`.
+        mean: One value for all channels, or one for each.
+        std: One value for all channels, or one for each.
+    """
+
+    size: int | None = None
+    resize: int | tuple[int, int] | None = None
+    interpolation: str | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+
+    @classmethod
+    def parse(
+        cls, size: int | None, resize: str | None, interpolation: str | None, mean: str | None, std: str | None
+    ) -> Preprocessing:
+        """Read it as it is typed: ``256`` or ``256x192`` for ``resize``, numbers between commas for mean and std.
+
+        Raises:
+            OptionError: It has another form.
+        """
+        return cls(size, _size("resize", resize), interpolation, _numbers("mean", mean), _numbers("std", std))
+
+    def applied(self, spec: InputSpec | None) -> InputSpec | None:
+        """Return an input with all that is said in place of what it says; ``resize`` stays in proportion to the size.
+
+        Args:
+            spec: What a model or a data set says; None if nothing is known.
+
+        Raises:
+            OptionError: A value cannot be, or there is no size.
+        """
+        if self == Preprocessing():
+            return spec
+        if spec is None:
+            if self.size is None:
+                raise OptionError("The size of the inputs is not known. Give --image-size too.")
+            spec = photo_input(self.size)
+        found = spec.model_dump() | {k: v for k, v in vars(self).items() if v is not None and k != "size"}
+        if self.size is not None:
+            check_size(self.size)
+            found |= {"height": self.size, "width": self.size}
+            if self.resize is None:
+                found["resize"] = _in_proportion(spec, self.size)
+        for key in ("mean", "std"):
+            if len(found[key]) == 1:
+                found[key] = tuple(found[key]) * spec.channels
+        return checked(found)
+
+
+def checked(values: dict[str, Any]) -> InputSpec:
+    """Make an input of values that somebody typed.
+
+    Raises:
+        OptionError: Some cannot be; all are listed.
+    """
+    try:
+        return InputSpec.model_validate(values)
+    except ValidationError as error:
+        said = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'input'}: {e['msg']}" for e in error.errors())
+        raise OptionError(f"The preprocessing does not fit: {said}.") from error
+
+
+def _in_proportion(spec: InputSpec, size: int) -> int | tuple[int, ...] | None:
+    if spec.resize is None:
+        return None
+    if isinstance(spec.resize, int):
+        return int(spec.resize * size / min(spec.height, spec.width))
+    return tuple(int(side * size / own) for side, own in zip(spec.resize, (spec.height, spec.width), strict=True))
+
+
+def _numbers(name: str, text: str | None) -> tuple[float, ...] | None:
+    try:
+        return None if text is None else tuple(float(part) for part in text.split(","))
+    except ValueError as error:
+        raise OptionError(f"Expected --{name} as one number, or three between commas. Got {text!r}.") from error
+
+
+def _size(name: str, text: str | None) -> int | tuple[int, int] | None:
+    if text is None:
+        return None
+    sides = text.split("x")
+    if len(sides) > 2 or not all(side.isascii() and side.isdecimal() and len(side) < 7 for side in sides):
+        raise OptionError(f"Expected --{name} as the shorter side, or HEIGHTxWIDTH, in pixels. Got {text!r}.")
+    return int(sides[0]) if len(sides) == 1 else (int(sides[0]), int(sides[1]))
