@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Iterable
+from typing import Literal, Self
 
-from pydantic import Field, JsonValue, StrictFloat, StrictStr
+from pydantic import Field, JsonValue, StrictFloat, StrictStr, model_validator
 
-from unhot.record import ClassLabel, Environment, ForgetRecord, InputSpec, Record, Stored
+from unhot.record import ClassLabel, Count, Environment, ForgetRecord, InputSpec, Record, Seconds, Stored, check_once
 
 Subject = Literal["original", "masked", "unlearned", "retrained"]
 Split = Literal["train", "test"]
@@ -19,6 +20,14 @@ VerdictLabel = Literal[
     "beyond a retrained model",
     "not decided without a retrained model",
 ]
+
+
+# what the curves of a picture hold: numbers along the horizontal axis, shares along the vertical one
+NUMBERS = frozenset({"relearning", "roc", "map"})
+SHARES = frozenset({"relearning", "roc", "layers", "confusion"})
+COMMON_AXIS = frozenset({"relearning", "confusion"})  # all models of a picture have the same points
+ROUNDING = 1e-6
+LARGEST = 1e100  # what can be drawn
 
 
 class Measurement(Stored):
@@ -40,11 +49,25 @@ class Measurement(Stored):
     value: float | None = None
     low: float | None = None
     high: float | None = None
-    n: int = 0
+    n: Count = 0
     unit: str = "fraction"
     higher_is_better: bool | None = None
     runs: tuple[float, ...] = ()
     absent_because: str | None = None
+
+    @model_validator(mode="after")
+    def _a_value_or_a_reason(self) -> Self:
+        known = (self.value, self.low, self.high)
+        if self.absent_because is not None:
+            if any(v is not None for v in known) or self.runs:
+                raise ValueError(f"{self.name} ({self.subject}) has a value and a reason for its absence")
+        elif any(v is None for v in known):
+            raise ValueError(
+                f"{self.name} ({self.subject}) needs a value with an interval, or a reason for its absence"
+            )
+        else:
+            _check_order(known, f"{self.name} ({self.subject})")
+        return self
 
 
 class ClassAccuracy(Stored):
@@ -53,10 +76,15 @@ class ClassAccuracy(Stored):
     subject: Subject
     split: Split
     label: ClassLabel
-    value: float
+    value: float = Field(ge=0, le=1)
     low: float
     high: float
-    n: int
+    n: Count
+
+    @model_validator(mode="after")
+    def _in_its_interval(self) -> Self:
+        _check_order((self.value, self.low, self.high), f"the accuracy of {self.label.name} ({self.subject})")
+        return self
 
 
 class Curve(Stored):
@@ -71,10 +99,24 @@ class Curve(Stored):
 
     name: str
     subject: Subject
-    run: int = 0
+    run: Count = 0
     x: tuple[StrictFloat, ...] | tuple[StrictStr, ...]
-    y: tuple[float, ...]
+    y: tuple[float, ...] = Field(min_length=1)
     groups: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _can_be_drawn(self) -> Self:
+        if len(self.x) != len(self.y) or len(self.groups) not in ([len(self.y)] if self.name == "map" else [0]):
+            raise ValueError(f"the points of a curve of {self.name} need an x, a y and, on a map, a group each")
+        numbers = [x for x in self.x if not isinstance(x, str)]
+        if self.name in NUMBERS and len(numbers) < len(self.x):
+            raise ValueError(f"x of {self.name} must be numbers")
+        if any(abs(v) > LARGEST for v in (*numbers, *self.y)) or (self.name == "relearning" and min(numbers) < 0):
+            raise ValueError(f"a point of {self.name} is out of range")
+        shares = (*self.y, *numbers) if self.name == "roc" else self.y
+        if self.name in SHARES and not all(-ROUNDING <= v <= 1 + ROUNDING for v in shares):
+            raise ValueError(f"a share of {self.name} is not in 0..1")
+        return self
 
 
 class Verdict(Stored):
@@ -106,9 +148,9 @@ class AuditInputs(Stored):
     unlearned_sha256: str
     retrained_sha256: tuple[str, ...] = ()
     data: str
-    data_sha256: dict[str, str]
-    images: dict[str, int]
-    given: dict[str, int] = Field(default_factory=dict)
+    data_sha256: dict[Split, str]
+    images: dict[Split, Count]
+    given: dict[Split, Count] = Field(default_factory=dict)
     preprocessing: InputSpec | None = None
 
 
@@ -120,7 +162,7 @@ class ScoresInfo(Stored):
         sha256: Of the file.
     """
 
-    images: dict[str, int]
+    images: dict[Split, Count]
     sha256: str
 
 
@@ -135,11 +177,11 @@ class AuditCost(Stored):
         forward_seconds: Of these, for running all models over all images once.
     """
 
-    forget_seconds: float | None = None
-    floor_seconds: float | None = None
-    retrain_seconds: float | None = None
-    audit_seconds: float
-    forward_seconds: float
+    forget_seconds: Seconds | None = None
+    floor_seconds: Seconds | None = None
+    retrain_seconds: Seconds | None = None
+    audit_seconds: Seconds
+    forward_seconds: Seconds
 
 
 class AuditRecord(Record):
@@ -152,7 +194,7 @@ class AuditRecord(Record):
     """
 
     kind: Literal["audit"] = "audit"
-    classes: tuple[ClassLabel, ...]
+    classes: tuple[ClassLabel, ...] = Field(min_length=1)
     measurements: tuple[Measurement, ...]
     verdict: Verdict
     per_class: tuple[ClassAccuracy, ...]
@@ -164,3 +206,27 @@ class AuditRecord(Record):
     made_by: ForgetRecord | None
     cost: AuditCost
     environment: Environment
+
+    @model_validator(mode="after")
+    def _parts_belong_together(self) -> Self:
+        check_once("class", (c.index for c in self.classes))
+        check_once("measurement", ((m.name, m.subject, m.split) for m in self.measurements))
+        check_once("accuracy", ((a.subject, a.split, a.label.index) for a in self.per_class))
+        check_once("curve", ((c.name, c.subject, c.run) for c in self.curves))
+        retrained = len(self.inputs.retrained_sha256)
+        if any(c.run >= (retrained if c.subject == "retrained" else 1) for c in self.curves):
+            raise ValueError("there is a curve of a model that inputs does not name")
+        if any(m.runs and (m.subject != "retrained" or len(m.runs) != retrained) for m in self.measurements):
+            raise ValueError("runs of a measurement need one value for each retrained model")
+        axes: dict[str, tuple[object, ...]] = {}
+        for c in self.curves:
+            axis = c.groups if c.name == "map" else c.x if c.name in COMMON_AXIS else ()
+            if axes.setdefault(c.name, axis) != axis:
+                raise ValueError(f"the curves of {c.name} differ in their points")
+        return self
+
+
+def _check_order(known: Iterable[float | None], what: str) -> None:
+    value, low, high = (v or 0.0 for v in known)
+    if not low - ROUNDING <= value <= high + ROUNDING:
+        raise ValueError(f"{what} is not within its interval")

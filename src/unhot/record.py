@@ -7,6 +7,7 @@ import json
 import os
 import platform
 import sys
+from collections.abc import Hashable, Iterable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
@@ -19,6 +20,10 @@ from unhot.reading import parse_json, read_text
 
 Precision = Literal["fp32", "bf16"]
 Interpolation = Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"]
+
+
+Count = Annotated[int, Field(ge=0)]
+Seconds = Annotated[float, Field(ge=0)]
 
 
 class Stored(BaseModel):
@@ -87,6 +92,19 @@ def digest(value: Any) -> str:
     """Return the SHA-256 of a JSON value in canonical form (sorted keys, no spaces)."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def check_once(what: str, keys: Iterable[Hashable]) -> None:
+    """Refuse keys of which one comes twice.
+
+    Raises:
+        ValueError: With the first such key.
+    """
+    seen: set[Hashable] = set()
+    for key in keys:
+        if key in seen:
+            raise ValueError(f"the {what} {key} comes twice")
+        seen.add(key)
 
 
 class InputSpec(Stored):
@@ -221,9 +239,9 @@ class Cost(Stored):
         steps: Optimiser steps.
     """
 
-    seconds: float
-    peak_memory_bytes: int
-    steps: int
+    seconds: Seconds
+    peak_memory_bytes: Count
+    steps: Count
 
 
 class TrainRecord(Record):
@@ -290,9 +308,15 @@ class SamplesInfo(Stored):
     """
 
     origin: str
-    count: tuple[int, ...]
-    indices: tuple[int | str, ...] = ()
+    count: tuple[Count, ...]
+    indices: tuple[Count | str, ...] = ()
     sha256: tuple[str, ...]
+
+    @model_validator(mode="after")
+    def _one_for_each_image(self) -> Self:
+        if sum(self.count) != len(self.sha256) or len(self.indices) not in (0, len(self.sha256)):
+            raise ValueError("each image needs one digest, one index if any has one, and to be counted once")
+        return self
 
 
 class ForgetRecord(Record):
@@ -322,11 +346,18 @@ class ForgetRecord(Record):
     cost: Cost
     environment: Environment
 
+    @model_validator(mode="after")
+    def _one_count_for_each_class(self) -> Self:
+        check_once("class", (c.index for c in self.classes))
+        if len(self.samples.count) != len(self.classes):
+            raise ValueError("each class needs one count of samples")
+        return self
+
 
 def _processor() -> str:
     info = Path("/proc/cpuinfo")
     if info.exists():
-        for line in info.read_text().splitlines():
+        for line in info.read_text(errors="replace").splitlines():
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from unhot.report.content import Loaded
-from unhot.report.markdown import escaped, model_card, summary
+from unhot.report.markdown import model_card, summary
 from unhot.report.texts import MEASURES, WITHOUT_RETRAINED
 
 
@@ -51,8 +51,3 @@ def test_what_is_absent_has_its_reason(make, write) -> None:
     assert WITHOUT_RETRAINED in text
     assert "How it was made is not known." in model_card(audit)
     assert not re.search(r"\b(nan|None)\b", text + model_card(audit))
-
-
-def test_a_name_is_never_markup() -> None:
-    assert escaped("<b>|*_`[x]\n#") == "&lt;b&gt;\\|\\*\\_\\`\\[x\\] \\#"
-    assert escaped("plain (class 3), 0.5") == "plain (class 3), 0.5"

@@ -47,6 +47,8 @@ def test_nothing_printed_acts_on_a_terminal(text: str) -> None:
         ("[x](http://y) `z` *w*", "\\[x\\](http\\://y) \\`z\\` \\*w\\*"),
         ("see www.x.org", "see www\\.x.org"),
         ("\x1b[31m", "\\\\u001b\\[31m"),
+        ("<b>|*_`[x]\n#", "&lt;b&gt;\\|\\*\\_\\`\\[x\\] \\#"),
+        ("plain (class 3), 0.5", "plain (class 3), 0.5"),
     ],
 )
 def test_nothing_is_markdown(text: str, escaped: str) -> None:

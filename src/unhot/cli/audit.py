@@ -258,7 +258,7 @@ def compare(
         for folder, result in zip(folders, found, strict=True):
             folder.mkdir()
             result.write(folder)
-        (stage / "report.html").write_text(render(load_audits(folders)))
+        (stage / "report.html").write_text(render(load_audits(folders)), encoding="utf-8")
     if json:
         say(jsonlib.dumps({n: f.record.model_dump(mode="json") for n, f in zip(names, found, strict=True)}))
         return

@@ -29,6 +29,7 @@ from unhot.models.classifier import Classifier
 from unhot.models.head import check_weights
 from unhot.record import ClassLabel, ForgetRecord, digest
 from unhot.report.page import write_report
+from unhot.report.thumbnails import PIXELS
 from unhot.runtime import Runtime
 
 TRAIN_IMAGES = 5_000  # as many of the train split are looked at
@@ -85,9 +86,9 @@ class Audit:
         if self.scores:
             write_atomic(folder / FILE, to_csv(self.scores))
         for subject, pixels in self.drawings.items():
-            strip(pixels).save(folder / f"inversion-{subject}.png")
+            _write_strip(pixels, folder / f"inversion-{subject}.png")
         if self.samples is not None:
-            strip(self.samples).save(folder / "samples.png")
+            _write_strip(self.samples, folder / "samples.png")
         write_report(folder)
 
 
@@ -95,6 +96,12 @@ def strip(pixels: Tensor) -> Image.Image:
     """Return a row of images side by side, of pixels uint8 (N, C, H, W)."""
     row = torch.cat(list(pixels.cpu()), dim=2).permute(1, 2, 0).numpy()
     return Image.fromarray(row.squeeze(2) if row.shape[2] == 1 else row)
+
+
+def _write_strip(pixels: Tensor, path: Path) -> None:
+    """Write a row of images, unless there are more than a page would read."""
+    if pixels[:, 0].numel() <= PIXELS:
+        strip(pixels).save(path)
 
 
 def measures() -> dict[str, Measure]:

@@ -17,7 +17,7 @@ from unhot.report.texts import GROUPS, LIMITS, MEASURES, THRESHOLDS, USES, VERDI
 from unhot.report.thumbnails import Strip, strip
 
 Facts = list[tuple[str, str]]
-MEASURED = r"\w+ \(\w+\) (?:absent|-?[\d.]+ \[[^\]]*\])"
+MEASURED = r"\b\w+ \(\w+\) (?:absent|-?[\d.]+ \[[^\]]*\])"  # \b: a long word is tried once, not at each letter
 TONES = {"at the level of a retrained model": "good", "not decided without a retrained model": "open"}
 BAD = ("not forgotten", "model damaged", "hidden at the output only")
 SAMPLES_LISTED = 64
@@ -211,15 +211,15 @@ def limits(record: AuditRecord) -> list[str]:
 def _because(record: AuditRecord, table: list[Row]) -> tuple[list[Row], list[str]]:
     """Split the reasons of a verdict: the measures that they name, and what they say beyond the values."""
     text = " ".join(record.verdict.because)
-    names = [n for n in dict.fromkeys(re.findall(r"(\w+) \(\w+\)", text)) if n in MEASURES]
-    decided = [next(r for r in table if r.name == n and r.split in ("test", None)) for n in names]
+    names = [n for n in dict.fromkeys(re.findall(r"\b(\w+) \(\w+\)", text)) if n in MEASURES]
+    decided = [r for n in names for r in table if r.name == n and r.split in ("test", None)]
     only = re.compile(rf"{MEASURED}(?:; {MEASURED})*\.")
     return decided, [plain(s) for s in record.verdict.because if not only.fullmatch(s)]
 
 
 def plain(sentence: str) -> str:
     """Put the plain names of measures into a sentence of a verdict."""
-    return re.sub(r"\b[a-z]\w+_\w+\b", lambda m: MEASURES[m[0]].title if m[0] in MEASURES else m[0], sentence)
+    return re.sub(r"\w+", lambda m: MEASURES[m[0]].title if m[0] in MEASURES else m[0], sentence)
 
 
 def _figures(record: AuditRecord) -> Iterator[Figure]:

@@ -41,7 +41,7 @@ def relearning(record: AuditRecord, prefix: str) -> Picture | None:
         for share in (0.5, 0.8, 0.9):
             guide(axes, share * sum(ends) / len(ends), f"{share:.0%}".replace("%", " %"))
     axes.set(xlabel="fine-tuning steps", ylabel="accuracy on forgotten classes", ylim=(-0.02, 1.02))
-    axes.set_xlim(0, max(x for c in found for x in _numbers(c)) * (1.08 if ends else 1.0))
+    axes.set_xlim(0, max(1.0, *(x for c in found for x in _numbers(c))) * (1.08 if ends else 1.0))
     legend(fig, _subjects(found))
     caption = "Accuracy on forgotten test images while the model is fine-tuned on a few images of the class."
     if ends:
@@ -92,6 +92,8 @@ def layers(record: AuditRecord, prefix: str) -> Picture | None:
     found = curves(record, "layers")
     if not found:
         return None
+    others = [label(c, found) for c in found if c.x != found[0].x]
+    found = [c for c in found if c.x == found[0].x]
     names = category_names(found[0])
     fig, axes = figure(HEIGHT)
     for c in found:
@@ -108,6 +110,8 @@ def layers(record: AuditRecord, prefix: str) -> Picture | None:
         "Share of forgotten test images that a linear probe recognises from each layer: which layer still knows the "
         "class? The masked original has the features of the original."
     )
+    if others:
+        caption += f" Left out, since their layers are others: {said(others)}."
     svg = inline(fig, f"{prefix}-layers", "Probe accuracy by layer", f"Lines for {said(_subjects(found))} over layers.")
     rows = [(n, *(f"{c.y[i]:.3f}" for c in found)) for i, n in enumerate(names)]
     data = Data(("layer", *(label(c, found) for c in found)), tuple(rows))

@@ -63,8 +63,9 @@ def _limits(found: Sequence[Curve]) -> tuple[Point, Point]:
     """Return one square window that holds all points of all models."""
     x = [float(v) for c in found for v in c.x]
     y = [v for c in found for v in c.y]
-    half = max(max(x) - min(x), max(y) - min(y), 1e-9) / 2 * 1.06
     middle = ((max(x) + min(x)) / 2, (max(y) + min(y)) / 2)
+    least = 1e-9 * max(1.0, *map(abs, middle))  # of points that are one, too, axes need two ends
+    half = max(max(x) - min(x), max(y) - min(y), least) / 2 * 1.06
     return (middle[0] - half, middle[0] + half), (middle[1] - half, middle[1] + half)
 
 

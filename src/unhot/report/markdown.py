@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Iterator
 
 from unhot.audit_record import AuditRecord, Measurement
+from unhot.escaping import markdown
 from unhot.report.content import Loaded, cost, facts, limits
 from unhot.report.tables import SUBJECTS, class_names, rows, shown
 from unhot.report.texts import VERDICTS, WITHOUT_RETRAINED
@@ -26,7 +27,7 @@ def summary(audit: Loaded) -> str:
     """Return ``summary.md``: verdict, measurements, cost and limits on one page."""
     record = audit.record
     parts = [
-        f"# Unlearning audit: {escaped(class_names(record.classes))}",
+        f"# Unlearning audit: {markdown(class_names(record.classes))}",
         "\n".join(_verdict(record)),
         "## What was forgotten, and from what",
         "\n".join(f"- {name}: {_fact(value)}" for name, value in facts(record)),
@@ -40,7 +41,7 @@ def summary(audit: Loaded) -> str:
         "## Cost",
         "\n".join(f"- {name}: {value}. {what}" for name, value, what in cost(record)),
         "## What this does not prove",
-        "\n".join(f"- {escaped(t)}" for t in limits(record)),
+        "\n".join(f"- {markdown(t)}" for t in limits(record)),
         "Pictures, definitions and settings are in `report.html`, every number is in `audit.json`.",
     ]
     return "\n\n".join(parts) + "\n"
@@ -58,47 +59,40 @@ def model_card(audit: Loaded) -> str:
     how = "How it was made is not known."
     if made is not None:
         how = (
-            f"It was made with the method {escaped(made.method)} of unhot {made.environment.unhot} from "
+            f"It was made with the method {markdown(made.method)} of unhot {markdown(made.environment.unhot)} from "
             f"{sum(made.samples.count)} images of the forgotten classes (seed {made.seed})."
         )
     parts = [
         "## Forgotten classes",
-        f"This model was made to forget {escaped(class_names(record.classes))}. {how} "
-        f"The model before it has weights of SHA-256 `{record.inputs.original_sha256}`, "
-        f"this one `{record.inputs.unlearned_sha256}`.",
+        f"This model was made to forget {markdown(class_names(record.classes))}. {how} "
+        f"The model before it has weights of SHA-256 {_fact(record.inputs.original_sha256)}, "
+        f"this one {_fact(record.inputs.unlearned_sha256)}.",
         "### Audit",
         "\n".join(_verdict(record)),
-        f"Measured on test images (data: {escaped(record.inputs.data)}), with intervals. "
+        f"Measured on test images (data: {markdown(record.inputs.data)}), with intervals. "
         "*masked* is the original with "
         "the classes cut out of its output only, *retrained* was trained without them.",
         _table(record, CARD),
         "### Limits",
-        "\n".join(f"- {escaped(t)}" for t in limits(record)),
+        "\n".join(f"- {markdown(t)}" for t in limits(record)),
     ]
     return "\n\n".join(parts) + "\n"
-
-
-def escaped(text: str) -> str:
-    """Return text in which nothing is Markdown or HTML."""
-    text = re.sub(r"\s+", " ", text)
-    text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return re.sub(r"([\\`*_\[\]#|~$])", r"\\\1", text)
 
 
 def _verdict(record: AuditRecord) -> Iterator[str]:
     yield f"**Verdict: {record.verdict.label}.** {VERDICTS[record.verdict.label]}"
     yield ""
-    yield from (f"- {escaped(reason)}" for reason in record.verdict.because)
-    yield from (f"- Note: {escaped(flag)}" for flag in record.verdict.flags)
+    yield from (f"- {markdown(reason)}" for reason in record.verdict.because)
+    yield from (f"- Note: {markdown(flag)}" for flag in record.verdict.flags)
 
 
 def _fact(value: str) -> str:
-    return re.sub(r"\b[0-9a-f]{64}\b", r"`\g<0>`", escaped(value))
+    return re.sub(r"\b[0-9a-f]{64}\b", r"`\g<0>`", markdown(value))
 
 
 def _cell(m: Measurement | None) -> str:
     if m is not None and m.absent_because is not None:
-        return f"absent: {escaped(m.absent_because)}"
+        return f"absent: {markdown(m.absent_because)}"
     return shown(m)
 
 
@@ -111,6 +105,6 @@ def _table(record: AuditRecord, names: Iterable[str] | None) -> str:
             continue
         cells = [_cell(row.cells.get(s)) for s in SUBJECTS]
         if row.absent_because is not None:
-            cells = [f"absent: {escaped(row.absent_because)}", *[""] * (len(SUBJECTS) - 1)]
-        lines.append(f"| {escaped(row.title)} | {' | '.join(cells)} |")
+            cells = [f"absent: {markdown(row.absent_because)}", *[""] * (len(SUBJECTS) - 1)]
+        lines.append(f"| {markdown(row.title)} | {' | '.join(cells)} |")
     return "\n".join(lines)

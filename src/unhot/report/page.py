@@ -8,6 +8,7 @@ from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from unhot.escaping import terminal
 from unhot.files import write_atomic
 from unhot.report.comparison import compared
 from unhot.report.content import Loaded, content
@@ -49,6 +50,7 @@ def render(audits: Sequence[Loaded]) -> str:
     environment = Environment(
         loader=PackageLoader("unhot.report", ""),
         autoescape=True,
+        finalize=_printable,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -62,3 +64,8 @@ def render(audits: Sequence[Loaded]) -> str:
         version=version("unhot"),
     )
     return page if page.endswith("\n") else page + "\n"
+
+
+def _printable(value: object) -> object:
+    """Show what would turn text around, or not be seen, as it is written; markup is escaped by ``autoescape``."""
+    return terminal(value) if type(value) is str else value

@@ -14,10 +14,12 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 
 from unhot.audit_record import AuditRecord, ClassAccuracy, Curve, Split, Subject
+from unhot.escaping import line
 from unhot.report.svg import FAINT, INK, drawing, inline, look
 from unhot.report.tables import SUBJECTS
 
 CLASSES = 20  # in a picture; more are left to the table
+MOST_CLASSES = 60  # in a picture, where more than those are forgotten
 TABLE_CLASSES = 200
 HALF = 6  # models that fit a picture of half the page's width
 SPLITS: tuple[Split, ...] = get_args(Split)
@@ -96,6 +98,7 @@ def category_names(curve: Curve) -> list[str]:
 def short(name: str, limit: int = 18) -> str:
     """Shorten a long name for an axis; its end, where names often differ, is kept."""
     end = limit // 2 - 1
+    name = line(name)
     return name if len(name) <= limit else f"{name[: limit - end - 1]}…{name[-end:]}"
 
 
@@ -145,9 +148,9 @@ def _most_changed(record: AuditRecord, table: Accuracies, labels: dict[int, str]
         pairs = [(table.get((s, "original", index)), table.get((s, "unlearned", index))) for s in SPLITS]
         return max((abs(a.value - b.value) for a, b in pairs if a and b), default=0.0)
 
-    forgotten = [c.index for c in record.classes if c.index in labels]
+    forgotten = dict.fromkeys(c.index for c in record.classes if c.index in labels)
     others = sorted((i for i in labels if i not in forgotten), key=lambda i: (-change(i), i))
-    return sorted([*forgotten, *others][: max(CLASSES, len(forgotten))])
+    return sorted([*forgotten, *others][: max(CLASSES, min(len(forgotten), MOST_CLASSES))])
 
 
 def _accuracy_panel(
@@ -198,8 +201,8 @@ def confusion(record: AuditRecord, prefix: str) -> Picture | None:
     forgotten = {c.name for c in record.classes}
     weight = {i: max(c.y[i] for c in found) for i in range(len(names))}
     first = [i for i in weight if names[i] in forgotten]
-    others = sorted((i for i in weight if i not in first), key=lambda i: (-weight[i], i))
-    chosen = sorted([*first, *others][: max(CLASSES, len(first))])
+    others = sorted((i for i in weight if names[i] not in forgotten), key=lambda i: (-weight[i], i))
+    chosen = sorted([*first, *others][: max(CLASSES, min(len(first), MOST_CLASSES))])
     rows = [[c.y[i] for c in found] for i in chosen]
     texts = [("▸ " if names[i] in forgotten else "") + short(names[i]) for i in chosen]
     if len(chosen) < len(names):
