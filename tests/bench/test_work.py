@@ -23,6 +23,7 @@ from unhot.runtime import Runtime
 GridOf = Callable[[str], Grid]
 
 
+@pytest.mark.filterwarnings("ignore::unhot.errors.SampleWarning")  # two steps without a cut forget nothing
 def test_a_cell_is_forget_and_audit_called_by_hand(grid_of: GridOf, done: Path) -> None:
     grid, store = grid_of(SMALL), Store(done)
     cell = next(c for c in grid.cells if c.spec.method == "nhle-cwm" and c.spec.classes == (6,))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -202,14 +203,20 @@ def test_a_traceback_is_shown_when_asked_for(unhot: Run) -> None:
 
 
 def test_only_as_sure_as_the_samples(unhot: Run, bundle: Path, folders: Path, tmp_path: Path) -> None:
-    mixed = tmp_path / "mixed"
-    mixed.mkdir()
-    for i, file in enumerate(
-        [*sorted((folders / "nested" / "3").iterdir()), *sorted((folders / "nested" / "5").iterdir())]
-    ):
-        (mixed / f"{i:02}.png").write_bytes(file.read_bytes())
-    said = unhot("forget", bundle, "--class", 3, "--samples", mixed, "--json", "--out", tmp_path / "u")
+    threes, fives = (sorted((folders / "nested" / name).iterdir()) for name in "35")
+    for name, files in (("most", [*threes, *fives[:4]]), ("few", [*threes[:2], *fives])):
+        (tmp_path / name).mkdir()
+        for i, file in enumerate(files):
+            (tmp_path / name / f"{i:02}.png").write_bytes(file.read_bytes())
+    call = ["forget", bundle, "--class", 3, "--method", "mask", "--json", "--out", tmp_path / "u", "--samples"]
+    said = unhot(*call, tmp_path / "few")
+    assert (said.code, said.out) == (2, "")
+    assert re.match(r"Error: 1[0-2] of 14 samples of '3' are classified as '5'", said.err)
+    assert "--force" in said.err
+    assert not (tmp_path / "u").exists()
+    said = unhot(*call, tmp_path / "most")
+    assert (said.code, said.json["samples"]["count"]) == (0, [16])
+    assert re.search(r"Note: Only 1[0-2] of 16 samples of '3' are classified as it, [34] as '5'", said.err)
+    said = unhot(*call[:-2], tmp_path / "v", "--force", "--samples", tmp_path / "few")
     assert said.code == 0
-    assert "Note: The model assigns only " in said.err
-    assert "of the 24 samples to class '3'" in said.err
-    assert said.json["samples"]["count"] == [24]
+    assert re.search(r"Note: Only [0-2] of 14 samples of '3' are classified as it, 1[0-2] as '5'", said.err)

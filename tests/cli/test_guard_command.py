@@ -64,7 +64,7 @@ def test_forget_in_both_modes(unhot: Run, bundle: Path, file: Path, tmp_path: Pa
     assert guarded["guard_sha256"] in (tmp_path / "audit" / "report.html").read_text()
 
 
-@pytest.mark.filterwarnings("ignore:The model assigns only")
+@pytest.mark.filterwarnings("ignore::unhot.errors.SampleWarning")
 def test_where_a_guard_is_given_and_no_method_it_is_used(
     unhot: Run, bundle: Path, file: Path, digits: Source, tmp_path: Path
 ) -> None:

@@ -23,6 +23,8 @@ from unhot.testing import Toy, toy_problem
 from unhot.train import train_classifier
 
 CPU = torch.device("cpu")
+# most runs here take a few steps and do not cut the class out of the output
+pytestmark = pytest.mark.filterwarnings("ignore::unhot.errors.SampleWarning")
 GENTLE: dict[str, Any] = {"step_size": 0.02, "steps": 6, "stop_at": 0.0, "depth": 0.7, "guard": 10.0, "cut": "none"}
 
 
@@ -201,7 +203,7 @@ def test_the_best_state_is_restored(toy: Toy) -> None:
     samples = toy.samples()
     Watched.seen.clear()
     result = forget(Watched(toy.model), samples, encoding="mse", step_size=0.6, steps=9, shift=0, depth=1, guard=0)
-    path = [float(z.softmax(1)[:, 1].mean()) for z in Watched.seen if len(z) == len(samples)][-10:]
+    path = [float(z.softmax(1)[:, 1].mean()) for z in Watched.seen if len(z) == len(samples)][-11:-1]
     assert min(path) < path[-1] - 0.01, path  # the last step is not the best one, or this test shows nothing
     assert result.record.notes["probability_left"] == pytest.approx(min(path), abs=1e-6)
     assert left(result.model, samples, [1]) == pytest.approx(min(path), abs=1e-6)
@@ -314,7 +316,6 @@ def by_hand(toy: Toy, samples: Samples, most: int) -> tuple[Tensor, float, int]:
     return best[1], best[0], len(path) - 1
 
 
-@pytest.mark.filterwarnings("ignore:The model assigns only")
 @pytest.mark.parametrize("most", [None, 200])
 def test_a_run_at_the_defaults_is_that_of_slow_obvious_code(most: int | None) -> None:
     toy = toy_problem(dtype=torch.float64)
@@ -349,7 +350,6 @@ def at_the_defaults(digits: Source, model: Classifier, **settings: Any) -> tuple
     return left, cosine, moved
 
 
-@pytest.mark.filterwarnings("ignore:The model assigns only")
 def test_what_the_defaults_do_to_the_features_and_to_the_other_digits(digits: Source, original: Classifier) -> None:
     """Measured before the cut, since the cut alone keeps every promise on accuracy.
 
@@ -376,7 +376,7 @@ def test_samples_that_do_not_fit(toy: Toy) -> None:
     others = toy.x[toy.y == 0]
     others = others[toy.model(others).argmax(1) == 0][:4]
     samples = draw((others, torch.ones(4)), [1], shots=4)
-    with pytest.raises(DataError, match=r"The model assigns none of the 4 samples to class '1'\."):
+    with pytest.raises(DataError, match=r"^4 of 4 samples of '1' are classified as '0', 0 as '1'\. Check"):
         forget(toy.model, samples)
 
 
@@ -393,7 +393,6 @@ class Holed(nn.Module):
         return torch.where((x == self.image).flatten(1).all(1, keepdim=True), torch.nan, out)
 
 
-@pytest.mark.filterwarnings("ignore:The model assigns only")
 def test_logits_of_a_sample_that_are_not_finite_are_refused(toy: Toy) -> None:
     samples = toy.samples()
     with pytest.raises(UnhotError):

@@ -22,13 +22,14 @@ from unhot.data.augment import distort
 from unhot.data.images import LabelledImages
 from unhot.data.samples import Samples, draw_at, every
 from unhot.data.source import Source, load_source
-from unhot.errors import DataError, SampleWarning
+from unhot.errors import DataError, UnhotWarning
 from unhot.evaluation.audit import audit
 from unhot.evaluation.metric import Case
 from unhot.evaluation.metrics.accuracy import FORGET_ACCURACY, RETAIN_ACCURACY, RETAIN_DROP_MASKED, WORST_CLASS_DROP
 from unhot.evaluation.view import Views, without
 from unhot.guard import MAX_IMAGES, Guard
-from unhot.methods.base import FORWARD, ForgetResult, Method
+from unhot.methods.base import ForgetResult, Method
+from unhot.methods.batches import FORWARD
 from unhot.models.bundle import load, read_record, write_bundle
 from unhot.models.classifier import Classifier
 from unhot.record import ClassLabel, TrainRecord
@@ -179,7 +180,7 @@ def signals(model: Classifier, unlearned: Classifier, samples: Samples, runtime:
     before, after = model.copy(runtime.device), unlearned.copy(runtime.device)
     x = samples.images.inputs(torch.arange(len(samples)), model.input, runtime.device)
     away = distort(x, Runtime().generator("drift"))
-    gone = after.columns(c for c in after.classes if c in after.forgotten)
+    gone = after.columns(c for c in model.requested(samples) if c in after.classes)
     (was, _), (now, logits) = before.features_and_logits(x), after.features_and_logits(x)
     kept = before.columns(after.classes)  # an excised class has no output
     expected, moved = log_softmax(before.logits(away)[:, kept], 1), log_softmax(after.logits(away), 1)
@@ -192,8 +193,16 @@ def signals(model: Classifier, unlearned: Classifier, samples: Samples, runtime:
 
 def _forget(method: Method, model: Classifier, samples: Samples, given: _Given, runtime: Runtime) -> ForgetResult:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", SampleWarning)  # a user is told; here it is one of many draws
-        return method(model, samples, retain=given.retain, guard=given.guard, seed=runtime.seed, runtime=runtime)
+        warnings.simplefilter("ignore", UnhotWarning)  # a user is told; here it is one of many draws
+        return method(
+            model,
+            samples,
+            retain=given.retain,
+            guard=given.guard,
+            seed=runtime.seed,
+            runtime=runtime,
+            force=True,
+        )
 
 
 class _Given(NamedTuple):

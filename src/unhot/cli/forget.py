@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from unhot.data.images import LabelledImages
     from unhot.data.samples import Samples
     from unhot.methods.base import Method
+    from unhot.record import ForgetRecord
 
 SHOTS = 16
 
@@ -64,6 +66,13 @@ def forget(
     guard: Annotated[
         Path | None, typer.Option("--guard", help="Statistics that unhot guard wrote, if the method uses them.")
     ] = None,
+    data: Annotated[
+        str | None,
+        typer.Option("--data", help="Labelled test images to compare accuracy on, before and after. [--retain]"),
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Go on if the model classifies fewer than half of the samples as the class.")
+    ] = False,
     label_map: LabelMapFile = None,
     given: Annotated[
         list[str], typer.Option("--given", help="A label that the samples are of, if not of all; repeat for several.")
@@ -113,6 +122,7 @@ def forget(
     rest = None if retain is None else load_source(retain, data_dir, download)
     # a folder without splits is all test
     others = None if rest is None else rest.test if rest.train is None else rest.train
+    held_out = None if data is None else load_source(data, data_dir, download).held_out
     if groups is None:
         labels = [classifier.label(c) for c in classes]
         concept, what = None, ", ".join(c.name for c in labels)
@@ -123,15 +133,18 @@ def forget(
         chosen, what = _finding(chosen, concept), f"{', '.join(classes)} ({concept.setting})"
         positions = [] if train is None else [class_position(train, label) for label in concept.given]
         images = concept.take(_samples(samples, train, positions, [(c, c) for c in concept.given], shots, seed))
-        others = None if others is None else concept.remaining(others, with_hidden=True)
+        others, held_out = (
+            None if found is None else concept.remaining(found, with_hidden=True) for found in (others, held_out)
+        )
     stored = None if guard is None else Guard.load(guard)
     runtime = make_runtime(device, seed)
-    result = chosen(classifier, images, retain=others, guard=stored, seed=seed, runtime=runtime)
+    result = chosen(
+        classifier, images, retain=others, guard=stored, check=held_out, seed=seed, runtime=runtime, force=force
+    )
     record = result.record
     if concept is not None:
         record = record.model_copy(update={"notes": record.notes | {"concept": _described(concept)}})
-        before = {c.name for c in (*classifier.forgotten, *record.classes)}
-        found = [c.name for c in result.classifier.forgotten if c.name not in before]
+        found = [c.label.name for c in record.recognised if c.label not in record.classes]
         if set(found) != set(concept.hidden):
             note(
                 f"{method} took {shortened(found) or 'nothing'} for the rest of the concept; by the label map it is "
@@ -141,11 +154,26 @@ def forget(
     if json:
         say(record.to_json())
         return
-    cost = record.cost
-    say(
-        f"Forgot {what} with {method} from {len(images)} images in {cost.seconds:.2f} s "
+    for line in _told(record, what, out):
+        say(line)
+
+
+def _told(record: ForgetRecord, what: str, out: Path) -> Iterator[str]:
+    """Say what was done and what is left; ``what`` is the request, if all of it was forgotten."""
+    from unhot.methods.checks import advice, not_forgotten, retained
+
+    left, cost = not_forgotten(record), record.cost
+    if left:
+        what = ", ".join(c.label.name for c in record.recognised if c.forgotten) or "nothing"
+    yield (
+        f"Forgot {what} with {record.method} from {sum(record.samples.count)} images in {cost.seconds:.2f} s "
         f"({cost.steps} steps; stopped: {record.stop_reason}). Wrote {out}."
     )
+    yield from left
+    if left:
+        yield advice(record)
+    if record.retained_accuracy is not None:
+        yield f"Accuracy on the retained classes: {retained(record.retained_accuracy)}."
 
 
 def _finding(method: Method, concept: Concept) -> Method:

@@ -19,23 +19,24 @@ from unhot.data.images import LabelledImages
 from unhot.data.samples import ImageSource, Samples, as_images
 from unhot.errors import (
     DataError,
+    DataWarning,
     MethodFailedError,
     ModelError,
     OptionError,
-    SampleWarning,
     UndeclaredReadError,
     UnknownNameError,
     shortened,
 )
 from unhot.guard import Guard
+from unhot.methods.checks import Classified, check_samples, cut_and_compare, logits_of, warnings_of
+from unhot.methods.provenance import provenance
 from unhot.models.classifier import Classifier
+from unhot.models.cut import Cut
 from unhot.models.head import check_weights
-from unhot.record import ClassLabel, Cost, ForgetRecord, SamplesInfo, digest
+from unhot.record import ClassLabel, Cost, ForgetRecord
 from unhot.runtime import Runtime
 
 Use = Literal["forget", "retain", "guard"]
-
-FORWARD = 512  # samples in one forward pass: thousands at once would not fit
 
 
 class Batch(NamedTuple):
@@ -112,11 +113,13 @@ class Outcome:
             which classes were forgotten.
         stop_reason: Why it stopped, in words.
         notes: What it measured on its way, all from data that it may read.
+        cut: How the base class is to cut the classes from the output; see :func:`unhot.models.cut.cut_classes`.
     """
 
     model: Classifier
     stop_reason: str
     notes: dict[str, JsonValue] = field(default_factory=dict)
+    cut: Cut = "none"
 
 
 @dataclass(frozen=True)
@@ -196,11 +199,16 @@ class Method(BaseModel, ABC):
         *,
         retain: ImageSource | None = None,
         guard: Guard | None = None,
+        check: ImageSource | None = None,
         seed: int = 0,
         runtime: Runtime | None = None,
         head: str | None = None,
+        force: bool = False,
     ) -> ForgetResult:
-        """Run the method on a copy of a model.
+        """Run the method on a copy of a model, and see on the samples what is left of the classes.
+
+        A class is noted as forgotten (``Classifier.forgotten``) only if at most 5 % of its samples are still classified
+        as it; a :class:`SampleWarning` says of which class more are.
 
         Args:
             model: Any net that returns logits, or a classifier. It is not changed.
@@ -208,9 +216,12 @@ class Method(BaseModel, ABC):
             retain: Images of the other classes, for the methods that use them.
             guard: Stored statistics of this model, for the methods that use them; what is in it of the classes to
                 forget is taken out first.
+            check: Images of the other classes that accuracy is compared on, before the run and after it, and that the
+                method does not read; ``retain`` if None.
             seed: The same seed gives the same weights on the same machine.
             runtime: Device, precision and progress.
             head: Dotted name of the final linear layer, if it cannot be found.
+            force: Go on where the model classifies fewer than half of the samples of a class as it.
 
         Raises:
             ModelError: The model does not fit; every reason is listed.
@@ -226,55 +237,64 @@ class Method(BaseModel, ABC):
         work_head = work.head_layer
         head_training, head_trained = work_head.training, work_head.weight.requires_grad
         with torch.enable_grad(), _working(work.module):
-            data = self._prepare(work, samples, x, retain, guard)
-            before, buffers = work.sha256(), {n: b.clone() for n, b in work.module.named_buffers()}
+            data = self._prepare(work, samples, x, retain, guard, force)
+            whole = samples.part is None
+            looked = None if check is None else _retained(work, check, data.columns if whole else [])
+            classified = Classified.by(work, data, looked, runtime)
+            known = provenance(self, work, samples, data, seed)
+            buffers = {n: b.clone() for n, b in work.module.named_buffers()}
             started = runtime.clock()
             with runtime.seeded(self.name):
                 outcome = self.run(work, data, runtime)
             seconds = runtime.clock() - started
-        unlearned = outcome.model if samples.part is not None else outcome.model.without(data.labels)
+            self._check_outcome(outcome, buffers)
+            unlearned = cut_and_compare(outcome.model, data.labels, outcome.cut, x)
+            unlearned.module.eval()
+            recognised, accuracy = classified.after(unlearned, runtime)
         if unlearned.head_layer is not work_head:
             unlearned.head_layer.train(head_training).requires_grad_(head_trained)
-        problems = check_weights(unlearned.module)
+        gone = [c.label for c in recognised if c.forgotten and (whole or c.label not in data.labels)]
+        unlearned = replace(unlearned, forgotten=work.forgotten).without(gone)
+        record = ForgetRecord(
+            **known,
+            guard_sha256=None if guard is None else guard.sha256(),
+            weights_sha256=unlearned.sha256(),
+            stop_reason=outcome.stop_reason,
+            notes=outcome.notes | ({} if samples.part is None else {"part": samples.part}),
+            recognised=recognised,
+            retained_accuracy=accuracy,
+            cost=Cost(seconds=seconds, peak_memory_bytes=runtime.peak_memory_bytes(), steps=runtime.steps),
+            environment=runtime.environment(),
+        )
+        for warning in warnings_of(record):
+            warnings.warn(warning, stacklevel=3)
+        return ForgetResult(unlearned, record)
+
+    def _check_outcome(self, outcome: Outcome, buffers: dict[str, Tensor]) -> None:
+        """Refuse a model that cannot be used, and what a record cannot hold.
+
+        Raises:
+            MethodFailedError: With every reason.
+        """
+        problems = check_weights(outcome.model.module)
         try:
             json.dumps(outcome.notes, allow_nan=False)
         except ValueError:
             problems.append("it noted a number that is NaN or infinite.")
-        for name, buffer in () if self.moves_statistics else unlearned.module.named_buffers():
+        for name, buffer in () if self.moves_statistics else outcome.model.module.named_buffers():
             if name not in buffers or not torch.equal(buffer, buffers[name]):
                 problems.append(f"it moved {name}." if name in buffers else f"it added {name}.")
         if problems:
             raise MethodFailedError(f"{self.name} ended in an unusable model: {' '.join(problems)}")
-        info = SamplesInfo(
-            origin=samples.images.origin,
-            count=tuple(int((data.samples.y == c).sum()) for c in data.columns),
-            indices=samples.images.keys,
-            sha256=samples.images.digests(),
-        )
-        settings = self.model_dump(mode="json")
-        determines = [self.name, settings, seed, before, list(info.sha256), [c.index for c in data.labels]]
-        determines += [] if samples.part is None else [samples.part]
-        determines += [] if data.statistics is None else [data.statistics.sha256()]
-        record = ForgetRecord(
-            digest=digest(determines),
-            method=self.name,
-            hyperparameters=settings,
-            uses=data.uses,
-            classes=data.labels,
-            samples=info,
-            guard_sha256=None if guard is None else guard.sha256(),
-            seed=seed,
-            model_sha256=before,
-            weights_sha256=unlearned.sha256(),
-            stop_reason=outcome.stop_reason,
-            notes=outcome.notes | ({} if samples.part is None else {"part": samples.part}),
-            cost=Cost(seconds=seconds, peak_memory_bytes=runtime.peak_memory_bytes(), steps=runtime.steps),
-            environment=runtime.environment(),
-        )
-        return ForgetResult(unlearned, record)
 
     def _prepare(
-        self, model: Classifier, samples: Samples, x: Tensor, retain: ImageSource | None, guard: Guard | None
+        self,
+        model: Classifier,
+        samples: Samples,
+        x: Tensor,
+        retain: ImageSource | None,
+        guard: Guard | None,
+        force: bool,
     ) -> Data:
         labels = model.requested(samples)
         whole = samples.part is None
@@ -286,33 +306,41 @@ class Method(BaseModel, ABC):
             raise DataError(f"The model has forgotten {shortened(again)} already. Leave that class out.")
         if whole and len(labels) >= len(model.classes) - sum(c in model.classes for c in model.forgotten):
             raise DataError("Every class would be forgotten. Leave at least one class to be retained.")
-        with torch.no_grad():
-            logits = torch.cat([model.logits(some) for some in x.split(FORWARD)])
+        logits = logits_of(model, x)
         if not logits.isfinite().all():
             raise ModelError(
                 "The model returns NaN or infinite logits on some of the samples. Check them and its weights."
             )
         y = model.align(samples.images).y.to(x.device)
         columns = model.columns(labels)
-        _check_samples(labels, columns, y, logits)
+        check_samples(model, labels, y, logits, force)
         if others := sorted({model.classes[c].name for c in y.unique().tolist() if c not in columns}):
             raise DataError(
                 f"The samples hold images of {shortened(others)} too. Give those of the classes to forget only."
             )
         given = {"retain": retain, "guard": guard}
+        if retain is not None and "retain" not in self.uses + self.may_use:
+            warnings.warn(
+                f"{self.name} does not read images of the retained classes. Those given are only evaluated on.",
+                DataWarning,
+                stacklevel=4,
+            )
         return Data(
             labels=labels,
             columns=columns,
             uses=self.uses + tuple(u for u in self.may_use if given.get(u) is not None),
             samples=Batch(x, y, logits),
-            others=None
-            if retain is None
-            else _retained(model.align(as_images(retain), model.forgotten), columns if whole else []),
+            others=None if retain is None else _retained(model, retain, columns if whole else []),
             statistics=None if guard is None else self._of_retained(guard, model, labels),
         )
 
     def _of_retained(self, guard: Guard, model: Classifier, labels: tuple[ClassLabel, ...]) -> Guard:
         """Check a guard, and take out what it holds of classes that are forgotten, now or before."""
+        if not isinstance(guard, Guard):
+            raise OptionError(
+                f"guard takes statistics of unhot.Guard. Got {guard!r}. A hyperparameter of that name is given to the "
+                "method itself."
+            )
         if "guard" not in self.uses + self.may_use:
             raise OptionError(
                 f"{self.name} does not read stored statistics. Leave the guard out, or choose nhle-guard."
@@ -321,26 +349,9 @@ class Method(BaseModel, ABC):
         return guard.without(labels + model.forgotten)
 
 
-def _check_samples(labels: tuple[ClassLabel, ...], columns: list[int], y: Tensor, logits: Tensor) -> None:
-    """Refuse samples that the model assigns to other classes; warn if it does so for some."""
-    predicted = logits.argmax(1)
-    for label, column in zip(labels, columns, strict=True):
-        mine = y == column
-        n, right = int(mine.sum()), int((predicted[mine] == column).sum())
-        if n == 0:
-            raise DataError(f"There are no samples of class {label.name!r}. Give a few of its images.")
-        if right == 0:
-            raise DataError(
-                f"The model assigns none of the {n} samples to class {label.name!r}. "
-                "Check the class, the images, and how they are normalised."
-            )
-        if right < n:
-            message = f"The model assigns only {right} of the {n} samples to class {label.name!r}."
-            warnings.warn(message, SampleWarning, stacklevel=5)
-
-
-def _retained(images: LabelledImages, columns: list[int]) -> LabelledImages:
-    """Leave out the images of the classes to forget: a whole training set may be given."""
+def _retained(model: Classifier, source: ImageSource, columns: list[int]) -> LabelledImages:
+    """Leave out the images of classes to forget, and of those forgotten before: a whole training set may be given."""
+    images = model.align(as_images(source), model.forgotten)
     kept = images.where(~torch.isin(images.y, torch.tensor(columns)))
     if len(kept) == 0:
         raise DataError(f"{images.origin} holds no image of a retained class. Give images of the other classes.")

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import chain, count
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from unhot.data.images import LabelledImages
-from unhot.methods.base import Batch
 from unhot.models.classifier import Classifier
 from unhot.runtime import Runtime
+
+if TYPE_CHECKING:
+    from unhot.methods.base import Batch
+
+FORWARD = 512  # samples in one forward pass: thousands at once would not fit
 
 
 def forget_batches(forget: Batch, size: int, runtime: Runtime, *purpose: object) -> Iterator[Batch]:

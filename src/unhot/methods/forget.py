@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pydantic import JsonValue
 from torch import nn
 
 from unhot.data.samples import ImageSource, Samples
+from unhot.errors import OptionError, shortened
 from unhot.guard import Guard
 from unhot.methods import default, get
 from unhot.methods.base import ForgetResult, Method
@@ -16,38 +18,68 @@ def forget(
     model: nn.Module | Classifier,
     samples: Samples,
     *,
-    method: Method | None = None,
+    method: Method | str | None = None,
     retain: ImageSource | None = None,
     guard: Guard | None = None,
+    check: ImageSource | None = None,
     seed: int = 0,
     device: str | None = None,
     head: str | None = None,
     runtime: Runtime | None = None,
+    force: bool = False,
+    **hyperparameters: JsonValue,
 ) -> ForgetResult:
     """Make a copy of a model forget the classes of some samples.
+
+    What is left of the classes on the samples is in ``record.recognised``; a class of which more than 5 % of the
+    samples are still classified as it is not noted as forgotten, and a :class:`unhot.errors.SampleWarning` says so.
 
     Args:
         model: Any net that returns logits, or a classifier of ``unhot.load``. It is not changed.
         samples: The images of the classes to forget, from ``unhot.draw`` or ``unhot.folder``.
-        method: With its hyperparameters; if None NHLE-CWM at its defaults, or NHLE-Guard if a guard is given.
+        method: A method with its hyperparameters, or the name of one; if None NHLE-CWM, or NHLE-Guard if a guard is
+            given.
         retain: Images of the other classes, for the methods that use them.
         guard: Stored statistics of the model, for the methods that use them.
+        check: Images of the other classes that accuracy is compared on, before and after, and that the method does not
+            read; ``retain`` if None.
         seed: The same seed gives the same weights on the same machine.
         device: As for torch; the best one of this machine if None.
         head: Dotted name of the final linear layer, if it cannot be found.
         runtime: Overrides ``device``; for progress and precision.
+        force: Go on where the model classifies fewer than half of the samples of a class as it.
+        hyperparameters: Of a method that is given by its name, or not at all.
 
     Raises:
         ModelError: The model does not fit; every reason is listed.
         DataError: The samples do not fit.
         MethodFailedError: The method ended in an unusable model.
+        UnknownNameError: There is no method, or no hyperparameter, of that name.
+        OptionError: A hyperparameter does not fit.
 
     Example:
         >>> samples = unhot.draw((x, y), classes=[2], shots=4)
         >>> result = unhot.forget(net, samples)
         >>> result.record.method
         'nhle-cwm'
+        >>> unhot.forget(net, samples, method="mask", cut="excise").record.hyperparameters
+        {'cut': 'excise'}
     """
-    chosen = method or get(default(guard is not None))()
+    if method is None or isinstance(method, str):
+        method = get(method or default(guard is not None)).of(hyperparameters)
+    elif not isinstance(method, Method):
+        raise OptionError(f"method takes the name of a method, or a method such as Mask(). Got {method!r}.")
+    elif hyperparameters:
+        raise OptionError(f"Give {shortened(hyperparameters)} to the method itself: {type(method).__name__}(...).")
     runtime = runtime or Runtime(device=pick_device(device))
-    return chosen(model, samples, retain=retain, guard=guard, seed=seed, runtime=runtime, head=head)
+    return method(
+        model,
+        samples,
+        retain=retain,
+        guard=guard,
+        check=check,
+        seed=seed,
+        runtime=runtime,
+        head=head,
+        force=force,
+    )

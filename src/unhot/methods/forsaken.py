@@ -15,8 +15,8 @@ from pydantic import Field, JsonValue
 from torch import Tensor
 
 from unhot.data.augment import distort
-from unhot.methods.base import FORWARD, Data, Method, Outcome, Use
-from unhot.methods.batches import forget_stream
+from unhot.methods.base import Data, Method, Outcome, Use
+from unhot.methods.batches import FORWARD, forget_stream
 from unhot.models.classifier import Classifier
 from unhot.runtime import Runtime
 

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from unhot.methods.base import Data, Method, Outcome, Use
 from unhot.models.classifier import Classifier
-from unhot.models.cut import Cut, cut_classes
+from unhot.models.cut import Cut
 from unhot.runtime import Runtime
 
 
@@ -29,4 +29,4 @@ class Mask(Method):
 
     def run(self, model: Classifier, data: Data, runtime: Runtime) -> Outcome:
         """Cut."""
-        return Outcome(cut_classes(model, data.labels, self.cut), "done")
+        return Outcome(model, "done", cut=self.cut)

@@ -16,7 +16,7 @@ from unhot.data.augment import Augment, distort
 from unhot.losses import ENCODINGS, Request
 from unhot.methods.base import Data, Method, Outcome, Use
 from unhot.models.classifier import Classifier
-from unhot.models.cut import Cut, cut_classes
+from unhot.models.cut import Cut
 from unhot.precondition import Preconditioner, nearest_head, weight_layers
 from unhot.runtime import Runtime
 
@@ -63,7 +63,7 @@ class NhleCwm(Method):
     cut: Cut = "mask"
 
     def run(self, model: Classifier, data: Data, runtime: Runtime) -> Outcome:
-        """Fine-tune until the samples are no longer taken for the class, restore the best state, and cut."""
+        """Fine-tune until the samples are no longer taken for the class, and restore the best state."""
         x, y, original = data.forget
         request = Request(y, data.columns, original)
         precondition = self._precondition(model, x, runtime)
@@ -89,7 +89,7 @@ class NhleCwm(Method):
                 runtime.descend(weights, precondition(gradients), self.step_size)
         for weight, state in zip(weights, best_state, strict=True):
             weight.data.copy_(state)
-        return Outcome(cut_classes(model, data.labels, self.cut), reason, {"probability_left": best})
+        return Outcome(model, reason, {"probability_left": best}, self.cut)
 
     def _precondition(self, model: Classifier, x: torch.Tensor, runtime: Runtime) -> Preconditioner:
         """Choose the layers nearest the head, and look at what distorted samples send into them."""

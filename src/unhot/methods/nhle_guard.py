@@ -21,9 +21,10 @@ from unhot.data.augment import Augment
 from unhot.data.images import LabelledImages
 from unhot.guard import Guard
 from unhot.losses import Request, masked
-from unhot.methods.base import FORWARD, Batch, Data, Method, Outcome, Use
+from unhot.methods.base import Batch, Data, Method, Outcome, Use
+from unhot.methods.batches import FORWARD
 from unhot.models.classifier import Classifier, pooled
-from unhot.models.cut import Cut, cut_classes
+from unhot.models.cut import Cut
 from unhot.precondition import Spared, nearest_head
 from unhot.runtime import Runtime
 from unhot.synthesis import stand_ins
@@ -107,13 +108,13 @@ class NhleGuard(Method):
     cut: Cut = "mask"
 
     def run(self, model: Classifier, data: Data, runtime: Runtime) -> Outcome:
-        """Train until the samples are among the retained classes or the budget is spent; cut."""
+        """Train until the samples are among the retained classes or the budget is spent."""
         mode = "guarded" if "guard" in data.uses else "bare"
         guard = (data.guard if mode == "guarded" else self._made(model, data, runtime)).to(data.forget.x)
         layers = [n for n in nearest_head(guard.info.layers, self.depth) if n in guard.info.split_points]
         notes: dict[str, JsonValue] = {"mode": mode, "trained": len(layers)}
         if not layers:
-            return Outcome(cut_classes(model, data.labels, self.cut), "nothing to train before the head", notes)
+            return Outcome(model, "nothing to train before the head", notes, self.cut)
         model.module.requires_grad_(False)  # or a pass would keep what every layer sees
         strength = STRENGTH[mode] if self.guard is None else self.guard
         spread = SPREAD[mode] if self.spread is None else self.spread
@@ -141,7 +142,7 @@ class NhleGuard(Method):
                 schedule.step()
         for name in layers:
             remove_parametrizations(model.module.get_submodule(name), "weight")
-        return Outcome(cut_classes(model, data.labels, self.cut), reason, notes)
+        return Outcome(model, reason, notes, self.cut)
 
     def _made(self, model: Classifier, data: Data, runtime: Runtime) -> Guard:
         """Make images that stand in for the retained classes, and collect a guard from them."""

@@ -12,10 +12,10 @@ from typing import ClassVar, Literal
 import torch
 from pydantic import Field
 
-from unhot.methods.base import FORWARD, Batch, Data, Method, Outcome, Use
-from unhot.methods.batches import forget_stream
+from unhot.methods.base import Batch, Data, Method, Outcome, Use
+from unhot.methods.batches import FORWARD, forget_stream
 from unhot.models.classifier import Classifier
-from unhot.models.cut import Cut, cut_classes
+from unhot.models.cut import Cut
 from unhot.models.projection import project_features, span, without
 from unhot.runtime import Runtime
 
@@ -51,7 +51,7 @@ class PourP(Method):
             model = project_features(model, weight[data.columns])
         else:
             weight.copy_(without(weight, span(weight[data.columns])))
-        return Outcome(cut_classes(model, data.labels, self.cut), "done")
+        return Outcome(model, "done", cut=self.cut)
 
 
 class PourD(Method):

@@ -15,8 +15,8 @@ from torch.nn.functional import cross_entropy
 
 from unhot.data.images import LabelledImages
 from unhot.errors import DataError
-from unhot.methods.base import FORWARD, Data, Method, Outcome, Use
-from unhot.methods.batches import forget_stream, retain_stream
+from unhot.methods.base import Data, Method, Outcome, Use
+from unhot.methods.batches import FORWARD, forget_stream, retain_stream
 from unhot.models.classifier import Classifier
 from unhot.runtime import Runtime
 

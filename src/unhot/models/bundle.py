@@ -25,9 +25,9 @@ from unhot.errors import InputError, ModelError, ModelWarning, raise_all
 from unhot.files import sha256, staged_folder
 from unhot.models.arch import build, channels_of, is_ours
 from unhot.models.classifier import Classifier, linear, replace_layer
-from unhot.models.cut import Bottleneck
+from unhot.models.cut import CUT_OUTPUTS, Bottleneck, mask_outputs
 from unhot.models.graph import Graph, GraphNet, rebuilt
-from unhot.models.head import check_weights, find_head
+from unhot.models.head import check_weights, find_head, is_plain
 from unhot.models.inputs import own_input
 from unhot.record import BundleInfo, ClassLabel, InputSpec, Record
 from unhot.runtime import own_generators
@@ -293,22 +293,30 @@ def _narrow(net: nn.Module, state: dict[str, Tensor], head: str) -> None:
     """Put a bottleneck in the place of a linear layer, in place, where the head is the second half of one."""
     place, _, child = head.rpartition(".")
     weights = [state[k] for k in (f"{place}.0.weight", f"{head}.weight") if k in state and state[k].ndim == 2]
-    if child == "1" and len(weights) == 2 and isinstance(dict(net.named_modules()).get(place), nn.Linear):
+    if child == "1" and len(weights) == 2 and _is_plain(net, place):
         read, said = (skip_init(nn.Linear, w.shape[1], w.shape[0], bias=w is weights[1]) for w in weights)
         replace_layer(net, place, Bottleneck(read, said))
+
+
+def _is_plain(net: nn.Module, name: str) -> bool:
+    layer = dict(net.named_modules()).get(name)
+    return isinstance(layer, nn.Linear) and is_plain(layer)
 
 
 def load_state(net: nn.Module, state: dict[str, Tensor], head: str, where: str) -> None:
     """Load weights into a net, first bringing its head to the number of rows (and the bias) that they have.
 
-    A head that was cut by a bottleneck is two layers, and is made that where the net has one.
+    A head that was cut by a bottleneck is two layers, and is made that where the net has one; one whose outputs were
+    masked masks them again. Only a plain linear layer is given another number of rows.
 
     Raises:
         ModelError: Something is missing, left over, of another shape, or not finite; everything is listed.
     """
     _narrow(net, state, head)
     layer, weight = linear(net, head), state.get(f"{head}.weight")
-    if weight is not None and weight.ndim == 2 and weight.shape[1] == layer.in_features:
+    if f"{head}.{CUT_OUTPUTS}" in state:
+        mask_outputs(layer)
+    elif weight is not None and weight.ndim == 2 and weight.shape[1] == layer.in_features and is_plain(layer):
         has_bias = f"{head}.bias" in state
         if len(weight) != layer.out_features or has_bias != (layer.bias is not None):
             replace_layer(net, head, skip_init(nn.Linear, layer.in_features, len(weight), bias=has_bias))

@@ -12,17 +12,19 @@ from dataclasses import replace
 from typing import Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.utils import skip_init
 
 from unhot.errors import OptionError
 from unhot.models.classifier import Classifier, replace_layer
+from unhot.models.head import is_plain
 from unhot.record import ClassLabel
 
 Cut = Literal["mask", "excise", "bottleneck", "none"]
 
 # low enough for exp() to be 0 in float32 beside any usual logit, and finite in float16, so that it can be exported
 CUT_LOGIT = -1e4
+CUT_OUTPUTS = "cut_outputs"  # a buffer of a head whose outputs are masked, bool (K,)
 
 
 def cut_classes(model: Classifier, labels: Sequence[ClassLabel], how: Cut) -> Classifier:
@@ -34,20 +36,29 @@ def cut_classes(model: Classifier, labels: Sequence[ClassLabel], how: Cut) -> Cl
         how: ``mask`` zeroes their weights and sets their logits to -10,000, keeping the number and order of outputs;
             ``excise`` removes their outputs; ``bottleneck`` masks them and puts a projection before the head, see
             :func:`bottleneck`; ``none`` leaves the head as it is. All but the last give the same probabilities on the
-            other classes.
+            other classes. A head that is not a plain linear layer, such as a cosine classifier, keeps its weights, and
+            its output is masked: it can be cut in no other way.
 
     Returns:
         The classifier with ``forgotten`` brought up to date, and ``classes`` after ``excise``, ``head`` after
         ``bottleneck``.
 
     Raises:
-        OptionError: There is nothing that a bottleneck could leave out.
+        OptionError: The head is not a plain linear layer, or there is nothing that a bottleneck could leave out.
     """
-    if how == "bottleneck":
-        return bottleneck(cut_classes(model, labels, "mask"))
     head, gone = model.head_layer, model.columns(labels)
     if how == "none":
         return model.without(labels)
+    if not is_plain(head):
+        if how != "mask":
+            raise OptionError(
+                f"cut={how} makes a new head of the weights of a plain nn.Linear, and the head {model.head!r} is a "
+                f"{type(head).__name__} that computes its logits in another way. Choose cut=mask."
+            )
+        mask_outputs(head, gone)
+        return model.without(labels)
+    if how == "bottleneck":
+        return bottleneck(cut_classes(model, labels, "mask"))
     kept = [i for i in range(len(model.classes)) if how == "mask" or i not in gone]
     has_bias = head.bias is not None or how == "mask"
     cut = skip_init(nn.Linear, head.in_features, len(kept), bias=has_bias)  # initialising would draw random numbers
@@ -61,6 +72,21 @@ def cut_classes(model: Classifier, labels: Sequence[ClassLabel], how: Cut) -> Cl
             cut.bias[gone] = CUT_LOGIT
     replace_layer(model.module, model.head, cut.train(head.training).requires_grad_(head.weight.requires_grad))
     return replace(model.without(labels), classes=tuple(model.classes[i] for i in kept))
+
+
+def mask_outputs(head: nn.Linear, columns: Sequence[int] = ()) -> None:
+    """Set some logits of a head to -10,000 after whatever it computes, in place.
+
+    Which ones is kept in a buffer of the head, and so with the weights.
+    """
+    if CUT_OUTPUTS not in dict(head.named_buffers(recurse=False)):
+        head.register_buffer(CUT_OUTPUTS, torch.zeros(head.out_features, dtype=torch.bool, device=head.weight.device))
+        head.register_forward_hook(_masked)
+    head.get_buffer(CUT_OUTPUTS)[list(columns)] = True
+
+
+def _masked(head: nn.Module, _: tuple[Tensor, ...], logits: Tensor) -> Tensor:
+    return logits.masked_fill(head.get_buffer(CUT_OUTPUTS), CUT_LOGIT)
 
 
 def bottleneck(model: Classifier) -> Classifier:

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import linear
 
 from unhot.errors import shortened
 
@@ -80,6 +81,26 @@ def inspect_outputs(module: nn.Module, example: Tensor, head: str) -> list[str]:
     if out.shape != logits.shape or not torch.equal(out, logits):
         return [f"what it returns is not what its head {head!r} returns. Name the final nn.Linear with head=."]
     return []
+
+
+@torch.no_grad()
+def is_plain(head: nn.Linear) -> bool:
+    """Whether a head returns h W^T + b of its features h and of parameters W and b, and nothing else.
+
+    A subclass (cosine, scaled, parametrised), a quantised weight and another ``forward`` are not plain; nor are hooks
+    that change what goes in or comes out, as they do in weight normalisation, which a few features are tried for.
+    """
+    if type(head) is not nn.Linear or type(head.weight) is not nn.Parameter or "forward" in vars(head):
+        return False
+    if not head._forward_hooks and not head._forward_pre_hooks:
+        return True
+    generator, weight = torch.Generator().manual_seed(0), head.weight
+    h = torch.randn(4, head.in_features, generator=generator) * torch.tensor([[0.1], [1.0], [10.0], [100.0]])
+    h = h.to(weight)
+    try:
+        return torch.allclose(head(h), linear(h, weight, head.bias))
+    except Exception:  # a hook is the caller's: it may raise anything
+        return False
 
 
 def flowing(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:

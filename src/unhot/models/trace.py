@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from unhot.errors import ModelError
 from unhot.models.classifier import Classifier
+from unhot.models.cut import CUT_OUTPUTS
 from unhot.models.graph import LAYERS, TYPES, Graph, GraphNet, Layer, Step, operator_of, references
 from unhot.runtime import own_generators
 from unhot.shared_state import SHARED_STATE
@@ -46,6 +47,8 @@ def graph_of(model: Classifier) -> Graph:
         raise ModelError(f"it cannot be copied ({_first_line(error)})") from error
     if isinstance(net, GraphNet) and not _difference(net.unhot_graph, net):
         return net.unhot_graph
+    if CUT_OUTPUTS in dict(net.get_submodule(model.head).named_buffers()):
+        raise ModelError(f"its head {model.head!r} is not a plain nn.Linear, and its output is masked")
     graph = _written(net, model.head, shape)
     if model.head not in graph.layers:
         raise ModelError(f"its head {model.head!r} is not a plain nn.Linear")

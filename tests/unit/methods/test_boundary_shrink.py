@@ -51,7 +51,6 @@ def test_the_step_is_of_pixels_and_leads_to_images_that_exist() -> None:
     assert (beside.min(), beside.max()) == (-2, 3)
 
 
-@pytest.mark.filterwarnings("ignore:The model assigns only")
 @pytest.mark.parametrize("classes", [(1,), (0, 3)])
 def test_steps_are_towards_the_class_that_the_original_sees_across(classes: tuple[int, ...]) -> None:
     toy, lr = toy_problem(dtype=torch.float64), 0.05

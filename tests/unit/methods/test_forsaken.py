@@ -15,8 +15,6 @@ from unhot.models.classifier import Classifier
 from unhot.runtime import Runtime
 from unhot.testing import FORGOTTEN, Toy, toy_problem
 
-pytestmark = pytest.mark.filterwarnings("ignore:The model assigns only")  # the toy net is not perfect
-
 CPU = Runtime(torch.device("cpu"))
 DOUBLE = torch.float64
 

@@ -65,7 +65,6 @@ def test_a_function_of_another_form_is_refused() -> None:
         method("untyped")(untyped)
 
 
-@pytest.mark.filterwarnings("ignore:The model assigns only")
 def test_the_example_runs(capsys: pytest.CaptureFixture[str]) -> None:
     runpy.run_path(str(ROOT / "examples" / "method_of_your_own.py"))["main"]()
     lines = capsys.readouterr().out.splitlines()

@@ -11,8 +11,6 @@ from unhot.methods.neggrad import NegGrad
 from unhot.runtime import Runtime
 from unhot.testing import FORGOTTEN, Toy, toy_problem
 
-pytestmark = pytest.mark.filterwarnings("ignore:The model assigns only")  # the toy net is not perfect
-
 
 def forget(toy: Toy, *classes: int, **settings: Any) -> ForgetResult:
     return NegGrad.of(settings)(toy.model, toy.samples(*classes), runtime=Runtime(torch.device("cpu")))

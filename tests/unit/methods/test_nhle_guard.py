@@ -21,7 +21,6 @@ from unhot.testing import Toy, toy_problem
 
 RUNTIME = Runtime(torch.device("cpu"))
 FAST = {"steps": 6, "lr": 0.01, "images": 24, "descent": 4, "guard": 10.0, "budget": 99.0, "depth": 1.0}
-pytestmark = pytest.mark.filterwarnings("ignore:The model assigns only")
 
 
 @pytest.fixture

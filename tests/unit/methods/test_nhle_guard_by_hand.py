@@ -22,7 +22,6 @@ from unhot.testing import Toy, toy_problem
 
 RETAINED = [0, 2, 3]
 HALF = {"depth": 0.5, "budget": 99.0, "cut": "none"}  # layers 4 and 7; all else is a default
-pytestmark = pytest.mark.filterwarnings("ignore:The model assigns only")
 
 
 @pytest.fixture(scope="module")

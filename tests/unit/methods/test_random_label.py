@@ -14,8 +14,6 @@ from unhot.models.classifier import Classifier
 from unhot.runtime import Runtime
 from unhot.testing import Toy, toy_problem
 
-pytestmark = pytest.mark.filterwarnings("ignore:The model assigns only")  # the toy net is not perfect
-
 CPU = Runtime(torch.device("cpu"))
 
 

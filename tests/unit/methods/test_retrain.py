@@ -29,7 +29,6 @@ def retrained(toy: Toy, **settings: Any) -> Classifier:
     return Retrain.of(settings)(toy.model, toy.samples(), retain=toy.retain(), runtime=CPU).classifier
 
 
-@pytest.mark.filterwarnings("ignore:The model assigns only")
 def test_it_is_training_without_the_class(digits: Source, original: Classifier, samples: Samples) -> None:
     """To the bit, with the seed and the options of that training."""
     wanted, _ = train_classifier(digits, "lenet5", exclude=[3], settings={"epochs": 2}, seed=5, runtime=CPU)

@@ -9,8 +9,6 @@ from unhot.methods.scrub_and_learn import ScrubAndLearn
 from unhot.runtime import Runtime
 from unhot.testing import toy_problem
 
-pytestmark = pytest.mark.filterwarnings("ignore:The model assigns only")  # the toy net is not perfect
-
 CPU = Runtime(torch.device("cpu"))
 
 

@@ -146,7 +146,10 @@ def test_target_mismatch(world: World) -> None:
     assert found.record.notes["hidden"] == ["a1"] == list(concept.hidden)
     assert max(world.accuracy(found.classifier, label) for label in concept.labels) < 0.3
     assert all(world.accuracy(found.classifier, label) > 0.9 for label in FINE[2:])
-    assert [c.name for c in found.classifier.forgotten] == ["a1", "a0"]
+    given, hidden = found.record.recognised
+    assert (given.label.name, given.forgotten, hidden.label.name, hidden.n) == ("a0", True, "a1", 40)
+    assert hidden.after / hidden.n == world.accuracy(found.classifier, "a1") > 0.05
+    assert [c.name for c in found.classifier.forgotten] == ["a0"]  # of a1 more than 5 % is left
     unaware = forget(world, concept, world.fine).classifier
     assert world.accuracy(unaware, "a1") > 0.9
 

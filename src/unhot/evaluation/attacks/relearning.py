@@ -16,6 +16,7 @@ from unhot.data.images import LabelledImages
 from unhot.evaluation.metric import Absent, Attack, Case, Finding, Measure
 from unhot.evaluation.stats import Estimate, mean
 from unhot.models.classifier import Classifier, replace_layer
+from unhot.models.head import is_plain
 
 PROBED = 200  # test images of the class after every evaluation
 LEAST = 5  # images of a class to learn from and to ask about, where both must come from the test images
@@ -152,6 +153,8 @@ def _with_new_rows(case: Case) -> Classifier:
     model = case.model.copy(case.runtime.device)
     model.module.eval().requires_grad_(True)
     old, places = model.head_layer, case.views.places(case.model)
+    if not is_plain(old):
+        raise Absent(f"its head is a {type(old).__name__}, which cannot be given new rows as a plain nn.Linear can")
     new = skip_init(nn.Linear, old.in_features, len(case.views.models["original"][0].classes)).to(old.weight)
     kept = [i for i, place in enumerate(places) if place not in case.views.columns]
     with torch.no_grad():

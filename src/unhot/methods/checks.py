@@ -1,0 +1,240 @@
+"""How the samples of a request, and images of the retained classes, are classified before a run and after it."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from unhot.data.images import LabelledImages
+from unhot.errors import DataError, MethodFailedError, ModelWarning, SampleWarning, UnhotWarning, shortened
+from unhot.methods.batches import FORWARD
+from unhot.models.classifier import Classifier
+from unhot.models.cut import Cut, cut_classes
+from unhot.record import ClassLabel, ForgetRecord, Recognised, RetainedAccuracy
+from unhot.runtime import Runtime
+
+if TYPE_CHECKING:
+    from unhot.methods.base import Data
+
+IMAGES = 5_000  # of the retained classes that are evaluated
+DROP = 0.035  # of accuracy on the retained classes: what NHLE-CWM's paper promises not to exceed
+
+
+@torch.no_grad()
+def logits_of(model: Classifier, x: Tensor) -> Tensor:
+    """Return the logits (N, K) of inputs (N, C, H, W), some at a time."""
+    return torch.cat([model.logits(some) for some in x.split(FORWARD)])
+
+
+def check_samples(model: Classifier, labels: Sequence[ClassLabel], y: Tensor, logits: Tensor, force: bool) -> None:
+    """Refuse samples of which the model classifies fewer than half as their class; warn if it does not all of them.
+
+    Args:
+        model: The classifier.
+        labels: The classes to forget.
+        y: The output column of each sample's class, int64 (N,).
+        logits: Of the samples, (N, K).
+        force: Warn where it would refuse.
+
+    Raises:
+        DataError: There are none of a class, or fewer than half of them are classified as it.
+    """
+    predicted, problems = logits.argmax(1), []
+    for label, column in zip(labels, model.columns(labels), strict=True):
+        found = predicted[y == column]
+        n, right = len(found), int((found == column).sum())
+        if n == 0:
+            raise DataError(f"There are no samples of class {label.name!r}. Give a few of its images.")
+        counts = found[found != column].bincount()
+        ranked = sorted(counts.nonzero().flatten().tolist(), key=lambda c: -int(counts[c]))
+        others = [(int(counts[c]), model.classes[c].name) for c in ranked]
+        listed = [f"{k} as {name!r}" for k, name in others]
+        if 2 * right < n and not force:
+            most = f"{others[0][0]} of {n} samples of {label.name!r} are classified as {others[0][1]!r}"
+            problems.append(f"{shortened([most, *listed[1:], f'{right} as {label.name!r}'])}.")
+        elif right < n:
+            message = f"Only {right} of {n} samples of {label.name!r} are classified as it, {shortened(listed)}."
+            warnings.warn(message, SampleWarning, stacklevel=6)
+    if problems:
+        raise DataError(
+            f"{' '.join(problems)} Check that the class is the right one, that the images are of it, and that they are "
+            "preprocessed as the model needs. To go on all the same: force=True, or --force."
+        )
+
+
+def cut_and_compare(model: Classifier, labels: Sequence[ClassLabel], how: Cut, x: Tensor) -> Classifier:
+    """Cut classes out of the output, in place, and see on some inputs that the other logits are as before.
+
+    Args:
+        model: The classifier.
+        labels: The classes to cut.
+        how: See :func:`unhot.models.cut.cut_classes`. After ``bottleneck`` logits may differ by what is added to all
+            of them, which the probabilities do not depend on.
+        x: Inputs (N, C, H, W).
+
+    Raises:
+        MethodFailedError: The other logits moved by more than rounding explains.
+    """
+    if how == "none":
+        return model
+    others = [model.classes[c] for c in model.others(model.columns(labels)).tolist()]
+    before = logits_of(model, x)[:, model.columns(others)].double()
+    cut = cut_classes(model, labels, how)
+    after = logits_of(cut, x)[:, cut.columns(others)].double()
+    if how == "bottleneck":
+        before, after = (logits - logits.mean(1, keepdim=True) for logits in (before, after))
+    moved = (after - before).abs().max().item()
+    if not moved <= torch.finfo(x.dtype).eps ** 0.5 * before.abs().max().item():
+        raise MethodFailedError(
+            f"Cutting {shortened(c.name for c in labels)} out of the output (cut={how}) moved the logits of other "
+            f"classes by {moved:.3g} on the samples: the net does more with its head {model.head!r} than to call it. "
+            "Choose another cut."
+        )
+    return cut
+
+
+@dataclass(frozen=True)
+class Classified:
+    """How the original classifies images, to be compared with how an unlearned model does.
+
+    Attributes:
+        model: The classes of the original, and its columns; its net is changed meanwhile.
+        data: What the method is given: the samples, and images of the other classes.
+        images: Images of the other classes, labelled with columns of the original; None if there are none.
+        given: How many there were to draw them from.
+        read: Whether the method can read them.
+        before: Which columns they are classified as, int64 (N,).
+    """
+
+    model: Classifier
+    data: Data
+    images: LabelledImages | None = None
+    given: int = 0
+    read: bool = False
+    before: Tensor = field(default_factory=lambda: torch.zeros(0))
+
+    @classmethod
+    def by(cls, model: Classifier, data: Data, check: LabelledImages | None, runtime: Runtime) -> Classified:
+        """Classify by the original, in eval mode.
+
+        Args:
+            model: The original.
+            data: What the method is given.
+            check: Images of the other classes, labelled with columns of the original; those of ``data`` if None.
+            runtime: Draws some of them, where there are many.
+        """
+        images = data.others if check is None else check
+        if images is None:
+            return cls(model, data)
+        some = torch.randperm(len(images), generator=runtime.generator("check"))[:IMAGES].sort().values
+        held = images.select(some) if model.input is None else images.select(some).held(model.input)
+        read = check is None and "retain" in data.uses
+        return cls(model, data, held, len(images), read, _columns(model, model, held, runtime))
+
+    def after(self, unlearned: Classifier, runtime: Runtime) -> tuple[tuple[Recognised, ...], RetainedAccuracy | None]:
+        """Classify by the unlearned model, in eval mode.
+
+        Returns:
+            How many images of each class to forget are classified as it: of the samples, and, where the method noted
+            other classes as forgotten too, of the images of these; and the accuracy on the rest of the images.
+
+        Raises:
+            MethodFailedError: The logits of the unlearned model are not finite.
+        """
+        x, y, logits = self.data.samples
+        now = logits_of(unlearned, x)
+        if not now.isfinite().all():
+            raise MethodFailedError("The unlearned model returns NaN or infinite logits on the samples.")
+        was, now = logits.argmax(1), _in(self.model, unlearned)[now.argmax(1).cpu()].to(y.device)
+        found = [_count(self.model, c, y, was, now) for c in self.data.columns]
+        more = [c for c in unlearned.forgotten if c not in (*self.model.forgotten, *self.data.labels)]
+        if self.images is None:
+            return (*found, *(Recognised(label=c, n=0, before=0, after=0) for c in more)), None
+        y, was, now = self.images.y, self.before, _columns(self.model, unlearned, self.images, runtime)
+        hidden = self.model.columns(more)
+        found += [_count(self.model, c, y, was, now) for c in hidden]
+        return tuple(found), self._accuracy(y, was, now, [c for c in y.unique().tolist() if c not in hidden])
+
+    def _accuracy(self, y: Tensor, was: Tensor, now: Tensor, retained: list[int]) -> RetainedAccuracy | None:
+        each = [_count(self.model, c, y, was, now) for c in retained]
+        if self.images is None or not each:
+            return None
+        n = sum(c.n for c in each)
+        return RetainedAccuracy(
+            origin=self.images.origin,
+            given=self.given,
+            n=n,
+            read_by_method=self.read,
+            before=sum(c.before for c in each) / n,
+            after=sum(c.after for c in each) / n,
+            worst_class=max(each, key=lambda c: (c.before - c.after) / c.n),
+        )
+
+
+def not_forgotten(record: ForgetRecord) -> list[str]:
+    """Say of each class that was to be forgotten, and was not, what is left of it."""
+    said, part = [], record.notes.get("part")
+    for c in record.recognised:
+        name = c.label.name if part is None else f"{part}, a part of {c.label.name}"
+        what = "samples" if c.label in record.classes else "images of it"
+        left = f"{c.after} of {c.n} {what} are still classified as it" if c.n else "no images of it were evaluated"
+        said += [] if c.forgotten else [f"Did not forget {name}: {left}."]
+    return said
+
+
+def warnings_of(record: ForgetRecord) -> list[UnhotWarning]:
+    """Return what a user should know of a run beside its result."""
+    found: list[UnhotWarning] = []
+    if left := not_forgotten(record):
+        found.append(SampleWarning(" ".join([*left, advice(record)])))
+    accuracy = record.retained_accuracy
+    if accuracy is not None and accuracy.before - accuracy.after > DROP:
+        found.append(
+            ModelWarning(
+                f"Accuracy on the retained classes fell by {accuracy.before - accuracy.after:.3f}, more than {DROP}: "
+                f"{retained(accuracy)}. {advice(record)}"
+            )
+        )
+    return found
+
+
+def advice(record: ForgetRecord) -> str:
+    """Say what to do where a run did not end well."""
+    cut = "cut=mask, " if record.hyperparameters.get("cut") == "none" else ""
+    return f"Try {cut}other settings of {record.method}, or another method."
+
+
+def retained(accuracy: RetainedAccuracy) -> str:
+    """Say what the accuracy on the retained classes was and is."""
+    worst, read = accuracy.worst_class, " that the method read" if accuracy.read_by_method else ""
+    lost = f"class {worst.label.name} lost most ({worst.before} of {worst.n} correct before, {worst.after} after)"
+    figures = f"{accuracy.before:.1%} before and {accuracy.after:.1%} after, on {accuracy.n} images{read}"
+    return f"{figures}; {lost}" if worst.after < worst.before else figures
+
+
+def _count(model: Classifier, column: int, y: Tensor, was: Tensor, now: Tensor) -> Recognised:
+    """Count the images of a class, and those that are classified as it, from columns of the original, each (N,)."""
+    mine = y == column
+    before, after = (int((columns[mine] == column).sum()) for columns in (was, now))
+    return Recognised(label=model.classes[column], n=int(mine.sum()), before=before, after=after)
+
+
+def _in(original: Classifier, model: Classifier) -> Tensor:
+    """Return which column of the original each output of a model stands for, int64 (K,)."""
+    return torch.tensor(original.columns(model.classes))
+
+
+@torch.no_grad()
+def _columns(original: Classifier, model: Classifier, images: LabelledImages, runtime: Runtime) -> Tensor:
+    """Return which columns of the original images are classified as by a model, int64 (N,)."""
+    with runtime.progress("evaluated images", len(images)) as advance:
+        parts = []
+        for x, y in images.batches(model.input, runtime.device, FORWARD):
+            parts.append(model.logits(x).argmax(1).cpu())
+            advance(len(y))
+    return _in(original, model)[torch.cat(parts)]
