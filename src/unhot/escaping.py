@@ -41,7 +41,7 @@ def markdown(text: str) -> str:
     """Return text, on one line, in which nothing is Markdown or HTML."""
     text = terminal(re.sub(r"\s+", " ", text))
     text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    text = re.sub(r"([\\`*_\[\]#|~$])", r"\\\1", text)
+    text = re.sub(r"([\\`*\[\]#|~$]|(?<![^\W_])_|_(?![^\W_]))", r"\\\1", text)  # a _ within a word is no emphasis
     return text.replace("://", "\\://").replace("www.", "www\\.")  # bare addresses become links in many readers
 
 

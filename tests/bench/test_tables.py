@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 from scipy.stats import ttest_1samp
 
 from unhot.bench import tables
@@ -197,3 +198,30 @@ def test_time_is_a_multiple_of_one_pass_and_a_share_of_training() -> None:
     assert summed.endswith("| 12.5 | 1 / 1,200 |")
     assert tables.of_training([row()], [timing(train_seconds=None)]) == "–"
     assert tables.passes([row("delete")], timings) == tables.of_training([row("delete")], timings) == "–"
+
+
+def test_names_do_nothing_in_markdown_csv_and_pictures(tmp_path: Path) -> None:
+    name = "=1+1 | <script>x</script>\n# $x^{$ [a](http://b)\x1b[31m"
+    given = {"dataset": name, "arch": "../../x:y", "names": (name,), "options": {name: name}}
+    rows = [row(shots=n, **given) for n in (1, 5)]
+    failed = row(method="-m", **(given | {"values": {}, "signals": {}, "error": name}))
+    files = write_all(results(*rows, failed).model_copy(update={"name": name}), tmp_path)
+    assert {p.parent for p in files} == {tmp_path}
+    text = (tmp_path / "tables.md").read_text("utf-8")
+    assert not any(bad in text for bad in ("<script", "[a](http", "\x1b", "\n# $"))
+    for table in text.split("\n\n"):
+        lines = [line.replace("\\|", "").count("|") for line in table.splitlines() if line.startswith("|")]
+        assert len(set(lines)) <= 1
+    cells = list(csv.reader(io.StringIO((tmp_path / "results.csv").read_text("utf-8"))))
+    assert not any(cell.startswith(("=", "+", "@")) for line in cells for cell in line)
+    assert cells[3][6] == "'-m"
+    assert all(b"\x1b" not in p.read_bytes() for p in files)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{"values": {}}, {"signals": {}}, {"in_sequence": True}, {"sequence": ({"forget_accuracy": 0.0},)}],
+)
+def test_a_cell_that_lacks_what_tables_read_is_refused(other: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError, match="a cell without an error needs its values"):
+        row(**other)

@@ -55,6 +55,13 @@ def test_every_model_has_the_scores_of_every_image(full, zoo):
     assert full.record.scores.images == count
 
 
+def test_a_file_name_is_no_formula():
+    names = ["=1+1.png", "-2.png", "@x", "a\x1b\n.png", "b.png"]
+    rows = read(to_csv(Score("original", 0, "test", name, 3, -0.5, 0.25, 0.5) for name in names))
+    assert [r["image"] for r in rows] == ["'=1+1.png", "'-2.png", "'@x", "a\\u001b\\n.png", "b.png"]
+    assert {float(r["loss"]) for r in rows} == {-0.5}
+
+
 def test_the_areas_of_the_record_come_back_from_the_file(full):
     rows = read(to_csv(full.scores))
     names = {"modified_entropy": "mia_auc", "loss": "mia_auc_loss", "confidence": "mia_auc_confidence"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections import defaultdict
 from pathlib import Path
 from statistics import fmean
@@ -13,6 +14,7 @@ from unhot.bench.grid import Grid
 from unhot.bench.results import Results, Row, Timing, failed_row, row, timing, write
 from unhot.bench.store import Store
 from unhot.bench.tables import MEASURES, Setting, of_row
+from unhot.escaping import csv_cell, line, markdown
 from unhot.files import write_atomic
 from unhot.methods import DEFAULT
 from unhot.record import Environment
@@ -55,7 +57,7 @@ def pictures(results: Results) -> dict[str, bytes]:
     drawn = {}
     for (dataset, arch), settings in found.items():
         if len({r.shots for rows in settings.values() for r in rows}) > 1:
-            drawn[f"budget-{dataset}-{arch.replace(':', '-')}"] = _budget(settings)
+            drawn[re.sub(r"[^\w.-]+", "-", f"budget-{dataset}-{arch}")] = _budget(settings)
     return drawn
 
 
@@ -73,7 +75,8 @@ def _budget(settings: dict[Setting, list[Row]]) -> bytes:
                 if "unlearned" in r.values.get(name, {}):
                     points[r.shots].append(r.values[name]["unlearned"])
             x = sorted(s for s in points if s is not None)
-            axes.plot(x, [fmean(points[s]) for s in x], marker=marker, label=setting.title)
+            title = line(setting.title).replace("$", r"\$")  # a dollar is no mathematics
+            axes.plot(x, [fmean(points[s]) for s in x], marker=marker, label=title)
         axes.set(xscale="log", xlabel="images of the class", title=MEASURES[name])
         axes.grid(alpha=0.3)
     panels[0].legend(fontsize=7)
@@ -92,18 +95,19 @@ def _csv(results: Results) -> str:
     head += ["steps", "seconds", "error"]
     buffer = io.StringIO()
     lines = csv.writer(buffer, lineterminator="\n")
-    lines.writerow([*head, *columns])
+    lines.writerow([csv_cell(name) for name in (*head, *columns)])
     for r in results.rows:
         values = {f"{name}/{subject}": v for name, found in r.values.items() for subject, v in found.items()}
         known = r.model_dump()
         known |= {"classes": " ".join(map(str, r.classes)), "options": of_row(r).options}
-        lines.writerow([*("" if known[h] is None else known[h] for h in head), *(values.get(c, "") for c in columns)])
+        cells = [*(known[h] for h in head), *(values.get(c) for c in columns)]
+        lines.writerow(["" if cell is None else csv_cell(cell) for cell in cells])
     return buffer.getvalue()
 
 
 def _markdown(results: Results) -> str:
     usual = [r for r in results.rows if not r.in_sequence]
-    parts = [f"# {results.name}\n"]
+    parts = [f"# {markdown(results.name)}\n"]
     if usual:
         parts += ["## Leaderboards\n", tables.leaderboard(results)]
     methods = {r.method for r in usual}

@@ -5,15 +5,19 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import JsonValue
+from pydantic import Field, JsonValue, model_validator
 
 from unhot.audit_record import VerdictLabel
 from unhot.bench.spec import BenchRecord, CellSpec, FailureRecord, TimingRecord, Track, TrainSpec, track
 from unhot.files import write_atomic
-from unhot.record import Environment, Record, Stored
+from unhot.record import Count, Environment, Record, Seconds, Stored
 
+# what every cell that did not fail has
+PROMISED = ("forget_accuracy", "retain_drop")
+SIGNALS = frozenset({"probability_left", "drift_nats"})
+SEQUENCE = frozenset({"forget_accuracy", "retain_accuracy", "retain_drop_masked", "worst_class_drop"})
 DIGITS = 6  # of a value; its interval is thousands of times wider
 
 
@@ -47,6 +51,17 @@ class Row(Stored):
     steps: int | None = None
     seconds: float | None = None
 
+    @model_validator(mode="after")
+    def _holds_what_tables_read(self) -> Self:
+        if self.error is None and not (
+            all("unlearned" in self.values.get(name, {}) for name in PROMISED)
+            and self.signals.keys() >= SIGNALS
+            and len(self.sequence) == (len(self.classes) if self.in_sequence else 0)
+            and all(after.keys() >= SEQUENCE for after in self.sequence)
+        ):
+            raise ValueError("a cell without an error needs its values, signals and, in a sequence, each request's")
+        return self
+
     @property
     def promised(self) -> bool:
         """Whether forget accuracy is at most .01 and the retained accuracy falls by at most .035."""
@@ -63,10 +78,10 @@ class Timing(Stored):
     method: str
     options: dict[str, JsonValue]
     shots: int | None
-    floor_seconds: float
-    forget_seconds: float
-    steps: int
-    train_seconds: float | None
+    floor_seconds: float = Field(gt=0)
+    forget_seconds: float = Field(gt=0)
+    steps: Count
+    train_seconds: Seconds | None
     load: float
     environment: Environment
 

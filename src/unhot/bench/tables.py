@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from unhot.bench.results import Results, Row, Timing
+from unhot.escaping import markdown
 from unhot.evaluation.stats import mean
 
 FORGOTTEN = 0.1  # of settings that leave no more than this of the samples' probability, the one with the least drift
@@ -73,8 +74,9 @@ def selected(rows: Iterable[Row]) -> dict[Setting, list[Row]]:
 
 
 def grid(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a Markdown table; the first column is text."""
-    lines = [columns, ["---", *["---:"] * (len(columns) - 1)], *rows]
+    """Return a Markdown table; the first column is text. Nothing in a cell is Markdown itself."""
+    lines = [[*map(markdown, line)] for line in (columns, *rows)]
+    lines.insert(1, ["---", *["---:"] * (len(columns) - 1)])
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
@@ -106,7 +108,8 @@ def leaderboard(results: Results) -> str:
         classes = len({r.classes for r in rows})
         draws = len({r.seed for r in rows})
         parts.append(
-            f"### {dataset}, {arch}, {shots or 'all'} images of each class; {classes} requests, {draws} draws\n"
+            f"### {markdown(f'{dataset}, {arch}')}, {shots or 'all'} images of each class; "
+            f"{classes} requests, {draws} draws\n"
         )
         for track in dict.fromkeys(r.track for r in rows if r.track != "reference"):
             parts.append(f"Track: {track}\n")

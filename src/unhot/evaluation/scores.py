@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from unhot.audit_record import ScoresInfo, Split, Subject
+from unhot.escaping import csv_cell
 
 FILE = "scores.csv"
 
@@ -39,11 +40,14 @@ class Score(NamedTuple):
 
 
 def to_csv(scores: Iterable[Score]) -> bytes:
-    """Return the table as UTF-8, a line for each score after one of names; numbers read back as they were."""
+    """Return the table as UTF-8, a line for each score after one of names; numbers read back as they were.
+
+    The name of a file that a spreadsheet would compute gets a quote before it.
+    """
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(Score._fields)
-    writer.writerows(scores)
+    writer.writerows(map(csv_cell, score) for score in scores)
     return text.getvalue().encode()
 
 
