@@ -29,7 +29,7 @@ def test_the_summary_says_it_all_in_short(example) -> None:
     assert len(lines) == 2 + len(MEASURES) + 2
     assert {columns(line) for line in lines} == {6}
     assert "no formal guarantee" in text
-    assert "Note: knn\\_accuracy is below" in text
+    assert "Note: knn_accuracy is below" in text
 
 
 def test_the_card_is_a_section_without_metadata(example) -> None:
