@@ -97,7 +97,7 @@ def test_the_better_score_is_reported():
 
 
 @pytest.mark.parametrize("forgotten", [(1,), (0, 3)])
-@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("seed", [0, 1, 64])  # with the last one the better score has the wider interval
 def test_the_attack_by_a_loop(seed, forgotten):
     board = random_board(seed, n=120, forgotten=forgotten)
     attack, case = Prototype(draws=4, cost=0.05), board.case()

@@ -97,6 +97,13 @@ def test_distorted_copies(shape: tuple[int, ...]) -> None:
     assert not torch.equal(distort(x, seeded(7)), got)
 
 
+def test_the_noise_is_standard_normal() -> None:
+    noise = distort(torch.zeros(4, 3, 32, 32), seeded(0)).chunk(6)[5]
+    assert noise.mean().abs() < 0.03
+    assert noise.std() == pytest.approx(1, abs=0.03)
+    assert (noise.abs() > 2).float().mean() == pytest.approx(0.0455, abs=0.006)
+
+
 def test_blocks_move_as_wholes() -> None:
     x = torch.arange(64.0).view(1, 1, 8, 8)
     coarse = distort(x, seeded(6))[0, 0]

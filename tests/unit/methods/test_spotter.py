@@ -86,6 +86,25 @@ def test_neighbours_are_found_by_ascent_on_the_class() -> None:
     assert (after > before).all()
 
 
+def test_neighbours_are_those_of_slow_obvious_code() -> None:
+    """From a random place within epsilon, two steps of a third of it each; epsilon 0.2 is 0.8 of the inputs here."""
+    spec = InputSpec(height=8, width=8, channels=1, mean=(0.5,), std=(0.25,))  # black is -2, white is 2
+    toy = toy_problem(dtype=DOUBLE)
+    model, forgotten = batch(dataclasses.replace(toy, x=toy.x.clamp(-2, 2)), spec=spec)
+    noise = torch.rand(forgotten.x.shape, generator=CPU.generator("neighbours")).to(DOUBLE)
+    wanted = []
+    for image, label, start in zip(forgotten.x, forgotten.y, noise, strict=True):
+        near = (image + (2 * start - 1) * 0.8).clamp(-2, 2)
+        for _ in range(2):
+            near.requires_grad_()
+            loss = -model.logits(near[None])[0].log_softmax(0)[label]
+            (gradient,) = torch.autograd.grad(loss, near)
+            moved = near.detach() + 0.8 / 3 * gradient.sign()
+            near = moved.clamp(image - 0.8, image + 0.8).clamp(-2, 2)
+        wanted.append(near)
+    torch.testing.assert_close(Spotter(epsilon=0.2, ascent=2).neighbours(model, forgotten, CPU).x, torch.stack(wanted))
+
+
 def test_neighbours_are_images_that_exist_and_near_in_pixels() -> None:
     """Known bug of the released code: normalised images clamped to 0..1, and epsilon of normalised values."""
     spec = InputSpec(height=8, width=8, channels=1, mean=(0.4,), std=(0.2,))  # black is -2, white is 3

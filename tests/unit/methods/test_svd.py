@@ -10,6 +10,7 @@ from torch.nn.functional import unfold
 from unhot.data.samples import as_images, draw
 from unhot.methods.base import ForgetResult
 from unhot.methods.svd import Svd, few_of_each, space
+from unhot.models.classifier import Classifier
 from unhot.models.nets import VitTiny
 from unhot.runtime import Runtime
 from unhot.testing import Toy, toy_problem
@@ -87,6 +88,17 @@ def test_a_few_images_of_each_class_are_drawn() -> None:
     assert drawn.y.bincount().tolist() == [3, 0, 3, 2]
     assert len(set(drawn.keys)) == 8
     assert len({few_of_each(images, 3, Runtime(torch.device("cpu"), seed=s)).keys for s in range(4)}) > 1
+
+
+def test_patches_are_drawn_from_all_images_and_places() -> None:
+    """Two images of 64 places each; the first is black."""
+    toy = toy_problem(dtype=DOUBLE)
+    model, x = Classifier.wrap(toy.model.eval(), toy.x[:2]), torch.stack([torch.zeros_like(toy.x[0]), toy.x[0]])
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        moments = [Svd(patches=64)._moments(model, ["0"], [x], generator)["0"] for _ in range(2)]
+    assert all(m.trace() == pytest.approx(1) for m in moments)
+    assert not torch.allclose(*moments)
 
 
 @pytest.mark.parametrize("fixed", [{}, {"alpha_f": 10.0}])

@@ -150,6 +150,18 @@ def test_a_bottleneck_leaves_the_probabilities_of_the_others_as_they_were(mlp: M
     assert (done.head, done.forgotten) == (f"{model.head}.1", tuple(model.label(i) for i in (4, 1)))
 
 
+def test_a_bottleneck_keeps_a_direction_that_hardly_tells_two_classes_apart() -> None:
+    """Inputs that are long in it are told apart by it alone."""
+    model = head_only(5)
+    with torch.no_grad():
+        model.head_layer.weight[2] = torch.tensor([1.0, 0.0, 0.0, 0.0, 0.01])
+        model.head_layer.weight[4, 4] = 0
+    x = torch.tensor([[9.0, 0.0, 0.0, 0.0, 300.0], [9.0, 0.0, 0.0, 0.0, -300.0]])
+    p = cut(model, [1], "bottleneck").logits(x).softmax(1)
+    torch.testing.assert_close(p[:, [0, 2, 3, 4]], model.logits(x)[:, [0, 2, 3, 4]].softmax(1))
+    assert p.argmax(1).tolist() == [2, 0]
+
+
 def test_a_bottleneck_hides_what_no_class_left_uses() -> None:
     """Two inputs that differ in nothing but the forgotten class's own direction are one behind it."""
     model = head_only(3)
