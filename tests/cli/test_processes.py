@@ -87,7 +87,40 @@ def test_ctrl_c_that_a_library_wraps(unhot: Run, tmp_path: Path, monkeypatch: py
 
     monkeypatch.setitem(datasets._loaded, "digits", dataclasses.replace(datasets.get("digits"), read=read))
     said = unhot("train", "--dataset", "digits", "--arch", "lenet5", "--out", tmp_path / "m")
-    assert said.code == 130
+    assert said == (130, "", "\nInterrupted.\n")
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.02, 0.3])
+def test_ctrl_c_twice(tmp_path: Path, seconds: float) -> None:
+    call = ["demo", "--out", str(tmp_path / "demo")]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen([sys.executable, "-m", "unhot", *call], **pipes) as process:
+        wait_for(process, "Training a")
+        process.send_signal(signal.SIGINT)
+        time.sleep(seconds)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    assert (process.returncode, out, err) == (130, "", "\nInterrupted.\n")
+    assert names(tmp_path) == []
+
+
+def test_ctrl_c_in_a_callback(unhot: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Last:
+        def __del__(self) -> None:  # Python drops what is raised here, and says so
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.1)
+
+    def read(*_: object) -> None:
+        Last()
+        time.sleep(20)
+        pytest.fail("it went on")
+
+    monkeypatch.setitem(datasets._loaded, "digits", dataclasses.replace(datasets.get("digits"), read=read))
+    started, hook = time.monotonic(), sys.unraisablehook
+    said = unhot("train", "--dataset", "digits", "--arch", "lenet5", "--out", tmp_path / "m")
+    assert said == (130, "", "\nInterrupted.\n")
+    assert time.monotonic() - started < 10
+    assert sys.unraisablehook is hook
 
 
 @pytest.mark.usefixtures("short_digits")

@@ -11,6 +11,7 @@ from importlib.metadata import version
 
 import typer
 
+from unhot.cli import Interrupted
 from unhot.cli.audit import audit, compare
 from unhot.cli.bench import bench
 from unhot.cli.catalogue import env, list_, show
@@ -69,12 +70,23 @@ def run(argv: list[str]) -> int:
         _leave_closed_pipe()
         return FAILED
     except Exception as error:
+        if _interrupted(error):
+            raise
         if "--traceback" in argv:
             note(traceback.format_exc())
         if (code := _usage(error)) is None:
             message, code = told(error)
             note(f"Error: {message}")
     return code if isinstance(code, int) else 0
+
+
+def _interrupted(error: BaseException | None) -> bool:
+    """Tell whether an error is what a library made of Ctrl-C."""
+    while error is not None:
+        if isinstance(error, Interrupted):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _usage(error: Exception) -> int | None:
