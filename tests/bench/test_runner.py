@@ -24,7 +24,7 @@ from unhot.bench.grid import Grid, read_grid
 from unhot.bench.runner import POLL_SECONDS, Runner
 from unhot.bench.store import Store, Work
 from unhot.bench.work import Place
-from unhot.errors import DataError
+from unhot.errors import DataError, UnhotWarning
 from unhot.methods.base import Data, Method, Outcome
 from unhot.methods.mask import Mask
 from unhot.models.classifier import Classifier
@@ -240,4 +240,40 @@ def test_a_worker_that_is_killed_loses_only_what_it_was_doing(grid_of: GridOf, t
 
     assert Runner(grid, store, backend, Place(threads=1), Killer()).run() == []
     assert killed
+    assert all(store.done(c.spec) for c in grid.cells)
+
+
+@pytest.mark.process
+def test_workers_end_with_the_run_that_was_killed(tmp_path: Path) -> None:
+    import psutil
+
+    path = tmp_path / "grid.toml"
+    path.write_text(SMALL.replace("epochs = 2", "epochs = 400"))
+    with subprocess.Popen(command(path, tmp_path / "out", "--workers", "2"), stderr=subprocess.DEVNULL) as killed:
+        deadline = time.monotonic() + 100
+        while not list(tmp_path.glob("out/checkpoints/*")) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        workers = psutil.Process(killed.pid).children(recursive=True)
+        assert len(workers) >= 2
+        killed.send_signal(signal.SIGKILL)
+    _, left = psutil.wait_procs(workers, timeout=20)
+    assert left == []
+
+
+class Unreachable:
+    """A tracker whose server has gone."""
+
+    def log(self, record: object) -> None:
+        raise ConnectionError("no route to host")
+
+
+def test_a_tracker_that_fails_loses_nothing(grid_of: GridOf, tmp_path: Path) -> None:
+    from unhot.bench.backends import Inline
+    from unhot.bench.runner import Runner
+    from unhot.bench.work import Place
+
+    text = SMALL.replace("class = [1, 6]", "class = [1]").replace("shots = 4", "shots = 4\nretrained = 0")
+    grid, store = grid_of(text), Store(tmp_path / "out")
+    with pytest.warns(UnhotWarning, match=r"was not logged, and is kept in the store: no route to host"):
+        assert Runner(grid, store, Inline(), Place(threads=1), Quiet(), Unreachable()).run() == []
     assert all(store.done(c.spec) for c in grid.cells)

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from small_grid import SMALL, models
 from unhot.bench.grid import Grid, read_grid
 from unhot.bench.spec import FailureRecord
 from unhot.bench.store import BUNDLE_FILES, Store
+from unhot.errors import ModelWarning, OutputError
 
 
 def small(tmp_path: Path) -> Grid:
@@ -121,3 +123,34 @@ def test_a_claim_is_exclusive_until_its_holder_ends_however_it_ends(tmp_path: Pa
     lock = store.claim(grid.cells[0].spec)
     assert lock is not None
     lock.release()
+
+
+def truncated(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:100])
+
+
+@pytest.mark.parametrize("file", ["record.json", "bundle.json", "model.safetensors"])
+@pytest.mark.parametrize("harm", [truncated, Path.unlink])
+def test_a_damaged_model_is_moved_aside_and_trained_again(
+    done: Path, tmp_path: Path, file: str, harm: Callable[[Path], None]
+) -> None:
+    shutil.copytree(done, tmp_path / "out")
+    grid, store = small(tmp_path), Store(tmp_path / "out")
+    spec = models(grid)[0]
+    folder = store.model(spec)
+    assert folder is not None
+    harm(folder / file)
+    fresh = Store(tmp_path / "out")
+    assert not fresh.done(spec)
+    kept = {p.name for p in folder.iterdir()}
+    whole = done / "models" / folder.name
+    with pytest.warns(ModelWarning, match=r"is damaged\. It was moved to .*\.damaged-0\."):
+        fresh.add_model(spec, {p.name: p.read_bytes() for p in whole.iterdir()})
+    assert Store(tmp_path / "out").model(spec) == folder
+    assert {p.name for p in folder.with_name(f"{folder.name}.damaged-0").iterdir()} == kept
+
+
+def test_a_store_that_cannot_be_written_is_said(tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("a file")
+    with pytest.raises(OutputError, match=r"cannot be written: Not a directory\. Choose another place\."):
+        Store(tmp_path / "out").claim(small(tmp_path).cells[0].spec)

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor
 from dataclasses import replace
-from multiprocessing import active_children, get_context
+from multiprocessing import active_children, get_context, parent_process
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import torch
 
+from unhot.bench.privacy import send_nothing
 from unhot.bench.work import Place
 from unhot.errors import InputError
 from unhot.runtime import no_progress
@@ -104,6 +106,7 @@ class RayCluster:
     """
 
     def __init__(self, address: str | None = None, cpus: float = 1, gpus: float = 0) -> None:
+        send_nothing()
         try:
             import ray
         except ImportError as error:
@@ -112,7 +115,9 @@ class RayCluster:
         self._models: dict[Path, Any] = {}
         try:
             ray.init(address=address, log_to_driver=False, logging_level="ERROR", ignore_reinit_error=True)
-        except ConnectionError as error:
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            if address is None:
+                raise
             raise InputError(f"There is no Ray cluster at {address!r}. Check --ray-address.") from error
 
     @property
@@ -150,3 +155,12 @@ def _placed(argument: Any, device: str | None, threads: int) -> Any:
 
 def _in_worker() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that shows what is going on
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """End this process when its parent has ended, however that ended: nobody is left to take what it computes."""
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import traceback
+import warnings
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import BrokenExecutor, Future, wait
@@ -19,7 +20,7 @@ from unhot.bench.grid import Cell, Grid
 from unhot.bench.spec import BenchRecord, CellSpec, FailureRecord, TrainSpec
 from unhot.bench.store import Store
 from unhot.bench.work import Place
-from unhot.errors import UnhotError
+from unhot.errors import UnhotError, UnhotWarning
 
 POLL_SECONDS = 1.0
 
@@ -169,10 +170,20 @@ class Runner:
             self.store.checkpoint(piece.spec).unlink(missing_ok=True)
         else:
             self.store.add_record(future.result())
-            if self.tracker is not None:
-                self.tracker.log(future.result())
+            self._track(future.result())
         self.board.end(piece, None)
         return None
+
+    def _track(self, record: BenchRecord) -> None:
+        """Tell the tracker; the result is in the store already, so that a tracker that fails loses nothing."""
+        if self.tracker is None:
+            return
+        try:
+            self.tracker.log(record)
+        except Exception as error:  # whatever the tracker's library raises
+            warnings.warn(
+                f"{record.spec.title} was not logged, and is kept in the store: {error}", UnhotWarning, stacklevel=2
+            )
 
     def _failure(self, piece: Piece, error: str, trace: str | None = None) -> FailureRecord:
         failure = FailureRecord(

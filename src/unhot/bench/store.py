@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import re
+import warnings
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -11,14 +13,15 @@ from typing import TypeVar
 from filelock import FileLock, Timeout
 
 from unhot.bench.spec import BenchRecord, CellSpec, FailureRecord, TimingRecord, TrainSpec
-from unhot.errors import InputError
-from unhot.files import staged_folder
-from unhot.record import Record, TrainRecord
+from unhot.errors import InputError, ModelWarning
+from unhot.files import output_errors, sha256, staged_folder
+from unhot.models.bundle import GRAPH, INFO, RECORD, WEIGHTS
+from unhot.record import BundleInfo, Record, TrainRecord
 
 Work = CellSpec | TrainSpec
 R = TypeVar("R", bound=Record)
 
-BUNDLE_FILES = ("model.safetensors", "bundle.json", "record.json")
+BUNDLE_FILES = WEIGHTS, INFO, RECORD
 
 
 class Store:
@@ -70,19 +73,23 @@ class Store:
     def claim(self, spec: Work, what: str = "work") -> FileLock | None:
         """Claim a piece of work; None if another process has it."""
         folder = (self.models if isinstance(spec, TrainSpec) else self.root) / ".locks"
-        folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder / f"{what}-{spec.digest}")
-        try:
+        with output_errors(folder.parent), suppress(Timeout):
+            folder.mkdir(parents=True, exist_ok=True)
             lock.acquire(timeout=0)
-        except Timeout:
-            return None
-        return lock
+        return lock if lock.is_locked else None
 
     def add_model(self, spec: TrainSpec, files: dict[str, bytes]) -> None:
-        """Keep a trained model."""
+        """Keep a trained model; a damaged one that is in the way is moved aside."""
         left_out = f"-without-{'-'.join(map(str, spec.excluded))}" if spec.excluded else ""
         name = f"{spec.dataset}-{spec.arch}-seed{spec.seed}{left_out}-{spec.digest[:8]}"
         folder = self.models / re.sub(r"[^\w.-]+", "_", name)
+        if folder.is_dir() and any(folder.iterdir()):
+            aside = next(
+                p for i in itertools.count() if not (p := folder.with_name(f"{folder.name}.damaged-{i}")).exists()
+            )
+            folder.rename(aside)
+            warnings.warn(f"The model in {folder} is damaged. It was moved to {aside}.", ModelWarning, stacklevel=2)
         with staged_folder(folder) as stage:
             for file, content in files.items():
                 (stage / file).write_bytes(content)
@@ -115,14 +122,15 @@ class Store:
         return self.root / kind / spec.digest / "failure.json"
 
     def _write(self, path: Path, record: Record) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        record.write(path)
+        with output_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            record.write(path)
 
     def _look_for_models(self) -> None:
         for folder in self._bundles():
             self._looked_at.add(folder)
             record = _read(folder / "record.json", TrainRecord)
-            if record is not None:
+            if record is not None and _is_whole(folder):
                 self._trained.setdefault(TrainSpec.of_record(record).digest, folder)
 
     def _bundles(self) -> Iterator[Path]:
@@ -130,6 +138,15 @@ class Store:
             for folder in sorted(self.models.iterdir()):
                 if folder not in self._looked_at and all((folder / name).is_file() for name in BUNDLE_FILES):
                     yield folder
+
+
+def _is_whole(folder: Path) -> bool:
+    """Tell whether the files of a bundle are those that it describes."""
+    info = _read(folder / INFO, BundleInfo)
+    if info is None or sha256(folder / WEIGHTS) != info.weights_sha256:
+        return False
+    graph = folder / GRAPH
+    return info.graph_sha256 is None or (graph.is_file() and sha256(graph) == info.graph_sha256)
 
 
 def _read(path: Path, kind: type[R]) -> R | None:

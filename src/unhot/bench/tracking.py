@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import Any
 
+from unhot.bench.privacy import send_nothing
 from unhot.bench.spec import BenchRecord
 from unhot.errors import InputError
 
@@ -21,16 +23,19 @@ class MlflowTracker:
     """
 
     def __init__(self, uri: str, experiment: str) -> None:
+        send_nothing()
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # with 7 a server that is not there takes minutes
         try:
             import mlflow
         except ImportError as error:
             raise InputError("MLflow is not installed. Install it with: pip install 'unhot[mlflow]'.") from error
-        self._client: Any = mlflow.MlflowClient(tracking_uri=uri)
         try:
+            self._client: Any = mlflow.MlflowClient(tracking_uri=uri)
             found = self._client.get_experiment_by_name(experiment)
             self._experiment = found.experiment_id if found else self._client.create_experiment(experiment)
-        except mlflow.MlflowException as error:
-            raise InputError(f"MLflow cannot use {uri!r}: {error}. Check --mlflow.") from error
+        except Exception as error:  # each kind of store raises its own
+            said = str(error).strip().partition("\n")[0][:200].rstrip(".")
+            raise InputError(f"MLflow cannot use {uri!r}: {said}. Check --mlflow.") from error
 
     def log(self, record: BenchRecord) -> None:
         """Log what a cell is as parameters, and what was measured of the unlearned model as metrics."""
