@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from unhot.models.arch import build
 from unhot.models.classifier import Classifier
-from unhot.precondition import ROWS, Preconditioner, weight_layers
+from unhot.precondition import ROWS, Preconditioner, nearest_head, weight_layers
 from unhot.record import InputSpec
 
 
@@ -230,3 +230,9 @@ def test_gradients_and_layers_must_match() -> None:
     assert [w.shape for w in guard.weights()] == [(8, 50), (8, 8)]
     with pytest.raises(ValueError, match=r"shorter"):
         list(guard((torch.zeros(8, 50, dtype=torch.float64),)))
+
+
+def test_the_share_of_the_layers_is_rounded_up_and_counted_from_the_head() -> None:
+    layers = ["a", "b", "c", "d"]
+    found = [nearest_head(layers, depth) for depth in (0, 0.01, 0.25, 0.26, 0.75, 1)]
+    assert found == [[], ["d"], ["d"], ["c", "d"], ["b", "c", "d"], layers]

@@ -104,11 +104,17 @@ def test_the_noise_is_standard_normal() -> None:
     assert (noise.abs() > 2).float().mean() == pytest.approx(0.0455, abs=0.006)
 
 
-def test_blocks_move_as_wholes() -> None:
-    x = torch.arange(64.0).view(1, 1, 8, 8)
-    coarse = distort(x, seeded(6))[0, 0]
-    blocks = {tuple(b.flatten().tolist()) for row in x[0, 0].split(2) for b in row.split(2, dim=1)}
-    assert {tuple(b.flatten().tolist()) for row in coarse.split(2) for b in row.split(2, dim=1)} == blocks
+@pytest.mark.parametrize(("which", "side"), [(0, 4), (1, 2)], ids=["coarse", "fine"])
+def test_blocks_move_as_wholes(which: int, side: int) -> None:
+    """An image of 16 pixels a side has 4 x 4 coarse blocks and 8 x 8 fine ones, and no larger ones stay together."""
+    x = torch.arange(256.0).view(1, 1, 16, 16)
+    moved = distort(x, seeded(6))[which, 0]
+
+    def blocks(image: torch.Tensor, size: int) -> set[tuple[float, ...]]:
+        return {tuple(b.flatten().tolist()) for row in image.split(size) for b in row.split(size, dim=1)}
+
+    assert blocks(moved, side) == blocks(x[0, 0], side)
+    assert len(blocks(moved, 2 * side) & blocks(x[0, 0], 2 * side)) < len(blocks(moved, 2 * side)) / 2
 
 
 def test_distorting_keeps_the_dtype() -> None:

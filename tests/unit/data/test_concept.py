@@ -185,6 +185,10 @@ def test_label_maps_that_make_no_sense(groups: dict[str, list[str]], message: st
         LabelMap(groups)
 
 
+def test_a_group_may_be_the_one_label_in_it() -> None:
+    assert LabelMap({"bag": ["bag"], "shoes": ["sandal"]}).labels(["bag", "shoes"]) == ("bag", "sandal")
+
+
 def test_a_label_map_is_read(tmp_path: Path) -> None:
     path = tmp_path / "map.json"
     path.write_text(json.dumps({"shoes": ["sandal", "sneaker"]}))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
@@ -54,6 +55,33 @@ def test_a_step_is_the_gradient_of_the_slow_loss() -> None:
             slope = (ends[0] - ends[1]) / (2 * h) / scale
             assert moved[i].item() == pytest.approx(-lr * slope, rel=1e-4, abs=1e-11), f"{name} {i}"
     toy.model.zero_grad()
+
+
+def test_the_other_class_is_drawn_anew_in_every_step() -> None:
+    toy, lr = toy_problem(dtype=torch.float64), 1e-3
+    net, x, kept = copy.deepcopy(toy.model).eval(), toy.samples().images.x, torch.tensor([0, 2, 3])
+
+    def norms(images: Tensor, columns: Tensor) -> Tensor:
+        one = images.clone().requires_grad_()
+        chosen = sum(logits[k] for logits, k in zip(net(one), columns.tolist(), strict=True))
+        return (torch.autograd.grad(chosen, one, create_graph=True)[0] ** 2).sum((1, 2, 3))
+
+    draws, own = CPU.generator("other class"), torch.ones(8, dtype=torch.int64)
+    kept[torch.randint(3, (8,), generator=draws)]  # those by which the run is judged
+    scale = norms(x, own).mean().item()
+    velocity = [torch.zeros_like(w) for w in net.parameters()]
+    for step in range(3):
+        images = x[torch.randperm(8, generator=CPU.generator("forget order", step))]
+        others = kept[torch.randint(3, (8,), generator=draws)]
+        loss = (norms(images, own) - norms(images, others)).mean() / scale
+        gradients = torch.autograd.grad(loss, list(net.parameters()), materialize_grads=True)
+        with torch.no_grad():
+            for w, v, g in zip(net.parameters(), velocity, gradients, strict=True):
+                v.mul_(0.9).add_(g)
+                w.sub_(lr * v)
+    after = forget(toy, lr=lr, steps=3, recovered=100, stop_at=0).model.state_dict()
+    for name, weight in net.named_parameters():
+        torch.testing.assert_close(after[name], weight.detach(), msg=name)
 
 
 def test_the_class_becomes_less_sensitive_than_it_was() -> None:

@@ -120,6 +120,7 @@ def test_the_alphas_are_those_of_the_best_accuracy_and_error(fixed: dict[str, fl
     chosen = found.record.notes["alpha_r"], found.record.notes["alpha_f"]
     assert len(set(tried.values())) > 1
     assert tried[chosen] == max(tried.values()) == score(found)
+    assert found.record.notes["score"] == pytest.approx(score(found))
     assert found.record.weights_sha256 == forget(toy, 1, alpha_r=chosen[0], alpha_f=chosen[1]).record.weights_sha256
 
 
