@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import json as jsonlib
 import operator
+import os
 import re
+import unicodedata
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -33,6 +36,8 @@ from unhot.cli.options import (
     make_runtime,
 )
 from unhot.errors import OptionError, UnknownNameError
+
+PAGE = "report.html"  # of a comparison; the audits lie beside it
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -258,7 +263,7 @@ def compare(
         for folder, result in zip(folders, found, strict=True):
             folder.mkdir()
             result.write(folder)
-        (stage / "report.html").write_text(render(load_audits(folders)), encoding="utf-8")
+        (stage / PAGE).write_text(render(load_audits(folders)), encoding="utf-8")
     if json:
         say(jsonlib.dumps({n: f.record.model_dump(mode="json") for n, f in zip(names, found, strict=True)}))
         return
@@ -269,6 +274,19 @@ def compare(
 
 
 def unique_names(models: Sequence[Path]) -> list[str]:
-    """Name models after their folders or files; those of the same name are numbered."""
-    names = [p.absolute().name for p in models]
-    return [f"{n}-{names[: i + 1].count(n)}" if names.count(n) > 1 else n for i, n in enumerate(names)]
+    """Name models after their folders or files, so that each can be a folder beside the page.
+
+    Those of the same name are numbered. Names that differ in case or in how their accents are encoded count as the
+    same, since some systems take them for one.
+    """
+    names = [Path(os.path.normpath(p.absolute())).name or "model" for p in models]  # a path may end in ..
+    keys = [unicodedata.normalize("NFC", n).casefold() for n in names]
+    taken = {PAGE, *(k for k in keys if keys.count(k) == 1)}
+    found = []
+    for name, key in zip(names, keys, strict=True):
+        if keys.count(key) > 1 or key == PAGE:
+            i = next(i for i in itertools.count(1) if f"{key}-{i}" not in taken)
+            taken.add(f"{key}-{i}")
+            name = f"{name}-{i}"
+        found.append(name)
+    return found

@@ -6,8 +6,9 @@ the net by name.
 
 from __future__ import annotations
 
-import errno
+import os
 import pickle
+import re
 import warnings
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
@@ -73,8 +74,8 @@ def write_bundle(model: Classifier, folder: Path, record: Record | None = None) 
     try:
         save_file(state, folder / WEIGHTS)
     except SafetensorError as error:  # it wraps what the system said
-        if "os error 28" in str(error) or "No space left" in str(error):
-            raise OSError(errno.ENOSPC, "No space left on device") from error
+        if (said := re.search(r"os error (\d+)", str(error))) is not None:
+            raise OSError(int(said[1]), os.strerror(int(said[1])), str(folder / WEIGHTS)) from error
         raise
     if graph is not None:
         graph.write(folder / GRAPH)
