@@ -132,6 +132,29 @@ class LabelledImages:
         """Return the images for which ``chosen``, bool (N,), holds."""
         return self.select(chosen.nonzero().flatten())
 
+    def check_scale(self, spec: InputSpec | None) -> None:
+        """Refuse floating tensors that hold pixels, 0..1 or 0..255, where the model takes normalised ones.
+
+        Normalised pixels of several shades are below and above 0, and nowhere near 255: what is all within 0..1, for a
+        model that subtracts a mean, is not normalised.
+
+        Raises:
+            DataError: They do.
+        """
+        if spec is None or not isinstance(self.x, Tensor) or not self.x.is_floating_point():
+            return
+        black, white, _ = pixel_range(spec, torch.device("cpu"))
+        low, high = (float(end) for end in self.x.aminmax())
+        unit = low >= 0 and low < high <= 1 and float(black.max()) < -0.1
+        bytes_ = low >= 0 and 3 * float(white.max()) < high <= 255
+        if unit or bytes_:
+            taken = f"{float(black.min()):.2f} to {float(white.max()):.2f}"
+            raise DataError(
+                f"{self.origin}: the values of the images are within 0..{1 if unit else 255}, like pixels, and the "
+                f"model takes normalised ones, {taken}. Give pixels as uint8, or subtract the mean and divide by the "
+                "standard deviation of the model's input."
+            )
+
     def inputs(self, index: Tensor, spec: InputSpec | None, device: torch.device) -> Tensor:
         """Return some images as inputs of a model: floating (B, C, H, W), normalised as ``spec`` says."""
         return prepare(self.pixels(index, spec).to(device, non_blocking=True), spec)

@@ -242,10 +242,12 @@ class Classifier:
             without: Classes whose images are left out, too, because they were forgotten.
 
         Raises:
-            DataError: The data has classes that the model does not have, or it is unclear which ones they are.
+            DataError: The data has classes that the model does not have, or it is unclear which ones they are; or its
+                tensors are pixels that were not normalised.
         """
         if len(images) == 0:
             return images
+        images.check_scale(self.input)
         found = self.matched(images)
         columns = {c: column for column, c in enumerate(self.classes) if c not in without}
         lookup = torch.full((max(found) + 1,), -1, dtype=torch.int64)

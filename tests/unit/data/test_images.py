@@ -264,3 +264,34 @@ def test_digests_are_of_values_shape_and_dtype(numbered: LabelledImages) -> None
     assert len({*a, *coarse, *replace(numbered, x=numbered.x.half()).digests()}) == 36
     deep = pictures(GREY, COLOUR)
     assert deep.digests()[1] == hashlib.sha256(b"uint8(2, 2, 3)" + COLOUR.tobytes()).hexdigest()
+
+
+def floats(x: torch.Tensor) -> LabelledImages:
+    return LabelledImages(x, torch.zeros(len(x), dtype=torch.int64), None, "floats", tuple(range(len(x))))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_floating_pixels_are_refused_where_the_normalisation_is_known(
+    spec: Spec, channels: int, dtype: torch.dtype
+) -> None:
+    pixels = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (8, channels, 4, 4), dtype=np.uint8))
+    for top, x in ((1, pixels.to(dtype) / 255), (255, pixels.to(dtype))):
+        with pytest.raises(DataError, match=rf"floats: the values of the images are within 0\.\.{top}, like pixels"):
+            floats(x).check_scale(spec(4, channels=channels))
+    floats(pixels).check_scale(spec(4, channels=channels))
+    floats(prepare(pixels, spec(4, channels=channels)).to(dtype)).check_scale(spec(4, channels=channels))
+    floats(pixels / 255).check_scale(None)
+
+
+def test_floats_in_0_to_1_are_inputs_of_a_model_that_takes_them() -> None:
+    plain = InputSpec(height=4, width=4, channels=1, mean=(0.0,), std=(1.0,))
+    x = torch.linspace(0, 1, 16).view(1, 1, 4, 4)
+    floats(x).check_scale(plain)
+    with pytest.raises(DataError, match=r"within 0\.\.255"):
+        floats(x * 255).check_scale(plain)
+    floats(x * 255).check_scale(plain.model_copy(update={"std": (1 / 255,)}))
+
+
+def test_one_shade_tells_nothing_of_the_scale(spec: Spec) -> None:
+    floats(torch.full((2, 1, 4, 4), 0.5)).check_scale(spec(4))
