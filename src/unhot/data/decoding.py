@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import threading
 from contextlib import nullcontext
 from pathlib import Path
@@ -24,6 +25,7 @@ Image.init()
 FORMATS = tuple(name for name in RASTER if name in Image.OPEN)  # a build may lack some
 MAX_PIXELS = 1 << 26  # of a picture, before and after it is resized; 200 MB as RGB
 MAX_FILE_BYTES = 1 << 29
+THREADS = min(8, os.cpu_count() or 1)  # each holds a picture at its own size
 LARGE_PIXELS = 1 << 24  # pictures of more are decoded one at a time
 
 KNOWN = frozenset({"1", "L", "P", "RGB", "RGBA", "LA", "PA", "CMYK", "YCbCr", "HSV", "LAB", "RGBX", "RGBa", "La"})

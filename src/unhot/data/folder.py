@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
@@ -10,12 +9,11 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from unhot.data.decoding import check_file, open_picture
+from unhot.data.decoding import THREADS, check_file, open_picture
 from unhot.data.images import LabelledImages, Pictures
 from unhot.errors import DataError, DataWarning, shortened
 
 SUFFIXES = frozenset(Image.registered_extensions())
-THREADS = min(8, os.cpu_count() or 1)  # each holds a picture at its own size
 
 
 def load_folder(root: Path, split: str | None = None) -> LabelledImages:

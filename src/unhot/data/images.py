@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from unhot.data.decoding import decode, unreadable
+from unhot.data.decoding import THREADS, decode, unreadable
 from unhot.data.labels import check_labels
 from unhot.errors import DataError
 from unhot.files import sha256
@@ -48,7 +48,7 @@ class Pictures:
         """Take pictures that are in memory, uint8 (N, H, W) or (N, H, W, 3)."""
         x = torch.from_numpy(array)
         x = x.unsqueeze(1) if x.ndim == 3 else x.permute(0, 3, 1, 2).contiguous()
-        return cls(lambda i: Image.fromarray(array[i]), len(array), x)
+        return cls(lambda i: Image.fromarray(array[i]), len(array), x, threads=THREADS)
 
     def __len__(self) -> int:
         return self.count

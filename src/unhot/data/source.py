@@ -105,7 +105,7 @@ def folder_input(images: LabelledImages) -> InputSpec:
     width, height = sizes.pop()
     size = width if not sizes and width == height <= LARGEST else USUAL
     return photo_input(
-        size, channels=1 if all(p.mode in ("1", "L", "LA") or p.mode.startswith("I;16") for p in some) else 3
+        size, channels=1 if all(p.mode in ("1", "L", "LA") or p.mode.startswith("I") for p in some) else 3
     )
 
 
