@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import subprocess
@@ -258,6 +259,26 @@ def test_workers_end_with_the_run_that_was_killed(tmp_path: Path) -> None:
         killed.send_signal(signal.SIGKILL)
     _, left = psutil.wait_procs(workers, timeout=20)
     assert left == []
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("seconds", [0.1, 1.0])
+def test_ctrl_c_in_a_terminal_ends_the_workers_in_silence(tmp_path: Path, seconds: float) -> None:
+    import psutil
+
+    path = tmp_path / "grid.toml"
+    path.write_text(SMALL)
+    call, pipes = command(path, tmp_path / "out", "--workers", "2"), {"stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen(call, stderr=subprocess.STDOUT, start_new_session=True, **pipes) as process:
+        workers: list[psutil.Process] = []
+        while not workers and process.poll() is None:
+            time.sleep(0.02)
+            workers = psutil.Process(process.pid).children()
+        time.sleep(seconds)  # they import torch
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to all of them
+        said, _ = process.communicate(timeout=60)
+    assert (process.returncode, said) == (130, "\nInterrupted.\n")
+    assert psutil.wait_procs(workers, timeout=20)[1] == []
 
 
 class Unreachable:

@@ -160,6 +160,19 @@ def test_an_ended_training_goes_on_and_ends_as_if_nothing_had_happened(
     assert {"m", "n"} <= set(names(tmp_path))
 
 
+@pytest.mark.usefixtures("short_digits")
+def test_a_folder_in_one_that_cannot_be_written_is_trained_into(
+    unhot: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "m").mkdir()
+    access = os.access
+    monkeypatch.setattr(os, "access", lambda path, *mode, **more: path != tmp_path and access(path, *mode, **more))
+    said = unhot("train", "--dataset", "digits", "--arch", "lenet5", "--out", tmp_path / "m")
+    assert said.code == 0
+    assert "so that this run starts again if it is interrupted" in said.err
+    assert names(tmp_path) == ["m"]
+
+
 def test_the_callers_handler_of_ctrl_c_is_given_back() -> None:
     def mine(*_: object) -> None:
         raise AssertionError

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from multiprocessing import active_children, get_context, parent_process
 from pathlib import Path
@@ -79,7 +80,8 @@ class Local:
         for _ in range(2):
             self._pool = self._pool or ProcessPoolExecutor(self.slots, get_context("spawn"), _in_worker)
             try:
-                future: Future[T] = self._pool.submit(function, *placed, *models)
+                with _unheard():
+                    future: Future[T] = self._pool.submit(function, *placed, *models)
                 break
             except BrokenExecutor:
                 self._pool = None
@@ -151,6 +153,22 @@ def _placed(argument: Any, device: str | None, threads: int) -> Any:
     if not isinstance(argument, Place):
         return argument
     return replace(argument, device=argument.device or device, threads=threads, progress=no_progress)
+
+
+@contextmanager
+def _unheard() -> Iterator[None]:
+    """Let processes that are started in the block not hear Ctrl-C, from their first import on; this one hears it later.
+
+    Windows has no such thing: there a worker hears it until it ignores it itself.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _in_worker() -> None:

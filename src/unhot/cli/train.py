@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -77,8 +79,10 @@ def train(
         source = replace(source, augment=replace(source.augment, flip=True))
     given = {"epochs": epochs, "batch_size": batch_size, "lr": lr}
     runtime = make_runtime(device, seed)
-    checkpoint = out.absolute().with_name(f".{out.name}.checkpoint")
-    if checkpoint.exists():
+    checkpoint = _checkpoint(out)
+    if checkpoint is None:
+        note(f"No file can be written beside {out}, so that this run starts again if it is interrupted.")
+    elif checkpoint.exists():
         note(f"Going on from {checkpoint}.")
     model, record = train_classifier(
         source,
@@ -95,9 +99,18 @@ def train(
     if runtime.team.rank:
         return
     save(model, out, record)
-    checkpoint.unlink(missing_ok=True)
+    if checkpoint is not None:
+        checkpoint.unlink(missing_ok=True)
     if json:
         say(record.to_json())
         return
     score = "no test split" if record.test_accuracy is None else f"test accuracy {record.test_accuracy:.4f}"
     say(f"Trained {arch} on {record.train_images:,} images in {record.cost.seconds:.1f} s: {score}. Wrote {out}.")
+
+
+def _checkpoint(out: Path) -> Path | None:
+    """Return the file from which an interrupted run goes on; None where only the output folder can be written."""
+    place = out.absolute()
+    if place.is_dir() and not os.access(place.parent, os.W_OK):
+        return None
+    return place.with_name(f".{place.name}.checkpoint")
