@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import random
 from typing import Any
 
@@ -72,3 +73,13 @@ def _change(holder: Any, key: Any, rng: random.Random) -> None:
         holder[rng.choice(("surprise", "0", "kind"))] = holder[key]
     else:
         holder[key] = copy.deepcopy(rng.choice(ODD))
+
+
+def toml(value: Any, inline: bool = False) -> str:
+    """Return a value as TOML, as well as it can be: there is no null in it."""
+    if isinstance(value, dict):
+        pairs = [f"{json.dumps(key)} = {toml(item, inline=True)}" for key, item in value.items()]
+        return "{ " + ", ".join(pairs) + " }" if inline else "\n".join(pairs)
+    if isinstance(value, list):
+        return "[" + ", ".join(toml(item, inline=True) for item in value) + "]"
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else str(value).lower()

@@ -71,9 +71,9 @@ def check_file(path: Path) -> int:
     image = open_picture(path)
     try:
         image.load()  # verify() does not see that a file is cut off
-        return int(getattr(image, "n_frames", 1)) if image.format != "MPO" else 1  # previews of the same photo
     except Exception as error:
         raise unreadable(str(path), error) from error
+    return _frames(image, str(path)) if image.format != "MPO" else 1  # previews of the same photo
 
 
 def check_picture(image: Image.Image, name: str) -> None:
@@ -90,7 +90,7 @@ def check_picture(image: Image.Image, name: str) -> None:
         raise DataError(
             f"{name} is {image.width:,} by {image.height:,} pixels, more than {MAX_PIXELS:,} in all. Make it smaller."
         )
-    if image.format == "TIFF" and (pages := getattr(image, "n_frames", 1)) > 1:
+    if image.format == "TIFF" and (pages := _frames(image, name)) > 1:
         raise DataError(f"{name} holds {pages} pages. Save the one that is meant as a file of its own.")
     if image.mode not in KNOWN and not image.mode.startswith("I;16") and not _is_deep(image):
         kind = {"I": "32-bit integer", "F": "32-bit float"}.get(image.mode, image.mode)
@@ -122,6 +122,14 @@ def decode(image: Image.Image, spec: InputSpec, name: str = "A picture") -> Tens
         upright = _upright(_eight_bit(image), _orientation(image)).convert("L" if spec.channels == 1 else "RGB")
         pixels = np.array(_sized(upright, spec, name))
     return torch.from_numpy(pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1).copy())
+
+
+def _frames(image: Image.Image, name: str) -> int:
+    """Return how many frames or pages a picture holds, for which Pillow may read all of its file."""
+    try:
+        return int(getattr(image, "n_frames", 1))
+    except Exception as error:
+        raise unreadable(name, error) from error
 
 
 def _is_deep(image: Image.Image) -> bool:
