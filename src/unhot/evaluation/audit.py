@@ -26,7 +26,7 @@ from unhot.evaluation.verdict import Thresholds, judge
 from unhot.evaluation.view import Views
 from unhot.files import staged_folder, write_atomic
 from unhot.models.classifier import Classifier
-from unhot.models.head import check_weights
+from unhot.models.weights import check_weights
 from unhot.record import ClassLabel, ForgetRecord, digest
 from unhot.report.page import write_report
 from unhot.report.thumbnails import PIXELS

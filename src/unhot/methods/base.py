@@ -32,7 +32,7 @@ from unhot.methods.checks import Classified, check_samples, cut_and_compare, log
 from unhot.methods.provenance import provenance
 from unhot.models.classifier import Classifier
 from unhot.models.cut import Cut
-from unhot.models.head import check_weights
+from unhot.models.weights import check_weights
 from unhot.record import ClassLabel, Cost, ForgetRecord
 from unhot.runtime import Runtime
 

@@ -28,8 +28,9 @@ from unhot.models.arch import build, channels_of, is_ours
 from unhot.models.classifier import Classifier, linear, replace_layer
 from unhot.models.cut import CUT_OUTPUTS, Bottleneck, mask_outputs
 from unhot.models.graph import Graph, GraphNet, rebuilt
-from unhot.models.head import check_weights, find_head, is_plain
+from unhot.models.head import find_head, is_plain
 from unhot.models.inputs import own_input
+from unhot.models.weights import check_weights
 from unhot.record import BundleInfo, ClassLabel, InputSpec, Record
 from unhot.runtime import own_generators
 from unhot.shared_state import SHARED_STATE

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import warnings
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -18,7 +17,10 @@ from unhot.data.images import LabelledImages
 from unhot.data.matching import Known, find_class
 from unhot.data.samples import Samples
 from unhot.errors import DataError, DataWarning, ModelError, raise_all, shortened
-from unhot.models.head import check_weights, find_head, flowing, inspect_outputs
+from unhot.models.head import find_head, flowing
+from unhot.models.plain import copied, plain_name, unwrapped
+from unhot.models.preflight import check_behaviour, fixed_batch, undisturbed
+from unhot.models.weights import as_input, check_weights, odd_weights, widen
 from unhot.record import ClassLabel, InputSpec
 
 
@@ -60,8 +62,10 @@ class Classifier:
         """Make a classifier of any net that returns logits.
 
         Args:
-            module: The net; a classifier is returned as it is.
-            example: A few inputs of the net, (B, C, H, W). With it the net is run once, and what it returns is checked.
+            module: The net; a classifier is returned as it is. Of a compiled or wrapped net the plain one inside is
+                taken, which shares its weights (:mod:`unhot.models.plain`).
+            example: A few inputs of the net, (B, C, H, W). With it the net is run a few times, and what it returns is
+                checked (:mod:`unhot.models.preflight`).
             class_names: One for each output; their indices if None.
             head: Dotted name of the final linear layer, if it cannot be found.
             input: How pixels become inputs.
@@ -70,16 +74,17 @@ class Classifier:
             ModelError: The net does not fit; all reasons are listed.
         """
         if isinstance(module, Classifier):
+            plain = unwrapped(module.module)
+            found = replace(module, module=plain, head=plain_name(plain, module.head))
             if example is not None:
-                raise_all(ModelError, "The model does not fit", inspect_outputs(module.module, example, module.head))
-            return module
+                raise_all(ModelError, "The model does not fit", _problems(plain, found.head, example)[1])
+            return module if plain is module.module else found
         if not isinstance(module, nn.Module):
             raise ModelError(f"Expected a torch.nn.Module or an unhot.Classifier, got {type(module).__name__}.")
-        name, problems = find_head(module, head, example)
-        problems += check_weights(module)
-        if not problems and example is not None:
-            problems += inspect_outputs(module, example, name)
+        plain = unwrapped(module)
+        name, problems = _problems(plain, None if head is None else plain_name(plain, head), example)
         raise_all(ModelError, "The model does not fit", problems)
+        module = plain
         count = linear(module, name).out_features
         names = [str(i) for i in range(count)] if class_names is None else list(class_names)
         if len(names) != count:
@@ -128,8 +133,8 @@ class Classifier:
         return linear(self.module, self.head)
 
     def logits(self, x: Tensor) -> Tensor:
-        """Return logits (B, K) of inputs (B, C, H, W)."""
-        out: Tensor = self.module(x)
+        """Return logits (B, K) of inputs (B, C, H, W), which are taken in the number type of the weights."""
+        out: Tensor = self.module(as_input(self.module, x))
         return out
 
     def features(self, x: Tensor) -> Tensor:
@@ -144,12 +149,15 @@ class Classifier:
 
     @contextmanager
     def recording(self, layers: Iterable[str]) -> Iterator[dict[str, Tensor]]:
-        """Record what flows into these layers, by dotted name, in every forward pass of the block."""
+        """Record what flows into these layers, by dotted name, in every forward pass of the block.
+
+        What is recorded are copies: the net may change in place what it has sent into a layer.
+        """
         seen: dict[str, Tensor] = {}
 
         def recorder(name: str) -> Any:
             def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-                seen[name] = flowing(args, kwargs)
+                seen[name] = flowing(args, kwargs).clone()
 
             return hook
 
@@ -167,9 +175,10 @@ class Classifier:
         """Let this flow into a layer, by dotted name, in every forward pass of the block, whatever the inputs are."""
 
         def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+            given = flow.clone()  # which the net may change in place
             if args:
-                return (flow, *args[1:]), kwargs
-            return args, kwargs | {next(iter(kwargs)): flow}
+                return (given, *args[1:]), kwargs
+            return args, kwargs | {next(iter(kwargs)): given}
 
         handle = self.module.get_submodule(layer).register_forward_pre_hook(hook, with_kwargs=True)
         try:
@@ -279,8 +288,19 @@ class Classifier:
         return replace(self, forgotten=self.forgotten + tuple(c for c in labels if c not in self.forgotten))
 
     def copy(self, device: torch.device | None = None) -> Classifier:
-        """Return a deep copy that shares nothing with this one, on ``device``."""
-        return replace(self, module=copy.deepcopy(self.module).to(device or self.device))
+        """Return a deep copy that shares nothing with this one, on ``device``; of its plain net, if it is wrapped.
+
+        Raises:
+            ModelError: The net cannot be copied.
+        """
+        module = copied(self.module, device or self.device)
+        return replace(self, module=module, head=plain_name(module, self.head))
+
+    def trainable(self, device: torch.device | None = None) -> Classifier:
+        """Return a deep copy to be attacked by gradients: weights of 16 bits become float32."""
+        found = self.copy(device)
+        widen(found.module)
+        return found
 
     def sha256(self) -> str:
         """Return the SHA-256 of the names, dtypes, shapes and values of all weights and buffers."""
@@ -290,6 +310,21 @@ class Classifier:
             total.update(f"{name} {array.dtype} {tuple(array.shape)}".encode())
             total.update(array.view(torch.uint8).numpy().tobytes() if array.ndim else str(array.item()).encode())
         return total.hexdigest()
+
+
+def _problems(module: nn.Module, head: str | None, example: Tensor | None) -> tuple[str, list[str]]:
+    """Find the head of a plain net, and list every reason why the net cannot be used."""
+    if odd := odd_weights(module):
+        return "", odd
+    problems = check_weights(module)
+    with undisturbed(module):
+        name, unfound = find_head(module, head, None if problems else example)
+        if unfound and not problems and example is not None:
+            unfound = fixed_batch(module, example) or unfound
+    problems = unfound + problems
+    if not problems and example is not None:
+        problems = check_behaviour(module, example, name)
+    return name, problems
 
 
 def pooled(x: Tensor) -> Tensor:

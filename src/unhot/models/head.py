@@ -1,4 +1,4 @@
-"""Finding the final linear layer of a net, and checking what the net returns."""
+"""Finding the final linear layer of a net, and checking what flows through it and what the net returns."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from unhot.errors import shortened
+from unhot.models.weights import as_input
 
 
 def find_head(module: nn.Module, name: str | None, example: Tensor | None) -> tuple[str, list[str]]:
@@ -45,30 +46,40 @@ def find_head(module: nn.Module, name: str | None, example: Tensor | None) -> tu
     return called[-1], []
 
 
-def inspect_outputs(module: nn.Module, example: Tensor, head: str) -> list[str]:
+def inspect_outputs(module: nn.Module, example: Tensor, head: str) -> tuple[Tensor, list[str]]:
     """Run a net on a few inputs and list what is wrong with what it returns.
 
     Args:
         module: The net.
         example: Inputs (B, C, H, W).
         head: Dotted name of its final linear layer.
+
+    Returns:
+        The logits (B, K), as the net returned them, and the problems; without logits there are some.
     """
-    seen: list[tuple[Tensor, Tensor]] = []
+    seen: list[tuple[Tensor, Tensor]] = []  # copies: the net may change either in place
     handle = module.get_submodule(head).register_forward_hook(
-        lambda _, args, kwargs, out: seen.append((flowing(args, kwargs), out)), with_kwargs=True
+        lambda _, args, kwargs, out: seen.append((flowing(args, kwargs).clone(), out.clone())), with_kwargs=True
     )
     try:
         logits, problem = run(module, example)
     finally:
         handle.remove()
-    if problem:
-        return [problem]
+    return logits, [problem] if problem else _unlike_logits(logits, len(example), seen, head)
+
+
+def _unlike_logits(logits: Any, count: int, seen: list[tuple[Tensor, Tensor]], head: str) -> list[str]:
+    """Say what is wrong with what a net returned for some images, and with what flowed through its head, in order."""
     if not isinstance(logits, Tensor):
         return [f"it returns {type(logits).__name__}, not a tensor of logits. Wrap it so that it returns logits only."]
     if logits.ndim != 2:
         return [f"it returns logits of shape {tuple(logits.shape)}, not (B, K). Flatten them in the net."]
+    if len(logits) != count:
+        return [f"it returns {len(logits)} rows of logits for {count} images. Return one row for each image."]
     if not logits.isfinite().all():
         return ["it returns NaN or infinite logits on the images given. Check its weights and the normalisation."]
+    if logits.shape[1] < 2:
+        return ["it has a single output. unhot needs an output for each of two classes or more."]
     if (logits >= 0).all() and torch.allclose(logits.sum(1), logits.new_ones(())):
         return ["its outputs sum to 1 in every row, so they are probabilities. Leave out the final softmax."]
     if torch.allclose(logits.exp().sum(1), logits.new_ones(())):
@@ -109,22 +120,13 @@ def flowing(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
     return x
 
 
-def check_weights(module: nn.Module) -> list[str]:
-    """List weights that are missing or not finite."""
-    state = module.state_dict()
-    if not any(True for _ in module.parameters()):
-        return ["it has no weights."]
-    bad = [n for n, v in state.items() if v.is_floating_point() and not v.isfinite().all()]
-    return [f"NaN or infinite values in {shortened(bad, 5)}."] if bad else []
-
-
-def run(module: nn.Module, x: Tensor) -> tuple[Any, str]:
+def run(module: nn.Module, x: Tensor, grad: bool = False) -> tuple[Any, str]:
     """Run a net in eval mode, its flags as before afterwards; return its output and what went wrong."""
     training = {m: m.training for m in module.modules()}
     try:
         module.eval()
-        with torch.no_grad():
-            return module(x), ""
+        with torch.set_grad_enabled(grad):
+            return module(as_input(module, x)), ""
     except Exception as error:  # the net is the caller's: it may raise anything
         reason = str(error).partition("\n")[0]
         return None, f"it fails on inputs of shape {tuple(x.shape)}: {reason}."

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import dataclasses
-import warnings
 from typing import Any
 
 import pytest
@@ -70,15 +69,8 @@ NETS = {
         NETS["vit"](), arch="vit_tiny", outputs=4, input=as_it_is(torch.zeros(1, 1, 8, 8))
     ),
     "weight norm": lambda: plain(weight_norm(nn.Linear(16, 8))),
-    "old weight norm": lambda: plain(_old_weight_norm(nn.Linear(16, 8))),
     "own": lambda: plain(nn.Linear(16, 8), Rescaled()),
 }
-
-
-def _old_weight_norm(layer: nn.Module) -> nn.Module:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return nn.utils.weight_norm(layer)
 
 
 @pytest.mark.usefixtures("keep_generators")

@@ -122,6 +122,7 @@ def test_a_max_epoch_goes_through_few_samples_again() -> None:
 
     toy.model[0].register_forward_pre_hook(note)
     forget(toy, epochs=2, max_epochs=1, max_steps=5, batch_size=3)
+    ascended = ascended[-5:]  # before, the net was checked
     assert [len(x) for x in ascended] == [3, 3, 2, 3, 3]
     samples = toy.samples().images.x
     assert sorted(torch.cat(ascended[:3]).sum((1, 2, 3)).tolist()) == sorted(samples.sum((1, 2, 3)).tolist())

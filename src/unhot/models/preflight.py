@@ -1,0 +1,294 @@
+"""Pre-flight: whether a net does in every pass what the numbers of a run are taken to say of it.
+
+unhot runs a net in eval mode, more than once, on batches of any size, and changes its weights by their gradients. A few
+passes over three images at most show whether the logits of an image are the same each time and in every batch, whether
+the net leaves its own state alone, and whether it computes with its parameters and nothing else.
+"""
+
+from __future__ import annotations
+
+import pickle
+import random
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from unhot.errors import ModelWarning, shortened
+from unhot.models.head import flowing, inspect_outputs, run
+
+TRIES = 8  # more passes where something may be random: what happens in half of them is seen
+SIZES = (1, 2, 3, 4)  # of the batches that a net is tried on which fails on some
+# largest difference of logits that are taken for equal, as a share of the largest logit: batches of other sizes are
+# computed by other kernels
+ALIKE = {torch.float64: 1e-7, torch.float32: 1e-3, torch.float16: 0.05, torch.bfloat16: 0.05}
+ALIKE_CUDA = 1e-2  # there convolutions of float32 are computed in TF32
+
+
+def check_behaviour(module: nn.Module, example: Tensor, head: str) -> list[str]:
+    """List what of a net would make the numbers of a run wrong; net and global generators are left as they are.
+
+    Args:
+        module: A net whose weights can be computed with (:func:`unhot.models.weights.check_weights`).
+        example: A few inputs (B, C, H, W).
+        head: Dotted name of its final linear layer.
+    """
+    with undisturbed(module):
+        buffers, states = _copies(module), _generators()
+        logits, problems = inspect_outputs(module, example, head)
+        if problems:
+            return fixed_batch(module, example) or problems
+        first = logits.clone()
+        drew = _generators() != states
+        problems = _with_gradients(module, example, head)
+        unlike = _other_batches(module, example, first)
+        if not torch.equal(logits, first):
+            problems.append("it overwrites the logits that it returned before. Return a new tensor in each pass.")
+        problems += _random(module, example, first, drew, bool(unlike)) or unlike
+        if changed := [n for n, b in module.named_buffers() if not _same(b, buffers.get(n))]:
+            problems.append(
+                f"it changes its buffers {shortened(changed, 5)} in eval mode, so that no two passes are of the same "
+                "model. Change them in training only."
+            )
+    return problems
+
+
+@contextmanager
+def undisturbed(module: nn.Module) -> Iterator[None]:
+    """Give a net its buffers and gradient flags back after the block, and the global generators their state."""
+    buffers, wanted = _copies(module), {p: p.requires_grad for p in module.parameters()}
+    states = np.random.get_state(), random.getstate()
+    cuda = {p.device.index or 0 for p in module.parameters() if p.is_cuda}
+    try:
+        with torch.random.fork_rng(devices=cuda):
+            yield
+    finally:
+        np.random.set_state(states[0])
+        random.setstate(states[1])
+        with torch.no_grad():
+            for name, buffer in module.named_buffers():
+                if name in buffers and not _same(buffer, buffers[name]):
+                    buffer.copy_(buffers[name])
+        for parameter, flag in wanted.items():
+            _want_gradients([parameter], flag)
+
+
+def _copies(module: nn.Module) -> dict[str, Tensor]:
+    return {n: b.clone() for n, b in module.named_buffers()}
+
+
+def _same(x: Tensor, y: Tensor | None) -> bool:
+    """Tell whether two tensors are equal, NaN included."""
+    return y is not None and x.shape == y.shape and bool(((x == y) | ((x != x) & (y != y))).all())
+
+
+def _generators() -> bytes:
+    """Return the state of the global generators, to be compared."""
+    cuda = [torch.cuda.get_rng_state()] if torch.cuda.is_initialized() else []
+    numbers = [state.numpy().tobytes() for state in (torch.get_rng_state(), *cuda)]
+    return pickle.dumps((numbers, np.random.get_state(), random.getstate()))
+
+
+def _want_gradients(parameters: list[nn.Parameter], flag: bool) -> None:
+    for p in parameters:
+        if p.requires_grad != flag and not p.is_inference() and (p.is_floating_point() or p.is_complex()):
+            p.requires_grad_(flag)
+
+
+def _alike(x: Any, y: Tensor) -> bool:
+    """Tell whether two logits (B, K) differ by no more than rounding."""
+    if not isinstance(x, Tensor) or x.shape != y.shape:
+        return False
+    share = max(ALIKE[x.dtype], ALIKE_CUDA if x.is_cuda and x.dtype == torch.float32 else 0.0)
+    return bool((x - y).abs().max() <= share * y.abs().max())
+
+
+def fixed_batch(module: nn.Module, example: Tensor) -> list[str]:
+    """Say of a net that fails on some batches which numbers of images it takes, if it does take some."""
+    taken, failed = [], ""
+    for count in SIZES:
+        logits, problem = run(module, example[:1].expand(count, *example.shape[1:]))
+        rows = len(logits) if isinstance(logits, Tensor) and logits.ndim else 0
+        if rows == count:
+            taken.append(count)
+        else:
+            failed = problem or f"it returns {rows} rows of logits for {count} images."
+    if not taken or not failed:
+        return []
+    return [
+        f"it takes batches of {shortened(taken)} images, and not of every size: {failed} "
+        "Build or export it for batches of any size."
+    ]
+
+
+def _other_batches(module: nn.Module, example: Tensor, first: Tensor) -> list[str]:
+    """Run some images in other batches, and say where their logits depend on which other images are there."""
+    other = example[:1].flip(tuple(range(1, example.ndim))) / 2
+    few, wanted = example[:2].flip(0), first[: len(example[:2])].flip(0)
+    mixed = torch.cat([other, few])
+    for x, rows in ((mixed, slice(1, None)), (example[-1:], slice(None))):
+        logits, problem = run(module, x)
+        if problem or len(logits) != len(x):
+            return fixed_batch(module, example) or [problem or f"it returns {len(logits)} rows for {len(x)} images."]
+        if not _alike(logits[rows], wanted if x is mixed else first[-1:]):
+            return [_dependence(module, mixed)]
+    return []
+
+
+def _dependence(module: nn.Module, x: Tensor) -> str:
+    """Say which layers let the logits of an image depend on the other images of a batch (B, C, H, W)."""
+    said = "the logits of an image depend on the other images of its batch: "
+    norms = {n: m for n, m in module.named_modules() if isinstance(m, _BatchNorm)}
+    if bare := [n for n, m in norms.items() if m.running_mean is None]:
+        return (
+            f"{said}the batch normalisation {shortened(bare, 5)} has no running statistics. Train it with "
+            "track_running_stats=True."
+        )
+    module_training = {m: m.training for m in module.modules()}
+    module.eval()
+    stuck = [n for n, m in norms.items() if m.training]
+    for m, flag in module_training.items():
+        m.training = flag
+    if stuck:
+        return f"{said}the batch normalisation {shortened(stuck, 5)} is not in eval mode after eval(). Let it follow."
+    where = _first_difference(module, x, x[-1:])
+    return f"{said}{where} mixes them. unhot needs a net that treats each image on its own."
+
+
+def _random(module: nn.Module, example: Tensor, first: Tensor, drew: bool, suspected: bool) -> list[str]:
+    """Say where a net is random in eval mode; warn where it only draws random numbers."""
+    for _ in range(TRIES if drew or suspected else 1):
+        logits, problem = run(module, example)
+        if problem or not (torch.equal(logits, first) if drew else _alike(logits, first)):
+            where = _first_difference(module, example, example)
+            return [
+                f"it returns other logits each time that it is run in eval mode: {where} is random. Make it follow the "
+                "mode of the net, as in F.dropout(x, training=self.training)."
+            ]
+    if drew and not suspected:
+        warnings.warn(
+            "The model draws random numbers in eval mode, although its logits were the same each time.",
+            ModelWarning,
+            stacklevel=6,
+        )
+    return []
+
+
+def _first_difference(module: nn.Module, x: Tensor, y: Tensor) -> str:
+    """Name the first layer that makes the images of y different from the last ones of x, which they are."""
+    names = dict(module.named_modules())
+    for _ in range(4 * TRIES):
+        for (place, one), (_, other) in zip(_flows(module, x), _flows(module, y), strict=False):
+            per_image = one.shape[1:] == other.shape[1:] and (len(one), len(other)) == (len(x), len(y))
+            if per_image and not _alike(one[-len(y) :].float(), other.float()):
+                layer = names[place]
+                return f"the layer {place!r} ({type(layer).__name__})" if place else f"{type(layer).__name__}.forward"
+    return "something in it"
+
+
+def _flows(module: nn.Module, x: Tensor) -> list[tuple[str, Tensor]]:
+    """Return what flows into and out of the layers of a net, in order, each with the layer that computed it."""
+    flows: list[tuple[str, Tensor]] = []
+
+    def keep(name: str, flow: Any) -> None:
+        if isinstance(flow, Tensor) and flow.ndim and flow.is_floating_point():
+            flows.append((name, flow.clone()))
+
+    handles = []
+    for name, layer in module.named_modules():
+        around = name.rpartition(".")[0]  # computes what flows into the layer from what flowed before
+
+        def before(_: nn.Module, args: Any, kwargs: Any, around: str) -> None:
+            if args or kwargs:
+                keep(around, flowing(args, kwargs))
+
+        handles.append(layer.register_forward_pre_hook(partial(before, around=around), with_kwargs=True))
+        handles.append(layer.register_forward_hook(lambda _, __, out, name=name: keep(name, out)))
+    try:
+        run(module, x)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return flows
+
+
+@contextmanager
+def _seeing(module: nn.Module, head: str, see: Any) -> Iterator[None]:
+    """Show what flows into the head and what it returns; what ``see`` returns is put in place of the second."""
+    handle = module.get_submodule(head).register_forward_hook(
+        lambda _, args, kwargs, out: see(flowing(args, kwargs), out), with_kwargs=True
+    )
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def _with_gradients(module: nn.Module, example: Tensor, head: str) -> list[str]:
+    """Say of a net which of its weights no gradient reaches, and whether it has any that are no parameters."""
+    parameters, of_head = list(module.parameters()), set(module.get_submodule(head).parameters())
+    found = []
+    _want_gradients(parameters, False)
+    logits, problem = run(module, example, grad=True)
+    if problem:
+        return [f"with gradients {problem}"]
+    if logits.requires_grad:
+        where = shortened(_hidden(module)) or "what its code refers to"
+        found.append(
+            f"it computes with weights that are not among its parameters, held by {where}. Keep layers in an "
+            "nn.ModuleList or nn.ModuleDict, and weights in nn.Parameter."
+        )
+    _want_gradients(parameters, True)
+    flows: list[Tensor] = []
+    with _seeing(module, head, lambda features, _: flows.append(features)):
+        logits, problem = run(module, example, grad=True)
+    before_head = [p for p in parameters if p not in of_head and p.requires_grad]
+    if not logits.requires_grad or (before_head and not flows[-1].requires_grad):
+        found.append(
+            "no gradient reaches the layers before its head: its forward pass switches gradients off, as "
+            "torch.no_grad() or detach() do. Leave that out."
+        )
+    return found + _repeated_head(module, example, head, len(flows))
+
+
+def _repeated_head(module: nn.Module, example: Tensor, head: str, calls: int) -> list[str]:
+    """Say of a net that calls its head several times whether any but the last call counts."""
+    if calls == 1:
+        return []
+    outs: list[Tensor] = []
+
+    def all_but_last(_: Tensor, out: Tensor) -> Tensor | None:
+        outs.append(out)
+        return torch.zeros_like(out) if len(outs) < calls else None
+
+    wanted, _ = run(module, example)
+    with _seeing(module, head, all_but_last):
+        logits, problem = run(module, example)
+    if not problem and _alike(logits, wanted):
+        return []
+    return [
+        f"it calls its head {head!r} {calls} times, and its logits depend on each call. Name a layer that is called "
+        "once with head=."
+    ]
+
+
+def _hidden(module: nn.Module) -> list[str]:
+    """Return the attributes of a net that hold layers or weights which it does not know as its own."""
+    known = {id(t) for t in [*module.modules(), *module.parameters(), *module.buffers()]}
+    found = []
+    for name, layer in module.named_modules():
+        for attribute, value in vars(layer).items():
+            inside = (
+                value if isinstance(value, list | tuple) else value.values() if isinstance(value, dict) else [value]
+            )
+            if not attribute.startswith("_") and any(
+                isinstance(v, nn.Module | Tensor) and id(v) not in known for v in inside
+            ):
+                found.append(f"{name}.{attribute}".lstrip("."))
+    return found

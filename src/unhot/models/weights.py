@@ -1,0 +1,136 @@
+"""Weights: which of them unhot can compute with, and in which number type."""
+
+from __future__ import annotations
+
+from itertools import chain
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+from torch.nn.utils.prune import BasePruningMethod
+from torch.nn.utils.spectral_norm import SpectralNorm
+from torch.nn.utils.weight_norm import WeightNorm
+
+from unhot.errors import shortened
+
+SHORT = (torch.float16, torch.bfloat16)  # too coarse to be trained in: small steps are rounded away
+FLOATS = (torch.float32, torch.float64, *SHORT)
+PLAIN = (Tensor, nn.Parameter, nn.Buffer)
+
+BEFORE = "Give the net in floating point, as it was before it was quantised."
+
+
+def check_weights(module: nn.Module) -> list[str]:
+    """List weights that cannot be computed with, and those that are missing or not finite."""
+    if problems := odd_weights(module):
+        return problems
+    if not any(True for _ in module.parameters()):
+        return ["it has no weights."]
+    state = module.state_dict()
+    if extra := [n for n, v in state.items() if not isinstance(v, Tensor)]:
+        return [f"it keeps {shortened(extra, 5)} beside its weights, which is not a tensor. Keep it out of the state."]
+    bad = [n for n, v in state.items() if (v.is_floating_point() or v.is_complex()) and not v.isfinite().all()]
+    problems = [f"NaN or infinite values in {shortened(bad, 5)}."] if bad else []
+    if len(devices := {str(p.device) for p in module.parameters()}) > 1:
+        problems.append(f"its weights are on several devices, {shortened(sorted(devices))}. Move them to one.")
+    return problems
+
+
+def odd_weights(module: nn.Module) -> list[str]:
+    """List weights of a kind that cannot be computed with, whatever their values are."""
+    return [*_odd_layers(module), *_odd_tensors(module)]
+
+
+def _odd_layers(module: nn.Module) -> list[str]:
+    """List the layers whose weights are not plain parameters, each kind with what to do."""
+    found: dict[str, list[str]] = {}
+    for name, layer in module.named_modules():
+        for said in _oddities_of_layer(layer):
+            names = found.setdefault(said, [])
+            if not any(name.startswith(f"{around}.") for around in names):
+                names.append(name or type(layer).__name__)
+    return [said.format(shortened(names, 5)) for said, names in found.items()]
+
+
+def _oddities_of_layer(layer: nn.Module) -> list[str]:
+    said = []
+    kind = type(layer)
+    if ".quantized" in kind.__module__:
+        said.append(f"{{}} is quantised. {BEFORE}")
+    if kind.__name__ == "FullyShardedDataParallel":
+        said.append("{} is sharded over processes. Give the whole net, with its full state dict loaded.")
+    if isinstance(layer, torch.jit.ScriptModule):
+        said.append("{} is TorchScript, whose layers unhot cannot change. Give the net that it was made from.")
+    for hook in layer._forward_pre_hooks.values():
+        if isinstance(hook, WeightNorm):
+            said.append(
+                "{} has the old torch.nn.utils.weight_norm, which cannot be copied. Use "
+                "torch.nn.utils.parametrizations.weight_norm, or call remove_weight_norm on it."
+            )
+        if isinstance(hook, SpectralNorm):
+            said.append(
+                "{} has the old torch.nn.utils.spectral_norm, which cannot be copied. Use "
+                "torch.nn.utils.parametrizations.spectral_norm, or call remove_spectral_norm on it."
+            )
+        if isinstance(hook, BasePruningMethod):
+            said.append("{} is pruned by a mask. Make it permanent with torch.nn.utils.prune.remove.")
+    return list(dict.fromkeys(said))
+
+
+def _odd_tensors(module: nn.Module) -> list[str]:
+    """List the tensors that unhot cannot compute with, each kind with what to do."""
+    found: dict[str, list[str]] = {}
+    for name, tensor in chain(module.named_parameters(), module.named_buffers()):
+        if said := _oddity_of_tensor(tensor):
+            found.setdefault(said, []).append(name)
+    return [said.format(shortened(names, 5)) for said, names in found.items()]
+
+
+def _oddity_of_tensor(tensor: Tensor) -> str:
+    if is_lazy(tensor):
+        return "{} has no shape yet. Run the net once on a few images first."
+    if tensor.is_meta:
+        return "{} is on the meta device and holds no values. Load its weights first."
+    if type(tensor) not in PLAIN:
+        return f"{{}} is a {type(tensor).__name__}, not a plain tensor. Convert it to one."
+    if tensor.is_quantized:
+        return f"{{}} is quantised. {BEFORE}"
+    if tensor.is_nested:
+        return "{} is a nested tensor. Convert it with to_padded_tensor."
+    if tensor.layout != torch.strided:
+        return f"{{}} is sparse ({tensor.layout}). Convert it with to_dense."
+    if tensor.is_floating_point() and tensor.dtype not in FLOATS:
+        return f"{{}} is {tensor.dtype}, which torch does not train in. Convert it to bfloat16 or float32."
+    if isinstance(tensor, nn.Parameter) and not (tensor.is_floating_point() or tensor.is_complex()):
+        return f"{{}} is {tensor.dtype}, not a floating number. {BEFORE}"
+    return ""
+
+
+def dtype_of(module: nn.Module) -> torch.dtype:
+    """Return the number type that a net takes its inputs in: that of its first floating weight."""
+    return next((p.dtype for p in module.parameters() if p.is_floating_point()), torch.get_default_dtype())
+
+
+def as_input(module: nn.Module, x: Tensor) -> Tensor:
+    """Return a copy of inputs (B, C, H, W), which a net may change in place, in the number type of the net."""
+    return x.to(dtype_of(module) if x.is_floating_point() else x.dtype, copy=True)
+
+
+def widen(module: nn.Module) -> dict[str, torch.dtype]:
+    """Turn float16 and bfloat16 weights into float32, in place; return the types of all before, by name."""
+    before = {n: t.dtype for n, t in _tensors(module).items()}
+    for tensor in _tensors(module).values():
+        if tensor.dtype in SHORT:
+            tensor.data = tensor.data.float()
+    return before
+
+
+def narrow(module: nn.Module, before: dict[str, torch.dtype], other: torch.dtype) -> None:
+    """Give weights the types that :func:`widen` returned, in place; ``other`` to floating ones that are new."""
+    for name, tensor in _tensors(module).items():
+        if tensor.is_floating_point():
+            tensor.data = tensor.data.to(before.get(name, other))
+
+
+def _tensors(module: nn.Module) -> dict[str, Tensor]:
+    return {**dict(module.named_parameters()), **dict(module.named_buffers())}
