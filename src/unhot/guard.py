@@ -43,7 +43,7 @@ from unhot.models.classifier import Classifier
 from unhot.models.split import split_points
 from unhot.precondition import some_rows, weight_layers
 from unhot.record import ClassLabel, GuardInfo, digest
-from unhot.runtime import Runtime
+from unhot.runtime import Runtime, usual_settings
 
 ROWS = 512  # rows of all classes together, of each layer and of each split point,
 LEAST, MOST = 32, 200  # but of a class at a split point no fewer: with five it has too little spread; and more if that
@@ -72,6 +72,7 @@ class Guard:
     tensors: dict[str, Tensor] = field(repr=False)
 
     @classmethod
+    @usual_settings()
     def collect(
         cls, model: Classifier, images: ImageSource, runtime: Runtime | None = None, max_images: int | None = None
     ) -> Guard:
@@ -85,6 +86,7 @@ class Guard:
 
         Raises:
             DataError: There are no images, or the model does not have their classes.
+            ModelError: The model does not fit; every reason is listed.
         """
         runtime = runtime or Runtime()
         found = model.align(as_images(images), model.forgotten)
@@ -92,9 +94,9 @@ class Guard:
             raise DataError("A guard needs images. Give those that the model was trained on.")
         columns = found.y.unique().tolist()
         limit = len(found) if max_images is None else max(1, max_images // len(columns))
-        work = model.copy(runtime.device)
+        some = found.inputs(torch.arange(min(2, len(found))), model.input, runtime.device)
+        work, example = Classifier.wrap(model.copy(runtime.device), example=some), some[:1]
         work.module.eval()
-        example = found.inputs(torch.arange(1), model.input, runtime.device)
         layers = weight_layers(work, example)
         reached, points = _nearest(work, split_points(work, layers, example), example, len(columns))
         sizes = dict.fromkeys(layers, max(1, ROWS // len(columns)))

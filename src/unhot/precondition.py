@@ -24,18 +24,21 @@ ROWS = 256  # inputs kept of each layer: as many as 1,024 did no better, and a s
 def weight_layers(model: Classifier, x: Tensor) -> list[str]:
     """Return the names of the layers before the head that can be preconditioned, in the order they are called.
 
-    These are the linear layers and the convolutions without groups whose weights are parameters.
+    These are the linear layers and the convolutions without groups whose weights are parameters, and not those of the
+    head under another name.
 
     Args:
         model: The classifier.
         x: A few inputs (B, C, H, W).
     """
+    head = model.head_layer.weight
     found = {
         n: m
         for n, m in model.module.named_modules()
         if n != model.head
         and not is_parametrized(m)
         and (isinstance(m, nn.Linear) or (isinstance(m, nn.Conv2d) and m.groups == 1))
+        and m.weight is not head
     }
     with torch.no_grad(), model.recording(found) as seen:
         model.logits(x)

@@ -7,7 +7,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -68,6 +68,28 @@ def own_generators(device: torch.device | None = None) -> Iterator[None]:
     """Let the block draw from torch's global generators, and give them back as they were; other threads wait."""
     cuda = [device.index or 0] if device is not None and device.type == "cuda" else []
     with SHARED_STATE, torch.random.fork_rng(devices=cuda):
+        yield
+
+
+@contextmanager
+def usual_settings() -> Iterator[None]:
+    """Compute in the block as torch does where nothing is set; what the caller has set is there again after it.
+
+    That is the default number type, the default device, autocast, inference mode and whether gradients are recorded.
+    The number of threads, deterministic algorithms and the precision of products stay as the caller has chosen.
+    """
+    kind = torch.get_default_dtype()
+    with ExitStack() as stack:
+        stack.enter_context(torch.inference_mode(False))
+        stack.enter_context(torch.enable_grad())
+        for device in ("cpu", "cuda", "xpu", "mps"):
+            if torch.is_autocast_enabled(device):
+                stack.enter_context(torch.autocast(device, enabled=False))
+        if torch.get_default_device().type != "cpu":
+            stack.enter_context(torch.device("cpu"))
+        if kind != torch.float32:
+            stack.callback(torch.set_default_dtype, kind)
+            torch.set_default_dtype(torch.float32)
         yield
 
 

@@ -24,8 +24,9 @@ from unhot.errors import DataError, InputError, OptionError
 from unhot.files import write_atomic
 from unhot.models.arch import build, channels_of, learning_rate
 from unhot.models.classifier import Classifier
+from unhot.models.weights import as_input, widen
 from unhot.record import Cost, InputSpec, Precision, Stored, TrainRecord, digest
-from unhot.runtime import Runtime, fast_bf16
+from unhot.runtime import Runtime, fast_bf16, usual_settings
 
 BF16_PARAMETERS = 200_000  # smaller nets compute slower in bfloat16, which adds conversions
 
@@ -120,7 +121,7 @@ def fit(
                     mine = team.share(torch.arange(len(index)))
                     x = prepare(pixels[mine.to(device)], model.input).contiguous(memory_format=layout)
                     with runtime.autocast():
-                        logits = forward(x)
+                        logits = forward(as_input(net, x))
                     loss = cross_entropy(logits.float(), images.y[index[mine]].to(device)) * team.weight(len(index))
                     runtime.step(loss, optimizer, settings.clip)
                     schedule.step()
@@ -135,6 +136,7 @@ def fit(
     return before + runtime.clock() - started
 
 
+@usual_settings()
 def train_classifier(
     source: Source,
     arch: str,
@@ -177,6 +179,7 @@ def train_classifier(
     spec = channels_of(arch, _input(source, preprocessing or Preprocessing(size=image_size)))
     with runtime.seeded("init"):
         net = build(arch, len(names), spec, options)
+    widen(net)
     model = replace(
         Classifier.wrap(
             net.to(runtime.device),

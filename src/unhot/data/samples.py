@@ -19,7 +19,7 @@ from unhot.data.labels import whole_numbers
 from unhot.data.matching import find_class
 from unhot.errors import DataError, UnknownNameError, shortened
 from unhot.record import ClassLabel
-from unhot.runtime import stream_seed
+from unhot.runtime import stream_seed, usual_settings
 
 ImageSource = LabelledImages | tuple[Tensor, Tensor] | Dataset[Any]
 
@@ -52,6 +52,7 @@ class Samples:
         )
 
 
+@usual_settings()
 def draw(data: ImageSource, classes: Sequence[int | str], shots: int = 16, seed: int = 0) -> Samples:
     """Draw a few images of each class to forget, without replacement.
 
@@ -90,6 +91,7 @@ def every(images: LabelledImages, positions: Sequence[int]) -> Samples:
     return Samples(images.where(torch.isin(images.y, torch.tensor(positions))), _called(images, positions))
 
 
+@usual_settings()
 def folder(path: str | Path, classes: Sequence[int | str] | None = None) -> Samples:
     """Take the images of a folder: images of one class, or one subfolder for each class.
 

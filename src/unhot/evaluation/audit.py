@@ -26,11 +26,12 @@ from unhot.evaluation.verdict import Thresholds, judge
 from unhot.evaluation.view import Views
 from unhot.files import staged_folder, write_atomic
 from unhot.models.classifier import Classifier
+from unhot.models.preflight import gradient_problem
 from unhot.models.weights import check_weights
 from unhot.record import ClassLabel, ForgetRecord, digest
 from unhot.report.page import write_report
 from unhot.report.thumbnails import PIXELS
-from unhot.runtime import Runtime
+from unhot.runtime import Runtime, usual_settings
 
 TRAIN_IMAGES = 5_000  # as many of the train split are looked at
 TEST_IMAGES = 20_000
@@ -112,6 +113,7 @@ def measures() -> dict[str, Measure]:
     return found
 
 
+@usual_settings()
 def audit(
     *,
     original: nn.Module | Classifier,
@@ -278,6 +280,12 @@ def _attacked(attack: Attack, views: Views, subject: Subject, quick: bool) -> li
         return [attack.found(Case(views, subject, "test", run)) for run in range(len(views.models[subject]))]
     except Absent as reason:
         return str(reason)
+    except RuntimeError:
+        model, images = views.models[subject][0], views.splits["test"]
+        x = images.inputs(torch.arange(1), model.input, model.device)
+        if problem := gradient_problem(model.module, x, model.head):
+            return f"it needs gradients, and the model does not give them: {problem}"
+        raise
 
 
 def _from_findings(attack: Attack, subject: Subject, found: list[Finding] | str) -> Iterator[Measurement]:

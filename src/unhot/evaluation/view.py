@@ -155,7 +155,7 @@ class Views:
         logits: list[Tensor] = []
         flows: dict[str, list[Tensor]] = {n: [] for n in [*names, model.head]}
         bar = self.runtime.progress(f"{split} images", len(images))
-        with torch.inference_mode(), work.recording(flows) as seen, bar as advance:
+        with torch.no_grad(), work.recording(flows) as seen, bar as advance:
             for index in self.runtime.team.share(torch.arange(len(images))).split(size):
                 x = images.inputs(index, model.input, device).contiguous(memory_format=torch.channels_last)
                 logits.append(work.logits(x).float().cpu())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import warnings
 from abc import ABC, abstractmethod
@@ -32,9 +31,11 @@ from unhot.methods.checks import Classified, check_samples, cut_and_compare, log
 from unhot.methods.provenance import provenance
 from unhot.models.classifier import Classifier
 from unhot.models.cut import Cut
-from unhot.models.weights import check_weights
+from unhot.models.plain import copied
+from unhot.models.preflight import gradient_problem
+from unhot.models.weights import check_weights, dtype_of, narrow, widen
 from unhot.record import ClassLabel, Cost, ForgetRecord
-from unhot.runtime import Runtime
+from unhot.runtime import Runtime, usual_settings
 
 Use = Literal["forget", "retain", "guard"]
 
@@ -192,6 +193,7 @@ class Method(BaseModel, ABC):
         """
 
     @final
+    @usual_settings()
     def __call__(
         self,
         model: nn.Module | Classifier,
@@ -245,7 +247,7 @@ class Method(BaseModel, ABC):
             buffers = {n: b.clone() for n, b in work.module.named_buffers()}
             started = runtime.clock()
             with runtime.seeded(self.name):
-                outcome = self.run(work, data, runtime)
+                outcome = self._run_wide(work, data, runtime)
             seconds = runtime.clock() - started
             self._check_outcome(outcome, buffers)
             unlearned = cut_and_compare(outcome.model, data.labels, outcome.cut, x)
@@ -287,6 +289,18 @@ class Method(BaseModel, ABC):
         if problems:
             raise MethodFailedError(f"{self.name} ended in an unusable model: {' '.join(problems)}")
 
+    def _run_wide(self, model: Classifier, data: Data, runtime: Runtime) -> Outcome:
+        """Run with weights of 16 bits as float32, which small steps are not rounded away in; give their type back."""
+        kind, types = model.head_layer.weight.dtype, widen(model.module)
+        try:
+            outcome = self.run(model, data, runtime)
+        except RuntimeError as error:
+            if problem := gradient_problem(model.module, data.samples.x[:1], model.head):
+                raise ModelError(f"{self.name} needs gradients, and the model does not give them: {problem}") from error
+            raise
+        narrow(outcome.model.module, types, kind)
+        return outcome
+
     def _prepare(
         self,
         model: Classifier,
@@ -325,11 +339,12 @@ class Method(BaseModel, ABC):
                 DataWarning,
                 stacklevel=4,
             )
+        kind = torch.promote_types(dtype_of(model.module), torch.float32)
         return Data(
             labels=labels,
             columns=columns,
             uses=self.uses + tuple(u for u in self.may_use if given.get(u) is not None),
-            samples=Batch(x, y, logits),
+            samples=Batch(x.to(kind), y, logits.to(kind)),
             others=None if retain is None else _retained(model, retain, columns if whole else []),
             statistics=None if guard is None else self._of_retained(guard, model, labels),
         )
@@ -362,7 +377,7 @@ def _copied(model: nn.Module | Classifier, device: torch.device) -> nn.Module | 
     """Return a deep copy on the device that shares nothing with the caller's model, not even gradients."""
     if isinstance(model, Classifier):
         return model.copy(device)
-    return copy.deepcopy(model).to(device) if isinstance(model, nn.Module) else model
+    return copied(model, device) if isinstance(model, nn.Module) else model
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from unhot.methods.base import Data, Method, Outcome, Use
 from unhot.methods.batches import forget_stream, retain_stream
 from unhot.models.classifier import Classifier
 from unhot.models.weight_filter import WeightFilter, call, gated_weights, multiply
-from unhot.runtime import Runtime
+from unhot.runtime import Runtime, usual_settings
 
 Row = dict[str, Tensor]
 Batches = Iterator[tuple[Tensor, Tensor]]
@@ -73,6 +73,7 @@ class WfNet(Method):
         multiply(model.module, row)
         return Outcome(model, "step cap", {"mean_gate": _mean(row).item()})
 
+    @usual_settings()
     def learn(self, model: Classifier, images: ImageSource, runtime: Runtime | None = None) -> WeightFilter:
         """Learn the gates of all classes once, to be selected at run time.
 
@@ -85,7 +86,7 @@ class WfNet(Method):
             DataError: There are no images of a class.
         """
         runtime = runtime or Runtime()
-        frozen, half = model.copy(runtime.device), self.batch_size // 2
+        frozen, half = model.trainable(runtime.device), self.batch_size // 2
         frozen.module.eval().requires_grad_(False)
         known = frozen.align(as_images(images))
         present = sorted(set(known.y.tolist()))

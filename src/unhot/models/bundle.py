@@ -32,7 +32,7 @@ from unhot.models.head import find_head, is_plain
 from unhot.models.inputs import own_input
 from unhot.models.weights import check_weights
 from unhot.record import BundleInfo, ClassLabel, InputSpec, Record
-from unhot.runtime import own_generators
+from unhot.runtime import own_generators, usual_settings
 from unhot.shared_state import SHARED_STATE
 
 R = TypeVar("R", bound=Record)
@@ -44,6 +44,7 @@ class GraphWarning(ModelWarning):
     """A bundle was written that needs the package of its net."""
 
 
+@usual_settings()
 def save(model: Classifier, out: str | Path, record: Record | None = None) -> None:
     """Write a classifier to a folder that does not exist yet or is empty.
 
@@ -121,6 +122,7 @@ def _graph(model: Classifier) -> Graph | None:
         return None
 
 
+@usual_settings()
 def load(path: str | Path, *, trust_arch: str | None = None) -> Classifier:
     """Load a bundle.
 

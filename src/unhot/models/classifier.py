@@ -22,6 +22,7 @@ from unhot.models.plain import copied, plain_name, unwrapped
 from unhot.models.preflight import check_behaviour, fixed_batch, undisturbed
 from unhot.models.weights import as_input, check_weights, odd_weights, widen
 from unhot.record import ClassLabel, InputSpec
+from unhot.runtime import usual_settings
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,7 @@ class Classifier:
     example_shape: tuple[int, int, int] | None = None
 
     @classmethod
+    @usual_settings()
     def wrap(
         cls,
         module: nn.Module | Classifier,
@@ -305,7 +307,7 @@ class Classifier:
     def sha256(self) -> str:
         """Return the SHA-256 of the names, dtypes, shapes and values of all weights and buffers."""
         total = hashlib.sha256()
-        for name, value in sorted(self.module.state_dict().items()):
+        for name, value in sorted(unwrapped(self.module).state_dict().items()):
             array = value.detach().cpu().contiguous()
             total.update(f"{name} {array.dtype} {tuple(array.shape)}".encode())
             total.update(array.view(torch.uint8).numpy().tobytes() if array.ndim else str(array.item()).encode())

@@ -46,7 +46,7 @@ def check_behaviour(module: nn.Module, example: Tensor, head: str) -> list[str]:
             return fixed_batch(module, example) or problems
         first = logits.clone()
         drew = _generators() != states
-        problems = _with_gradients(module, example, head)
+        problems = _other_weights(module, example, head)
         unlike = _other_batches(module, example, first)
         if not torch.equal(logits, first):
             problems.append("it overwrites the logits that it returned before. Return a new tensor in each pass.")
@@ -230,31 +230,50 @@ def _seeing(module: nn.Module, head: str, see: Any) -> Iterator[None]:
         handle.remove()
 
 
-def _with_gradients(module: nn.Module, example: Tensor, head: str) -> list[str]:
-    """Say of a net which of its weights no gradient reaches, and whether it has any that are no parameters."""
-    parameters, of_head = list(module.parameters()), set(module.get_submodule(head).parameters())
-    found = []
-    _want_gradients(parameters, False)
-    logits, problem = run(module, example, grad=True)
+def gradient_problem(module: nn.Module, example: Tensor, head: str) -> str:
+    """Say why the weights before the head of a net cannot be changed by their gradients; nothing if they can.
+
+    Args:
+        module: A net that :func:`check_behaviour` finds nothing wrong with.
+        example: A few inputs (B, C, H, W).
+        head: Dotted name of its final linear layer.
+    """
+    of_head = set(module.get_submodule(head).parameters())
+    with undisturbed(module):
+        weights = [p for p in module.parameters() if p not in of_head]
+        _want_gradients(list(module.parameters()), True)
+        logits, problem = run(module, example, grad=True)
+        if problem:
+            return f"with gradients {problem}"
+        try:
+            found = torch.autograd.grad(logits.sum(), weights, allow_unused=True)
+        except Exception as error:  # torch and what the net is made of raise many kinds
+            reason = str(error).partition("\n")[0]
+            return f"it cannot be differentiated ({reason}). Change nothing in place that a layer was given."
+    if all(g is None for g in found):
+        return (
+            "no gradient reaches the layers before its head: its forward pass switches gradients off, as "
+            "torch.no_grad() or detach() do. Leave that out."
+        )
+    return ""
+
+
+def _other_weights(module: nn.Module, example: Tensor, head: str) -> list[str]:
+    """Say of a net whether it has weights that are no parameters, or a head that does not come last alone."""
+    _want_gradients(list(module.parameters()), False)
+    calls: list[Tensor] = []
+    with _seeing(module, head, lambda features, _: calls.append(features)):
+        logits, problem = run(module, example, grad=True)
     if problem:
         return [f"with gradients {problem}"]
+    found = _repeated_head(module, example, head, len(calls))
     if logits.requires_grad:
         where = shortened(_hidden(module)) or "what its code refers to"
         found.append(
             f"it computes with weights that are not among its parameters, held by {where}. Keep layers in an "
             "nn.ModuleList or nn.ModuleDict, and weights in nn.Parameter."
         )
-    _want_gradients(parameters, True)
-    flows: list[Tensor] = []
-    with _seeing(module, head, lambda features, _: flows.append(features)):
-        logits, problem = run(module, example, grad=True)
-    before_head = [p for p in parameters if p not in of_head and p.requires_grad]
-    if not logits.requires_grad or (before_head and not flows[-1].requires_grad):
-        found.append(
-            "no gradient reaches the layers before its head: its forward pass switches gradients off, as "
-            "torch.no_grad() or detach() do. Leave that out."
-        )
-    return found + _repeated_head(module, example, head, len(flows))
+    return found
 
 
 def _repeated_head(module: nn.Module, example: Tensor, head: str, calls: int) -> list[str]:

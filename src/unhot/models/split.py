@@ -26,15 +26,18 @@ def split_points(model: Classifier, layers: Sequence[str], x: Tensor) -> dict[st
         x: An input (1, C, H, W).
     """
     last, found = "", {}
-    seen: list[object] = []
+    seen: list[tuple[object, Tensor | None]] = []
     with torch.no_grad():
         calls, wanted = _calls(model, x), model.logits(x)
         for name, flows in calls.items():
-            flow = flows[0]
-            inner = any(flow is other for other in seen)  # a module around it, or before it, is given the same
-            if isinstance(flow, Tensor) and len(flows) == 1 and not inner:
+            given, flow = flows[0]
+            # a module around it, or before it, is given the same
+            inner = flow is not None and any(
+                given is other and then is not None and torch.equal(flow, then) for other, then in seen
+            )
+            if flow is not None and len(flows) == 1 and not inner:
                 last = name if _decides(model, name, flow, 1 - x, wanted) else last
-            seen.append(flow)
+            seen.append((given, flow))
             found[name] = last
     return {name: found[name] for name in layers}
 
@@ -49,13 +52,17 @@ def _decides(model: Classifier, name: str, flow: Tensor, x: Tensor, wanted: Tens
     return torch.allclose(logits, wanted, rtol=1e-4, atol=1e-5 * float(wanted.abs().max()))
 
 
-def _calls(model: Classifier, x: Tensor) -> dict[str, list[object]]:
-    """Return what flows into each module in each of its calls, in the order they are first called."""
-    calls: dict[str, list[object]] = {}
+def _calls(model: Classifier, x: Tensor) -> dict[str, list[tuple[object, Tensor | None]]]:
+    """Return what flows into each module in each of its calls, in the order they are first called.
+
+    Beside what was given is a copy, if it is a tensor, since the net may change it in place later.
+    """
+    calls: dict[str, list[tuple[object, Tensor | None]]] = {}
 
     def recorder(name: str) -> Any:
         def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            calls.setdefault(name, []).append(flowing(args, kwargs) if args or kwargs else None)
+            given = flowing(args, kwargs) if args or kwargs else None
+            calls.setdefault(name, []).append((given, given.clone() if isinstance(given, Tensor) else None))
 
         return hook
 

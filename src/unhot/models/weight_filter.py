@@ -21,6 +21,7 @@ from torch.func import functional_call
 from unhot.errors import ModelError, shortened
 from unhot.files import write_atomic
 from unhot.models.classifier import Classifier
+from unhot.models.weights import as_input
 
 FORMAT = "unhot weight filter 1"
 LAYERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
@@ -155,7 +156,7 @@ def gated(module: nn.Module, row: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def call(module: nn.Module, row: Mapping[str, Tensor], x: Tensor) -> Tensor:
     """Return what a net whose weights are multiplied by their gates returns for inputs x (B, C, H, W)."""
-    return cast(Tensor, functional_call(module, gated(module, row), (x,)))
+    return cast(Tensor, functional_call(module, gated(module, row), (as_input(module, x),)))
 
 
 @torch.no_grad()

@@ -117,17 +117,24 @@ def as_input(module: nn.Module, x: Tensor) -> Tensor:
 
 
 def widen(module: nn.Module) -> dict[str, torch.dtype]:
-    """Turn float16 and bfloat16 weights into float32, in place; return the types of all before, by name."""
-    before = {n: t.dtype for n, t in _tensors(module).items()}
-    for tensor in _tensors(module).values():
+    """Turn float16 and bfloat16 weights into float32, in place.
+
+    Returns:
+        The types of all weights before, by name; nothing if there were none of 16 bits.
+    """
+    tensors = _tensors(module)
+    before = {n: t.dtype for n, t in tensors.items()}
+    if not any(kind in SHORT for kind in before.values()):
+        return {}
+    for tensor in tensors.values():
         if tensor.dtype in SHORT:
             tensor.data = tensor.data.float()
     return before
 
 
 def narrow(module: nn.Module, before: dict[str, torch.dtype], other: torch.dtype) -> None:
-    """Give weights the types that :func:`widen` returned, in place; ``other`` to floating ones that are new."""
-    for name, tensor in _tensors(module).items():
+    """Give weights the types that :func:`widen` returned, in place; those of new names get the type ``other``."""
+    for name, tensor in _tensors(module).items() if before else ():
         if tensor.is_floating_point():
             tensor.data = tensor.data.to(before.get(name, other))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import random
+import re
 from collections.abc import Callable
 
 import numpy as np
@@ -14,10 +15,15 @@ from torch.nn import functional
 from torch.nn.utils import prune
 from torch.optim.swa_utils import AveragedModel
 
+from unhot.data.samples import draw
 from unhot.errors import ModelError, ModelWarning
+from unhot.evaluation.audit import audit
+from unhot.methods.mask import Mask
+from unhot.methods.nhle_cwm import NhleCwm
 from unhot.models.arch import build
 from unhot.models.classifier import Classifier
 from unhot.record import InputSpec
+from unhot.runtime import Runtime
 
 Forward = Callable[["Net", Tensor], Tensor]
 SPEC = InputSpec.model_validate({"height": 8, "width": 8, "channels": 1, "mean": [0.5], "std": [0.5]})
@@ -100,6 +106,13 @@ def outside() -> Net:
     return net
 
 
+def spent(net: Net, x: Tensor) -> Tensor:
+    h = net.features(x)
+    logits = net.head(h.exp_())
+    h.zero_()
+    return logits
+
+
 def no_grad(net: Net, x: Tensor) -> Tensor:
     with torch.no_grad():
         h = net.features(x)
@@ -177,7 +190,6 @@ HOSTILE: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "pairs": (lambda: Net(in_pairs), r"it takes batches of 2, 4 images, and not of every size"),
     "counter": (lambda: Net(through, part=Counter()), r"it changes its buffers part\.count in eval mode"),
     "weights in a list": (outside, r"weights that are not among its parameters, held by layers\. Keep layers in an"),
-    "no gradients": (lambda: Net(no_grad), r"no gradient reaches the layers before its head"),
     "head fed back": (lambda: Net(fed_back), r"it calls its head 'head' 2 times, and its logits depend on each"),
     "overwritten logits": (
         lambda: nn.Sequential(nn.Flatten(), nn.Linear(64, 5), Overwriting()),
@@ -342,6 +354,30 @@ def test_nets_of_torchvision_and_timm_are_taken(arch: str, generator: torch.Gene
     spec = InputSpec.model_validate({"height": size, "width": size, "channels": 3, "mean": [0.5] * 3, "std": [0.5] * 3})
     net = build(arch, 5, spec)
     assert len(Classifier.wrap(net, torch.rand(2, 3, size, size, generator=generator)).classes) == 5
+
+
+UNCHANGEABLE: dict[str, tuple[Callable[[], nn.Module], str]] = {
+    "spent": (lambda: Net(spent), r"it cannot be differentiated \(one of the variables needed"),
+    "no gradients": (lambda: Net(no_grad), "no gradient reaches the layers before its head"),
+}
+
+
+@pytest.mark.parametrize("name", UNCHANGEABLE)
+def test_a_net_without_gradients_is_refused_by_what_needs_them(name: str, generator: torch.Generator) -> None:
+    make, sentence = UNCHANGEABLE[name]
+    x, net = torch.rand(60, 1, 8, 8, generator=generator), make()
+    with torch.no_grad():
+        y = net(x.clone()).argmax(1)
+    label = int(y.mode().values)
+    samples, labels = draw((x, y), [label], 4), y.clone()
+    labels[:20] = (label + 1) % 5  # so that there are images of another class
+    assert Mask()(net, samples).record.stop_reason == "done"  # which needs none
+    with pytest.raises(ModelError, match=sentence):
+        NhleCwm()(net, samples)
+    runtime = Runtime(torch.device("cpu"))
+    found = audit(original=net, unlearned=net, classes=[label], test=(x, labels), runtime=runtime)
+    assert found["forget_accuracy"].value == 1
+    assert re.search(sentence, found["relearn_steps"].absent_because or "") or name == "no gradients"
 
 
 def test_numbers_that_are_drawn_and_not_used_are_warned_of(x: Tensor) -> None:

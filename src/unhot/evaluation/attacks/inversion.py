@@ -61,7 +61,7 @@ class Inversion(Attack):
         middle = gallery.features.mean(0)
         wanted = (gallery.features[gallery.y == column].mean(0) - middle).to(device)
         middle = middle.to(device)
-        model = case.model.copy(device)
+        model = case.model.trainable(device)
         model.module.eval().requires_grad_(False)
         black, _, scale = pixel_range(spec, device)
         generator = case.runtime.generator("inversion", column)

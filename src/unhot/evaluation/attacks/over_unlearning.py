@@ -62,7 +62,7 @@ class OverUnlearning(Attack):
         device = case.runtime.device
         start, y = images.inputs(asked, spec, device), images.y[asked].to(device)
         low, high, scale = pixel_range(spec, device)
-        model = original.copy(device)
+        model = original.trainable(device)
         model.module.eval().requires_grad_(False)
         noise = torch.rand(start.shape, generator=case.runtime.generator("neighbours")).to(device)
         x = (start + (2 * noise - 1) * self.epsilon * scale).clamp(low, high)

@@ -150,7 +150,7 @@ class Relearning(Attack):
 
 def _with_new_rows(case: Case) -> Classifier:
     """Return a copy whose head has a row for every class of the original, those of the forgotten classes as new."""
-    model = case.model.copy(case.runtime.device)
+    model = case.model.trainable(case.runtime.device)
     model.module.eval().requires_grad_(True)
     old, places = model.head_layer, case.views.places(case.model)
     if not is_plain(old):
