@@ -17,6 +17,8 @@ from unhot.record import InputSpec
 from unhot.runtime import Runtime
 from unhot.testing import Toy, toy_problem
 
+pytestmark = pytest.mark.filterwarnings("ignore::unhot.errors.UnhotWarning")  # of short runs
+
 KINDS = [torch.float16, torch.bfloat16, torch.float64]
 OPTIONS: dict[str, dict[str, object]] = {
     "finetune": {"epochs": 1}, "scrub": {"epochs": 1}, "retrain": {"epochs": 1}, "wf-net": {"steps": 3},
@@ -34,7 +36,6 @@ def toy() -> Toy:
     return toy_problem()
 
 
-@pytest.mark.filterwarnings("ignore::unhot.errors.SampleWarning")
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", OPTIONS)
 def test_a_method_returns_the_type_that_it_was_given(name: str, kind: torch.dtype, toy: Toy) -> None:

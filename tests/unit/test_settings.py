@@ -19,6 +19,8 @@ from unhot.models.classifier import Classifier
 from unhot.runtime import Runtime
 from unhot.testing import Toy, toy_problem
 
+pytestmark = pytest.mark.filterwarnings("ignore::unhot.errors.UnhotWarning")  # of short runs
+
 
 @contextmanager
 def default_dtype(kind: torch.dtype):

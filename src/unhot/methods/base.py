@@ -269,7 +269,7 @@ class Method(BaseModel, ABC):
             environment=runtime.environment(),
         )
         for warning in warnings_of(record):
-            warnings.warn(warning, stacklevel=3)
+            warnings.warn(warning, stacklevel=4)
         return ForgetResult(unlearned, record)
 
     def _check_outcome(self, outcome: Outcome, buffers: dict[str, Tensor]) -> None:
@@ -337,7 +337,7 @@ class Method(BaseModel, ABC):
             warnings.warn(
                 f"{self.name} does not read images of the retained classes. Those given are only evaluated on.",
                 DataWarning,
-                stacklevel=4,
+                stacklevel=5,
             )
         kind = torch.promote_types(dtype_of(model.module), torch.float32)
         return Data(

@@ -59,7 +59,7 @@ def check_samples(model: Classifier, labels: Sequence[ClassLabel], y: Tensor, lo
             problems.append(f"{shortened([most, *listed[1:], f'{right} as {label.name!r}'])}.")
         elif right < n:
             message = f"Only {right} of {n} samples of {label.name!r} are classified as it, {shortened(listed)}."
-            warnings.warn(message, SampleWarning, stacklevel=6)
+            warnings.warn(message, SampleWarning, stacklevel=7)
     if problems:
         raise DataError(
             f"{' '.join(problems)} Check that the class is the right one, that the images are of it, and that they are "
@@ -83,13 +83,14 @@ def cut_and_compare(model: Classifier, labels: Sequence[ClassLabel], how: Cut, x
     if how == "none":
         return model
     others = [model.classes[c] for c in model.others(model.columns(labels)).tolist()]
-    before = logits_of(model, x)[:, model.columns(others)].double()
+    logits = logits_of(model, x)
+    before = logits[:, model.columns(others)].double()
     cut = cut_classes(model, labels, how)
     after = logits_of(cut, x)[:, cut.columns(others)].double()
     if how == "bottleneck":
-        before, after = (logits - logits.mean(1, keepdim=True) for logits in (before, after))
+        before, after = (z - z.mean(1, keepdim=True) for z in (before, after))
     moved = (after - before).abs().max().item()
-    if not moved <= torch.finfo(x.dtype).eps ** 0.5 * before.abs().max().item():
+    if not moved <= torch.finfo(logits.dtype).eps ** 0.5 * before.abs().max().item():
         raise MethodFailedError(
             f"Cutting {shortened(c.name for c in labels)} out of the output (cut={how}) moved the logits of other "
             f"classes by {moved:.3g} on the samples: the net does more with its head {model.head!r} than to call it. "

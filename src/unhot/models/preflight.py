@@ -22,6 +22,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from unhot.errors import ModelWarning, shortened
 from unhot.models.head import flowing, inspect_outputs, run
+from unhot.shared_state import SHARED_STATE
 
 TRIES = 8  # more passes where something may be random: what happens in half of them is seen
 SIZES = (1, 2, 3, 4)  # of the batches that a net is tried on which fails on some
@@ -63,20 +64,20 @@ def check_behaviour(module: nn.Module, example: Tensor, head: str) -> list[str]:
 def undisturbed(module: nn.Module) -> Iterator[None]:
     """Give a net its buffers and gradient flags back after the block, and the global generators their state."""
     buffers, wanted = _copies(module), {p: p.requires_grad for p in module.parameters()}
-    states = np.random.get_state(), random.getstate()
     cuda = {p.device.index or 0 for p in module.parameters() if p.is_cuda}
-    try:
-        with torch.random.fork_rng(devices=cuda):
+    with SHARED_STATE, torch.random.fork_rng(devices=cuda):
+        states = np.random.get_state(), random.getstate()
+        try:
             yield
-    finally:
-        np.random.set_state(states[0])
-        random.setstate(states[1])
-        with torch.no_grad():
-            for name, buffer in module.named_buffers():
-                if name in buffers and not _same(buffer, buffers[name]):
-                    buffer.copy_(buffers[name])
-        for parameter, flag in wanted.items():
-            _want_gradients([parameter], flag)
+        finally:
+            np.random.set_state(states[0])
+            random.setstate(states[1])
+            with torch.no_grad():
+                for name, buffer in module.named_buffers():
+                    if name in buffers and not _same(buffer, buffers[name]):
+                        buffer.copy_(buffers[name])
+            for parameter, flag in wanted.items():
+                _want_gradients([parameter], flag)
 
 
 def _copies(module: nn.Module) -> dict[str, Tensor]:
