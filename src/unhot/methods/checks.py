@@ -27,8 +27,16 @@ DROP = 0.035  # of accuracy on the retained classes: what NHLE-CWM's paper promi
 
 @torch.no_grad()
 def logits_of(model: Classifier, x: Tensor) -> Tensor:
-    """Return the logits (N, K) of inputs (N, C, H, W), some at a time."""
-    return torch.cat([model.logits(some) for some in x.split(FORWARD)])
+    """Return the logits (N, K) of inputs (N, C, H, W), some at a time.
+
+    Raises:
+        MethodFailedError: The net fails, as one does that reads the weights of a head that another layer replaced.
+    """
+    try:
+        return torch.cat([model.logits(some) for some in x.split(FORWARD)])
+    except Exception as error:  # the net is the caller's: it may raise anything
+        reason = str(error).partition("\n")[0]
+        raise MethodFailedError(f"The net fails on the samples ({type(error).__name__}: {reason}).") from error
 
 
 def check_samples(model: Classifier, labels: Sequence[ClassLabel], y: Tensor, logits: Tensor, force: bool) -> None:

@@ -11,11 +11,14 @@ from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field
+from torch import Tensor
 
+from unhot.errors import ModelError, OptionError
 from unhot.methods.base import Batch, Data, Method, Outcome, Use
 from unhot.methods.batches import FORWARD, forget_stream
 from unhot.models.classifier import Classifier
 from unhot.models.cut import Cut
+from unhot.models.head import is_plain
 from unhot.models.projection import project_features, span, without
 from unhot.runtime import Runtime
 
@@ -46,12 +49,37 @@ class PourP(Method):
 
     def run(self, model: Classifier, data: Data, runtime: Runtime) -> Outcome:
         """Project."""
-        weight = model.head_layer.weight.data
+        head = model.head_layer
+        away = span(head.weight[data.columns])
         if self.deploy == "layer":
-            model = project_features(model, weight[data.columns])
+            _check_direction(model, data.columns, away, runtime)
+            model = project_features(model, away)
+        elif is_plain(head):
+            head.weight.data.copy_(without(head.weight.data, away))
         else:
-            weight.copy_(without(weight, span(weight[data.columns])))
+            raise OptionError(
+                f"deploy=head edits the weights of a plain nn.Linear, and the head {model.head!r} is a "
+                f"{type(head).__name__} that computes its logits in another way. Choose deploy=layer."
+            )
         return Outcome(model, "done", cut=self.cut)
+
+
+@torch.no_grad()
+def _check_direction(model: Classifier, columns: list[int], away: Tensor, runtime: Runtime) -> None:
+    """Refuse a head whose logits of the classes depend on more of the features than lies along some rows (k, d).
+
+    Raises:
+        ModelError: They do.
+    """
+    head = model.head_layer
+    features = torch.randn(8, head.in_features, generator=runtime.generator("features")).to(away)
+    nothing, left = (head(h)[:, columns] for h in (torch.zeros_like(features), without(features, away)))
+    moved, scale = (left - nothing).abs().max(), (head(features)[:, columns] - nothing).abs().max()
+    if not moved <= torch.finfo(away.dtype).eps ** 0.5 * scale:
+        raise ModelError(
+            f"The head {model.head!r}, a {type(head).__name__}, reads more of the features than its weights of the "
+            "class say, so that no direction is that of the class. Choose another method."
+        )
 
 
 class PourD(Method):

@@ -11,6 +11,7 @@ from typing import ClassVar
 import torch
 from pydantic import Field, JsonValue
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
 
 from unhot.data.images import LabelledImages
 from unhot.methods.base import Data, Method, Outcome, Use
@@ -130,8 +131,9 @@ def few_of_each(images: LabelledImages, count: int, runtime: Runtime) -> Labelle
 
 
 def projected_weights(model: Classifier, x: Tensor) -> dict[str, nn.Parameter]:
-    """Return the weights that are projected, by the name of their layer."""
-    names = [*weight_layers(model, x), model.head]
+    """Return the weights that are projected, by the name of their layer; one of a head that is computed is left out."""
+    head = [] if is_parametrized(model.head_layer) else [model.head]
+    names = [*weight_layers(model, x), *head]
     weights = {n: model.module.get_submodule(n).get_parameter("weight") for n in names}
     for name, layer in model.module.named_modules():
         if isinstance(layer, nn.MultiheadAttention) and layer.in_proj_weight is not None:

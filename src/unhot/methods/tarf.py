@@ -37,7 +37,8 @@ class Tarf(Method):
     - All matched: samples of the classes to forget.
     - Target mismatch: samples of some classes of the concept. The images of its other classes are among the remaining
       ones, and not known to be of it: the ``hidden_classes`` of the greatest mean gravity are left out of the descent
-      and noted as forgotten too. As in the paper, how many there are must be known.
+      and noted as forgotten too, if hardly an image of them is classified as them any more. As in the paper, how many
+      there are must be known.
     - Model mismatch: samples of a part of a class (``Samples.part``); the other images of the class are retained.
     - Data mismatch: samples of a part of the concept, which is a class. The images of its rest carry its label, and are
       left out of the remaining ones by that.
