@@ -143,6 +143,16 @@ def test_silhouette_is_scikit_learns(forgotten):
     assert -1 <= e.low <= e.value <= e.high <= 1
 
 
+def test_silhouette_of_many_images_is_that_of_some_drawn_at_random(monkeypatch):
+    """Sorted by class, the first ones would hold none of the last class."""
+    monkeypatch.setattr(features, "SILHOUETTE_IMAGES", 80)
+    y = torch.arange(4).repeat_interleave(60)
+    made = {"test": random_outputs(y, 4, torch.Generator().manual_seed(0))}
+    found = [features.feature_silhouette(Board({"test": y}, [3], made, seed=seed).case()) for seed in (0, 0, 1)]
+    assert 10 <= found[0].n <= 30
+    assert found[0] == found[1] != found[2]
+
+
 def test_silhouette_by_a_loop():
     board = random_board(7, n=40)
     view = board.views.of("unlearned", "test")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -101,6 +102,41 @@ def test_the_same_seed_gives_the_same_weights(model: Classifier) -> None:
 )
 def test_every_setting_matters(model: Classifier, settings: dict[str, float]) -> None:
     assert trained(model, **settings) != trained(model)
+
+
+def test_training_is_that_of_slow_obvious_code(keep_generators: None) -> None:
+    """SGD with Nesterov's momentum, decay and a clip; a cosine up in a quarter of the steps, and down to nearly 0."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Flatten(), nn.Linear(144, 4))
+    model = Classifier.wrap(net, class_names=NAMES, input=SPEC)
+    settings = TrainSettings(epochs=3, batch_size=8, lr=0.05, momentum=0.8, weight_decay=0.01, clip=3.0)
+    twin, images, run = model.copy(), toy(), runtime()
+    fit(twin, images, settings, Augment(2, flip=True), run)
+    weights = [w.detach().clone().requires_grad_() for w in net.parameters()]
+    velocity, steps, lengths = [torch.zeros_like(w) for w in weights], 15, list[float]()
+    for epoch in range(3):
+        order = torch.randperm(40, generator=run.generator("order", epoch))
+        moving = run.generator("augment", epoch)
+        for batch in range(5):
+            index, step = order[8 * batch : 8 * batch + 8], 5 * epoch + batch
+            x = (Augment(2, flip=True)(images.x[index], moving) / 255 - 0.5) / 0.25
+            p = (x.flatten(1) @ weights[0].T + weights[1]).softmax(1)[torch.arange(8), images.y[index]]
+            gradients = torch.autograd.grad(-p.log().mean(), weights)
+            lengths.append(torch.cat([g.flatten() for g in gradients]).norm().item())
+            top = 0.25 * steps - 1  # the step at which the rate is highest
+            if step <= top:
+                rate = 0.05 + (0.002 - 0.05) * (1 + math.cos(math.pi * step / top)) / 2
+            else:
+                done = (step - top) / (steps - 1 - top)
+                rate = 2e-7 + (0.05 - 2e-7) * (1 + math.cos(math.pi * done)) / 2
+            with torch.no_grad():
+                for w, v, g in zip(weights, velocity, gradients, strict=True):
+                    g = g * min(1.0, 3.0 / lengths[-1]) + 0.01 * w
+                    v.mul_(0.8).add_(g)
+                    w.sub_(rate * (g + 0.8 * v))
+    assert min(lengths) < 3.0 < max(lengths)  # the clip cuts some of them
+    for weight, wanted in zip(twin.module.parameters(), weights, strict=True):
+        torch.testing.assert_close(weight, wanted, rtol=1e-3, atol=1e-5)
 
 
 def test_augmentation_matters(model: Classifier) -> None:
