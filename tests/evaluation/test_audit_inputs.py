@@ -359,3 +359,13 @@ def test_no_more_images_than_the_limit_are_looked_at(zoo, monkeypatch):
     assert found.record.inputs.images == {"test": 200, "train": 300}
     assert found["forget_accuracy"].n + found["retain_accuracy"].n == 200
     assert values(found) == values(quick(zoo, train=zoo.source.seen))
+
+
+def test_tensors_that_are_inputs_of_one_model_only_are_refused(zoo, tensors):
+    other = zoo.original(0).input.model_copy(update={"std": (0.9,)})
+    differs = replace(zoo.cut(0, 3), input=other)
+    with pytest.raises(DataError, match=r"tensors of floats are taken as they are, and the models normalise"):
+        quick(zoo, unlearned=differs, test=tensors[1])
+    assert quick(zoo, unlearned=differs)["retain_accuracy"].n > 0  # pixels are normalised for each
+    resized = replace(zoo.cut(0, 3), input=zoo.original(0).input.model_copy(update={"resize": None}))
+    quick(zoo, unlearned=resized, test=tensors[1])

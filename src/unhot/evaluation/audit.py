@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -166,6 +166,7 @@ def audit(
     for name, model in (("original", before), ("unlearned", after), *(("retrained", r) for r in references)):
         raise_all(ModelError, f"The {name} model does not fit", check_weights(model.module))
     specs = {m.input for m in (before, after, *references)}
+    _check_same_inputs(splits.values(), before, (after, *references))
     aligned = {name: before.align(images) for name, images in splits.items()}
     if len(specs) == 1 and before.input is not None:  # else pictures are decoded for each model
         aligned = {name: images.held(before.input) for name, images in aligned.items()}
@@ -367,6 +368,16 @@ def _subset(images: LabelledImages, limit: int, runtime: Runtime) -> LabelledIma
         return images
     order = torch.randperm(len(images), generator=runtime.generator("audit", images.origin))
     return images.select(order[:limit].sort().values)
+
+
+def _check_same_inputs(given: Iterable[LabelledImages], model: Classifier, others: Iterable[Classifier]) -> None:
+    """Refuse tensors that are inputs of one model and not of another."""
+    floating = [i.origin for i in given if isinstance(i.x, Tensor) and i.x.is_floating_point()]
+    if floating and not all(model.same_inputs(other) for other in others if None not in (model.input, other.input)):
+        raise DataError(
+            f"{floating[0]}: tensors of floats are taken as they are, and the models normalise images differently. "
+            "Give pixels as uint8, or pictures."
+        )
 
 
 def _check_data(images: LabelledImages, model: Classifier, labels: tuple[ClassLabel, ...]) -> None:
