@@ -6,6 +6,7 @@ the net by name.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import pickle
 import re
@@ -27,10 +28,11 @@ from unhot.files import sha256, staged_folder
 from unhot.models.arch import build, channels_of, is_ours
 from unhot.models.classifier import Classifier, linear, replace_layer
 from unhot.models.cut import CUT_OUTPUTS, Bottleneck, mask_outputs
-from unhot.models.graph import Graph, GraphNet, rebuilt
-from unhot.models.head import find_head, is_plain
+from unhot.models.graph import Graph, GraphNet, example_of, rebuilt
+from unhot.models.head import find_head, inspect_outputs, is_plain
 from unhot.models.inputs import own_input
 from unhot.models.weights import check_weights
+from unhot.reading import read_text
 from unhot.record import BundleInfo, ClassLabel, InputSpec, Record
 from unhot.runtime import own_generators, usual_settings
 from unhot.shared_state import SHARED_STATE
@@ -152,6 +154,8 @@ def load(path: str | Path, *, trust_arch: str | None = None) -> Classifier:
     rows = linear(net, info.head).out_features
     if rows != len(info.classes):
         raise ModelError(f"{folder}: the head has {rows} outputs, and {INFO} names {len(info.classes)} classes.")
+    if isinstance(net, GraphNet):
+        raise_all(ModelError, f"{folder / GRAPH}", inspect_outputs(net, example_of(net), info.head)[1])
     return Classifier(
         module=net.eval(),
         classes=info.classes,
@@ -177,9 +181,13 @@ def _net(folder: Path, info: BundleInfo, state: dict[str, Tensor], trust_arch: s
             f"{folder} holds no graph of its net, only the name of code that builds it, {arch!r}. If you trust that "
             f"code, name it: --arch {arch}, or unhot.load(..., trust_arch={arch!r})."
         )
-    if not file.is_file() or sha256(file) != info.graph_sha256:
+    text = read_text(file) if file.is_file() else ""
+    if hashlib.sha256(text.encode()).hexdigest() != info.graph_sha256:
         raise ModelError(f"{file} is not the file that {INFO} describes. Restore the original bundle.")
-    return rebuilt(Graph.read(file), state, str(file))
+    graph = Graph.parse(text, str(file))
+    if info.input is not None and info.input.shape != graph.shape:
+        raise ModelError(f"{file} takes inputs of shape {graph.shape}, and {INFO} says {info.input.shape}.")
+    return rebuilt(graph, state, str(file))
 
 
 def read_record(path: str | Path, kind: type[R]) -> R | None:

@@ -1,17 +1,18 @@
 """Graphs: a net written down as the operators that it calls, so that it runs without the code that defined it.
 
-A graph is plain data: it can name only the operators and layers listed here, which compute tensors from tensors and do
-nothing else. So a bundle of unknown origin runs no code of its own. The files of ``torch.export``
-would not do: to load one is to unpickle and to evaluate what is in it, and another version of torch may not read it.
+A graph is plain data: it can name only the operators of :mod:`unhot.models.operators` and the layers listed here, which
+compute tensors from tensors and do nothing else. So a bundle of unknown origin runs no code of its own. What each step
+gives its operator is held against what that declares before anything is run, and what it takes is held against
+:mod:`unhot.models.budget` before it is called for inputs of a new shape. The files of ``torch.export`` would not do: to
+load one is to unpickle and to evaluate what is in it, and another version of torch may not read it.
 """
 
 from __future__ import annotations
 
 import base64
 import operator
-from collections.abc import Callable, Iterable, Mapping
-from functools import cache
-from typing import Any, Literal
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import Field, JsonValue
@@ -19,37 +20,14 @@ from safetensors.torch import load
 from torch import Tensor, nn
 from torch.nn.utils import skip_init
 
-from unhot.errors import ModelError
+from unhot.errors import ModelError, UnhotError
+from unhot.models.budget import Budget, of_layer, tensors_in
+from unhot.models.operators import Kind, Known, check_argument, check_call, operator_of, signature_of, writes
 from unhot.record import Record, Stored
 
-ARITHMETIC = frozenset({"add", "sub", "mul", "floordiv", "mod", "neg", "getitem"})  # of sizes, and of several results
-OPERATORS = frozenset(  # with those of the same name that change their first argument in place
-    """
-    _upsample_bicubic2d_aa _upsample_bilinear2d_aa abs acos acosh adaptive_avg_pool1d adaptive_avg_pool2d
-    adaptive_avg_pool3d adaptive_max_pool1d adaptive_max_pool2d add addbmm addcdiv addcmul addmm alias all amax amin
-    any arange argmax argmin argsort asin asinh atan atan2 atanh avg_pool1d avg_pool2d avg_pool3d baddbmm batch_norm
-    bilinear bitwise_and bitwise_not bitwise_or bitwise_xor bmm broadcast_tensors broadcast_to bucketize cat cdist
-    ceil celu channel_shuffle chunk clamp clamp_max clamp_min clone col2im concat constant_pad_nd contiguous conv1d
-    conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d convolution copy copysign cos cosh
-    cosine_similarity cross cummax cummin cumprod cumsum detach diagonal diff div dot dropout einsum elu embedding eq
-    erf erfc exp exp2 expand expand_as expm1 eye feature_dropout fft_fft fft_fft2 fft_ifft fft_ifft2 fft_irfft
-    fft_irfft2 fft_rfft fft_rfft2 fill flatten flip floor floor_divide fmod frac full full_like gather ge gelu glu
-    grid_sampler grid_sampler_2d group_norm gt hardshrink hardsigmoid hardswish hardtanh im2col imag index index_add
-    index_put index_select inner instance_norm isfinite isinf isnan kron kthvalue layer_norm le leaky_relu lerp
-    lift_fresh_copy linalg_norm linalg_vector_norm linear linspace log log10 log1p log2 log_sigmoid log_softmax
-    logaddexp logical_and logical_not logical_or logical_xor logit logsumexp lt masked_fill matmul max max_pool1d
-    max_pool2d max_pool2d_with_indices max_pool3d maximum mean median meshgrid min minimum mish mm movedim mul mv
-    nan_to_num narrow native_group_norm native_layer_norm ne neg new_full new_ones new_zeros norm one_hot ones
-    ones_like outer pad permute pixel_shuffle pixel_unshuffle polar pow prelu prod real reciprocal reflection_pad1d
-    reflection_pad2d relu relu6 remainder repeat repeat_interleave replication_pad1d replication_pad2d reshape
-    reshape_as rms_norm roll rot90 round rsqrt rsub scalar_tensor scaled_dot_product_attention scatter scatter_add
-    searchsorted select select_scatter selu sigmoid sign silu sin sinh slice slice_scatter softmax softplus softshrink
-    sort split split_with_sizes sqrt square squeeze stack std std_mean sub sum swapaxes sym_size t take_along_dim tan
-    tanh tensor_split tensordot threshold tile to topk transpose tril triu trunc type_as unbind unflatten unfold
-    unsqueeze upsample_bicubic2d upsample_bilinear2d upsample_linear1d upsample_nearest1d upsample_nearest2d var
-    var_mean view view_as view_as_complex view_as_real where xlogy zeros zeros_like
-    """.split()  # noqa: SIM905 - one a line would be pages
-)
+Size = Annotated[int, Field(gt=0, le=65_536)]
+FAILURES = RuntimeError, IndexError, TypeError, ValueError, AttributeError, ArithmeticError, MemoryError  # of operators
+
 # layers that a method must find as such, to precondition them or to replace them, and what their weights do not tell
 LAYERS: dict[str, tuple[type[nn.Module], tuple[str, ...]]] = {
     "Linear": (nn.Linear, ()),
@@ -57,7 +35,8 @@ LAYERS: dict[str, tuple[type[nn.Module], tuple[str, ...]]] = {
     "BatchNorm1d": (nn.BatchNorm1d, ("momentum", "eps")),
     "BatchNorm2d": (nn.BatchNorm2d, ("momentum", "eps")),
 }
-TYPES: dict[str, type] = {"dtype": torch.dtype, "layout": torch.layout, "memory_format": torch.memory_format}
+MOST_STEPS = 100_000
+DEEPEST = 64  # parts of a dotted name
 
 
 class Layer(Stored):
@@ -103,12 +82,12 @@ class Graph(Record):
         output: Which value are the logits.
     """
 
-    shape: tuple[int, int, int]
+    shape: tuple[Size, Size, Size]
     parameters: tuple[str, ...]
     tied: dict[str, str] = Field(default_factory=dict)
     constants: str = ""
     layers: dict[str, Layer]
-    steps: tuple[Step, ...]
+    steps: tuple[Step, ...] = Field(max_length=MOST_STEPS)
     output: int = Field(ge=0)
 
 
@@ -143,21 +122,46 @@ class GraphNet(nn.Module):
             _put(self, name, self.get_parameter(same))
         for name, value in constants.items():
             _put(self, name, value, persistent=False)
-        self.unhot_graph = graph  # no layer of a net is called like these two
+        self.unhot_graph = graph  # no layer of a net is called like these
         self.unhot_spent = _last_uses(graph)
+        self.unhot_copies = _writes_to_input(graph)
+        self.unhot_within = set[tuple[Any, ...]]()  # inputs that the budget is enough for
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return what the net returned for inputs x (B, C, H, W), (B, K)."""
-        values: list[Any] = [x]
-        for step, spent in zip(self.unhot_graph.steps, self.unhot_spent, strict=True):
-            args = [self._given(a, values, x.device) for a in step.args]
-            if step.layer is None:
+        """Return what the net returned for inputs x (B, C, H, W), (B, K).
+
+        Raises:
+            ModelError: The inputs have another shape than the net was written down with, or a step fails.
+        """
+        shape, step = self.unhot_graph.shape, None
+        if x.shape[1:] != shape:
+            raise ModelError(f"This net takes inputs of shape (B, {', '.join(map(str, shape))}), not {tuple(x.shape)}.")
+        # what is traced has no sizes yet
+        like = None if torch.compiler.is_compiling() else (x.shape, x.dtype)
+        meter = None if like is None or like in self.unhot_within else _Meter(self, x)
+        values: list[Any] = [x.clone() if self.unhot_copies else x]
+        try:
+            for step, spent in zip(self.unhot_graph.steps, self.unhot_spent, strict=True):
+                args = [self._given(a, values, x.device) for a in step.args]
                 kwargs = {k: self._given(a, values, x.device) for k, a in step.kwargs.items()}
-                values.append(operator_of(step.call)(*args, **kwargs))
-            else:
-                values.append(self.get_submodule(step.layer)(*args))
-            for i in spent:
-                values[i] = None  # so that its memory is free again
+                if meter is not None:
+                    meter.before(step, args, kwargs)
+                call = operator_of(step.call) if step.layer is None else self.get_submodule(step.layer)
+                values.append(call(*args, **kwargs))
+                if meter is not None:
+                    meter.after(values, spent)
+                for i in spent:
+                    values[i] = None  # so that its memory is free again
+        except (UnhotError, torch.OutOfMemoryError):
+            raise
+        except FAILURES as error:
+            said = str(error).strip().partition("\n")[0].rstrip(".")
+            called = "" if step is None else f", calling {step.layer or step.call}"
+            raise ModelError(
+                f"The graph of this net fails on inputs of shape {tuple(x.shape)}{called}: {said}."
+            ) from error
+        if like is not None:
+            self.unhot_within.add(like)
         out: Tensor = values[self.unhot_graph.output]
         return out
 
@@ -177,25 +181,36 @@ class GraphNet(nn.Module):
         return float(what) if kind == "float" else getattr(torch, what)
 
 
-@cache
-def operator_of(call: str) -> Callable[..., Any]:
-    """Return the operator of that name.
+class _Meter:
+    """Looks at the steps of a net while it runs on inputs of a new shape."""
 
-    Raises:
-        ValueError: A graph may not call it.
-    """
-    family, _, name = call.partition(".")
-    if family == "operator" and name in ARITHMETIC:
-        return getattr(operator, name)  # type: ignore[no-any-return]
-    name, _, overload = name.partition(".")
-    if family == "aten" and name.removesuffix("_") in OPERATORS:
-        packet = getattr(torch.ops.aten, name, None)
-        if packet is not None and overload in packet.overloads():
-            found = getattr(packet, overload)
-            written = [a.name for a in found._schema.arguments if a.alias_info is not None and a.alias_info.is_write]
-            if written in ([], [found._schema.arguments[0].name]):  # and not one that is given as out=
-                return found  # type: ignore[no-any-return]
-    raise ValueError(f"it calls {call}, which is not among the operators that a graph may call")
+    def __init__(self, net: GraphNet, x: Tensor) -> None:
+        self.net, self.budget = net, Budget(x)
+        self.kept = {t.untyped_storage()._cdata: n for n, t in [*net.named_parameters(), *net.named_buffers()]}
+
+    def before(self, step: Step, args: list[Any], kwargs: dict[str, Any]) -> None:
+        """Refuse a step that takes too much, or writes to what is to stay.
+
+        Raises:
+            ValueError: With the reason.
+        """
+        if any(t.numel() == 0 for t in tensors_in([*args, *kwargs.values()])):
+            raise ValueError("it computes with tensors of no elements")
+        if step.layer is not None:
+            self.budget.take(*of_layer(self.net.get_submodule(step.layer), *args))
+        elif step.call.startswith("aten."):
+            declared, _ = signature_of(step.call)
+            given = {n: a.default for n, a in declared.items()} | dict(zip(declared, args, strict=False)) | kwargs
+            name = step.call.split(".")[1]
+            if writes(step.call) and (kept := self.kept.get(args[0].untyped_storage()._cdata)):
+                raise ValueError(f"it writes to the weights {kept!r}")
+            self.budget.take(name, given)
+
+    def after(self, values: list[Any], spent: list[int]) -> None:
+        """Count what a step returned, and what is needed no longer."""
+        self.budget.keep(values[-1])
+        for i in spent:
+            self.budget.drop(values[i])
 
 
 def rebuilt(graph: Graph, state: Mapping[str, Tensor], where: str) -> GraphNet:
@@ -215,25 +230,48 @@ def rebuilt(graph: Graph, state: Mapping[str, Tensor], where: str) -> GraphNet:
         raise ModelError(f"{where} is not a graph that can be run: {str(error).partition(chr(10))[0]}.") from error
 
 
+def example_of(net: GraphNet) -> Tensor:
+    """Return two inputs (2, C, H, W) of numbers from 0 to 1, the same ones every time, in the weights' number type."""
+    like = next((p for p in net.parameters() if p.is_floating_point()), torch.empty(0))
+    return torch.rand(2, *net.unhot_graph.shape, generator=torch.Generator().manual_seed(0)).to(like)
+
+
 def _check(graph: Graph, weights: set[str]) -> None:
     """Refuse a graph that does not only use what it says."""
+    if deep := [n for n in [*weights, *graph.layers, *graph.tied] if n.count(".") >= DEEPEST]:
+        raise ValueError(f"the name {deep[0][:60]}... has more than {DEEPEST} parts")
+    kinds: list[Kind] = ["tensor"]
     for i, step in enumerate(graph.steps):
-        if step.layer is None:
-            operator_of(step.call)
-        elif step.layer not in graph.layers:
-            raise ValueError(f"step {i} calls {step.layer!r}, which is not among its layers")
+        known = Known(kinds, weights)
         for kind, what in references([*step.args, *step.kwargs.values()]):
-            known = {
-                "value": isinstance(what, int) and 0 <= what <= i,
-                "weight": what in weights,
-                "device": what == "input",
-                "float": what in ("inf", "-inf", "nan"),
-            }
-            named = kind in TYPES and isinstance(getattr(torch, str(what), None), TYPES[kind])
-            if not (known.get(kind) or named):
+            if not known.has(kind, what):
                 raise ValueError(f"step {i} has no {kind} {what!r}")
-    if graph.output > len(graph.steps):
+        try:
+            if step.layer is None:
+                kinds.append(check_call(step.call, step.args, step.kwargs, known))
+                continue
+        except ValueError as error:
+            raise ValueError(f"step {i}: {error}") from error
+        if step.layer not in graph.layers:
+            raise ValueError(f"step {i} calls {step.layer!r}, which is not among its layers")
+        if step.kwargs or [known.kind_of(a) for a in step.args] != ["tensor"]:
+            raise ValueError(f"step {i} does not give the layer {step.layer!r} one value")
+        kinds.append("tensor")
+    if graph.output >= len(kinds) or kinds[graph.output] != "tensor":
         raise ValueError(f"it has no value {graph.output} to return")
+
+
+def _writes_to_input(graph: Graph) -> bool:
+    """Return whether a step may change the inputs of the net in place: none but a layer is known to return others."""
+    same = {0}
+    for i, step in enumerate(graph.steps, 1):
+        if step.layer is None:
+            read = [w for kind, w in references([*step.args, *step.kwargs.values()]) if kind == "value"]
+            if writes(step.call) and step.args[0] in [{"value": v} for v in same]:
+                return True
+            if same.intersection(read):
+                same.add(i)
+    return False
 
 
 def references(arg: Any) -> Iterable[tuple[str, Any]]:
@@ -261,9 +299,15 @@ def _last_uses(graph: Graph) -> list[list[int]]:
 def _made(layer: Layer, name: str, state: Mapping[str, Tensor]) -> nn.Module:
     """Make a layer that fits its weights, not yet with their values."""
     kind, takes = LAYERS[layer.kind]
-    options: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in layer.options.items()}
-    if unknown := set(options) - set(takes):
+    if unknown := set(layer.options) - set(takes):
         raise ValueError(f"{layer.kind} {name!r} has no options {sorted(unknown)}")
+    worded = isinstance(layer.options.get("padding"), str)
+    call = (
+        "aten.conv2d.padding" if worded else "aten.conv2d.default" if "groups" in takes else "aten.batch_norm.default"
+    )
+    for option, value in layer.options.items():
+        check_argument(call, signature_of(call)[0][option], value, Known((), set()))
+    options: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in layer.options.items()}
     weight = state.get(f"{name}.weight", state.get(f"{name}.running_mean"))
     if weight is None:
         raise ValueError(f"there are no weights of {name!r}")

@@ -21,11 +21,13 @@ from torch import Tensor, nn
 from unhot.errors import ModelError
 from unhot.models.classifier import Classifier
 from unhot.models.cut import CUT_OUTPUTS
-from unhot.models.graph import LAYERS, TYPES, Graph, GraphNet, Layer, Step, operator_of, references
+from unhot.models.graph import LAYERS, Graph, GraphNet, Layer, Step, references
+from unhot.models.operators import TYPES, operator_of
 from unhot.runtime import own_generators
 from unhot.shared_state import SHARED_STATE
 
 COUNTS = 4, 1, 7  # images in the batches that a graph is compared with its net on; it is traced with the first
+MOST_CONSTANTS = 2**25  # bytes, so that the text of the graph can be read again
 OWN = "weight", "bias", "running_mean", "running_var"  # what a layer may give its operator
 
 
@@ -45,7 +47,7 @@ def graph_of(model: Classifier) -> Graph:
         net.to(memory_format=torch.contiguous_format)
     except Exception as error:  # the net is the caller's: it may raise anything
         raise ModelError(f"it cannot be copied ({_first_line(error)})") from error
-    if isinstance(net, GraphNet) and not _difference(net.unhot_graph, net):
+    if isinstance(net, GraphNet) and net.unhot_graph.shape == shape and not _difference(net.unhot_graph, net):
         return net.unhot_graph
     if CUT_OUTPUTS in dict(net.get_submodule(model.head).named_buffers()):
         raise ModelError(f"its head {model.head!r} is not a plain nn.Linear, and its output is masked")
@@ -216,7 +218,7 @@ class _Writer:
             return arg if math.isfinite(arg) else {"float": str(arg)}
         if isinstance(arg, torch.device):
             return {"device": "input"}
-        for kind, of in TYPES.items():
+        for kind, (of, _, _) in TYPES.items():
             if isinstance(arg, of):
                 return {kind: str(arg).removeprefix("torch.")}
         raise ModelError(f"it gives an operator a {type(arg).__name__}")
@@ -238,6 +240,8 @@ def _packed(constants: Mapping[str, Any], steps: list[Step], state: Mapping[str,
     """Return those constants that are used and not kept with the weights, as base64; nothing if there are none."""
     used = {w for s in steps for kind, w in references([*s.args, *s.kwargs.values()]) if kind == "weight"}
     found = {n: t for n, t in constants.items() if n in used and n not in state}
+    if sum(t.nbytes for t in found.values() if isinstance(t, Tensor)) > MOST_CONSTANTS:
+        raise ModelError(f"it holds tensors of more than {MOST_CONSTANTS:,} bytes that are no buffers; register them")
     if odd := [n for n, t in found.items() if not isinstance(t, Tensor)]:
         raise ModelError(f"it holds {odd[0]}, which is not a tensor")
     return (

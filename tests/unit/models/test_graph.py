@@ -27,7 +27,8 @@ from unhot.models.arch import build
 from unhot.models.bundle import GraphWarning, load, save
 from unhot.models.classifier import Classifier, replace_layer
 from unhot.models.cut import Cut, cut_classes
-from unhot.models.graph import GraphNet, operator_of
+from unhot.models.graph import GraphNet
+from unhot.models.operators import operator_of
 from unhot.precondition import weight_layers
 from unhot.record import InputSpec
 from unhot.runtime import Runtime
