@@ -21,6 +21,7 @@ _UNSAFE = re.compile(
     "\ud800-\udfff"  # half characters: bytes of a file name that are not UTF-8
     "]"
 )
+_HALF = re.compile("[\ud800-\udfff]")
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 
@@ -30,6 +31,16 @@ def terminal(text: str) -> str:
     Line feeds stay. JSON text stays JSON of the same value.
     """
     return _UNSAFE.sub(lambda found: _as_json(found[0]), text)
+
+
+def is_unicode(text: str) -> bool:
+    """Return whether a name holds no half characters: those of a file may be any bytes."""
+    return _HALF.search(text) is None
+
+
+def json_words(text: str) -> str:
+    r"""Return JSON text in whose strings a half character is the word ``\udce9``, so that it is UTF-8."""
+    return _HALF.sub(lambda found: "\\" + _as_json(found[0]), text)
 
 
 def line(text: str) -> str:

@@ -15,6 +15,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
 from unhot.errors import InputError
+from unhot.escaping import json_words
 from unhot.files import write_atomic
 from unhot.reading import parse_json, read_text
 
@@ -47,7 +48,8 @@ class Record(Stored):
 
     def to_json(self) -> str:
         """Return the file's text: fields in their declared order, two spaces of indent."""
-        return json.dumps(self.model_dump(mode="json"), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        text = json.dumps(self.model_dump(mode="json"), indent=2, ensure_ascii=False, allow_nan=False)
+        return json_words(text) + "\n"
 
     def write(self, path: Path) -> None:
         """Write the file in one step."""

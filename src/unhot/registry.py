@@ -77,9 +77,11 @@ class Registry(Generic[T]):
             module, _, attribute = self._entries[name].where.partition(":")
             try:
                 self._loaded[name] = cast(T, getattr(importlib.import_module(module), attribute))
-            except (ImportError, AttributeError) as error:
+            except Exception as error:  # importing runs a package's code, which may raise anything
                 where = f"{module} ({self._entries[name].summary})"
-                raise InputError(f"The {self.kind} {name!r} cannot be loaded from {where}: {error}.") from error
+                raise InputError(
+                    f"The {self.kind} {name!r} cannot be loaded from {where}: {error or type(error).__name__}."
+                ) from error
         return self._loaded[name]
 
     def is_builtin(self, name: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,6 +16,7 @@ import torch
 
 from unhot.cli import report as report_command
 from unhot.cli.output import table
+from unhot.record import ForgetRecord
 
 Run = Callable[..., Any]
 
@@ -98,3 +100,23 @@ def test_a_reader_that_leaves_early_is_no_error() -> None:
     run = subprocess.run(["bash", "-c", call], capture_output=True, check=True)
     assert run.stdout.count(b"\n") == 1
     assert run.stderr == b""
+
+
+@pytest.mark.filterwarnings("ignore::unhot.errors.UnhotWarning")
+def test_names_that_are_not_utf_8(unhot: Run, bundle: Path, folders: Path, tmp_path: Path) -> None:
+    odd = os.fsdecode(b"\xe9\x1b[31m")
+    tree = shutil.copytree(folders / "tree", tmp_path / "tree")
+    for path in [*tree.rglob("*.png")]:
+        path.rename(path.with_name(odd + path.name))
+    said = unhot("forget", bundle, "--class", 3, "--samples", tree / "train" / "3", "--out", tmp_path / "u")
+    assert said.code == 0, said
+    assert "Wrote" in said.out
+    assert ForgetRecord.read(tmp_path / "u" / "record.json").samples.indices[0].startswith("\\udce9\x1b[31m")
+    call = ["audit", "--original", bundle, "--unlearned", tmp_path / "u", "--class", 3, "--quick", "--data", tree]
+    audited = unhot(*call, "--out", tmp_path / "audit")
+    assert audited.code == 0, audited
+    assert not any(c in said.out + said.err + audited.out + audited.err for c in "\x1b\udce9")
+    (tree / "train" / "5").rename(tree / "train" / odd)
+    refused = unhot("audit", *call[1:], "--out", tmp_path / "no")
+    assert refused.code == 2
+    assert "the names of \\udce9\\u001b[31m are not UTF-8" in refused.err

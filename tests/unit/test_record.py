@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,15 @@ def test_round_trip(tmp_path: Path, record: BundleInfo | ForgetRecord) -> None:
 
 def test_text_is_kept_as_it_is() -> None:
     assert "Hündin" in bundle_info().to_json()
+
+
+def test_bytes_of_a_name_that_are_not_utf_8_are_words(tmp_path: Path) -> None:
+    name = os.fsdecode(b"caf\xe9.png")
+    samples = SamplesInfo(origin=f"/data/{name}", count=(1,), indices=(name,), sha256=("a",))
+    forget_record(samples=samples).write(tmp_path / "record.json")
+    read = ForgetRecord.read(tmp_path / "record.json")
+    assert read.samples.indices == ("caf\\udce9.png",)
+    assert read.samples.origin == "/data/caf\\udce9.png"
 
 
 def edited(tmp_path: Path, **changes: Any) -> Path:

@@ -105,3 +105,12 @@ def test_listing_imports_nothing(catalogue: Registry[object]) -> None:
     assert [fresh.summary(n) for n in fresh]
     assert set(sys.modules) == before
     assert not fresh._loaded
+
+
+@pytest.mark.parametrize("code", ["raise RuntimeError('broken')", "x = (", "1 / 0", "raise KeyError"])
+def test_an_entry_whose_code_fails_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str) -> None:
+    (tmp_path / "broken_entry.py").write_text(code)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr("sys.dont_write_bytecode", True)
+    with pytest.raises(InputError, match=r"The method 'x' cannot be loaded from broken_entry"):
+        Registry("method", {"x": Entry("broken_entry:X", "a method")}).get("x")

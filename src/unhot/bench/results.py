@@ -11,6 +11,7 @@ from pydantic import Field, JsonValue, model_validator
 
 from unhot.audit_record import VerdictLabel
 from unhot.bench.spec import BenchRecord, CellSpec, FailureRecord, TimingRecord, Track, TrainSpec, track
+from unhot.escaping import json_words
 from unhot.files import write_atomic
 from unhot.record import Count, Environment, Record, Seconds, Stored
 
@@ -103,7 +104,7 @@ class Results(Record):
         for name in ("environments", "timings", "rows"):
             lines = ",\n  ".join(json.dumps(r, ensure_ascii=False, allow_nan=False) for r in content.get(name, ()))
             parts.append(f'"{name}": [\n  {lines}\n ]')
-        return "{" + ",\n ".join(parts) + "}\n"
+        return json_words("{" + ",\n ".join(parts) + "}\n")
 
 
 def row(record: BenchRecord) -> Row:

@@ -58,7 +58,7 @@ def show(
 
     found = methods.get(method)
     module = inspect.getmodule(found)
-    fields = found.model_json_schema()["properties"]
+    fields = found.model_json_schema().get("properties", {})
     if json:
         say(
             jsonlib.dumps(

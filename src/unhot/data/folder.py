@@ -12,6 +12,7 @@ from PIL import Image
 from unhot.data.decoding import THREADS, check_file, open_picture
 from unhot.data.images import LabelledImages, Pictures
 from unhot.errors import DataError, DataWarning, shortened
+from unhot.escaping import is_unicode
 
 SUFFIXES = frozenset(Image.registered_extensions())
 
@@ -32,6 +33,8 @@ def load_folder(root: Path, split: str | None = None) -> LabelledImages:
     classes = in_order(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
     if not classes:
         raise DataError(f"{folder} holds no class folders. Put the images of each class in a folder named after it.")
+    if odd := [c.name for c in classes if not is_unicode(c.name)]:
+        raise DataError(f"{folder}: the names of {shortened(odd)} are not UTF-8, and a class is named so. Rename them.")
     found = [image_files(c) for c in classes]
     if empty := [c.name for c, files in zip(classes, found, strict=True) if not files]:
         raise DataError(f"{folder}: no images in {shortened(empty)}. Add images, or remove the folder.")
