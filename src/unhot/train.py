@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from pydantic import Field, JsonValue, ValidationError
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.optim import SGD
 from torch.optim.lr_scheduler import OneCycleLR
@@ -64,6 +65,35 @@ class TrainSettings(Stored):
             raise OptionError(f"Settings of training do not fit: {said}.") from error
 
 
+def batches_of(order: Tensor, size: int) -> tuple[Tensor, ...]:
+    """Split positions (N,) into batches; a single one left over joins the batch before it.
+
+    In training batch normalisation cannot normalise a single image by its own statistics.
+    """
+    parts: tuple[Tensor, ...] = order.split(size)
+    if size > 1 and len(parts) > 1 and len(parts[-1]) == 1:
+        return (*parts[:-2], torch.cat(parts[-2:]))
+    return parts
+
+
+@contextmanager
+def normalising() -> Iterator[None]:
+    """Say in plain words where batch normalisation is given a single image in training.
+
+    Raises:
+        DataError: It is.
+    """
+    try:
+        yield
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        raise DataError(
+            "In training batch normalisation cannot normalise a batch of a single image. Give more images, or a larger "
+            "batch_size."
+        ) from error
+
+
 def fit(
     model: Classifier,
     images: LabelledImages,
@@ -86,7 +116,7 @@ def fit(
         The seconds that it took, those before an interruption included.
 
     Raises:
-        DataError: There are no images.
+        DataError: There are no images, or batches of one that cannot be normalised.
         InputError: The checkpoint is of another run.
     """
     if model.input is None or len(images) == 0:
@@ -102,7 +132,7 @@ def fit(
         weight_decay=settings.weight_decay,
         nesterov=settings.momentum > 0,
     )
-    steps = settings.epochs * -(-n // settings.batch_size)
+    steps = settings.epochs * len(batches_of(torch.arange(n), settings.batch_size))
     rising = 0.3 if steps == 4 else 0.25  # the schedule divides by steps * rising - 1
     schedule = OneCycleLR(optimizer, settings.lr, total_steps=steps, pct_start=rising, cycle_momentum=False)
     shapes = {k: list(v.shape) for k, v in net.state_dict().items()}
@@ -112,11 +142,11 @@ def fit(
     team, forward = runtime.team, runtime.team.together(net)
     with runtime.progress("training", (settings.epochs - first) * n) as advance:
         for epoch in range(first, settings.epochs):
-            order = torch.randperm(n, generator=runtime.generator("order", epoch)).split(settings.batch_size)
+            order = torch.randperm(n, generator=runtime.generator("order", epoch))
             augmenting = runtime.generator("augment", epoch)
             net.train()
-            with runtime.seeded("dropout", epoch):
-                for index in order:
+            with runtime.seeded("dropout", epoch), normalising():
+                for index in batches_of(order, settings.batch_size):
                     pixels = augment(held.pixels(index, model.input).to(device), augmenting)
                     mine = team.share(torch.arange(len(index)))
                     x = prepare(pixels[mine.to(device)], model.input).contiguous(memory_format=layout)

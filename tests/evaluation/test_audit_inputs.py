@@ -99,6 +99,20 @@ def test_a_net_of_one_layer_can_be_audited(tensors):
     assert found["relearn_steps"].value is not None
 
 
+@pytest.mark.parametrize("width", [1, 2])
+def test_features_of_one_number_can_be_audited(tensors, width, tmp_path):
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        net = nn.Sequential(nn.Flatten(), nn.Linear(256, width), nn.Linear(width, 10))
+    found = audit(
+        original=net, unlearned=net, retrained=net, classes=[3], test=tensors[1], train=tensors[0], runtime=runtime()
+    )
+    assert found["retain_drop"].value == 0
+    flat = [c for c in found.record.curves if c.name == "map"]
+    assert all(any(c.x) and any(c.y) == (width == 2) for c in flat)
+    found.save(tmp_path / "audit")
+
+
 def with_outputs(model: Classifier, kept: list[int]) -> Classifier:
     """A net trained with fewer outputs: its classes are counted anew."""
     bare = model.copy()

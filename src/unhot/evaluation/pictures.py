@@ -52,7 +52,7 @@ def feature_map(views: Views) -> Iterator[Curve]:
             width = max(own.shape[1], anchor.shape[1])
             padded = [np.pad(m, ((0, 0), (0, width - m.shape[1]))) for m in (own, anchor)]
             own = (padded[0] @ orthogonal_procrustes(*padded)[0])[:, : anchor.shape[1]]
-        x, y = (own @ axes).T
+        x, y = np.pad(own @ axes, ((0, 0), (0, 2 - axes.shape[1]))).T  # of features of one number there is one axis
         return Curve(name="map", subject=subject, run=run, x=tuple(x.tolist()), y=tuple(y.tolist()), groups=groups)
 
     for subject in FEATURE_SUBJECTS:

@@ -36,6 +36,7 @@ from unhot.models.preflight import gradient_problem
 from unhot.models.weights import check_weights, dtype_of, narrow, widen
 from unhot.record import ClassLabel, Cost, ForgetRecord
 from unhot.runtime import Runtime, usual_settings
+from unhot.train import normalising
 
 Use = Literal["forget", "retain", "guard"]
 
@@ -293,7 +294,8 @@ class Method(BaseModel, ABC):
         """Run with weights of 16 bits as float32, which small steps are not rounded away in; give their type back."""
         kind, types = model.head_layer.weight.dtype, widen(model.module)
         try:
-            outcome = self.run(model, data, runtime)
+            with normalising():
+                outcome = self.run(model, data, runtime)
         except RuntimeError as error:
             if problem := gradient_problem(model.module, data.samples.x[:1], model.head):
                 raise ModelError(f"{self.name} needs gradients, and the model does not give them: {problem}") from error

@@ -1,4 +1,4 @@
-"""Mini-batches of what a method may read, shuffled by streams of their own."""
+"""Mini-batches of what a method may read, shuffled by streams of their own; none of a single image but by request."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from torch import Tensor
 from unhot.data.images import LabelledImages
 from unhot.models.classifier import Classifier
 from unhot.runtime import Runtime
+from unhot.train import batches_of
 
 if TYPE_CHECKING:
     from unhot.methods.base import Batch
@@ -29,7 +30,7 @@ def forget_batches(forget: Batch, size: int, runtime: Runtime, *purpose: object)
         purpose: What sets this pass apart, such as the number of the epoch: another purpose, another order.
     """
     order = torch.randperm(len(forget.y), generator=runtime.generator("forget order", *purpose))
-    for index in order.to(forget.y.device).split(size):
+    for index in batches_of(order.to(forget.y.device), size):
         yield forget.part(index)
 
 
@@ -52,7 +53,7 @@ def retain_batches(
     """
     order = torch.randperm(len(retain), generator=runtime.generator("retain order", *purpose))
     with runtime.progress("retained images", len(retain)) as advance:
-        for index in order.split(size):
+        for index in batches_of(order, size):
             yield retain.inputs(index, model.input, runtime.device), retain.y[index].to(runtime.device)
             advance(len(index))
 

@@ -1,0 +1,80 @@
+"""No batch of a single image, which batch normalisation cannot normalise in training, unless it was asked for."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import unhot
+from unhot.data.augment import Augment
+from unhot.data.images import LabelledImages
+from unhot.errors import DataError
+from unhot.methods import get
+from unhot.models.classifier import Classifier
+from unhot.record import InputSpec
+from unhot.runtime import Runtime
+from unhot.train import TrainSettings, batches_of, fit
+
+SPEC = InputSpec.model_validate({"height": 4, "width": 4, "channels": 1, "mean": [0.5], "std": [0.5]})
+TRAINING = {
+    "finetune": {"epochs": 1}, "scrub": {"epochs": 1}, "neggrad+": {}, "salun": {"epochs": 1}, "ugradsl": {},
+    "retrain": {"epochs": 1},
+}  # fmt: skip
+pytestmark = pytest.mark.filterwarnings("ignore::unhot.errors.UnhotWarning")
+
+
+@pytest.fixture
+def net() -> nn.Module:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        made = nn.Sequential(nn.Flatten(), nn.Linear(16, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 3))
+    return made.eval()
+
+
+@pytest.fixture
+def images(net: nn.Module, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    x = torch.randn(200, 1, 4, 4, generator=generator)
+    with torch.no_grad():
+        return x, net(x).argmax(1)
+
+
+def runtime() -> Runtime:
+    return Runtime(torch.device("cpu"))
+
+
+@pytest.mark.parametrize(
+    ("count", "size", "wanted"),
+    [(9, 4, [4, 5]), (8, 4, [4, 4]), (10, 4, [4, 4, 2]), (5, 4, [5]), (1, 4, [1]), (3, 1, [1, 1, 1]), (3, 2, [3])],
+)
+def test_what_is_left_over_joins_the_batch_before(count: int, size: int, wanted: list[int]) -> None:
+    parts = batches_of(torch.arange(count), size)
+    assert [len(p) for p in parts] == wanted
+    assert torch.equal(torch.cat(parts), torch.arange(count))
+
+
+@pytest.mark.parametrize("name", TRAINING)
+def test_methods_train_on_any_number_of_images(name: str, net: nn.Module, images: tuple[Tensor, Tensor]) -> None:
+    x, y = images
+    label = int(y.mode().values)
+    others = (y != label).nonzero().flatten()[:17]
+    samples = unhot.draw(images, [label], 9)
+    method = get(name)(**TRAINING[name], batch_size=8)
+    found = method(net, samples, retain=(x[others], y[others]), runtime=runtime())
+    assert all(p.isfinite().all() for p in found.model.parameters())
+    if name in ("finetune", "scrub", "retrain"):  # the others put samples beside retained images
+        with pytest.raises(
+            DataError, match=r"cannot normalise a batch of a single image\. Give more images, or a larger"
+        ):
+            method(net, samples, retain=(x[others[:1]], y[others[:1]]), runtime=runtime())
+
+
+def test_training_takes_any_number_of_images(net: nn.Module) -> None:
+    model = Classifier.wrap(net, input=SPEC)
+    pixels = torch.randint(0, 256, (9, 1, 4, 4), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
+    images = LabelledImages(pixels, torch.arange(9) % 3, None, "toy", tuple(range(9)))
+    run, settings = runtime(), TrainSettings(epochs=2, batch_size=4, lr=0.01)
+    fit(model, images, settings, Augment(), run)
+    assert run.steps == 4  # of 4 and of 5 images, twice
+    with pytest.raises(DataError, match="cannot normalise a batch of a single image"):
+        fit(model, images, settings.model_copy(update={"batch_size": 1}), Augment(), runtime())
