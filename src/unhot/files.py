@@ -49,6 +49,22 @@ def check_free(out: Path) -> None:
         pass
 
 
+def check_new(out: Path) -> None:
+    """Refuse an output file that exists, or that cannot be written, by trying to write beside it.
+
+    Raises:
+        OutputError: With what to do about it.
+    """
+    parent = out.absolute().parent
+    with output_errors(out):
+        if out.exists() or out.is_symlink():
+            raise OutputError(f"{out} exists. Choose another --out, or remove it first.")
+        if not parent.is_dir():
+            raise OutputError(f"{parent} is not a folder. Make it first, or choose another --out.")
+        with _held(out.absolute(), parent) as temporary:
+            temporary.touch()
+
+
 @contextmanager
 def staged_folder(out: Path) -> Iterator[Path]:
     """Give a temporary folder that becomes ``out`` in one rename when the block ends well.

@@ -20,7 +20,7 @@ from safetensors import SafetensorError
 
 from unhot import files
 from unhot.errors import InputError, OutputError
-from unhot.files import check_free, sha256, staged_folder, write_atomic
+from unhot.files import check_free, check_new, sha256, staged_folder, write_atomic
 from unhot.models import bundle as bundles
 from unhot.models.classifier import Classifier
 
@@ -300,6 +300,18 @@ def test_check_free(tmp_path: Path) -> None:
     for taken, reason in (("file", "not a folder"), ("used", "not empty"), ("link", "not a folder")):
         with pytest.raises(OutputError, match=reason):
             check_free(tmp_path / taken)
+
+
+def test_check_new(as_nobody: Path) -> None:
+    (as_nobody / "there").touch()
+    check_new(as_nobody / "new")
+    for taken, reason in (("there", "exists"), ("none/new", "is not a folder"), ("x" * 300, "File name too long")):
+        with pytest.raises(OutputError, match=reason):
+            check_new(as_nobody / taken)
+    as_nobody.chmod(0o555)
+    with pytest.raises(OutputError, match=r"new cannot be written: Permission denied\. Choose another place\."):
+        check_new(as_nobody / "new")
+    assert names(as_nobody) == ["there"]
 
 
 def test_checking_leaves_no_trace(tmp_path: Path) -> None:

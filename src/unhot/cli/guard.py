@@ -25,8 +25,8 @@ from unhot.cli.options import (
     loader,
     make_runtime,
 )
-from unhot.cli.report import check_new
 from unhot.errors import OptionError
+from unhot.files import check_new
 
 
 def guard(

@@ -3,29 +3,13 @@
 from __future__ import annotations
 
 import json as jsonlib
-import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from unhot.cli.options import Json
-from unhot.errors import OutputError
-
-
-def check_new(out: Path) -> None:
-    """Refuse a file that exists, or that cannot be made.
-
-    Raises:
-        OutputError: With what to do about it.
-    """
-    if out.exists() or out.is_symlink():
-        raise OutputError(f"{out} exists. Choose another --out, or remove it first.")
-    parent = out.absolute().parent
-    if not parent.is_dir():
-        raise OutputError(f"{parent} is not a folder. Make it first, or choose another --out.")
-    if not os.access(parent, os.W_OK):
-        raise OutputError(f"{parent} is not writable. Choose another --out.")
+from unhot.files import check_new, write_atomic
 
 
 def report(
@@ -35,7 +19,6 @@ def report(
 ) -> None:
     """Draw one audit, or several side by side, as one HTML page that needs nothing else."""
     from unhot.cli.output import say
-    from unhot.files import write_atomic
     from unhot.report.page import load, render
 
     check_new(out)

@@ -198,8 +198,11 @@ class LabelledImages:
 
         Images that are files are read and not decoded.
         """
-        file = self.x.file if isinstance(self.x, Pictures) else None
-        images = self.digests() if file is None else [sha256(file(i)) for i in range(len(self))]
+        file, pixels = (self.x.file, self.x.pixels) if isinstance(self.x, Pictures) else (None, None)
+        if file is not None:
+            images = tuple(sha256(file(i)) for i in range(len(self)))
+        else:
+            images = (self if pixels is None else replace(self, x=pixels)).digests()
         return digest([self.class_names, self.y.tolist(), self.keys, images])
 
 

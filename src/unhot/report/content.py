@@ -270,7 +270,8 @@ def _settings(record: AuditRecord) -> Iterator[tuple[str, Facts]]:
     yield "Attacks", [(name, _joined(fields)) for name, fields in record.attacks.items()]
     digests = [(f"{split} images", value) for split, value in record.inputs.data_sha256.items()]
     yield "Data, SHA-256", digests
-    yield "Environment of the audit", [(k.replace("_", " "), str(v)) for k, v in record.environment]
+    known = [(k, v) for k, v in record.environment if v is not None]  # older records lack some
+    yield "Environment of the audit", [(k.replace("_", " "), str(v)) for k, v in known]
 
 
 def _run(made: ForgetRecord) -> Iterator[tuple[str, str]]:
