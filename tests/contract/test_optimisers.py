@@ -64,7 +64,7 @@ def watched(name: str, watch: Callable[[torch.optim.Optimizer], None], **setting
         hook.remove()
 
 
-@pytest.mark.filterwarnings("ignore:The model assigns only")
+@pytest.mark.filterwarnings("ignore::unhot.errors.UnhotWarning")
 @pytest.mark.parametrize("name", list(methods.catalogue))
 def test_a_method_uses_the_optimiser_of_its_docstring(name: str) -> None:
     seen = set[Optimiser]()
@@ -78,7 +78,7 @@ def test_a_method_uses_the_optimiser_of_its_docstring(name: str) -> None:
     assert seen == ({OPTIMISERS[name]} if name in OPTIMISERS else set())
 
 
-@pytest.mark.filterwarnings("ignore:The model assigns only")
+@pytest.mark.filterwarnings("ignore::unhot.errors.UnhotWarning")
 @pytest.mark.parametrize("name", [n for n in methods.catalogue if "clip" in methods.get(n).model_fields])
 def test_no_step_of_a_run_has_a_gradient_longer_than_the_clip(name: str) -> None:
     clip, lengths = 1e-3, list[float]()

@@ -27,7 +27,7 @@ def passed_by(name: str, x: Tensor, seed: int = 0) -> list[int]:
     return found
 
 
-@pytest.mark.filterwarnings("ignore:The model assigns only")
+@pytest.mark.filterwarnings("ignore::unhot.errors.UnhotWarning")
 @pytest.mark.parametrize("name", [n for n in methods.catalogue if "epochs" in methods.get(n).model_fields])
 def test_each_pass_over_the_retained_images_has_an_order_of_its_own(name: str) -> None:
     x, _ = toy_problem().retain()
