@@ -62,6 +62,7 @@ def test_the_original_drifts_nowhere(done: Path) -> None:
     found = work.signals(model, model, samples, Runtime())
     assert found["drift_nats"] == pytest.approx(0.0, abs=1e-6)
     assert found["feature_cosine"] == pytest.approx(1.0)
+    assert found["probability_left"] > 0.5  # though nothing is noted as forgotten
 
 
 def test_signals_are_of_the_samples_before_the_cut(done: Path) -> None:

@@ -1,0 +1,110 @@
+"""What ``unhot forget`` says and writes when a run did not forget, or cost the other classes something."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from unhot.methods import catalogue, register
+from unhot.methods.base import Data, Method, Outcome
+from unhot.models.bundle import load
+from unhot.models.classifier import Classifier
+from unhot.runtime import Runtime
+
+Run = Callable[..., Any]
+pytestmark = [
+    pytest.mark.filterwarnings("default::unhot.errors.SampleWarning"),
+    pytest.mark.filterwarnings("default::unhot.errors.ModelWarning"),
+    pytest.mark.filterwarnings("default::unhot.errors.DataWarning"),
+]
+NAME = "only-the-first"
+
+
+@pytest.fixture(autouse=True)
+def _only_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    for known in ("_entries", "_loaded"):  # so that other tests know nothing of it
+        monkeypatch.setattr(catalogue, known, dict(getattr(catalogue, known)))
+
+    @register(NAME)
+    class OnlyTheFirst(Method):
+        """Lowers the logit of the first class to forget, and of class 8."""
+
+        name = NAME
+        uses = ()
+
+        def run(self, model: Classifier, data: Data, runtime: Runtime) -> Outcome:
+            with torch.no_grad():
+                model.head_layer.bias[[data.columns[0], 8]] -= 1e3
+            return Outcome(model, "done")
+
+
+def test_a_run_that_did_not_forget_says_so_and_may_be_repeated(unhot: Run, bundle: Path, tmp_path: Path) -> None:
+    call = ["--class", 3, "--samples", "digits", "--method", "mask"]
+    said = unhot("forget", bundle, *call, "-o", "cut=none", "--out", tmp_path / "kept")
+    assert said.code == 0, said.err
+    first, left, advice = said.out.splitlines()
+    assert first.startswith("Forgot nothing with mask from 16 images in ")
+    assert first.endswith(f"Wrote {tmp_path / 'kept'}.")
+    assert re.fullmatch(r"Did not forget 3: 1\d of 16 samples are still classified as it\.", left)
+    assert advice == "Try cut=mask, other settings of mask, or another method."
+    assert f"Note: {left} {advice}" in said.err
+    (found,) = json.loads((tmp_path / "kept" / "record.json").read_text())["recognised"]
+    assert found["label"] == {"index": 3, "name": "3"}
+    assert (found["n"], found["before"]) == (16, found["after"])
+    assert load(tmp_path / "kept").forgotten == ()
+    again = unhot("forget", tmp_path / "kept", *call, "--out", tmp_path / "gone")
+    assert again.code == 0, again.err
+    assert again.out.startswith("Forgot 3 with mask from 16 images in ")
+    assert again.out.count("\n") == 1
+    assert [c.name for c in load(tmp_path / "gone").forgotten] == ["3"]
+
+
+def test_of_several_classes_those_that_are_left_are_named(unhot: Run, bundle: Path, tmp_path: Path) -> None:
+    classes = ["--class", 5, "--class", 3, "--class", 1]
+    said = unhot("forget", bundle, *classes, "--samples", "digits", "--method", NAME, "--out", tmp_path / "u")
+    assert said.code == 0, said.err
+    lines = said.out.splitlines()
+    assert lines[0].startswith(f"Forgot 5 with {NAME} from 48 images in ")
+    assert [line.partition(":")[0] for line in lines[1:3]] == ["Did not forget 3", "Did not forget 1"]
+    assert lines[3] == f"Try other settings of {NAME}, or another method."
+    assert [c.name for c in load(tmp_path / "u").forgotten] == ["5"]
+
+
+def test_a_loss_on_the_retained_classes_is_printed(unhot: Run, bundle: Path, tmp_path: Path) -> None:
+    call = ["forget", bundle, "--class", 3, "--samples", "digits", "--method", NAME]
+    said = unhot(*call, "--data", "digits", "--out", tmp_path / "u")
+    assert said.code == 0, said.err
+    figures = (
+        r"(\d\d\.\d)% before and (\d\d\.\d)% after, on 307 images; class 8 lost most "
+        r"\((\d+) of 47 correct before, 0 after\)"
+    )
+    told = re.search(rf"^Accuracy on the retained classes: {figures}\.$", said.out, re.M)
+    assert told, said.out
+    assert float(told[1]) - float(told[2]) == pytest.approx(100 * int(told[3]) / 307, abs=2)  # others gain a few
+    assert re.search(
+        rf"Note: Accuracy on the retained classes fell by 0\.1\d+, more than 0\.035: {figures}\.", said.err
+    )
+    record = json.loads((tmp_path / "u" / "record.json").read_text())["retained_accuracy"]
+    assert record["before"] == pytest.approx(float(told[1]) / 100, abs=6e-4)
+    assert (record["origin"], record["read_by_method"]) == ("digits, test split", False)
+    quiet = unhot(*call[:-1], "mask", "--data", "digits", "--out", tmp_path / "v")
+    assert "Accuracy on the retained classes: " in quiet.out
+    assert "Note: Accuracy" not in quiet.err
+    silent = unhot(*call[:-1], "mask", "--out", tmp_path / "w")
+    assert "Accuracy" not in silent.out + silent.err
+
+
+def test_images_that_the_method_does_not_read(unhot: Run, bundle: Path, tmp_path: Path) -> None:
+    call = ["forget", bundle, "--class", 3, "--samples", "digits", "--method", "mask", "--retain", "digits"]
+    said = unhot(*call, "--json", "--out", tmp_path / "u")
+    note = "Note: mask does not read images of the retained classes. Those given are only evaluated on."
+    assert said.err.count(note) == 1
+    assert (said.json["uses"], said.json["retain"]) == ([], None)
+    assert said.json["retained_accuracy"]["origin"] == "digits, train split"
+    assert said.json["retained_accuracy"]["n"] == said.json["retained_accuracy"]["given"] == 1437 - 130
