@@ -142,6 +142,9 @@ class AuditInputs(Stored):
         images: How many of each split were looked at.
         given: How many there were; a split that is missing here was looked at as a whole.
         preprocessing: How images became inputs of the original; None if it takes tensors only.
+        forgotten_before: Classes that earlier requests made a model forget.
+        left_out: How many images of these there were; they are not looked at.
+        test_in_train: How many of the test images are among the train images.
     """
 
     original_sha256: str
@@ -152,6 +155,9 @@ class AuditInputs(Stored):
     images: dict[Split, Count]
     given: dict[Split, Count] = Field(default_factory=dict)
     preprocessing: InputSpec | None = None
+    forgotten_before: tuple[ClassLabel, ...] = ()
+    left_out: dict[Split, Count] = Field(default_factory=dict)
+    test_in_train: Count = 0
 
 
 class ScoresInfo(Stored):

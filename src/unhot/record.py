@@ -190,6 +190,12 @@ class BundleInfo(Record):
     graph_sha256: str | None = None
     unhot_version: str
 
+    @model_validator(mode="after")
+    def _every_class_once(self) -> Self:
+        check_once("class", (c.index for c in self.classes))
+        check_once("forgotten class", (c.index for c in self.forgotten))
+        return self
+
 
 class Environment(Stored):
     """Where something was computed; no names of machines, users or folders.

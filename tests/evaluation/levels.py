@@ -40,7 +40,7 @@ def level_net(classes: int, order: Sequence[int] | None = None, names: Sequence[
 def shades(level: int, classes: int, count: int) -> list[int]:
     """Pixel values of pictures of one level."""
     at = 0.04 + 0.92 * level / (classes - 1)
-    return [round(255 * (at + 0.2 / classes * ((i % SHADES) / (SHADES - 1) - 0.5))) for i in range(count)]
+    return [round(255 * (at + 0.08 / classes * ((i % SHADES) / (SHADES - 1) - 0.5))) for i in range(count)]
 
 
 def level_images(counts: Sequence[int], names: Sequence[str] | None = None, origin: str = "levels") -> LabelledImages:
@@ -48,7 +48,7 @@ def level_images(counts: Sequence[int], names: Sequence[str] | None = None, orig
     values = [v for level, n in enumerate(counts) for v in shades(level, len(counts), n)]
     y = torch.tensor([level for level, n in enumerate(counts) for _ in range(n)])
     x = torch.tensor(values, dtype=torch.uint8).view(-1, 1, 1, 1).repeat(1, 1, 4, 4)
-    x[:, 0, 0, 0] += torch.arange(len(x), dtype=torch.uint8) % 3  # so that no two of a level need be alike
+    x[:, 0, 0, 0] -= torch.arange(len(x), dtype=torch.uint8) % 3  # so that no two of a level need be alike
     return LabelledImages(x, y, None if names is None else tuple(names), origin, tuple(range(len(y))))
 
 

@@ -15,7 +15,7 @@ from sklearn.metrics import roc_auc_score
 
 from unhot.audit_record import Split
 from unhot.data.images import LabelledImages
-from unhot.evaluation.attacks.membership import Membership, modified_entropy, tpr_at
+from unhot.evaluation.attacks.membership import Membership, balanced, modified_entropy, tpr_at
 from unhot.evaluation.metric import Absent, Case
 from unhot.evaluation.stats import proportion
 from unhot.evaluation.view import Views
@@ -86,16 +86,22 @@ def attack(board: Board, subject: str = "unlearned") -> dict:
 def test_areas_are_scikit_learns_of_scores_by_a_loop(seed, forgotten):
     board = random_board(seed, n=400, forgotten=forgotten)
     scores: dict[str, list[list[float]]] = {n: [] for n in AREAS}
+    labels: list[list[int]] = []
     for split in ("train", "test"):
         view = board.views.of("unlearned", split)
         rows = [(z, c) for z, c in zip(view.logits.double().tolist(), view.y.tolist(), strict=True) if c in forgotten]
         p = [([math.exp(v) / sum(map(math.exp, z)) for v in z], c) for z, c in rows]
+        labels.append([c for _, c in p])
         scores["mia_auc"].append([-slow_entropy(q, c) for q, c in p])
         scores["mia_auc_loss"].append([math.log(q[c]) for q, c in p])
         scores["mia_auc_confidence"].append([max(q) for q, _ in p])
+    counts = [{c: own.count(c) for c in forgotten} for own in labels]
+    alike = {c: counts[0][c] * counts[1][c] / (counts[0][c] + counts[1][c]) for c in forgotten}
+    weights = [alike[c] / count[c] for own, count in zip(labels, counts, strict=True) for c in own]
     found = attack(board)
     for name, (members, others) in scores.items():
-        wanted = roc_auc_score([1] * len(members) + [0] * len(others), members + others)
+        truth = [1] * len(members) + [0] * len(others)
+        wanted = roc_auc_score(truth, members + others, sample_weight=weights)
         assert found[name].value == pytest.approx(wanted)
         assert found[name].n == len(members) + len(others)
 
@@ -123,6 +129,43 @@ def test_chance_and_power_on_made_scores():
     assert sum(x.low <= 0.5 <= x.high for x in e) >= 35
     assert attack(made(2.0))["mia_auc"].low > 0.7
     assert attack(made(-2.0))["mia_auc"].high < 0.3  # far below is a leak, too
+
+
+def unlike(shares: tuple[tuple[int, int], ...], gap: float, seed: int) -> Board:
+    """Two forgotten classes with unlike scores: so many train and test images of each."""
+    generator = torch.Generator().manual_seed(seed)
+    counts = {s: [n[i] for n in shares] + [100, 100] for i, s in enumerate(("train", "test"))}
+    y = {s: torch.arange(4).repeat_interleave(torch.tensor(n)) for s, n in counts.items()}
+    z = {s: torch.randn(len(v), 4, generator=generator) for s, v in y.items()}
+    for s, v in y.items():
+        z[s][v == 0, 0] += 4  # one class is classified with much confidence, the other is not
+        z[s][v == 1, 1] -= 2
+    z["train"][y["train"] < 2, y["train"][y["train"] < 2]] += gap
+    return Board(y, [0, 1], {s: Outputs(z[s], z[s]) for s in y})
+
+
+@pytest.mark.parametrize("shares", [((400, 100), (100, 400)), ((200, 30), (25, 300)), ((900, 300), (300, 300))])
+def test_classes_of_unlike_share_do_not_make_members_of_a_net_that_saw_neither_split(shares):
+    found = [attack(unlike(shares, 0.0, s)) for s in range(20)]
+    for name in AREAS:
+        assert np.mean([f[name].value for f in found]) == pytest.approx(0.5, abs=0.04)
+        assert sum(f[name].low <= 0.5 <= f[name].high for f in found) >= 17
+    rates = [f["mia_tpr_at_1pct_fpr"] for f in found]
+    assert np.mean([r.value for r in rates if not isinstance(r, str)] or [0.01]) < 0.03
+    assert np.mean([attack(unlike(shares, 1.5, s))["mia_auc"].value for s in range(5)]) > 0.6  # what is there is found
+
+
+def test_a_class_of_one_split_only_says_nothing():
+    board = unlike(((200, 200), (100, 0)), 0.0, 0)
+    assert attack(board)["mia_auc"].n == 500  # looked at, with no weight
+    assert attack(board)["mia_auc"].value == pytest.approx(0.5, abs=0.08)
+    with pytest.raises(Absent, match=r"only 0 train and 0 test images"):
+        attack(unlike(((200, 0), (0, 200)), 0.0, 0))
+
+
+def test_weights_are_1_where_all_classes_have_the_same_share():
+    weights = balanced(torch.tensor([0, 0, 2, 2]), torch.tensor([2, 0]))
+    assert [w.tolist() for w in weights] == [[1, 1, 1, 1], [1, 1]]
 
 
 def test_masked_scores_do_not_break_on_probabilities_of_nothing():

@@ -315,6 +315,7 @@ def test_the_callers_models_and_generators_are_untouched(zoo, tensors):
     assert torch.equal(y, tensors[1][1])
 
 
+@pytest.mark.filterwarnings("ignore:The original model classifies")
 def test_a_module_in_training_mode_is_measured_as_deployed(zoo, tensors):
     """Batch normalisation and dropout must not run as in training."""
     with torch.random.fork_rng(devices=[]):

@@ -23,6 +23,10 @@ from unhot.models.cut import cut_classes
 from unhot.record import InputSpec
 from unhot.report.content import facts
 
+pytestmark = pytest.mark.filterwarnings(  # the nets are random, and there are few different pictures
+    "ignore:The original model classifies", "ignore:.* test images are among the train images"
+)
+
 MILLION = 1_000_000
 SPEC = InputSpec(height=4, width=4, channels=1, mean=(0.5,), std=(0.25,))
 MODELS = 3  # original, unlearned, one retrained; the masked original is the original

@@ -80,9 +80,9 @@ def test_each_model_is_looked_at_once(zoo, monkeypatch):
     passes: list[str] = []
     plain = Views._view
 
-    def counted(self: Views, model: Classifier, split: str):
+    def counted(self: Views, model: Classifier, subject: str, split: str):
         passes.append(split)
-        return plain(self, model, split)
+        return plain(self, model, subject, split)
 
     monkeypatch.setattr(Views, "_view", counted)
     views = zoo.board(unlearned=zoo.retrained(3, 10))

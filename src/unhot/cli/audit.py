@@ -111,7 +111,7 @@ def used_images(train: LabelledImages | None, record: ForgetRecord, spec: InputS
     import torch
 
     keys = list(record.samples.indices)
-    if train is None or spec is None or not all(isinstance(k, int) and k < len(train) for k in keys):
+    if train is None or spec is None or not keys or not all(isinstance(k, int) and 0 <= k < len(train) for k in keys):
         return None
     found = train.select(torch.tensor(keys))
     return found.pixels(torch.arange(len(found)), spec) if found.digests() == record.samples.sha256 else None
@@ -135,10 +135,13 @@ def run_audits(
 
     before, *references = (load(p) for p in (original, *retrained))
     after = [load(p) for p in unlearned]
-    training = [r for p in retrained if (r := read_record(p, TrainRecord)) is not None]
+    training = [
+        record
+        for path, model in zip(retrained, references, strict=True)
+        if (record := read_record(path, TrainRecord)) is not None and record.weights_sha256 == model.sha256()
+    ]
     shared: dict[Hashable, object] = {}
     for path, model in zip(unlearned, after, strict=True):
-        made_by = read_record(path, ForgetRecord)
         found = run(
             original=before,
             unlearned=model,
@@ -147,12 +150,12 @@ def run_audits(
             test=data.held_out,
             train=data.train,
             quick=quick,
-            made_by=made_by,
+            made_by=read_record(path, ForgetRecord),
             retrain_seconds=training[0].cost.seconds if training else None,
             runtime=runtime,
             shared=shared,
         )
-        if made_by is not None and thumbnails:
+        if (made_by := found.record.made_by) is not None and thumbnails:
             found = replace(found, samples=used_images(data.train, made_by, before.input))
         yield found
 

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+import warnings
+from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from unhot.audit_record import AuditCost, AuditInputs, AuditRecord, ClassAccuracy, Curve, Measurement, Split, Subject
-from unhot.data.images import LabelledImages
-from unhot.data.samples import ImageSource, as_images
-from unhot.errors import DataError, ModelError, UnknownNameError, raise_all, shortened
+from unhot.audit_record import AuditCost, AuditRecord, ClassAccuracy, Curve, Measurement, Split, Subject
+from unhot.data.samples import ImageSource
+from unhot.errors import DataWarning, ModelWarning, UnknownNameError
 from unhot.evaluation import catalogue as metrics
 from unhot.evaluation import pictures
 from unhot.evaluation.attacks import catalogue as attacks
+from unhot.evaluation.inputs import gather
 from unhot.evaluation.metric import Absent, Attack, Case, Finding, Measure, Metric
 from unhot.evaluation.metrics.accuracy import per_class
 from unhot.evaluation.scores import FILE, Score, info, to_csv
@@ -27,14 +28,14 @@ from unhot.evaluation.view import Views
 from unhot.files import staged_folder, write_atomic
 from unhot.models.classifier import Classifier
 from unhot.models.preflight import gradient_problem
-from unhot.models.weights import check_weights
-from unhot.record import ClassLabel, ForgetRecord, digest
+from unhot.record import ClassLabel, ForgetRecord
 from unhot.report.page import write_report
 from unhot.report.thumbnails import PIXELS
 from unhot.runtime import Runtime, usual_settings
 
 TRAIN_IMAGES = 5_000  # as many of the train split are looked at
 TEST_IMAGES = 20_000
+NEAR_CHANCE = 0.1  # of the way from chance to all correct
 
 
 @dataclass(frozen=True)
@@ -152,28 +153,28 @@ def audit(
     """
     runtime = runtime or Runtime()
     started = runtime.clock()
-    given: dict[Split, LabelledImages] = {"test": as_images(test)}
-    if train is not None:
-        given["train"] = as_images(train)
-    limits: dict[Split, int] = {"test": TEST_IMAGES, "train": TRAIN_IMAGES}
-    splits = {name: _subset(images, limits[name], runtime) for name, images in given.items()}
-    if isinstance(retrained, nn.Module | Classifier):
-        retrained = [retrained]
-    before = _classifier(original, splits["test"], None, "original")
-    after = _classifier(unlearned, splits["test"], before, "unlearned")
-    references = [_classifier(m, splits["test"], before, "retrained") for m in retrained or []]
-    labels = tuple(dict.fromkeys(before.label(c) for c in classes))
-    for name, model in (("original", before), ("unlearned", after), *(("retrained", r) for r in references)):
-        raise_all(ModelError, f"The {name} model does not fit", check_weights(model.module))
-    specs = {m.input for m in (before, after, *references)}
-    _check_same_inputs(splits.values(), before, (after, *references))
-    aligned = {name: before.align(images) for name, images in splits.items()}
-    if len(specs) == 1 and before.input is not None:  # else pictures are decoded for each model
-        aligned = {name: images.held(before.input) for name, images in aligned.items()}
-    _check_data(aligned["test"], before, labels)
-    views = Views(before, after, references, labels, aligned, runtime, shared)
+    sources: dict[Split, ImageSource] = {"test": test} if train is None else {"test": test, "train": train}
+    references = [retrained] if isinstance(retrained, nn.Module | Classifier) else list(retrained or [])
+    given = gather(
+        {"original": [original], "unlearned": [unlearned], "retrained": references},
+        classes,
+        sources,
+        {"test": TEST_IMAGES, "train": TRAIN_IMAGES},
+        runtime,
+    )
+    made_by, flags = _believed(made_by, given.unlearned)
+    views = Views(
+        given.original,
+        given.unlearned,
+        given.retrained,
+        given.labels,
+        given.splits,
+        runtime,
+        shared,
+        given.earlier,
+    )
     for subject, models in views.models.items():
-        for split in splits:
+        for split in given.splits:
             for run in range(len(models)):
                 views.of(subject, split, run)
     looked = runtime.clock()
@@ -183,16 +184,17 @@ def audit(
     found = _attack_all(chosen.values(), views, quick)
     measured += found.measured
     by_name = {(m.name, m.subject): m for m in measured if m.split == "test"}
+    flags += [*given.flags(), *_near_chance(by_name["retain_accuracy", "original"], len(given.original.classes))]
     record = AuditRecord(
-        classes=labels,
+        classes=given.labels,
         measurements=tuple(measured),
-        verdict=judge(lambda name, subject: by_name[name, subject], thresholds or Thresholds()),
+        verdict=judge(lambda name, subject: by_name[name, subject], thresholds or Thresholds(), flags),
         per_class=tuple(_per_class(views)),
         curves=(*curves, *found.curves),
         seed=runtime.seed,
         attacks={name: attack.model_dump(mode="json") for name, attack in chosen.items()},
         scores=info(found.scores),
-        inputs=_inputs(views, given),
+        inputs=given.record(),
         made_by=made_by,
         cost=AuditCost(
             forget_seconds=None if made_by is None else made_by.cost.seconds,
@@ -232,27 +234,41 @@ def _attack_all(chosen: Collection[Attack], views: Views, quick: bool) -> _Found
     return total
 
 
-def _inputs(views: Views, given: Mapping[Split, LabelledImages]) -> AuditInputs:
-    """Give the digests of what was looked at."""
-    splits = views.splits
-    (original,), (unlearned,) = views.models["original"], views.models["unlearned"]
-    return AuditInputs(
-        original_sha256=original.sha256(),
-        unlearned_sha256=unlearned.sha256(),
-        retrained_sha256=tuple(m.sha256() for m in views.models["retrained"]),
-        data="; ".join(i.origin for i in splits.values()),
-        data_sha256={name: digest(list(i.digests())) for name, i in splits.items()},
-        images={name: len(i) for name, i in splits.items()},
-        given={name: len(i) for name, i in given.items() if len(i) > len(splits[name])},
-        preprocessing=original.input,
+def _believed(record: ForgetRecord | None, unlearned: Classifier) -> tuple[ForgetRecord | None, list[str]]:
+    """Return the record of how the unlearned model was made, if it is of these weights; and what to say if not."""
+    if record is None or record.weights_sha256 == unlearned.sha256():
+        return record, []
+    warnings.warn(
+        "The record beside the unlearned model is of other weights, so it is not used. Restore the one of this model.",
+        ModelWarning,
+        stacklevel=3,
     )
+    return None, [
+        "The record that came with the unlearned model is of other weights (its SHA-256 differs): how the model was "
+        "made, and what that took, is not known."
+    ]
+
+
+def _near_chance(accuracy: Measurement, classes: int) -> list[str]:
+    """Say so where the original classifies the retained images little better than by guessing."""
+    chance = 1 / classes
+    if accuracy.value is None or accuracy.value - chance >= NEAR_CHANCE * (1 - chance):
+        return []
+    flag = (
+        f"The original model classifies {accuracy.value:.3f} of the retained test images correctly; guessing would "
+        f"give {chance:.3f}. Check the preprocessing (size, mean, standard deviation) and the order of the classes: "
+        "what is measured here says little if they are not those of the training."
+    )
+    warnings.warn(flag, DataWarning, stacklevel=3)
+    return [flag]
 
 
 def _floor(views: Views, count: int) -> float:
     """Time one forward and backward pass of the original over as many images as a method was given."""
     model, runtime = views.models["original"][0].copy(views.runtime.device), views.runtime
     model.module.eval()
-    x = views.splits["test"].inputs(torch.arange(min(count, len(views.splits["test"]))), model.input, runtime.device)
+    count = max(1, min(count, len(views.splits["test"])))
+    x = views.splits["test"].inputs(torch.arange(count), model.input, runtime.device)
     return runtime.median_seconds(lambda: model.logits(x).sum().backward())
 
 
@@ -341,53 +357,3 @@ def _per_class(views: Views) -> Iterator[ClassAccuracy]:
                     yield ClassAccuracy(
                         subject=subject, split=split, label=label, value=e.value, low=e.low, high=e.high, n=e.n
                     )
-
-
-def _classifier(
-    model: nn.Module | Classifier, images: LabelledImages, original: Classifier | None, subject: Subject
-) -> Classifier:
-    """Wrap a bare net, whose inputs and classes are those of the original, and look at what a net returns."""
-    some = torch.arange(min(2, len(images)))
-    spec = original.input if original is not None else None
-    if isinstance(model, Classifier):
-        spec, device = model.input, model.device
-    else:
-        weights = list(model.parameters()) if isinstance(model, nn.Module) else []
-        device = weights[0].device if weights else torch.device("cpu")
-    try:
-        found = Classifier.wrap(model, example=images.inputs(some, spec, device), input=spec)
-    except ModelError as error:
-        raise ModelError(f"The {subject} model cannot be audited. {error}") from error
-    if isinstance(model, Classifier) or original is None or len(found.classes) != len(original.classes):
-        return found
-    return replace(found, classes=original.classes, outputs=original.outputs)
-
-
-def _subset(images: LabelledImages, limit: int, runtime: Runtime) -> LabelledImages:
-    if len(images) <= limit:
-        return images
-    order = torch.randperm(len(images), generator=runtime.generator("audit", images.origin))
-    return images.select(order[:limit].sort().values)
-
-
-def _check_same_inputs(given: Iterable[LabelledImages], model: Classifier, others: Iterable[Classifier]) -> None:
-    """Refuse tensors that are inputs of one model and not of another."""
-    floating = [i.origin for i in given if isinstance(i.x, Tensor) and i.x.is_floating_point()]
-    if floating and not all(model.same_inputs(other) for other in others if None not in (model.input, other.input)):
-        raise DataError(
-            f"{floating[0]}: tensors of floats are taken as they are, and the models normalise images differently. "
-            "Give pixels as uint8, or pictures."
-        )
-
-
-def _check_data(images: LabelledImages, model: Classifier, labels: tuple[ClassLabel, ...]) -> None:
-    if not labels:
-        raise DataError("No forgotten class is named. Name at least one.")
-    if len(labels) >= len(model.classes):
-        raise ModelError("Every class is named as forgotten. Leave at least one class to be retained.")
-    present = set(images.y.unique().tolist())
-    columns = model.columns(labels)
-    if missing := [c.name for c, i in zip(labels, columns, strict=True) if i not in present]:
-        raise DataError(f"{images.origin}: no images of {shortened(missing)}. Give test images of these classes.")
-    if present <= set(columns):
-        raise DataError(f"{images.origin}: images of the forgotten classes only. Give images of other classes too.")

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 from scipy.optimize import brentq
-from scipy.stats import binomtest, norm, t
+from scipy.stats import norm, t
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
@@ -25,15 +25,28 @@ class Estimate(NamedTuple):
     n: int
 
 
-def proportion(hits: Tensor) -> Estimate:
+def proportion(hits: Tensor, weights: Tensor | None = None) -> Estimate:
     """Estimate a share, with the Wilson interval.
 
     Args:
         hits: bool (N,), N > 0.
+        weights: Of each, (N,), where they do not count alike; the interval is that of as many as they are worth.
+
+    Source: Wilson: Probable inference, the law of succession, and statistical inference, JASA 1927.
     """
-    n, k = len(hits), int(hits.sum())
-    interval = binomtest(k, n).proportion_ci(LEVEL, method="wilson")
-    return Estimate(k / n, float(interval.low), float(interval.high), n)
+    n = float(len(hits)) if weights is None else worth(weights)
+    value = float(np.average(hits.double(), weights=weights))
+    middle, spread = value + Z**2 / (2 * n), Z * math.sqrt(value * (1 - value) / n + Z**2 / (4 * n**2))
+    low, high = ((middle + sign * spread) / (1 + Z**2 / n) for sign in (-1, 1))
+    return Estimate(value, min(value, max(0.0, low)), max(value, min(1.0, high)), len(hits))
+
+
+def worth(weights: Tensor) -> float:
+    """Return how many values of equal weight tell as much as these, by Kish's formula.
+
+    Source: Kish: Survey sampling, 1965.
+    """
+    return float(weights.sum() ** 2 / weights.square().sum())
 
 
 def paired_drop(before: Tensor, after: Tensor) -> Estimate:
@@ -88,10 +101,10 @@ def around(value: float, tries: Sequence[float], n: int) -> Estimate:
 
     Of 20 samples that holds about 90 % of what a further one would give.
     """
-    return Estimate(value, min(value, *tries), max(value, *tries), n)
+    return Estimate(value, min([value, *tries]), max([value, *tries]), n)
 
 
-def area(members: np.ndarray, others: np.ndarray) -> Estimate:
+def area(members: np.ndarray, others: np.ndarray, weights: tuple[Tensor, Tensor] | None = None) -> Estimate:
     """Estimate the area under the ROC curve of a score, with Newcombe's interval (his method 5).
 
     The interval holds every area from which the one found is no more than z of that area's own standard errors away,
@@ -101,16 +114,18 @@ def area(members: np.ndarray, others: np.ndarray) -> Estimate:
     Args:
         members: Scores (M,) of what should score high.
         others: Scores (N,) of what should score low.
+        weights: Of the members (M,) and of the others (N,), where they do not count alike.
 
     Source: Newcombe: Confidence intervals for an effect size measure based on the Mann-Whitney statistic, part 2,
     Statistics in Medicine 2006.
     """
-    m, n = len(members), len(others)
-    value = float(roc_auc_score(np.r_[np.ones(m), np.zeros(n)], np.r_[members, others]))
-    return Estimate(value, _least_area(value, m, n), 1 - _least_area(1 - value, m, n), m + n)
+    truth, scores = np.r_[np.ones(len(members)), np.zeros(len(others))], np.r_[members, others]
+    value = float(roc_auc_score(truth, scores, sample_weight=None if weights is None else np.concatenate(weights)))
+    m, n = (len(members), len(others)) if weights is None else map(worth, weights)
+    return Estimate(value, _least_area(value, m, n), 1 - _least_area(1 - value, m, n), len(truth))
 
 
-def _least_area(value: float, m: int, n: int) -> float:
+def _least_area(value: float, m: float, n: float) -> float:
     """Return the lower end of the interval around an area found with groups of ``m`` and ``n``."""
     size = (m + n) / 2 - 1
 

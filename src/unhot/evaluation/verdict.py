@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from pydantic import Field
 
@@ -52,15 +52,17 @@ class Thresholds(Stored):
     tolerance: float = Field(default=0.1, ge=0)
 
 
-def judge(find: Find, thresholds: Thresholds) -> Verdict:
+def judge(find: Find, thresholds: Thresholds, flags: Iterable[str] = ()) -> Verdict:
     """Give the verdict on the unlearned model.
 
     Args:
         find: Gives the measurement of a name and a subject.
         thresholds: With what to compare.
+        flags: What else a reader should know, that no measurement says.
     """
     label, because = _label(find, thresholds)
-    return Verdict(label=label, because=tuple(because), thresholds=thresholds.model_dump(), flags=tuple(_flags(find)))
+    said = (*flags, *_flags(find))
+    return Verdict(label=label, because=tuple(because), thresholds=thresholds.model_dump(), flags=said)
 
 
 def _label(find: Find, limits: Thresholds) -> tuple[VerdictLabel, list[str]]:

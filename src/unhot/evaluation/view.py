@@ -44,6 +44,7 @@ class View:
         layers: What flows into some earlier layers, averaged over positions, (N, channels) float32, by name.
         y: int64 (N,), columns of the original model.
         forgotten: The columns of the forgotten classes.
+        earlier: Those of classes that were forgotten before, of which there are no images.
     """
 
     logits: Tensor
@@ -51,6 +52,7 @@ class View:
     layers: dict[str, Tensor]
     y: Tensor
     forgotten: list[int]
+    earlier: tuple[int, ...] = ()
 
     def layer(self, name: str | None) -> Tensor:
         """Return the features of a layer; the penultimate ones for None."""
@@ -68,9 +70,9 @@ class View:
 
     @cached_property
     def masked(self) -> View:
-        """The same with the forgotten logits at minus infinity."""
+        """The same with the logits of all forgotten classes at minus infinity."""
         logits = self.logits.clone()
-        logits[:, self.forgotten] = -torch.inf
+        logits[:, [*self.forgotten, *self.earlier]] = -torch.inf
         return replace(self, logits=logits)
 
 
@@ -85,6 +87,7 @@ class Views:
         splits: Images labelled with columns of the original model.
         runtime: Device and progress.
         shared: Holds what was computed already, by model.
+        earlier: Classes that were forgotten before: neither forgotten nor retained here, and without images.
     """
 
     def __init__(
@@ -96,6 +99,7 @@ class Views:
         splits: dict[Split, LabelledImages],
         runtime: Runtime,
         shared: dict[Hashable, object] | None = None,
+        earlier: Sequence[ClassLabel] = (),
     ) -> None:
         self.models: dict[Subject, tuple[Classifier, ...]] = {
             "original": (original,),
@@ -105,10 +109,13 @@ class Views:
         }
         self.labels = tuple(labels)
         self.columns = original.columns(labels)
+        self.earlier = tuple(original.columns(c for c in earlier if c in original.classes))
+        # the images differ with the classes whose images are left out, and so does all that is shared
+        self._scope = tuple(c.index for c in earlier)
         self.splits = splits
         self.runtime = runtime
         self._places = {
-            id(model): original.columns(counterparts(original, model, self.labels, f"The {subject} model"))
+            id(model): original.columns(counterparts(original, model, labels, earlier, f"The {subject} model"))
             for subject, models in self.models.items()
             for model in models
         }
@@ -119,12 +126,13 @@ class Views:
     def of(self, subject: Subject, split: Split, run: int = 0) -> View:
         """Return what a model does on a split; ``run`` picks one of several retrained models."""
         model = self.models[subject][run]
-        seen = self.once((id(model), split), lambda: self._view(model, split))
+        seen = self.once((id(model), split), lambda: self._view(model, subject, split))
         view = self.once((id(model), split, tuple(self.columns)), lambda: replace(seen, forgotten=self.columns))
         return view.masked if subject == "masked" else view
 
-    def once(self, key: Hashable, compute: Callable[[], T]) -> T:
+    def once(self, key: tuple[Hashable, ...], compute: Callable[[], T]) -> T:
         """Compute something once and keep it."""
+        key = (*key, *self._scope)
         if key not in self._done:
             self._done[key] = compute()
         return cast(T, self._done[key])
@@ -146,7 +154,7 @@ class Views:
         placed[:, self.places(model)] = logits
         return placed
 
-    def _view(self, model: Classifier, split: Split) -> View:
+    def _view(self, model: Classifier, subject: Subject, split: Split) -> View:
         device, images = self.runtime.device, self.splits[split]
         size = 64 if device.type == "cpu" else 1024  # small batches stay in a CPU's cache: twice as fast as 512
         work = model.copy(device)
@@ -163,9 +171,10 @@ class Views:
                     flow.append(pooled(seen[name]).float().cpu())
                 advance(len(index))
         whole = {name: self._whole(flow, len(images)) for name, flow in flows.items()}
-        return View(
-            self._placed(model, self._whole(logits, len(images))), whole.pop(model.head), whole, images.y, self.columns
-        )
+        said = self._whole(logits, len(images))
+        _check_finite((said, *whole.values()), subject, split)
+        features = whole.pop(model.head)
+        return View(self._placed(model, said), features, whole, images.y, self.columns, self.earlier)
 
     def _whole(self, parts: list[Tensor], count: int) -> Tensor:
         """Put together what the processes of the team computed of ``count`` images."""
@@ -178,8 +187,22 @@ class Views:
         return [names[i] for i in torch.linspace(0, len(names) - 1, min(LAYERS, len(names))).long()]
 
 
+def _check_finite(values: Sequence[Tensor], subject: Subject, split: Split) -> None:
+    """Refuse a model that computes no numbers for some images, of each of which there is one row in every tensor."""
+    bad = torch.stack([~v.isfinite().flatten(1).all(1) for v in values]).any(0)
+    if bad.any():
+        raise ModelError(
+            f"The {subject} model gives NaN or infinite values for {int(bad.sum()):,} of {len(bad):,} {split} images, "
+            f"the first of which is number {int(bad.nonzero()[0])}. Check these images and the weights."
+        )
+
+
 def counterparts(
-    original: Classifier, model: Classifier, forgotten: Collection[ClassLabel], what: str
+    original: Classifier,
+    model: Classifier,
+    forgotten: Collection[ClassLabel],
+    earlier: Collection[ClassLabel],
+    what: str,
 ) -> list[ClassLabel]:
     """Return which class of the original each output of another model stands for.
 
@@ -190,6 +213,7 @@ def counterparts(
         original: The model before.
         model: The other one.
         forgotten: The classes that were forgotten.
+        earlier: Those that were forgotten before.
         what: What to call the model in errors.
 
     Raises:
@@ -197,8 +221,9 @@ def counterparts(
     """
     k, known = len(model.classes), original.classes
     if model.unnamed and k < len(known):
-        left = [c for c in known if c not in forgotten]
-        if k != len(left):
+        fewer = [[c for c in known if c not in gone] for gone in (forgotten, {*forgotten, *earlier})]
+        left = next((classes for classes in fewer if len(classes) == k), None)
+        if left is None:
             raise ModelError(f"{what} has {k} outputs, the original {len(known)}: unhot cannot tell which are which.")
         if [c.name for c in left] != [c.name for c in model.classes]:
             warnings.warn(

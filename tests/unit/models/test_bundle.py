@@ -195,6 +195,14 @@ def test_classes_that_are_not_as_many_as_the_outputs(edited: Callable[..., Path]
         load(edited(classes=[{"index": 0, "name": "a"}]))
 
 
+def test_two_classes_of_one_index_are_refused(edited: Callable[..., Path], lenet: Classifier) -> None:
+    """To forget class 3 would else cut the output of another."""
+    classes = [c.model_dump() for c in lenet.classes]
+    classes[7]["index"] = 3
+    with pytest.raises(InputError, match=r"the class 3 comes twice"):
+        load(edited(classes=classes))
+
+
 def test_a_version_that_is_no_number(edited: Callable[..., Path]) -> None:
     with pytest.raises(InputError):
         load(edited(schema_version="one"))

@@ -66,12 +66,14 @@ class ClassMembership(Attack):
 
     def _hits(self, case: Case, view: View, column: int, neighbour: int) -> Tensor:
         """Fit to one half of the images of two classes; return which of the other half are told apart, bool (N,)."""
-        retained = [c for c in range(view.logits.shape[1]) if c not in view.forgotten]
+        retained = [c for c in range(view.logits.shape[1]) if c not in (*view.forgotten, *view.earlier)]
         outputs = log_softmax(view.logits[:, retained], dim=1).clamp_min(-50.0)
         parts = [
             torch.cat([_balanced(half, view.y, c, (column, neighbour)) for c in (column, neighbour)])
             for half in case.halves
         ]
+        if min(map(len, parts)) == 0:
+            raise Absent("no images of a forgotten class or of its neighbour in one half of the test images")
         x, y = ([outputs[p].numpy() for p in parts], [(view.y[p] == column).numpy() for p in parts])
         model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=500)).fit(x[0], y[0])
         return torch.from_numpy(model.predict(x[1]) == y[1])

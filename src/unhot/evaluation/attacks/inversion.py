@@ -58,6 +58,8 @@ class Inversion(Attack):
         if spec is None:
             raise Absent("the model does not say how pixels become its inputs")
         gallery, device = case.gallery(), case.runtime.device
+        if not (gallery.y == column).any():
+            raise Absent("no images of a forgotten class to learn from")
         middle = gallery.features.mean(0)
         wanted = (gallery.features[gallery.y == column].mean(0) - middle).to(device)
         middle = middle.to(device)

@@ -15,7 +15,7 @@ from torch.nn.functional import log_softmax
 from unhot.audit_record import Curve, Split
 from unhot.evaluation.metric import Absent, Attack, Case, Finding, Measure
 from unhot.evaluation.scores import Score
-from unhot.evaluation.stats import Estimate, area, proportion
+from unhot.evaluation.stats import Estimate, area, proportion, worth
 
 LEAST = 20
 FLOOR = 1e-12  # probabilities below are taken for this, so that logarithms stay finite
@@ -34,8 +34,9 @@ class Membership(Attack):
 
     Three scores, each higher for members: minus the loss, the confidence, and minus the modified entropy. The main one
     is the modified entropy, which still speaks when the class has been cut out of the output. 0.5 is chance, and what a
-    retrained model gives; far below it is a leak too. The loss, the confidence and the modified entropy of each image
-    are kept with the audit.
+    retrained model gives; far below it is a leak too. Several classes are weighed so that each has the same share of
+    the members and of the others. The loss, the confidence and the modified entropy of each image are kept with the
+    audit.
 
     Attributes:
         scores_kept: Images of each split whose scores are kept, at most; drawn by seed, the same for every model.
@@ -57,23 +58,33 @@ class Membership(Attack):
     def run(self, case: Case) -> Finding:
         """Attack."""
         members, others = self._scores(case, "train"), self._scores(case, "test")
-        m, n = len(members.loss), len(others.loss)
+        weights = balanced(self._labels(case, "train"), self._labels(case, "test"))
+        (m, n), worths = (int((w > 0).sum()) for w in weights), tuple(map(worth, weights))
         if min(m, n) < LEAST:
             raise Absent(f"only {m} train and {n} test images of the forgotten classes, {LEAST} of each are needed")
         main = -members.modified_entropy, -others.modified_entropy
         estimates: dict[str, Estimate | str] = {
-            "mia_auc": area(*main),
-            "mia_auc_loss": area(-members.loss, -others.loss),
-            "mia_auc_confidence": area(members.confidence, others.confidence),
+            "mia_auc": area(*main, weights),
+            "mia_auc_loss": area(-members.loss, -others.loss, weights),
+            "mia_auc_confidence": area(members.confidence, others.confidence, weights),
         }
         for name, rate in (("mia_tpr_at_1pct_fpr", 0.01), ("mia_tpr_at_01pct_fpr", 0.001)):
-            few = f"a false positive rate of {rate:g} needs {round(1 / rate)} test images of the class, there are {n}"
-            estimates[name] = tpr_at(*main, rate) if n * rate >= 1 else few
-        fpr, tpr, _ = roc_curve(np.r_[np.ones(m), np.zeros(n)], np.r_[main])
+            there = round(worths[1])
+            few = (
+                f"a false positive rate of {rate:g} needs {round(1 / rate)} test images of the class, there are {there}"
+            )
+            estimates[name] = tpr_at(*main, rate, weights) if there * rate >= 1 else few
+        truth = np.r_[np.ones(len(main[0])), np.zeros(len(main[1]))]
+        fpr, tpr, _ = roc_curve(truth, np.r_[main], sample_weight=np.concatenate(weights))
         curve = Curve(name="roc", subject=case.subject, run=case.run, x=tuple(fpr.tolist()), y=tuple(tpr.tolist()))
         return Finding(
             estimates, (curve,), scores=(*self._raw(case, "train", members), *self._raw(case, "test", others))
         )
+
+    @staticmethod
+    def _labels(case: Case, split: Split) -> Tensor:
+        view = case.on(split)
+        return view.y[view.is_forget]
 
     @staticmethod
     def _scores(case: Case, split: Split) -> Scores:
@@ -106,8 +117,38 @@ def modified_entropy(p: Tensor, y: Tensor) -> Tensor:
     return -(1 - own) * own.clamp_min(FLOOR).log() - others
 
 
-def tpr_at(members: np.ndarray, others: np.ndarray, rate: float) -> Estimate:
+def balanced(members: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
+    """Return weights with which every class has the same share of members and others, float64 (M,) and (N,).
+
+    Scores differ from class to class, so that without them unlike shares alone would tell members from others. A class
+    weighs as much as its numbers allow, and nothing where it has members or others only. All weights are 1 where the
+    shares are the same anyway.
+
+    Args:
+        members: Labels, int64 (M,).
+        others: Labels, int64 (N,).
+    """
+    size = int(torch.cat([members, others]).max()) + 1
+    m, n = (torch.bincount(y, minlength=size).double() for y in (members, others))
+    weight = m * n / (m + n).clamp_min(1)  # of a class: the inverse of the variance of what it tells
+    found = []
+    for y, count in ((members, m), (others, n)):
+        each = (weight / count.clamp_min(1))[y]
+        total = each.sum()
+        found.append(
+            torch.ones_like(each)
+            if total > 0 and torch.allclose(each, each[:1])
+            else each * len(y) / total.clamp_min(1e-300)
+        )
+    return found[0], found[1]
+
+
+def tpr_at(
+    members: np.ndarray, others: np.ndarray, rate: float, weights: tuple[Tensor, Tensor] | None = None
+) -> Estimate:
     """Return the share of members above the threshold that at most a share ``rate`` of the others exceed."""
-    allowed = int(rate * len(others))
-    threshold = np.sort(others)[::-1][allowed]
-    return proportion(torch.from_numpy(members > threshold))
+    mine, theirs = weights or (torch.ones(len(members)), torch.ones(len(others)))
+    order = np.argsort(-others, kind="stable")
+    above = np.cumsum(theirs.numpy()[order]) / float(theirs.sum())
+    threshold = others[order][np.argmax(above > rate + 1e-9)]
+    return proportion(torch.from_numpy(members > threshold), mine)

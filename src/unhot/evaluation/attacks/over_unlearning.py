@@ -80,5 +80,5 @@ class OverUnlearning(Attack):
     def _outputs(case: Case, x: Tensor) -> Tensor:
         """Return log-probabilities over the retained classes, (N, K)."""
         logits = case.views.logits(case.model, x)
-        logits[:, case.views.columns] = -math.inf
+        logits[:, [*case.views.columns, *case.views.earlier]] = -math.inf
         return log_softmax(logits, dim=1)

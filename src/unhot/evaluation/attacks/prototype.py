@@ -49,6 +49,8 @@ class Prototype(Attack):
         drawn = torch.stack([torch.randperm(len(known), generator=generator)[: self.shots] for _ in range(self.draws)])
         prototypes = known[drawn].mean(1)
         mine = queries.y == column
+        if not mine.any():
+            raise Absent("no images of a forgotten class to recognise")
         safe = self._correct(case, queries.y)
         scores = (
             normalize(queries.features) @ normalize(prototypes).T,

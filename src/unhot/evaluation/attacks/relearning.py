@@ -157,10 +157,11 @@ def _with_new_rows(case: Case) -> Classifier:
         raise Absent(f"its head is a {type(old).__name__}, which cannot be given new rows as a plain nn.Linear can")
     new = skip_init(nn.Linear, old.in_features, len(case.views.models["original"][0].classes)).to(old.weight)
     kept = [i for i, place in enumerate(places) if place not in case.views.columns]
+    retained = [i for i in kept if places[i] not in case.views.earlier]  # the others may have a bias that cuts them off
     with torch.no_grad():
         bias = old.bias if old.bias is not None else torch.zeros(old.out_features).to(old.weight)
         new.weight.zero_()
-        new.bias.fill_(bias[kept].mean())
+        new.bias.fill_(bias[retained].mean())
         new.weight[[places[i] for i in kept]] = old.weight[kept]
         new.bias[[places[i] for i in kept]] = bias[kept]
     replace_layer(model.module, model.head, new)

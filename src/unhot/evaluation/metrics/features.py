@@ -35,7 +35,7 @@ def probe_accuracy(case: Case) -> Estimate:
 def probe(case: Case, layer: str | None) -> Estimate:
     """Return :func:`probe_accuracy` on the features of a layer."""
     gallery, queries = case.gallery(layer), case.queries(layer)
-    _enough(case, gallery.y, 5)
+    _enough(case, gallery.y, queries.y, 5)
     asked = case.is_forget(queries.y)
     model = make_pipeline(StandardScaler(), LogisticRegression(C=PROBE_C, max_iter=200, tol=1e-3))
     model.fit(gallery.features.numpy(), gallery.y.numpy())
@@ -46,7 +46,7 @@ def probe(case: Case, layer: str | None) -> Estimate:
 def knn_accuracy(case: Case) -> Estimate:
     """Return the accuracy on the forgotten classes of the 20 nearest neighbours by cosine, of all classes."""
     gallery, queries = case.gallery(), case.queries()
-    _enough(case, gallery.y, NEIGHBOURS)
+    _enough(case, gallery.y, queries.y, NEIGHBOURS)
     asked = case.is_forget(queries.y)
     near = normalize(queries.features[asked]) @ normalize(gallery.features).T
     found = gallery.y[near.topk(NEIGHBOURS, dim=1).indices]
@@ -56,7 +56,7 @@ def knn_accuracy(case: Case) -> Estimate:
 def ncm_accuracy(case: Case) -> Estimate:
     """Return the accuracy on the forgotten classes of the nearest class mean, Euclidean, of all classes."""
     gallery, queries = case.gallery(), case.queries()
-    _enough(case, gallery.y, 5)
+    _enough(case, gallery.y, queries.y, 5)
     asked = case.is_forget(queries.y)
     classes = gallery.y.unique()
     means = torch.stack([gallery.features[gallery.y == c].mean(0) for c in classes])
@@ -70,10 +70,12 @@ def feature_fisher_ratio(case: Case) -> Estimate:
     With several forgotten classes the mean of theirs. The interval is that of 20 bootstrap samples of the images.
     """
     view, rng = case.view, np.random.default_rng(0)
+    if min(int((view.y == f).sum()) for f in view.forgotten) < 2:
+        raise Absent("fewer than 2 images of a forgotten class")
     everyone = torch.arange(len(view.y))
     whole = _fisher(view.features, view.y, view.forgotten)
     drawn = [torch.from_numpy(rng.integers(0, len(everyone), len(everyone))) for _ in range(20)]
-    drawn = [i for i in drawn if view.is_forget[i].any()]
+    drawn = [i for i in drawn if view.is_forget[i].any() and not view.is_forget[i].all()]
     tries = [_fisher(view.features[i], view.y[i], view.forgotten) for i in drawn]
     return around(whole, tries, int(view.is_forget.sum()))
 
@@ -86,6 +88,8 @@ def feature_silhouette(case: Case) -> Estimate:
     asked = case.is_forget(y).numpy()
     if asked.sum() < 5:
         raise Absent("fewer than 5 images of the forgotten classes")
+    if len(y.unique()) < 2:
+        raise Absent("no images of the other classes")
     values = silhouette_samples(view.features[order].numpy(), y.numpy())
     return mean(values[asked], -1.0, 1.0)
 
@@ -121,6 +125,8 @@ def _cka_estimate(a: Tensor, b: Tensor) -> Estimate:
     """Estimate CKA, with the interval of 20 bootstrap samples of the images."""
     if len(a) < 5:
         raise Absent("fewer than 5 images of the forgotten classes")
+    if not any((x != x[0]).any() for x in (a, b)):
+        raise Absent("the features of the forgotten images are all the same")
     rng, value = np.random.default_rng(0), cka(a, b)
     drawn = [torch.from_numpy(rng.integers(0, len(a), len(a))) for _ in range(20)]
     tries = [cka(a[i], b[i]) for i in drawn]
@@ -138,8 +144,10 @@ def _fisher(features: Tensor, y: Tensor, forgotten: list[int]) -> float:
     return sum(ratios) / len(ratios)
 
 
-def _enough(case: Case, y: Tensor, least: int) -> None:
-    """Refuse to learn a class from fewer images than ``least``."""
+def _enough(case: Case, y: Tensor, asked: Tensor, least: int) -> None:
+    """Refuse to learn a class from fewer images than ``least``, or to ask about none."""
+    if not case.is_forget(asked).any():
+        raise Absent("no images of the forgotten classes to ask about")
     if case.is_forget(y).all():
         raise Absent("images of the forgotten classes only to learn from")
     fewest = min(int((y == c).sum()) for c in case.views.columns)
