@@ -135,6 +135,18 @@ def test_thousands_of_forgotten_classes_are_not_all_drawn(make: Callable[..., Au
     assert "60 of 2000" in page
 
 
+def test_thousands_of_curves_are_not_all_drawn(make: Callable[..., AuditRecord], write: Any) -> None:
+    raw = json.loads(make(names=["a", "b", "c", "d"]).to_json())
+    raw["inputs"]["retrained_sha256"] = ["3" * 64] * 20_000
+    points = {"name": "confusion", "subject": "retrained", "x": list("abcd"), "y": [0.25] * 4}
+    raw |= {"curves": [points | {"run": i} for i in range(20_000)], "per_class": []}
+    began = time.process_time()
+    page = render(load([write(AuditRecord.model_validate(raw))]))
+    assert time.process_time() - began < 30
+    assert "retrained 40<" in page
+    assert "retrained 41<" not in page
+
+
 def test_a_picture_elsewhere_is_not_shown(make: Callable[..., AuditRecord], write: Any, tmp_path: Path) -> None:
     Image.new("L", (16, 16)).save(tmp_path / "private.png")
     folder = write(make())

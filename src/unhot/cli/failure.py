@@ -57,5 +57,5 @@ def _out_of_memory(error: Exception) -> bool:
     """Tell whether memory ran out: torch has errors of its own for that of the CPU and of a device."""
     return isinstance(error, MemoryError) or (
         isinstance(error, RuntimeError)
-        and (type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error))
+        and (type(error).__name__ == "OutOfMemoryError" or "DefaultCPUAllocator" in str(error))
     )

@@ -21,6 +21,7 @@ from unhot.report.tables import SUBJECTS
 CLASSES = 20  # in a picture; more are left to the table
 MOST_CLASSES = 60  # in a picture, where more than those are forgotten
 TABLE_CLASSES = 200
+MODELS = 40  # in a picture
 HALF = 6  # models that fit a picture of half the page's width
 SPLITS: tuple[Split, ...] = get_args(Split)
 COMPARED: tuple[Subject, ...] = ("original", "unlearned", "retrained")
@@ -79,9 +80,9 @@ def draw(record: AuditRecord, prefix: str) -> list[Picture]:
 
 
 def curves(record: AuditRecord, name: str) -> list[Curve]:
-    """Return the curves of one picture, models in their order."""
+    """Return the curves of one picture, models in their order, and not more than can be told apart."""
     found = [c for c in record.curves if c.name == name]
-    return sorted(found, key=lambda c: (SUBJECTS.index(c.subject), c.run))
+    return sorted(found, key=lambda c: (SUBJECTS.index(c.subject), c.run))[:MODELS]
 
 
 def label(curve: Curve, among: Sequence[Curve]) -> str:
