@@ -135,6 +135,18 @@ def test_the_steps_are_as_many_as_asked_in_batches_of_any_size() -> None:
     assert forget(toy, steps=0).record.weights_sha256 == results[3].record.model_sha256
 
 
+def test_a_sample_and_its_neighbour_are_in_the_same_step() -> None:
+    toy, passed = toy_problem(), list[Tensor]()
+    x = toy.samples().images.x
+    hook = lambda _, args: passed.append(args[0]) if torch.is_grad_enabled() and len(args[0]) == 4 else None  # noqa: E731
+    toy.model[0].register_forward_pre_hook(hook)
+    forget(toy, steps=4, batch_size=4, epsilon=0.03)
+    assert len(passed) == 8
+    for samples, neighbours in zip(passed[::2], passed[1::2], strict=True):
+        assert (samples - neighbours).abs().max() <= 0.03 * (x.max() - x.min()) + 1e-6
+    assert not torch.equal(passed[0], passed[2])
+
+
 def test_the_features_are_scattered() -> None:
     toy = toy_problem()
     y = toy.samples().images.y

@@ -101,7 +101,7 @@ def test_patches_are_drawn_from_all_images_and_places() -> None:
     assert not torch.allclose(*moments)
 
 
-@pytest.mark.parametrize("fixed", [{}, {"alpha_f": 10.0}])
+@pytest.mark.parametrize("fixed", [{}, {"alpha_f": 10.0}, {"alpha_r": 300.0}])  # with the last, one alpha_f is best
 def test_the_alphas_are_those_of_the_best_accuracy_and_error(fixed: dict[str, float]) -> None:
     toy = toy_problem()
     (x, y), mine = toy.retain(1), toy.samples(1).images
