@@ -201,16 +201,21 @@ def _flows(module: nn.Module, x: Tensor) -> list[tuple[str, Tensor]]:
         if isinstance(flow, Tensor) and flow.ndim and flow.is_floating_point():
             flows.append((name, flow.clone()))
 
+    running = [""]  # the layers that are being computed, the innermost last
+
+    def before(_: nn.Module, args: Any, kwargs: Any, name: str) -> None:
+        if args or kwargs:
+            keep(running[-1], flowing(args, kwargs))
+        running.append(name)
+
+    def after(_: nn.Module, __: Any, out: Any, name: str) -> None:
+        running.pop()
+        keep(name, out)
+
     handles = []
     for name, layer in module.named_modules():
-        around = name.rpartition(".")[0]  # computes what flows into the layer from what flowed before
-
-        def before(_: nn.Module, args: Any, kwargs: Any, around: str) -> None:
-            if args or kwargs:
-                keep(around, flowing(args, kwargs))
-
-        handles.append(layer.register_forward_pre_hook(partial(before, around=around), with_kwargs=True))
-        handles.append(layer.register_forward_hook(lambda _, __, out, name=name: keep(name, out)))
+        handles.append(layer.register_forward_pre_hook(partial(before, name=name), with_kwargs=True))
+        handles.append(layer.register_forward_hook(partial(after, name=name)))
     try:
         run(module, x)
     finally:

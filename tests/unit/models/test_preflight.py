@@ -136,6 +136,10 @@ def in_pairs(net: Net, x: Tensor) -> Tensor:
     return net.head(net.features(x.view(-1, 2, 8, 8).reshape(-1, 1, 8, 8)))
 
 
+def two_layers() -> nn.Module:
+    return nn.Sequential(nn.Linear(6, 6), nn.Linear(6, 6))
+
+
 def lazy() -> nn.Module:
     return nn.Sequential(nn.Flatten(), nn.LazyLinear(6), nn.Linear(6, 5))
 
@@ -165,6 +169,10 @@ HOSTILE: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "dropout that stays on": (
         lambda: Net(lambda n, x: n.head(functional.dropout(n.features(x), 0.02))),
         r"it returns other logits each time that it is run in eval mode: Net\.forward is random\. Make it follow",
+    ),
+    "functional dropout between the layers of a part": (
+        lambda: Net(lambda n, x: n.head(n.part[1](functional.dropout(n.part[0](n.features(x))))), part=two_layers()),
+        r"Net\.forward is random",
     ),
     "noise layer": (lambda: Net(through, part=Noise()), r"the layer 'part' \(Noise\) is random"),
     "noise of its own": (lambda: Net(through, part=Own()), r"the layer 'part' \(Own\) is random"),
