@@ -25,7 +25,7 @@ def forget(model: Classifier, source: Source, method: Method, label: int, shots:
     samples = draw(source.seen, classes=[label], shots=shots, seed=seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", SampleWarning)
-        return samples, method(model, samples, seed=seed)
+        return samples, method(model, samples, seed=seed, force=True)
 
 
 def effects(model: Classifier, uncut: Classifier, test: LabelledImages, label: int) -> dict[str, float]:

@@ -73,7 +73,7 @@ def main() -> None:
         for seed in given.seeds:
             samples = draw(source.seen, [label.index], SHOTS, seed)
             for mode, guard in (("guarded", stored), ("bare", None)):
-                result = method(model, samples, guard=guard, seed=seed)
+                result = method(model, samples, guard=guard, seed=seed, force=True)
                 views = Views(model, result.classifier, [reference], [label], splits, runtime)
                 if mode == "guarded" and seed == given.seeds[0]:
                     for subject in ("original", "retrained"):
