@@ -78,7 +78,7 @@ BAD = ["nonsense://x", "http://127.0.0.1:9", "http://[bad", "file:///proc/none",
 def test_a_bad_mlflow_uri_is_said_before_the_work_starts(tmp_path: Path) -> None:
     (tmp_path / "grid.toml").write_text(SMALL)
     call = [sys.executable, "-c", TRY_ALL, str(tmp_path / "grid.toml"), str(tmp_path / "out"), *BAD]
-    done = subprocess.run(call, capture_output=True, text=True, cwd=tmp_path, timeout=120)
+    done = subprocess.run(call, capture_output=True, text=True, cwd=tmp_path, timeout=300)
     assert done.stdout.split() == ["2"] * len(BAD), done.stderr
     errors = [line for line in done.stderr.splitlines() if line.startswith("Error:")]
     for uri, line in zip(BAD, errors, strict=True):

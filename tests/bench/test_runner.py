@@ -257,7 +257,7 @@ def test_workers_end_with_the_run_that_was_killed(tmp_path: Path) -> None:
         workers = psutil.Process(killed.pid).children(recursive=True)
         assert len(workers) >= 2
         killed.send_signal(signal.SIGKILL)
-    _, left = psutil.wait_procs(workers, timeout=20)
+    _, left = psutil.wait_procs(workers, timeout=60)
     assert left == []
 
 
@@ -278,7 +278,7 @@ def test_ctrl_c_in_a_terminal_ends_the_workers_in_silence(tmp_path: Path, second
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to all of them
         said, _ = process.communicate(timeout=60)
     assert (process.returncode, said) == (130, "\nInterrupted.\n")
-    assert psutil.wait_procs(workers, timeout=20)[1] == []
+    assert psutil.wait_procs(workers, timeout=60)[1] == []
 
 
 class Unreachable:

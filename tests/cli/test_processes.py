@@ -112,14 +112,14 @@ def test_ctrl_c_in_a_callback(unhot: Run, tmp_path: Path, monkeypatch: pytest.Mo
 
     def read(*_: object) -> None:
         Last()
-        time.sleep(20)
+        time.sleep(100)
         pytest.fail("it went on")
 
     monkeypatch.setitem(datasets._loaded, "digits", dataclasses.replace(datasets.get("digits"), read=read))
     started, hook = time.monotonic(), sys.unraisablehook
     said = unhot("train", "--dataset", "digits", "--arch", "lenet5", "--out", tmp_path / "m")
     assert said == (130, "", "\nInterrupted.\n")
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 60
     assert sys.unraisablehook is hook
 
 
