@@ -87,9 +87,7 @@ class Svd(Method):
             with model.recording(names) as seen:
                 model.logits(x)
             for name in names:
-                flowing = seen[name]  # half precision is too coarse to be solved with, and torch does not offer it
-                flowing = flowing.to(torch.promote_types(flowing.dtype, torch.float32))
-                rows = input_rows(model.module.get_submodule(name), flowing)
+                rows = input_rows(model.module.get_submodule(name), seen[name])
                 count = -(-self.patches * len(x) // total)
                 rows = rows[torch.randperm(len(rows), generator=generator)[:count].to(rows.device)]
                 moments[name] = moments[name].to(rows) + rows.T @ rows
