@@ -14,7 +14,6 @@ from torch.nn.functional import linear, normalize
 
 import unhot
 from unhot.errors import MethodFailedError, ModelError, OptionError
-from unhot.evaluation.attacks.relearning import Relearning
 from unhot.methods.checks import cut_and_compare
 from unhot.methods.pour import PourP
 from unhot.models.bundle import GraphWarning, load, save
@@ -244,11 +243,11 @@ def test_relearning_gives_such_a_head_no_rows(x: Tensor) -> None:
     label, samples = request(model, x)
     made = unhot.forget(net, samples, method="mask").classifier
     y = model.logits(x).argmax(1)
-    found = unhot.audit(original=model, unlearned=made, classes=[label], test=(x, y), train=(x, y))
+    train = x + 1e-3  # the same images would be warned of
+    found = unhot.audit(original=model, unlearned=made, classes=[label], test=(x, y), train=(train, y))
     steps = found["relearn_steps"]
     assert steps.value is None
     assert "its head is a Scaled" in str(steps.absent_because)
-    assert Relearning.measures  # the measure is there, and says why it has no value
 
 
 def test_a_copy_masks_for_itself(x: Tensor) -> None:
