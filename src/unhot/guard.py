@@ -32,7 +32,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
 
@@ -41,6 +41,7 @@ from unhot.errors import DataError, InputError, raise_all, shortened
 from unhot.files import write_atomic
 from unhot.models.classifier import Classifier
 from unhot.models.split import split_points
+from unhot.models.weights import FLOATS
 from unhot.precondition import some_rows, weight_layers
 from unhot.record import ClassLabel, GuardInfo, digest
 from unhot.runtime import Runtime, usual_settings
@@ -207,7 +208,7 @@ class Guard:
             with safe_open(path, "pt") as file:
                 metadata = file.metadata() or {}
                 tensors = {n: file.get_tensor(n) for n in file.keys()}  # noqa: SIM118 - it is not a dict
-        except (SafetensorError, OSError) as error:
+        except Exception as error:  # of an unknown number type it raises a KeyError
             raise InputError(f"{path} is not a readable safetensors file ({error}).") from error
         if METADATA not in metadata:
             raise InputError(f"{path} is not a guard. Make one with: unhot guard.")
@@ -226,8 +227,16 @@ class Guard:
         shaped = {f"{p}.{part}" for p in through for part in ("mean", "rows")}
         if differing := sorted((dims.keys() | shaped) ^ self.tensors.keys()):
             yield f"it should hold other tensors; these are missing or too many: {shortened(differing, 3)}."
+        odd = [n for n, v in self.tensors.items() if v.dtype not in FLOATS]
+        if odd:
+            yield f"{shortened(odd, 3)} is not of floating numbers of 16 to 64 bits."
+            return
         for name, value in self.tensors.items():
-            if len(value) != len(info.classes) or not value.numel() or value.ndim != dims.get(name, value.ndim):
+            if (
+                value.shape[:1] != (len(info.classes),)
+                or not value.numel()
+                or value.ndim != dims.get(name, max(value.ndim, 2))
+            ):
                 yield f"{name} has the shape {tuple(value.shape)}, which does not fit its {len(info.classes)} classes."
             if not value.isfinite().all():
                 yield f"{name} holds NaN or infinite values."

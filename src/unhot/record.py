@@ -29,6 +29,12 @@ Count = Annotated[int, Field(ge=0)]
 Seconds = Annotated[float, Field(ge=0)]
 
 
+MOST_PIXELS = 8_192  # of the height and the width of inputs
+MOST_OUTPUTS = 2**19
+MOST_WIDTH = 65_536  # of a number among the options of an architecture,
+MOST_REPEATS = 4_096  # and of one in a list
+
+
 class Stored(BaseModel):
     """A frozen piece of a record: unknown keys, NaN and infinity are refused."""
 
@@ -126,8 +132,8 @@ class InputSpec(Stored):
         interpolation: With which it is resized; antialiased, as by Pillow.
     """
 
-    height: int = Field(gt=0)
-    width: int = Field(gt=0)
+    height: int = Field(gt=0, le=MOST_PIXELS)
+    width: int = Field(gt=0, le=MOST_PIXELS)
     channels: Literal[1, 3]
     mean: tuple[float, ...]
     std: tuple[Annotated[float, Field(gt=0)], ...]
@@ -181,7 +187,7 @@ class BundleInfo(Record):
 
     arch: str
     arch_options: dict[str, JsonValue] = {}
-    outputs: int = Field(gt=0)
+    outputs: int = Field(gt=0, le=MOST_OUTPUTS)
     classes: tuple[ClassLabel, ...]
     forgotten: tuple[ClassLabel, ...] = ()
     input: InputSpec | None
@@ -194,6 +200,21 @@ class BundleInfo(Record):
     def _every_class_once(self) -> Self:
         check_once("class", (c.index for c in self.classes))
         check_once("forgotten class", (c.index for c in self.forgotten))
+        return self
+
+    @model_validator(mode="after")
+    def _options_within_bounds(self) -> Self:
+        rest: list[tuple[JsonValue, int]] = [(value, MOST_WIDTH) for value in self.arch_options.values()]
+        while rest:
+            value, most = rest.pop()
+            if isinstance(value, dict):
+                rest += [(v, most) for v in value.values()]
+            elif isinstance(value, list):
+                rest += [(v, MOST_REPEATS) for v in value]
+            elif isinstance(value, (int, float)) and abs(value) > most:
+                raise ValueError(
+                    f"arch_options has {str(value)[:40]}, and no architecture takes more than {most:,} there"
+                )
         return self
 
 

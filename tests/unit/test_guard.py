@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -250,6 +251,13 @@ def rewritten(path: Path, header: dict[str, str] | None = None, **changes: Tenso
         (lambda p: rewritten(p, **{"7.mean": torch.zeros(3, 12)}), r"7.mean has the shape \(3, 12\)"),
         (lambda p: rewritten(p, **{"7.mean": torch.zeros(4, 11)}), "7 has a mean and rows of different shapes"),
         (lambda p: rewritten(p, **{"0.input_rest": torch.zeros(4, 1)}), "0.input_rest has the shape"),
+        (lambda p: rewritten(p, **{"0.input_rest": torch.tensor(1.0)}), r"0.input_rest has the shape \(\)"),
+        (lambda p: rewritten(p, **{"7.mean": torch.tensor(1.0)}), r"7.mean has the shape \(\)"),
+        (lambda p: rewritten(p, **{"7.mean": torch.zeros(4)}), r"7.mean has the shape \(4,\)"),
+        (lambda p: rewritten(p, **{"7.least": torch.zeros(4, dtype=torch.int8)}), "7.least is not of floating numbers"),
+        (lambda p: rewritten(p, **{"7.least": torch.zeros(4).to(torch.float8_e5m2)}), "7.least is not of floating"),
+        (lambda p: rewritten(p, **{"7.least": torch.zeros(4, dtype=torch.complex64)}), "7.least is not of floating"),
+        (lambda p: (p.unlink(), os.mkfifo(p)), "There is no guard at"),
     ],
 )
 def test_a_bad_file_is_refused_with_a_sentence(guard: Guard, tmp_path: Path, fault, sentence: str) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import pickle
 import re
 import warnings
 from dataclasses import dataclass, field, replace
@@ -18,7 +17,7 @@ from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.utils import skip_init
 
@@ -31,11 +30,11 @@ from unhot.models.cut import CUT_OUTPUTS, Bottleneck, mask_outputs
 from unhot.models.graph import Graph, GraphNet, example_of, rebuilt
 from unhot.models.head import find_head, inspect_outputs, is_plain
 from unhot.models.inputs import own_input
-from unhot.models.weights import check_weights
+from unhot.models.weights import BEFORE, check_weights
+from unhot.models.weights_file import read_weights
 from unhot.reading import read_text
 from unhot.record import BundleInfo, ClassLabel, InputSpec, Record
 from unhot.runtime import own_generators, usual_settings
-from unhot.shared_state import SHARED_STATE
 
 R = TypeVar("R", bound=Record)
 
@@ -75,8 +74,11 @@ def write_bundle(model: Classifier, folder: Path, record: Record | None = None) 
     """Write the files of a bundle into a folder that exists."""
     graph = _graph(model)
     state = {k: v.detach().cpu().contiguous().clone() for k, v in model.module.state_dict().items()}
+    (folder / WEIGHTS).touch()
+    mode = (folder / WEIGHTS).stat().st_mode  # as the umask wants it; safetensors lets nobody else read the file
     try:
         save_file(state, folder / WEIGHTS)
+        (folder / WEIGHTS).chmod(mode)
     except SafetensorError as error:  # it wraps what the system said
         if (said := re.search(r"os error (\d+)", str(error))) is not None:
             raise OSError(int(said[1]), os.strerror(int(said[1])), str(folder / WEIGHTS)) from error
@@ -146,9 +148,7 @@ def load(path: str | Path, *, trust_arch: str | None = None) -> Classifier:
     if not (folder / INFO).is_file() or not (folder / WEIGHTS).is_file():
         raise ModelError(f"{folder} is not a bundle: it needs {INFO} and {WEIGHTS}. For a weights file give --arch.")
     info = BundleInfo.read(folder / INFO)
-    if sha256(folder / WEIGHTS) != info.weights_sha256:
-        raise ModelError(f"{folder / WEIGHTS} is not the file that {INFO} describes. Restore the original bundle.")
-    state = read_weights(folder / WEIGHTS)
+    state = read_weights(folder / WEIGHTS, sha256=info.weights_sha256)
     net = _net(folder, info, state, trust_arch)
     load_state(net, state, info.head, str(folder))
     rows = linear(net, info.head).out_features
@@ -174,6 +174,8 @@ def _net(folder: Path, info: BundleInfo, state: dict[str, Tensor], trust_arch: s
     arch, file = info.arch, folder / GRAPH
     registered = arch and ":" not in arch and info.graph_sha256 is None  # by whoever installed it
     if is_ours(arch, info.arch_options) or registered or (arch and arch == trust_arch):
+        if is_ours(arch, info.arch_options) and (info.arch_options or not arch.startswith("torchvision:")):
+            _check_shapes(folder, info, state)
         with own_generators():  # what a new net draws is overwritten, and not the caller's
             return build(arch, info.outputs, info.input, info.arch_options)
     if info.graph_sha256 is None:
@@ -188,6 +190,21 @@ def _net(folder: Path, info: BundleInfo, state: dict[str, Tensor], trust_arch: s
     if info.input is not None and info.input.shape != graph.shape:
         raise ModelError(f"{file} takes inputs of shape {graph.shape}, and {INFO} says {info.input.shape}.")
     return rebuilt(graph, state, str(file))
+
+
+def _check_shapes(folder: Path, info: BundleInfo, state: dict[str, Tensor]) -> None:
+    """Refuse a net of ours whose layers before the head are not as large as their weights, before it takes memory."""
+    with own_generators(), torch.device("meta"):
+        own = build(info.arch, info.outputs, info.input, info.arch_options).state_dict()
+    head = info.head.rpartition(".")[0] if info.head.endswith(".1") else info.head  # a bottleneck is made of one layer
+    problems = [
+        f"{k} has shape {tuple(state[k].shape)}, the architecture {tuple(v.shape)}."
+        for k, v in own.items()
+        if k in state and state[k].shape != v.shape and not k.startswith(head)
+    ]
+    missing = [k for k in own if k not in state and not k.startswith(head)]
+    problems += [f"no weights for {k}." for k in missing]
+    raise_all(ModelError, f"{folder} does not fit the architecture", problems)
 
 
 def read_record(path: str | Path, kind: type[R]) -> R | None:
@@ -257,50 +274,6 @@ def load_weights(path: Path, how: WeightsFile) -> Classifier:
     return Classifier(net.eval(), labels, head, how.input, how.arch, how.arch_options, outputs)
 
 
-def read_weights(path: Path, trust_pickle: bool = False) -> dict[str, Tensor]:
-    """Read a state dict; nothing in the file is run unless ``trust_pickle`` is set.
-
-    Raises:
-        ModelError: It is missing, damaged, or would run code.
-    """
-    if not path.is_file():
-        raise ModelError(f"There is no weights file {path}. Check the path.")
-    if path.suffix == ".safetensors":
-        try:
-            state: dict[str, Tensor] = load_file(path)
-            return state
-        except (SafetensorError, OSError) as error:
-            raise ModelError(f"{path} is not a readable safetensors file ({error}).") from error
-    try:
-        with SHARED_STATE, warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of other pickle protocols; what cannot be read is an error below
-            loaded = torch.load(path, map_location="cpu", weights_only=not trust_pickle)
-    except pickle.UnpicklingError as error:
-        if trust_pickle or "weights_only" not in str(error).lower():
-            raise ModelError(f"{path} is damaged, or not a file of torch ({_first_line(error)}).") from error
-        raise ModelError(
-            f"{path} is not a plain file of weights: loading it may run code, so it was not loaded. Save the "
-            "state_dict as safetensors, or pass --trust-pickle if you trust where it is from."
-        ) from error
-    except Exception as error:  # torch raises many kinds on a damaged file
-        raise ModelError(f"{path} is damaged, or not a file of torch ({_first_line(error)}).") from error
-    if isinstance(loaded, nn.Module):
-        loaded = loaded.state_dict()
-    for key in ("state_dict", "model_state_dict", "model"):
-        if isinstance(loaded, dict) and isinstance(loaded.get(key), dict):
-            loaded = loaded[key]
-    if not isinstance(loaded, dict) or not loaded or not all(isinstance(v, Tensor) for v in loaded.values()):
-        raise ModelError(f"{path} holds no state_dict. Save model.state_dict().")
-    prefixes = ("module.", "_orig_mod.")  # of DataParallel and torch.compile, in any order
-    while prefix := next((p for p in prefixes if all(k.startswith(p) for k in loaded)), None):
-        loaded = {k.removeprefix(prefix): v for k, v in loaded.items()}
-    return loaded
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0]
-
-
 def _narrow(net: nn.Module, state: dict[str, Tensor], head: str) -> None:
     """Put a bottleneck in the place of a linear layer, in place, where the head is the second half of one."""
     place, _, child = head.rpartition(".")
@@ -339,6 +312,11 @@ def load_state(net: nn.Module, state: dict[str, Tensor], head: str, where: str) 
         f"{k} has shape {tuple(v.shape)}, the architecture {tuple(own[k].shape)}."
         for k, v in state.items()
         if k in own and own[k].shape != v.shape
+    ]
+    problems += [
+        f"{k} holds {str(v.dtype).removeprefix('torch.')} numbers, the architecture floating ones. {BEFORE}"
+        for k, v in state.items()
+        if k in own and own[k].is_floating_point() and not v.is_floating_point()
     ]
     raise_all(ModelError, f"{where} does not fit the architecture", problems)
     kinds = {v.dtype for v in state.values() if v.is_floating_point()}

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import cast
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 from torch.func import functional_call
@@ -94,11 +94,13 @@ class WeightFilter:
         Raises:
             ModelError: The file is missing or damaged, or was made for another model.
         """
+        if not Path(path).is_file():
+            raise ModelError(f"{path} is not a readable file of a weight filter: there is no regular file.")
         try:
             with safe_open(path, "pt") as file:
                 described = file.metadata() or {}
                 found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is not a dict
-        except (OSError, SafetensorError) as error:
+        except Exception as error:  # of an unknown number type it raises a KeyError
             raise ModelError(f"{path} is not a readable file of a weight filter: {error}.") from error
         if described.get("format") != FORMAT:
             raise ModelError(f"{path} is not a weight filter that this unhot can read.")
@@ -107,6 +109,8 @@ class WeightFilter:
             n: g.shape for n, g in blank.items()
         }:
             raise ModelError(f"{path} is a weight filter of another model. Learn one for this model.")
+        if odd := [n for n, g in found.items() if not (g.is_floating_point() and bool(((g >= 0) & (g <= 1)).all()))]:
+            raise ModelError(f"{path} is damaged: gates of {shortened(odd, 3)} are not numbers from 0 to 1.")
         return cls(model, {name: found[name].to(gates) for name, gates in blank.items()})
 
 

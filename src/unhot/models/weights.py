@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from itertools import chain
 
 import torch
@@ -38,7 +39,7 @@ def check_weights(module: nn.Module) -> list[str]:
 
 def odd_weights(module: nn.Module) -> list[str]:
     """List weights of a kind that cannot be computed with, whatever their values are."""
-    return [*_odd_layers(module), *_odd_tensors(module)]
+    return [*_odd_layers(module), *odd_tensors(chain(module.named_parameters(), module.named_buffers()))]
 
 
 def _odd_layers(module: nn.Module) -> list[str]:
@@ -77,10 +78,10 @@ def _oddities_of_layer(layer: nn.Module) -> list[str]:
     return list(dict.fromkeys(said))
 
 
-def _odd_tensors(module: nn.Module) -> list[str]:
+def odd_tensors(named: Iterable[tuple[str, Tensor]]) -> list[str]:
     """List the tensors that unhot cannot compute with, each kind with what to do."""
     found: dict[str, list[str]] = {}
-    for name, tensor in chain(module.named_parameters(), module.named_buffers()):
+    for name, tensor in named:
         if said := _oddity_of_tensor(tensor):
             found.setdefault(said, []).append(name)
     return [said.format(shortened(names, 5)) for said, names in found.items()]

@@ -1,0 +1,156 @@
+"""Reading files of weights that anybody may have written: nothing in them runs, and none takes more than it is long."""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+import pickletools
+import warnings
+import zipfile
+from pathlib import Path
+from typing import IO, Any
+
+import torch
+from safetensors.torch import load
+from torch import Tensor, nn
+
+from unhot.errors import ModelError, raise_all, shortened
+from unhot.models.weights import odd_tensors
+from unhot.shared_state import SHARED_STATE
+
+LARGEST_PICKLE = 10_000_000  # objects, counted as often as they are referred to: what compares or hashes them sees all
+PICKLES = 5  # one after the other in a file from before torch 1.6
+
+
+def read_weights(path: Path, trust_pickle: bool = False, sha256: str | None = None) -> dict[str, Tensor]:
+    """Read a state dict; nothing in the file is run unless ``trust_pickle`` is set.
+
+    Args:
+        path: A safetensors file, or one of torch.
+        trust_pickle: Whether the file may run code while it is loaded.
+        sha256: Of the bytes of a safetensors file, where it is known; what is checked is what is read.
+
+    Raises:
+        ModelError: It is missing, damaged, would run code, or holds tensors that cannot be used.
+    """
+    if path.exists() and not path.is_dir() and not path.is_file():
+        raise ModelError(f"{path} is not a regular file. Give a file of weights.")  # to open a pipe would wait
+    if not path.is_file():
+        raise ModelError(f"There is no weights file {path}. Check the path.")
+    try:
+        if path.suffix == ".safetensors":
+            return _read_safetensors(path, sha256)
+        with path.open("rb") as file:
+            state = _read_torch(file, path, trust_pickle)
+            size = file.seek(0, 2)
+    except OSError as error:
+        raise ModelError(f"{path} cannot be read: {error.strerror}. Check its permissions.") from error
+    problems = odd_tensors(state.items())
+    large = [] if problems or trust_pickle else [n for n, t in state.items() if t.nbytes > size]
+    problems += [f"{shortened(large, 5)} would take more memory than the file is long."] if large else []
+    raise_all(ModelError, str(path), problems)
+    return state
+
+
+def _read_safetensors(path: Path, sha256: str | None) -> dict[str, Tensor]:
+    content = path.read_bytes()
+    if sha256 is not None and hashlib.sha256(content).hexdigest() != sha256:
+        raise ModelError(f"{path} is not the file that bundle.json describes. Restore the original bundle.")
+    try:
+        state: dict[str, Tensor] = load(content)
+    except Exception as error:  # of an unknown number type it raises a KeyError
+        raise ModelError(f"{path} is not a readable safetensors file ({_first_line(error)}).") from error
+    raise_all(ModelError, str(path), odd_tensors(state.items()))
+    return state
+
+
+def _read_torch(file: IO[bytes], path: Path, trust_pickle: bool) -> dict[str, Tensor]:
+    try:
+        if not trust_pickle:
+            _check_pickles(file)
+        file.seek(0)
+        with SHARED_STATE, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of other pickle protocols; what cannot be read is an error below
+            loaded = torch.load(file, map_location="cpu", weights_only=not trust_pickle)
+    except pickle.UnpicklingError as error:
+        if trust_pickle or "weights_only" not in str(error).lower():
+            raise ModelError(f"{path} is damaged, or not a file of torch ({_first_line(error)}).") from error
+        raise ModelError(
+            f"{path} is not a plain file of weights: loading it may run code, so it was not loaded. Save the "
+            "state_dict as safetensors, or pass --trust-pickle if you trust where it is from."
+        ) from error
+    except Exception as error:  # torch raises many kinds on a damaged file
+        raise ModelError(f"{path} is damaged, or not a file of torch ({_first_line(error)}).") from error
+    return _state_in(loaded, path)
+
+
+def _state_in(loaded: Any, path: Path) -> dict[str, Tensor]:
+    """Return the weights in what a file held, by their names in the net."""
+    if isinstance(loaded, nn.Module):
+        loaded = loaded.state_dict()
+    for key in ("state_dict", "model_state_dict", "model"):
+        if isinstance(loaded, dict) and isinstance(loaded.get(key), dict):
+            loaded = loaded[key]
+    named = isinstance(loaded, dict) and loaded and all(isinstance(k, str) for k in loaded)
+    if not named or not all(isinstance(v, Tensor) for v in loaded.values()):
+        raise ModelError(f"{path} holds no state_dict. Save model.state_dict().")
+    prefixes = ("module.", "_orig_mod.")  # of DataParallel and torch.compile, in any order
+    while prefix := next((p for p in prefixes if all(k.startswith(p) for k in loaded)), None):
+        loaded = {k.removeprefix(prefix): v for k, v in loaded.items()}
+    return dict(loaded)
+
+
+def _check_pickles(file: IO[bytes]) -> None:
+    """Refuse a file of torch that would take much more time or memory than it is long.
+
+    Raises:
+        ValueError: With what it does.
+    """
+    if file.read(4) != b"PK\x03\x04":
+        file.seek(0)
+        for _ in range(PICKLES):
+            if not file.peek(1):  # type: ignore[attr-defined]
+                return
+            _check_pickle(file)
+        return
+    with zipfile.ZipFile(file) as archive:
+        entries = archive.infolist()
+        if any(e.compress_type != zipfile.ZIP_STORED or e.file_size != e.compress_size for e in entries):
+            raise ValueError("it is compressed, which torch never does")
+        if len({e.filename for e in entries}) < len(entries) or sum(e.file_size for e in entries) > file.seek(0, 2):
+            raise ValueError("its entries overlap")
+        for entry in entries:
+            if entry.filename.endswith(".pkl"):
+                with archive.open(entry) as pickled:
+                    _check_pickle(pickled)
+
+
+def _check_pickle(file: IO[bytes]) -> None:
+    """Follow a pickle without making anything, only counting what each object on the stack holds.
+
+    Raises:
+        ValueError: It holds too much, or is damaged.
+    """
+    stack: list[int | None] = []  # None is a mark
+    memo: dict[Any, int] = {}
+    for op, arg, _ in pickletools.genops(file):
+        if op.name in ("GLOBAL", "INST") and str(arg).endswith(" bytearray"):
+            raise ValueError("it holds a bytearray, which no weights are")
+        count, before = 1, list(op.stack_before)
+        if pickletools.stackslice in before:
+            while (top := stack.pop()) is not None:
+                count += top
+            before = before[: before.index(pickletools.markobject)]
+        for _ in before:
+            count += stack.pop() or 0
+        if op.name in ("GET", "BINGET", "LONG_BINGET"):
+            count = memo[arg]
+        if count > LARGEST_PICKLE:
+            raise ValueError("it refers to so many objects that no file of weights does")
+        stack += [None if made is pickletools.markobject else count for made in op.stack_after]
+        if op.name in ("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"):
+            memo[len(memo) if op.name == "MEMOIZE" else arg] = stack[-1] or 0
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0][:300]
