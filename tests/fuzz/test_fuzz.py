@@ -213,7 +213,7 @@ def test_records(files: Files) -> None:
         text = odd_json(path, rng).decode(errors="replace")
         return refused(lambda: ForgetRecord.parse(text, "record.json").to_json().encode())
 
-    check(150, attempt)
+    check(200, attempt)
 
 
 def test_results(tmp_path: Path) -> None:
@@ -251,7 +251,7 @@ def test_label_maps(tmp_path: Path) -> None:
             lambda: LabelMap.read(path).concept(names, rng.choice((NAMES, ("pets", "wild"))), names[:1]).parts
         )
 
-    check(150, attempt)
+    check(200, attempt)
 
 
 def test_guards(files: Files, tmp_path: Path) -> None:
@@ -270,7 +270,7 @@ def test_guards(files: Files, tmp_path: Path) -> None:
             save_file(tensors, path, {METADATA: json.dumps(mutated(json.loads(text), rng))})
         return wrong("guard", path, "--drop", "cat", "--out", tmp_path / f"{seed}.out")
 
-    check(150, attempt)
+    check(110, attempt)
 
 
 def test_weights(files: Files, tmp_path: Path) -> None:
@@ -300,7 +300,7 @@ def test_graphs(files: Files) -> None:
         text = odd_json(files.bundle / "graph.json", rng).decode(errors="replace")
         return refused(lambda: Graph.parse(text, "graph.json"))
 
-    check(100, attempt)
+    check(140, attempt)
 
 
 def test_images(files: Files, tmp_path: Path) -> None:
@@ -330,7 +330,7 @@ ODD = st.sampled_from(
 ODD |= st.text(st.characters(exclude_characters="\x00"), max_size=6)
 
 
-@settings(max_examples=350)
+@settings(max_examples=260)
 @given(data=st.data())
 def test_options(files: Files, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
     out = tmp_path_factory.mktemp("options") / "out"
