@@ -15,13 +15,13 @@ from safetensors.torch import save_file
 from torch import nn
 from torch.utils.data import Dataset
 
-from unhot.cli.options import load_model
 from unhot.data.folder import load_folder
 from unhot.data.images import LabelledImages
 from unhot.data.samples import draw
 from unhot.errors import DataError, DataWarning
 from unhot.evaluation.audit import Audit, audit
 from unhot.methods import get
+from unhot.models.bundle import WeightsFile, load_weights
 from unhot.models.classifier import Classifier
 from unhot.models.cut import cut_classes
 
@@ -139,7 +139,7 @@ def factory(outputs: int, **_: object) -> nn.Module:
 def test_weights_take_numbers_for_outputs_in_whatever_order_the_data_has_them(tmp_path: Path) -> None:
     model = level_net(12)
     save_file(model.module.state_dict(), tmp_path / "net.safetensors")
-    names = as_text(1).class_names
-    loaded = load_model(tmp_path / "net.safetensors", f"{__name__}:factory", {}, model.input, names, None, False)
+    how = WeightsFile(f"{__name__}:factory", model.input, {}, class_names=as_text(1).class_names)
+    loaded = load_weights(tmp_path / "net.safetensors", how)
     assert [c.name for c in loaded.classes] == TWELVE
     assert accuracies(audited(loaded, as_text(4))) == (1.0, 1.0)
