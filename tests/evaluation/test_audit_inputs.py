@@ -99,6 +99,7 @@ def test_a_net_of_one_layer_can_be_audited(tensors):
     assert found["relearn_steps"].value is not None
 
 
+@pytest.mark.filterwarnings("ignore:The original model classifies")
 @pytest.mark.parametrize("width", [1, 2])
 def test_features_of_one_number_can_be_audited(tensors, width, tmp_path):
     with torch.random.fork_rng(devices=[]):
