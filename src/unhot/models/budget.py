@@ -19,6 +19,9 @@ ALL_ELEMENTS = 2**32  # of all images
 WORK = 2**25  # multiplications for each pixel of each image,
 LEAST_WORK = 2**34  # and of images of few pixels
 RESULTS = 65_536  # of one call
+DIMENSIONS = 64  # of a tensor; torch computes with few more than 25
+PER_ELEMENT = 64  # multiplications that take as long as one element of a slow function, such as a power
+PER_TENSOR, LEAST_SIZE = 2**14, 256  # multiplications and elements that a tensor takes, however small it is
 DIVIDING = "floor_divide", "fmod", "remainder", "div"  # which the processor does not do with every two whole numbers
 
 Given = Mapping[str, Any]  # the arguments of a call, by name
@@ -36,7 +39,7 @@ class Budget:
         pixels = prod(x.shape[2:])
         self.elements = min(images * max(pixels * ELEMENTS, LEAST_ELEMENTS), ALL_ELEMENTS)
         self.work = images * max(pixels * WORK, LEAST_WORK)
-        self.alive = x.numel()
+        self.alive = _taken([x])
 
     def take(self, name: str, given: Given) -> None:
         """Count a call before it is made.
@@ -50,19 +53,32 @@ class Budget:
         """
         _check_division(name, given)
         result, work = estimate(name.rstrip("_"), given)
-        self.work -= max(result, work)
+        self.work -= max(PER_ELEMENT * result, work)
         if self.alive + result > self.elements:
             raise ValueError(f"it needs more than {self.elements:,} numbers at once. Give fewer images at once")
         if self.work < 0:
             raise ValueError("it takes more multiplications than a net for such images has")
 
     def keep(self, value: Any) -> None:
-        """Count what was returned."""
-        self.alive += sum(t.numel() for t in tensors_in(value))
+        """Count what was returned.
+
+        Raises:
+            ValueError: It has too many dimensions.
+        """
+        tensors = list(tensors_in(value))
+        if any(t.ndim > DIMENSIONS for t in tensors):
+            raise ValueError(f"it makes a tensor of more than {DIMENSIONS} dimensions")
+        self.alive += _taken(tensors)
+        self.work -= PER_TENSOR * len(tensors)
 
     def drop(self, value: Any) -> None:
         """Take off what is needed no longer."""
-        self.alive -= sum(t.numel() for t in tensors_in(value))
+        self.alive -= _taken(tensors_in(value))
+
+
+def _taken(tensors: Iterable[Tensor]) -> int:
+    """Return how many elements tensors take, with what torch needs for each of them."""
+    return sum(max(t.numel(), LEAST_SIZE) for t in tensors)
 
 
 def tensors_in(value: Any) -> Iterator[Tensor]:
@@ -199,7 +215,7 @@ def _conv(given: Given) -> tuple[int, int]:
     n = w.ndim - 2
     places = prod(x.shape[: x.ndim - n - 1]) * _moved(x.shape[x.ndim - n :], w.shape[2:], {"dilation": 1} | dict(given))
     windows = places * prod(w.shape[1:])  # which torch copies, but only where it has nothing faster
-    copied = windows if x.dtype == torch.float64 else windows // 8
+    copied = windows // 8 if x.dtype in (torch.float32, torch.float16, torch.bfloat16) else windows
     return max(places * len(w), copied), windows * len(w)
 
 

@@ -16,6 +16,7 @@ from torch import nn
 
 import unhot
 from unhot.errors import ModelError
+from unhot.models.budget import Budget
 from unhot.models.bundle import load
 from unhot.models.classifier import Classifier
 from unhot.models.graph import GraphNet
@@ -161,6 +162,36 @@ def test_work_without_end_is_refused(folder: Path) -> None:
     big = {"call": "aten.full.default", "args": [[6000, 6000], 0.001]}
     products = [{"call": "aten.mm.default", "args": [{"value": LAST}, {"value": LAST}]} for _ in range(50)]
     assert "more multiplications than a net for such images has" in refused(folder, big, *products)
+
+
+def test_slow_functions_are_bounded() -> None:
+    budget, x = Budget(torch.empty(1, 3, 8, 8)), torch.empty(1).expand(2**24)
+    for _ in range(16):
+        budget.take("pow", {"self": x, "exponent": 1.5})
+    with pytest.raises(ValueError, match="more multiplications than a net for such images has"):
+        budget.take("pow", {"self": x, "exponent": 1.5})
+
+
+def test_many_small_tensors_are_bounded() -> None:
+    budget, parts = Budget(torch.empty(1, 3, 8, 8)), [torch.empty(1)] * 65_536
+    for _ in range(5):
+        budget.keep(parts)
+    with pytest.raises(ValueError, match="numbers at once"):
+        budget.take("pow", {"self": torch.empty(1), "exponent": 1.5})
+    for _ in range(5):
+        budget.drop(parts)
+    budget.take("pow", {"self": torch.empty(1), "exponent": 1.5})
+    for _ in range(20):
+        budget.keep(parts)
+        budget.drop(parts)
+    with pytest.raises(ValueError, match="more multiplications than a net for such images has"):
+        budget.take("pow", {"self": torch.empty(1), "exponent": 1.5})
+
+
+def test_many_dimensions_are_refused(folder: Path) -> None:
+    deeper = [{"call": "aten.unsqueeze.default", "args": [{"value": LAST + i}, 0]} for i in range(2_000)]
+    first = {"call": "aten.relu.default", "args": [X]}
+    assert "a tensor of more than 64 dimensions" in refused(folder, first, *deeper)
 
 
 @pytest.mark.parametrize("weight", ["row", "head.weight"])
