@@ -118,6 +118,7 @@ def _made_by(environment: dict, forgotten: list[dict]) -> dict:
         "weights_sha256": "2" * 64,
         "stop_reason": "all steps done",
         "notes": {"probability_left": 0.04},
+        "recognised": [{"label": c, "n": 16, "before": 15, "after": 1} for c in forgotten],
         "cost": {"seconds": 2.0, "peak_memory_bytes": 2**28, "steps": 12},
         "environment": environment,
     }

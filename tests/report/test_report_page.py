@@ -17,6 +17,7 @@ from unhot.evaluation.audit import audit, measures
 from unhot.evaluation.verdict import Thresholds
 from unhot.models.cut import cut_classes
 from unhot.report.comparison import compared
+from unhot.report.content import facts
 from unhot.report.page import load, render, write_report
 from unhot.report.tables import class_names, number, rows
 from unhot.report.texts import MEASURES, THRESHOLDS, VERDICTS, WITHOUT_RETRAINED
@@ -38,6 +39,32 @@ def test_every_verdict_has_a_meaning_that_promises_nothing() -> None:
 
     assert set(VERDICTS) == set(get_args(VerdictLabel))
     assert not re.search(r"guarante|certif|complian|secure|prove", " ".join(VERDICTS.values()))
+
+
+def test_facts_say_what_the_run_left_and_what_it_cost(make) -> None:
+    record = make(forgotten=(3, 5))
+    made, other = record.made_by, {"label": {"index": 1, "name": "kind 1"}, "n": 40, "before": 38, "after": 2}
+    raw = made.model_dump(mode="json")
+    raw["recognised"] = [*raw["recognised"], other]
+    raw["retained_accuracy"] = {
+        "origin": "folder, test split",
+        "given": 9000,
+        "n": 5000,
+        "read_by_method": False,
+        "before": 0.975,
+        "after": 0.96,
+        "worst_class": other,
+    }
+    said = dict(facts(record.model_copy(update={"made_by": type(made).model_validate(raw)})))
+    assert said["Still classified as their class"] == (
+        "kind 3: 1 of 16 samples (15 before); kind 5: 1 of 16 samples (15 before); "
+        "kind 1: 2 of 40 other images (38 before)"
+    )
+    accuracy = "96.0\u00a0% (97.5\u00a0% before), on 5,000 images from folder, test split"
+    assert said["Accuracy on the retained classes"] == accuracy
+    raw |= {"recognised": [], "retained_accuracy": None}
+    older = dict(facts(record.model_copy(update={"made_by": type(made).model_validate(raw)})))
+    assert set(said) - set(older) == {"Still classified as their class", "Accuracy on the retained classes"}
 
 
 def test_the_page_is_in_order_and_well_formed(page) -> None:

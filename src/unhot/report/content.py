@@ -150,6 +150,7 @@ def facts(record: AuditRecord) -> Iterator[tuple[str, str]]:
         yield "Read while forgetting", ", ".join(USES.get(u, u) for u in made.uses) or "nothing"
         if made.guard_sha256 is not None:
             yield "Stored statistics", f"SHA-256 {made.guard_sha256}"
+        yield from _checked_after(made)
     yield "Audited on", _looked_at(record)
     yield "Data", inputs.data
     if inputs.preprocessing is not None:
@@ -160,6 +161,26 @@ def facts(record: AuditRecord) -> Iterator[tuple[str, str]]:
         yield f"Retrained model {i}" if len(inputs.retrained_sha256) > 1 else "Retrained model", f"SHA-256 {value}"
     if not inputs.retrained_sha256:
         yield "Retrained model", "none was given"
+
+
+def _checked_after(made: ForgetRecord) -> Iterator[tuple[str, str]]:
+    """Say how the images that the run was checked on are classified by the unlearned model; older records have none."""
+    if made.recognised:
+        what = ["samples" if c.label in made.classes else "other images" for c in made.recognised]
+        yield (
+            "Still classified as their class",
+            "; ".join(
+                f"{c.label.name}: {c.after:,} of {c.n:,} {images} ({c.before:,} before)"
+                for c, images in zip(made.recognised, what, strict=True)
+            ),
+        )
+    if (accuracy := made.retained_accuracy) is not None:
+        read = ", which the method read too" if accuracy.read_by_method else ""
+        yield (
+            "Accuracy on the retained classes",
+            f"{percent(accuracy.after)} ({percent(accuracy.before)} before), on {accuracy.n:,} images from "
+            f"{accuracy.origin}{read}",
+        )
 
 
 def _looked_at(record: AuditRecord) -> str:
