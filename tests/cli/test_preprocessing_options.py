@@ -9,8 +9,11 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import save_file
 
+from unhot.data.source import photo_input
+from unhot.models.arch import build
 from unhot.models.classifier import Classifier
 
 Run = Callable[..., Any]
@@ -49,6 +52,38 @@ def test_what_a_weights_file_is_taken_for_is_said(unhot: Run, weights: Path, tmp
     text = "resized to 16 pixels on their shorter side, cropped at the centre to 16 by 16 pixels (bilinear), grey"
     assert f"For lenet5.safetensors pictures are {text}" in said.err
     assert f"Pictures are {text}" in (tmp_path / "audit" / "report.html").read_text()
+
+
+@pytest.mark.usefixtures("keep_generators")
+@pytest.mark.filterwarnings("default::unhot.errors.SampleWarning")
+def test_a_weights_file_has_the_class_names_of_the_data(unhot: Run, tmp_path: Path) -> None:
+    """--data names the outputs of a weights file, as it does for an audit, also if the samples are a folder."""
+    weights = tmp_path / "lenet5.safetensors"
+    save_file(build("lenet5", 10, photo_input(16), {}).state_dict(), weights)
+    for split in ("train", "test"):
+        for name in "abcdefghij":
+            (tmp_path / "named" / split / name).mkdir(parents=True)
+            image = Image.new("L", (16, 16), 20 * ord(name) % 255)
+            image.save(tmp_path / "named" / split / name / "0.png")
+    call = [
+        "forget",
+        weights,
+        "--arch",
+        "lenet5",
+        "--class",
+        "d",
+        "--method",
+        "mask",
+        "--force",
+        "--out",
+        tmp_path / "u",
+    ]
+    said = unhot(
+        *call, "--samples", tmp_path / "named" / "train" / "d", "--data", tmp_path / "named", "--image-size", 16
+    )
+    assert said.code == 0, said.err
+    assert "lenet5.safetensors names no classes. Its outputs are taken to be, in order: a, b, c," in said.err
+    assert json.loads((tmp_path / "u" / "bundle.json").read_text())["forgotten"] == [{"index": 3, "name": "d"}]
 
 
 def test_training_takes_what_is_asked(unhot: Run, tmp_path: Path) -> None:

@@ -117,12 +117,12 @@ def forget(
     wanted = Preprocessing.parse(image_size, resize, interpolation, mean, std)
     spec = named.input if named else None
     train = named.train if named else None
-    names = train.class_names if train else None
-    classifier = load_model(model, arch, settings(arch_option), spec, wanted, names, head, trust_pickle)
     rest = None if retain is None else load_source(retain, data_dir, download)
     # a folder without splits is all test
     others = None if rest is None else rest.test if rest.train is None else rest.train
     held_out = None if data is None else load_source(data, data_dir, download).held_out
+    names = next((i.class_names for i in (train, held_out, others) if i is not None and i.class_names), None)
+    classifier = load_model(model, arch, settings(arch_option), spec, wanted, names, head, trust_pickle)
     if groups is None:
         labels = [classifier.label(c) for c in classes]
         concept, what = None, ", ".join(c.name for c in labels)

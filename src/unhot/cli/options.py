@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
-from unhot.errors import InputError, ModelError, OptionError
+from unhot.errors import InputError, ModelError, OptionError, shortened
 from unhot.reading import parse_json
 from unhot.record import Interpolation
 
@@ -125,6 +125,9 @@ def load_model(
     model = load_weights(path, how)
     if model.input is not None:
         note(f"For {path.name} pictures are {input_text(model.input)}.")
+    names = tuple(c.name for c in model.classes)
+    if names == class_names:
+        note(f"{path.name} names no classes. Its outputs are taken to be, in order: {shortened(names)}.")
     return model
 
 

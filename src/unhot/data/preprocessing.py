@@ -77,8 +77,11 @@ def checked(values: dict[str, Any]) -> InputSpec:
     try:
         return InputSpec.model_validate(values)
     except ValidationError as error:
-        said = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'input'}: {e['msg']}" for e in error.errors())
-        raise OptionError(f"The preprocessing does not fit: {said}.") from error
+        said = "; ".join(
+            ": ".join(filter(None, (".".join(map(str, e["loc"])), e["msg"].removeprefix("Value error, "))))
+            for e in error.errors()
+        )
+        raise OptionError(f"The preprocessing cannot be used: {said}.") from error
 
 
 def _in_proportion(spec: InputSpec, size: int) -> int | tuple[int, ...] | None:
