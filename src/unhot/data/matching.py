@@ -6,6 +6,8 @@ in a warning. What is ambiguous is refused.
 
 from __future__ import annotations
 
+import re
+import unicodedata
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -93,6 +95,7 @@ class Known:
         by_index = {c.index: c for c in (*self.outputs, *self.excised)}
         if names is None:
             self._check([i for i in present if i not in by_index], where, error)
+            self._check_numbers(present, by_index, where, error)
             return {i: by_index[i] for i in present}
         for known in (self.outputs, tuple(by_index[i] for i in sorted(by_index))):
             if list(names) == [c.name for c in known]:
@@ -104,8 +107,11 @@ class Known:
         if len(set(numbers)) == len(names) and all(n in by_index for n in numbers):
             found, how = {i: by_index[numbers[i]] for i in present}, "by the numbers that are the names of the classes"
         else:
-            self._check_positions(names, present, by_index, where, error)
+            numbers = list(range(len(names)))
+            unknown = [names[i] for i in present if len(names) != self.count or i not in by_index]
+            self._check(unknown, where, error)
             found, how = {i: by_index[i] for i in present}, "by position"
+        self._check_spelling(names, numbers, by_index, where, error)
         pairs = shortened((f"{names[i]!r} is {c.name!r}" for i, c in found.items()), 3)
         warnings.warn(
             f"{where}: no class has a name that a class of {self.whose} has, so they are matched {how}: {pairs}. "
@@ -132,27 +138,58 @@ class Known:
             )
         return {i: by_name[names[i]] for i in present}
 
-    def _check_positions(
+    def _check_numbers(
+        self, present: list[int], by_index: dict[int, ClassLabel], where: str, error: type[InputError]
+    ) -> None:
+        """Refuse labels without names where the classes are named by the same numbers in another order."""
+        by_name = {c.name: c for c in by_index.values()}
+        if {str(i) for i in by_index} != set(by_name):
+            return
+        if odd := [i for i in present if by_name[str(i)].index != i]:
+            raise error(
+                f"{where}: the labels are numbers without names, and {self.whose} has its classes, which are numbers, "
+                f"in another order: class number {odd[0]} is named {by_index[odd[0]].name!r}. Give the data class "
+                "names, so that it is clear which is meant."
+            )
+
+    def _check_spelling(
         self,
         names: Sequence[str],
-        present: list[int],
+        indices: Sequence[int],
         by_index: dict[int, ClassLabel],
         where: str,
         error: type[InputError],
     ) -> None:
-        """Refuse to match by position other numbers of classes, and names that another spelling would match."""
-        same_number = len(names) == self.count
-        self._check([names[i] for i in present if not same_number or i not in by_index], where, error)
-        alike = {c.name.strip().casefold(): c for c in by_index.values()}
-        for i, name in enumerate(names):
-            like = alike.get(name.strip().casefold())
-            if like is not None and like.index != i:
+        """Refuse to take classes for these indices if the same names in another spelling say otherwise."""
+        known = list(by_index.values())
+        mine, its = spellings(names), spellings([c.name for c in known])
+        alike = {key: c for key, c in zip(its, known, strict=True) if its.count(key) == 1}
+        if all(key.isdecimal() for key in mine) and not set(mine) <= set(alike):
+            return  # counted from another number
+        for name, key, index in zip(names, mine, indices, strict=True):
+            like = alike.get(key)
+            if like is not None and like.index != index and mine.count(key) == 1:
                 raise error(
-                    f"{where}: the class {name!r} is at position {i}, and {like.name!r} of {self.whose} at position "
-                    f"{like.index}. Spell the names alike, and they are matched by name."
+                    f"{where}: the class {name!r} would be matched with {by_index[index].name!r} of {self.whose}, "
+                    f"which has {like.name!r} too. Spell the names alike, and they are matched by name."
                 )
 
     def _check(self, missing: Sequence[object], where: str, error: type[InputError]) -> None:
         if missing:
             known = shortened(c.name for c in self.outputs)
             raise error(f"{where}: {self.whose} does not have the classes {shortened(missing)}. It has {known}.")
+
+
+def spellings(names: Sequence[str]) -> list[str]:
+    """Return some names without what two spellings of one name may differ in.
+
+    That is case, punctuation, how accents and digits are encoded, and, where all names are one word and a number, the
+    word and leading zeros: "Class 03" becomes "3".
+    """
+    plain = [unicodedata.normalize("NFKC", name).casefold() for name in names]
+    keys = ["".join(str(unicodedata.decimal(c, c)) for c in name if c.isalnum()) for name in plain]
+    parts = [re.fullmatch(r"([^0-9]*)0*([0-9]+)", key) for key in keys]
+    numbered = [p for p in parts if p is not None]
+    if len(numbered) == len(names) and len({p[1] for p in numbered}) == 1:
+        return [p[2] for p in numbered]
+    return keys

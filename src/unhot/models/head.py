@@ -15,8 +15,8 @@ from unhot.models.weights import as_input
 def find_head(module: nn.Module, name: str | None, example: Tensor | None) -> tuple[str, list[str]]:
     """Find the final linear layer.
 
-    Of the linear layers that the net calls on ``example``, the last one called; without an example, the last one
-    defined. ``name`` overrides both.
+    Of the linear layers that the net calls on ``example``, the last one whose output the net returns, or else the last
+    one called; without an example, the last one defined. ``name`` overrides all.
 
     Returns:
         Its dotted name, and the problems found.
@@ -32,10 +32,14 @@ def find_head(module: nn.Module, name: str | None, example: Tensor | None) -> tu
         return "", ["it has no nn.Linear. unhot needs a net that ends in one, with an output for each class."]
     if example is None:
         return list(layers)[-1], []
-    called: list[str] = []
-    handles = [m.register_forward_hook(lambda *_, n=n: called.append(n)) for n, m in layers.items()]
+    called: list[tuple[str, Tensor | None]] = []
+
+    def see(name: str, out: Any) -> None:  # a copy: the net may change in place what a layer returned
+        called.append((name, out.clone() if isinstance(out, Tensor) else None))
+
+    handles = [m.register_forward_hook(lambda *a, n=n: see(n, a[2])) for n, m in layers.items()]
     try:
-        _, problem = run(module, example)
+        logits, problem = run(module, example)
     finally:
         for handle in handles:
             handle.remove()
@@ -43,7 +47,8 @@ def find_head(module: nn.Module, name: str | None, example: Tensor | None) -> tu
         return "", [problem]
     if not called:
         return "", ["no nn.Linear is called in its forward pass. Name the final one with head=."]
-    return called[-1], []
+    returned = [n for n, out in called if out is not None and isinstance(logits, Tensor) and torch.equal(out, logits)]
+    return (returned or [n for n, _ in called])[-1], []
 
 
 def inspect_outputs(module: nn.Module, example: Tensor, head: str) -> tuple[Tensor, list[str]]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import unicodedata
+import warnings
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -78,10 +81,48 @@ def test_a_name_that_several_classes_have() -> None:
 
 
 def test_names_that_differ_in_spelling_only_are_not_matched_by_position() -> None:
-    with pytest.raises(DataError, match=r"'Cat' is at position 0, and 'cat' of the model at position 1"):
+    with pytest.raises(DataError, match=r"'Cat' would be matched with 'dog' of the model, which has 'cat' too"):
         matched(known(["dog", "cat"]), ["Cat", "Dog"])
     with pytest.warns(DataWarning, match=r"by position"):
         assert matched(known(["cat", "dog"]), ["Cat", "Dog"]) == [0, 1]
+
+
+NUMBERED = {
+    "digits": [str(i) for i in range(12)],
+    "zeros": [f"{i:03d}" for i in range(12)],
+    "words": [f"Class {i}" for i in range(12)],
+    "other words": [f"class_{i:02d}" for i in range(12)],
+    "Arabic": [str(i).translate({48 + d: 0x660 + d for d in range(10)}) for i in range(12)],
+}
+
+
+@given(st.sampled_from(sorted(NUMBERED)), st.sampled_from(sorted(NUMBERED)), st.permutations(range(12)))
+def test_numbers_in_another_spelling_are_matched_right_or_not_at_all(mine: str, its: str, order: list[int]) -> None:
+    names = [NUMBERED[mine][i] for i in order]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DataWarning)
+        try:
+            found = known(names).match(NUMBERED[its], range(12), "data")
+        except DataError:
+            assert order != sorted(order) or mine != its
+        else:
+            assert [found[i].name for i in range(12)] == NUMBERED[mine]
+
+
+def test_accents_in_another_encoding_are_not_matched_by_position() -> None:
+    composed = ["caf\u00e9", "cr\u00e8me"]
+    apart = [unicodedata.normalize("NFD", name) for name in composed]
+    with pytest.raises(DataError, match=r"Spell the names alike"):
+        matched(known(composed), apart[::-1])
+    with pytest.warns(DataWarning, match=r"by position"):
+        assert matched(known(composed), apart) == [0, 1]
+
+
+def test_labels_without_names_of_classes_that_are_the_same_numbers_in_another_order() -> None:
+    assert matched(known(TWELVE), None, [10, 2]) == [10, 2]
+    with pytest.raises(DataError, match=r"class number 2 is named '10'"):
+        matched(known(sorted(TWELVE)), None, [2])
+    assert matched(known([str(i + 1) for i in range(5)]), None, [0, 3]) == [0, 3]  # counted from 1: 0 is no name
 
 
 def test_excised_classes_are_still_known() -> None:

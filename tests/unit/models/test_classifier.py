@@ -127,6 +127,15 @@ def test_the_head_is_the_last_linear_layer_called(x: Tensor) -> None:
     assert Classifier.wrap(net, head="head").head == "head"
 
 
+def test_the_head_is_the_layer_whose_output_is_returned(x: Tensor) -> None:
+    def with_auxiliary(net: Net, x: Tensor) -> Tensor:
+        logits = net.head(net.hidden(x))
+        net.last_auxiliary = net.spare(x.flatten(1)[:, : net.spare.in_features])
+        return logits
+
+    assert Classifier.wrap(Net(with_auxiliary), x).head == "head"
+
+
 def test_a_head_that_is_called_by_keyword(x: Tensor) -> None:
     net = Net(lambda n, x: n.head(input=n.hidden(x)))
     model = Classifier.wrap(net, x)
