@@ -7,7 +7,8 @@ from typing import Literal, Self
 
 from pydantic import Field, JsonValue, StrictFloat, StrictStr, model_validator
 
-from unhot.record import ClassLabel, Count, Environment, ForgetRecord, InputSpec, Record, Seconds, Stored, check_once
+from unhot.forget_record import ForgetRecord
+from unhot.record import ClassLabel, Count, Environment, InputSpec, Record, Seconds, Stored, check_once
 
 Subject = Literal["original", "masked", "unlearned", "retrained"]
 Split = Literal["train", "test"]

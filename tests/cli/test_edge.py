@@ -16,7 +16,7 @@ import torch
 
 from unhot.cli import report as report_command
 from unhot.cli.output import table
-from unhot.record import ForgetRecord
+from unhot.forget_record import ForgetRecord
 
 Run = Callable[..., Any]
 

@@ -33,10 +33,11 @@ from unhot.cli import main
 from unhot.data.concept import LabelMap
 from unhot.data.source import load_source
 from unhot.errors import UnhotError
+from unhot.forget_record import ForgetRecord
 from unhot.guard import METADATA, Guard
 from unhot.models.bundle import WeightsFile, load_weights
 from unhot.models.graph import Graph
-from unhot.record import ForgetRecord, InputSpec
+from unhot.record import InputSpec
 from unhot.report.content import Loaded, content
 from unhot.report.markdown import model_card, summary
 

@@ -12,12 +12,12 @@ from torch import Tensor
 import unhot
 from unhot.data.images import LabelledImages
 from unhot.errors import DataError, DataWarning, ModelWarning, OptionError, SampleWarning, UnknownNameError
+from unhot.forget_record import ForgetRecord
 from unhot.methods.base import Data, Outcome
 from unhot.methods.finetune import Finetune
 from unhot.methods.mask import Mask
 from unhot.models.classifier import Classifier
 from unhot.models.cut import CUT_LOGIT
-from unhot.record import ForgetRecord
 from unhot.runtime import Runtime
 from unhot.testing import Toy, toy_problem
 

@@ -13,14 +13,13 @@ from pydantic import ValidationError
 
 from unhot.audit_record import Measurement
 from unhot.errors import InputError
+from unhot.forget_record import ForgetRecord, SamplesInfo
 from unhot.record import (
     BundleInfo,
     ClassLabel,
     Cost,
     Environment,
-    ForgetRecord,
     InputSpec,
-    SamplesInfo,
     TrainRecord,
     digest,
 )

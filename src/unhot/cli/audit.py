@@ -45,8 +45,9 @@ if TYPE_CHECKING:
     from unhot.data.images import LabelledImages
     from unhot.data.source import Source
     from unhot.evaluation.audit import Audit
+    from unhot.forget_record import ForgetRecord
     from unhot.models.classifier import Classifier
-    from unhot.record import ForgetRecord, InputSpec
+    from unhot.record import InputSpec
     from unhot.runtime import Runtime
 
 Original = Annotated[Path, typer.Option("--original", help="The model before: a bundle, or weights with --arch.")]
@@ -130,8 +131,9 @@ def run_audits(
 ) -> Iterator[Audit]:
     """Load models and audit one or several unlearned ones; what the others do is computed once."""
     from unhot.evaluation.audit import audit as run
+    from unhot.forget_record import ForgetRecord
     from unhot.models.bundle import read_record
-    from unhot.record import ForgetRecord, TrainRecord
+    from unhot.record import TrainRecord
 
     before, *references = (load(p) for p in (original, *retrained))
     after = [load(p) for p in unlearned]

@@ -40,8 +40,8 @@ if TYPE_CHECKING:
     from unhot.data.concept import Concept
     from unhot.data.images import LabelledImages
     from unhot.data.samples import Samples
+    from unhot.forget_record import ForgetRecord
     from unhot.methods.base import Method
-    from unhot.record import ForgetRecord
 
 SHOTS = 16
 

@@ -26,9 +26,10 @@ from unhot.evaluation.stats import Estimate
 from unhot.evaluation.verdict import Thresholds, judge
 from unhot.evaluation.view import Views
 from unhot.files import staged_folder, write_atomic
+from unhot.forget_record import ForgetRecord
 from unhot.models.classifier import Classifier
 from unhot.models.preflight import gradient_problem
-from unhot.record import ClassLabel, ForgetRecord
+from unhot.record import ClassLabel
 from unhot.report.page import write_report
 from unhot.report.thumbnails import PIXELS
 from unhot.runtime import Runtime, usual_settings

@@ -26,6 +26,7 @@ from unhot.errors import (
     UnknownNameError,
     shortened,
 )
+from unhot.forget_record import ForgetRecord
 from unhot.guard import Guard
 from unhot.methods.checks import Classified, check_samples, cut_and_compare, logits_of, warnings_of
 from unhot.methods.provenance import provenance
@@ -34,7 +35,7 @@ from unhot.models.cut import Cut
 from unhot.models.plain import copied
 from unhot.models.preflight import gradient_problem
 from unhot.models.weights import check_weights, dtype_of, narrow, widen
-from unhot.record import ClassLabel, Cost, ForgetRecord
+from unhot.record import ClassLabel, Cost
 from unhot.runtime import Runtime, usual_settings
 from unhot.train import normalising
 

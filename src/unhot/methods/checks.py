@@ -12,10 +12,11 @@ from torch import Tensor
 
 from unhot.data.images import LabelledImages
 from unhot.errors import DataError, MethodFailedError, ModelWarning, SampleWarning, UnhotWarning, shortened
+from unhot.forget_record import ForgetRecord, Recognised, RetainedAccuracy
 from unhot.methods.batches import FORWARD
 from unhot.models.classifier import Classifier
 from unhot.models.cut import Cut, cut_classes
-from unhot.record import ClassLabel, ForgetRecord, Recognised, RetainedAccuracy
+from unhot.record import ClassLabel
 from unhot.runtime import Runtime
 
 if TYPE_CHECKING:

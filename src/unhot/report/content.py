@@ -9,7 +9,7 @@ from pathlib import Path
 
 from unhot.audit_record import AuditRecord, Measurement, Subject
 from unhot.files import sha256
-from unhot.record import ForgetRecord
+from unhot.forget_record import ForgetRecord
 from unhot.report.inputs import input_text
 from unhot.report.pictures import Picture, draw
 from unhot.report.tables import SUBJECTS, Row, class_names, number, rows
