@@ -207,7 +207,7 @@ def test_without_train_images_and_with_too_few_of_the_class_it_says_so(zoo):
     mine = (images.y == 3).nonzero().flatten()
     few = images.select(torch.cat([(images.y != 3).nonzero().flatten(), mine[:9]]))
     views = Views(zoo.original(0), zoo.original(0), [], [zoo.original(0).label(3)], {"test": few}, runtime())
-    with pytest.raises(Absent, match=r"^no train images were given, and .* 10 are needed, there are 9$"):
+    with pytest.raises(Absent, match=r"^no train images of the class were given, and .* 10 are needed, there are 9$"):
         QUICK.run(Case(views, "original"))
 
 

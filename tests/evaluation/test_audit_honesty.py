@@ -35,6 +35,16 @@ def value(found: Audit, name: str, subject: str = "unlearned") -> float | None:
     return found.get(name, subject).value
 
 
+def test_train_images_without_the_deleted_class_leave_the_attacks_what_test_images_give() -> None:
+    model, test = level_net(5, names=NAMES), level_images([60] * 5, NAMES)
+    train = level_images([60, 60, 0, 60, 60], NAMES, "other levels")
+    train.x[:, 0, 1, 1] -= 5  # or they would be test images
+    alone, beside = audited(model, test), audited(model, test, train=train)
+    for name in ("probe_accuracy", "knn_accuracy", "prototype_attack_accuracy"):
+        assert alone[name].value is not None
+        assert beside[name] == alone[name]
+
+
 # what earlier requests did
 
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 from unhot.data import catalogue as datasets
 from unhot.data.augment import Augment
+from unhot.data.concept import relabelled
 from unhot.data.folder import load_folder, splits_of
 from unhot.data.images import LabelledImages, Pictures
 from unhot.data.named import data_folder, load_named
-from unhot.errors import DataError, OptionError, UnknownNameError
+from unhot.errors import DataError, DataWarning, OptionError, UnknownNameError, shortened
 from unhot.record import InputSpec, digest
 
 # of ImageNet, the usual choice for photos of unknown statistics
@@ -88,9 +90,24 @@ def load_source(src: str, data_dir: Path | None = None, download: bool = False) 
     first = load_folder(root, "train") if "train" in found else None
     second = load_folder(root, "test") if "test" in found else None
     if first is not None and second is not None and first.class_names != second.class_names:
-        differ = sorted(set(first.class_names or ()) ^ set(second.class_names or ()))
-        raise DataError(f"{root}: train and test have different class folders: {', '.join(differ)}.")
+        first, second = _same_classes(root, first, second)
     return Source(root.resolve().name, first, second, None, FOLDER_AUGMENT)
+
+
+def _same_classes(root: Path, train: LabelledImages, test: LabelledImages) -> tuple[LabelledImages, LabelledImages]:
+    """Label two splits with the classes of the one that has more: a deleted class has no train images any more.
+
+    Raises:
+        DataError: Each has a class that the other lacks, as where one is spelt in two ways.
+    """
+    names, others = train.class_names or (), test.class_names or ()
+    more, fewer, lacks = (names, others, "test") if set(names) > set(others) else (others, names, "train")
+    missing = [n for n in more if n not in fewer]
+    if not set(more) > set(fewer):
+        differ = sorted(set(names) ^ set(others))
+        raise DataError(f"{root}: train and test have different class folders: {shortened(differ)}. Spell them alike.")
+    warnings.warn(f"{root}: {lacks} has no images of {shortened(missing)}.", DataWarning, stacklevel=3)
+    return relabelled(train, names, more), relabelled(test, others, more)
 
 
 def folder_input(images: LabelledImages) -> InputSpec:

@@ -105,13 +105,19 @@ class Case:
         first, second = torch.randperm(n, generator=self.runtime.generator("halves")).tensor_split(2)
         return first.sort().values, second.sort().values
 
+    @property
+    def learns_from(self) -> Split:
+        """The split that probes and attacks learn from: "train", unless it lacks images of a forgotten class."""
+        train = self.views.splits.get("train")
+        return "train" if train is not None and set(self.views.columns) <= set(train.y.tolist()) else "test"
+
     def gallery(self, layer: str | None = None) -> Labelled:
-        """Return labelled features to learn from: of the train images, or of one half of the test images without these.
+        """Return labelled features to learn from: of the train images, or of one half of the test images.
 
         Args:
             layer: A layer of ``View.layers``; the penultimate one if None.
         """
-        if "train" in self.views.splits:
+        if self.learns_from == "train":
             view = self.on("train")
             return Labelled(view.layer(layer), view.y)
         view, half = self.on("test"), self.halves[0]
@@ -120,7 +126,7 @@ class Case:
     def queries(self, layer: str | None = None) -> Labelled:
         """Return labelled features to be classified: of the test images that are not in the gallery."""
         view = self.on("test")
-        if "train" in self.views.splits:
+        if self.learns_from == "train":
             return Labelled(view.layer(layer), view.y)
         half = self.halves[1]
         return Labelled(view.layer(layer)[half], view.y[half])

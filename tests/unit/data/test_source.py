@@ -15,7 +15,7 @@ from unhot.data.augment import Augment
 from unhot.data.images import LabelledImages, Pictures
 from unhot.data.named import load_named
 from unhot.data.source import FOLDER_AUGMENT, folder_input, load_source, photo_input
-from unhot.errors import DataError, UnknownNameError
+from unhot.errors import DataError, DataWarning, UnknownNameError
 
 Make = Callable[..., Image.Image]
 
@@ -76,12 +76,27 @@ def test_a_folder_with_splits(class_folders: Path, tmp_path: Path, picture: Make
     for name in ("a", "c"):
         (root / "test" / name).mkdir(parents=True)
         picture().save(root / "test" / name / "0.png")
-    with pytest.raises(DataError, match=r"tree: train and test have different class folders: b, c."):
+    with pytest.raises(DataError, match=r"tree: train and test have different class folders: b, c. Spell them alike."):
         load_source(str(root))
     (root / "test" / "c").rename(root / "test" / "b")
     both = load_source(str(root))
     assert (both.name, len(both.seen), len(both.held_out)) == ("tree", 5, 2)
     assert both.seen.class_names == both.held_out.class_names == ("a", "b")
+
+
+@pytest.mark.parametrize("lacking", ["train", "test"])
+def test_a_split_may_lack_a_class_that_was_deleted(tmp_path: Path, picture: Make, lacking: str) -> None:
+    for split in ("train", "test"):
+        for name in ("a", "b", "c"):
+            if (split, name) != (lacking, "a"):
+                (tmp_path / "tree" / split / name).mkdir(parents=True)
+                picture().save(tmp_path / "tree" / split / name / "0.png")
+    with pytest.warns(DataWarning, match=f"tree: {lacking} has no images of a"):
+        source = load_source(str(tmp_path / "tree"))
+    train, test = source.seen, source.held_out
+    assert train.class_names == test.class_names == ("a", "b", "c")
+    whole, part = (test, train) if lacking == "train" else (train, test)
+    assert (whole.y.tolist(), part.y.tolist()) == ([0, 1, 2], [1, 2])
 
 
 def test_the_folder_that_one_is_in_has_a_name(class_folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:

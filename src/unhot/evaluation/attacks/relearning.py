@@ -85,7 +85,7 @@ class Relearning(Attack):
     def _curve(self, case: Case, attempt: int) -> list[float]:
         model = _with_new_rows(case)
         generator = case.runtime.generator("relearning", attempt)
-        pool, probes = case.images("train" if "train" in case.views.splits else "test"), case.images("test")
+        pool, probes = case.images(case.learns_from), case.images("test")
         known, asked = self._shared_out(case, pool)
         mine = torch.cat([k[torch.randperm(len(k), generator=generator)[: self.shots]] for k in known])
         others = (~case.is_forget(pool.y)).nonzero().flatten()
@@ -116,14 +116,14 @@ class Relearning(Attack):
         """Return positions in the pool of each forgotten class, and of the test images that are asked about."""
         known = [(pool.y == c).nonzero().flatten() for c in case.views.columns]
         fewest = min(map(len, known))
-        if "train" in case.views.splits:
+        if case.learns_from == "train":
             if fewest < self.shots:
                 raise Absent(f"only {fewest} images of a forgotten class to learn from, {self.shots} are needed")
             return known, case.some_forgotten(PROBED)
         if fewest < 2 * LEAST:
             raise Absent(
-                f"no train images were given, and to halve the test images of a forgotten class {2 * LEAST} are "
-                f"needed, there are {fewest}"
+                f"no train images of the class were given, and to halve the test images of a forgotten class "
+                f"{2 * LEAST} are needed, there are {fewest}"
             )
         generator = case.runtime.generator("relearning", "halves")
         halves = [k[torch.randperm(len(k), generator=generator)].tensor_split(2) for k in known]
