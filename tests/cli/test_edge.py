@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from unhot.cli import report as report_command
+from unhot.cli.failure import MEMORY, told
 from unhot.cli.output import table
 from unhot.forget_record import ForgetRecord
 
@@ -65,6 +66,11 @@ def test_memory_that_torch_cannot_have(unhot: Run, tmp_path: Path, monkeypatch: 
     assert (said.code, "There is not enough memory" in said.err) == (1, True)
 
 
+def test_memory_that_a_library_needs() -> None:
+    error = ImportError("libtorch_cpu.so: failed to map segment from shared object")
+    assert told(error) == (MEMORY, 1)
+
+
 @pytest.mark.parametrize(
     "call",
     [["forget", "--\x1b]0;x\x07"], ["\x1b[31m"], ["report", "\x1b[31m", "--out", "/x\x1b"], ["show", "\udce9\u202e"]],
@@ -100,6 +106,23 @@ def test_a_reader_that_leaves_early_is_no_error() -> None:
     run = subprocess.run(["bash", "-c", call], capture_output=True, check=True)
     assert run.stdout.count(b"\n") == 1
     assert run.stderr == b""
+
+
+@pytest.mark.parametrize(
+    ("call", "streams", "code"),
+    [
+        ("list methods", ">&-", 0),
+        ("list methods", "<&- >&- 2>&-", 0),
+        ("list methods", "> /dev/full", 2),
+        ("report nothing --out r.html", "2>&-", 2),
+        ("report nothing --out r.html", ">&- 2>&-", 2),
+        ("report nothing --out r.html", "2> /dev/full", 2),
+    ],
+)
+def test_streams_that_are_closed_or_full(call: str, streams: str, code: int) -> None:
+    run = subprocess.run(["bash", "-c", f"{sys.executable} -m unhot {call} {streams}"], capture_output=True)
+    assert run.returncode == code, run.stderr
+    assert b"unexpectedly" not in run.stderr
 
 
 @pytest.mark.filterwarnings("ignore::unhot.errors.UnhotWarning")

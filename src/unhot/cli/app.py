@@ -19,7 +19,7 @@ from unhot.cli.demo import demo
 from unhot.cli.failure import FAILED, told
 from unhot.cli.forget import forget
 from unhot.cli.guard import guard
-from unhot.cli.output import escape_what_cannot_be_encoded, note
+from unhot.cli.output import note, prepare_streams
 from unhot.cli.report import report
 from unhot.cli.train import train
 
@@ -58,7 +58,7 @@ def options(
 
 def run(argv: list[str]) -> int:
     """Run a command and return its exit code; every error becomes a message, never a traceback."""
-    escape_what_cannot_be_encoded()
+    prepare_streams()
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _one_line  # type: ignore[assignment]

@@ -54,8 +54,12 @@ def _told_by_the_system(error: OSError) -> tuple[str, int]:
 
 
 def _out_of_memory(error: Exception) -> bool:
-    """Tell whether memory ran out: torch has errors of its own for that of the CPU and of a device."""
-    return isinstance(error, MemoryError) or (
-        isinstance(error, RuntimeError)
-        and (type(error).__name__ == "OutOfMemoryError" or "DefaultCPUAllocator" in str(error))
+    """Tell whether memory ran out: torch has errors of its own, and libraries that find no room cannot be loaded."""
+    return (
+        isinstance(error, MemoryError)
+        or (isinstance(error, ImportError) and "failed to map segment" in str(error))
+        or (
+            isinstance(error, RuntimeError)
+            and (type(error).__name__ == "OutOfMemoryError" or "DefaultCPUAllocator" in str(error))
+        )
     )

@@ -6,9 +6,11 @@ Nothing that is printed acts on the terminal: names go through :mod:`unhot.escap
 from __future__ import annotations
 
 import io
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from unhot.escaping import ENCODING_ERRORS, line, terminal
@@ -17,8 +19,14 @@ if TYPE_CHECKING:
     from rich.progress import Progress, ProgressColumn, TaskID
 
 
-def escape_what_cannot_be_encoded() -> None:
-    """Let stdout and stderr escape what their encoding does not have, as with ``LC_ALL=C``."""
+def prepare_streams() -> None:
+    """Let stdout and stderr escape what their encoding does not have, as with ``LC_ALL=C``.
+
+    Where they are closed (``>&-``), what is written to them goes nowhere.
+    """
+    for name in ("stdin", "stdout", "stderr"):  # in this order, so that no file of ours gets the number of one
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open("r+", encoding="utf-8"))  # noqa: SIM115  # as long as the process
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors=ENCODING_ERRORS)
@@ -78,8 +86,9 @@ class Board:
 
 
 def note(text: str) -> None:
-    """Say something that is not a result."""
-    sys.stderr.write(terminal(text) + "\n")
+    """Say something that is not a result; that it cannot be said (a full disk, a reader that left) fails nothing."""
+    with suppress(OSError):
+        sys.stderr.write(terminal(text) + "\n")
 
 
 def say(text: str) -> None:
