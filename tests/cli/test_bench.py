@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from unhot.cli.app import run
+from unhot.cli import main
 
 GRID = """
 schema = 1
@@ -33,7 +33,7 @@ def grid(tmp_path: Path) -> Path:
 
 
 def test_a_grid_is_run_and_its_files_are_named(grid: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(["bench", str(grid), "--out", str(tmp_path / "out"), "--json"]) == 0
+    assert main(["bench", str(grid), "--out", str(tmp_path / "out"), "--json"]) == 0
     said = json.loads(capsys.readouterr().out)
     assert (said["done"], said["failed"]) == (1, [])
     assert {Path(f).name for f in said["files"]} == {"results.json", "results.csv", "tables.md"}
@@ -45,10 +45,10 @@ def test_a_dry_run_says_what_there_is_to_do_and_writes_nothing(
     grid: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = sorted(tmp_path.iterdir())
-    assert run(["bench", str(grid), "--dry-run"]) == 0
+    assert main(["bench", str(grid), "--dry-run"]) == 0
     said = capsys.readouterr().out
     assert "1 cells, 1 of them to do, and 1 models to train: about" in said
-    assert run(["bench", str(grid), "--dry-run", "--json"]) == 0
+    assert main(["bench", str(grid), "--dry-run", "--json"]) == 0
     plan = json.loads(capsys.readouterr().out)
     assert len(plan["cells"]) == 1
     assert plan["seconds"] > 0
@@ -67,7 +67,7 @@ def test_bad_options_are_answered_in_one_sentence(
     grid: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], more: list[str], said: str
 ) -> None:
     given = [m.format(grid=grid, out=tmp_path / "out") for m in more]
-    assert run(["bench", str(grid), *given]) == 2
+    assert main(["bench", str(grid), *given]) == 2
     assert said in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
@@ -76,7 +76,7 @@ def test_a_bad_grid_is_refused_before_anything_runs(
     grid: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     grid.write_text(GRID.replace('"mask"', '"maskk"').replace("digits", "digitz"))
-    assert run(["bench", str(grid), "--out", str(tmp_path / "out")]) == 2
+    assert main(["bench", str(grid), "--out", str(tmp_path / "out")]) == 2
     said = capsys.readouterr().err
     assert "maskk" in said
     assert "digitz" in said

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import signal
@@ -84,6 +85,18 @@ def test_ctrl_c_that_a_library_wraps(unhot: Run, tmp_path: Path, monkeypatch: py
             time.sleep(5)
         except BaseException as error:
             raise RuntimeError("Error calling __set_name__") from error
+
+    monkeypatch.setitem(datasets._loaded, "digits", dataclasses.replace(datasets.get("digits"), read=read))
+    said = unhot("train", "--dataset", "digits", "--arch", "lenet5", "--out", tmp_path / "m")
+    assert said == (130, "", "\nInterrupted.\n")
+
+
+def test_ctrl_c_that_a_library_forgets(unhot: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def read(*_: object) -> None:
+        with contextlib.suppress(BaseException):
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(5)
+        raise AttributeError("module 'numpy' has no attribute 'multiply'")  # its import went no further
 
     monkeypatch.setitem(datasets._loaded, "digits", dataclasses.replace(datasets.get("digits"), read=read))
     said = unhot("train", "--dataset", "digits", "--arch", "lenet5", "--out", tmp_path / "m")

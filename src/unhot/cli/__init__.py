@@ -70,7 +70,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         from unhot.cli.app import run  # after the handler: importing takes a moment in which Ctrl-C may come
 
-        code = run(sys.argv[1:] if argv is None else argv)
+        code = run(sys.argv[1:] if argv is None else argv, lambda: interrupts.pressed)
     except BaseException:
         if not interrupts.pressed:
             raise

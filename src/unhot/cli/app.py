@@ -7,11 +7,11 @@ import os
 import sys
 import traceback
 import warnings
+from collections.abc import Callable
 from importlib.metadata import version
 
 import typer
 
-from unhot.cli import Interrupted
 from unhot.cli.audit import audit, compare
 from unhot.cli.bench import bench
 from unhot.cli.catalogue import env, list_, show
@@ -56,8 +56,13 @@ def options(
         raise typer.Exit
 
 
-def run(argv: list[str]) -> int:
-    """Run a command and return its exit code; every error becomes a message, never a traceback."""
+def run(argv: list[str], interrupted: Callable[[], bool]) -> int:
+    """Run a command and return its exit code; every error becomes a message, never a traceback.
+
+    Args:
+        argv: The arguments.
+        interrupted: Whether Ctrl-C was pressed, so that any error may be what a library made of it, and is raised.
+    """
     prepare_streams()
     try:
         with warnings.catch_warnings():
@@ -70,7 +75,7 @@ def run(argv: list[str]) -> int:
         _leave_closed_pipe()
         return FAILED
     except Exception as error:
-        if _interrupted(error):
+        if interrupted():
             raise
         if "--traceback" in argv:
             note(traceback.format_exc())
@@ -78,15 +83,6 @@ def run(argv: list[str]) -> int:
             message, code = told(error)
             note(f"Error: {message}")
     return code if isinstance(code, int) else 0
-
-
-def _interrupted(error: BaseException | None) -> bool:
-    """Tell whether an error is what a library made of Ctrl-C."""
-    while error is not None:
-        if isinstance(error, Interrupted):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
 
 
 def _usage(error: Exception) -> int | None:
