@@ -58,7 +58,13 @@ def pick_device(name: str | None = None) -> torch.device:
 
 
 def stream_seed(seed: int, *purpose: object) -> int:
-    """Derive the seed of one stream of random numbers from a seed and what the stream is for."""
+    """Derive the seed of one stream of random numbers from a seed and what the stream is for.
+
+    Raises:
+        OptionError: The seed is not a whole number.
+    """
+    if not isinstance(seed, int):
+        raise OptionError(f"A seed is a whole number. Got {seed!r}.")
     text = "/".join(map(str, (seed, *purpose)))
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "big")
 

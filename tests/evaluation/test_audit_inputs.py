@@ -219,7 +219,8 @@ def test_two_classes_are_what_two_single_ones_average_to(zoo):
     [
         ([12], UnhotError, "Unknown class '12'"),
         (["cat"], UnhotError, "Unknown class 'cat'"),
-        ([], DataError, "No forgotten class is named"),
+        ([], DataError, "No class to forget is named"),
+        (1, DataError, r"Expected a list of classes, got 1. Write \[1\]"),
         (list(range(10)), ModelError, "Every class is named as forgotten"),
     ],
 )

@@ -12,11 +12,14 @@ import warnings
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from unhot.errors import DataError, DataWarning, InputError, ModelError, ModelWarning, UnknownNameError, shortened
 from unhot.record import ClassLabel
 
 LONGEST_INDEX = 9  # digits
+
+Class = TypeVar("Class", bound=int | str | ClassLabel)
 
 
 def find_class(wanted: int | str, classes: Sequence[ClassLabel]) -> int:
@@ -46,6 +49,20 @@ def find_class(wanted: int | str, classes: Sequence[ClassLabel]) -> int:
     if not by_name + by_index:
         raise UnknownNameError("class", wanted, names)
     return (by_name or by_index)[0]
+
+
+def listed(classes: Iterable[Class] | None) -> list[Class]:
+    """Return some classes, as a caller gives them, as a list.
+
+    Raises:
+        DataError: It is one class, or no class at all.
+    """
+    if isinstance(classes, str | ClassLabel) or not isinstance(classes, Iterable | None):
+        raise DataError(f"Expected a list of classes, got {classes!r}. Write [{classes!r}].")
+    found: list[Class] = list(getattr(classes, "tolist", lambda: classes or ())())  # of an array or a tensor
+    if not found:
+        raise DataError("No class to forget is named. Name at least one.")
+    return found
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from unhot.data.dataset import from_dataset
 from unhot.data.folder import check_folder, from_files, image_files, load_folder
 from unhot.data.images import LabelledImages
 from unhot.data.labels import whole_numbers
-from unhot.data.matching import find_class
+from unhot.data.matching import find_class, listed
 from unhot.errors import DataError, UnknownNameError, shortened
 from unhot.record import ClassLabel
 from unhot.runtime import stream_seed, usual_settings
@@ -67,10 +67,9 @@ def draw(data: ImageSource, classes: Sequence[int | str], shots: int = 16, seed:
         DataError: It has fewer images of the class.
     """
     images = as_images(data)
-    if shots < 1:
-        raise DataError(f"Asked for {shots} images a class. Ask for at least 1.")
-    if not classes:
-        raise DataError("No class to forget is named. Name at least one.")
+    if not isinstance(shots, int) or shots < 1:
+        raise DataError(f"Asked for {shots!r} images a class. Ask for a whole number of at least 1.")
+    classes = listed(classes)
     positions = [class_position(images, c) for c in classes]
     check_once(positions, classes)
     return draw_at(images, positions, shots, seed)
@@ -103,6 +102,7 @@ def folder(path: str | Path, classes: Sequence[int | str] | None = None) -> Samp
         DataError: The folder is missing or empty, holds a file that is not an image, or more classes than it can name.
     """
     root = check_folder(Path(path))
+    classes = None if classes is None else listed(classes)
     flat = image_files(root)
     nested = [p for p in root.iterdir() if p.is_dir() and not p.name.startswith(".")]
     if flat and nested:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from unhot.audit_record import AuditInputs, Split, Subject
 from unhot.data.images import LabelledImages
+from unhot.data.matching import listed
 from unhot.data.samples import ImageSource, as_images
 from unhot.errors import DataError, DataWarning, ModelError, raise_all, shortened
 from unhot.models.classifier import Classifier
@@ -114,12 +115,8 @@ def gather(
     (before,) = (_classifier(m, some, None, "original") for m in models["original"])
     (after,) = (_classifier(m, some, before, "unlearned") for m in models["unlearned"])
     references = tuple(_classifier(m, some, before, "retrained") for m in models["retrained"])
-    if isinstance(classes, str):
-        raise DataError(f"Expected a list of classes, got {classes!r}. Write [{classes!r}].")
     _check_same_inputs(given.values(), before, (after, *references))
-    if not classes:
-        raise DataError("No forgotten class is named. Name at least one.")
-    labels = tuple(dict.fromkeys(before.label(c) for c in classes))
+    labels = tuple(dict.fromkeys(before.label(c) for c in listed(classes)))
     earlier = _forgotten_before(before, after, labels)
     aligned = {name: before.align(i, earlier) for name, i in given.items()}
     splits = {name: _subset(i, limits[name], runtime, before.columns(labels)) for name, i in aligned.items()}

@@ -233,6 +233,8 @@ class Method(BaseModel, ABC):
             MethodFailedError: The method ended in an unusable model.
         """
         runtime = replace(runtime or Runtime(), seed=seed, steps=0)
+        if not isinstance(samples, Samples):
+            raise DataError(f"Expected samples of unhot.draw or unhot.folder, got {type(samples).__name__}.")
         if len(samples) == 0:
             raise DataError("There are no samples. Give a few images of the class to forget.")
         spec = model.input if isinstance(model, Classifier) else None

@@ -83,6 +83,8 @@ class Classifier:
             return module if plain is module.module else found
         if not isinstance(module, nn.Module):
             raise ModelError(f"Expected a torch.nn.Module or an unhot.Classifier, got {type(module).__name__}.")
+        if not isinstance(head, str | None):
+            raise ModelError(f"The head is named by text, such as 'fc'. Got {head!r}.")
         plain = unwrapped(module)
         name, problems = _problems(plain, None if head is None else plain_name(plain, head), example)
         raise_all(ModelError, "The model does not fit", problems)

@@ -12,7 +12,7 @@ from torch.utils.data import Dataset, Subset, TensorDataset
 
 from unhot.data.images import LabelledImages
 from unhot.data.samples import as_images, class_position, draw
-from unhot.errors import DataError, DataWarning, InputError, UnknownNameError
+from unhot.errors import DataError, DataWarning, InputError, OptionError, UnknownNameError
 from unhot.record import InputSpec
 
 
@@ -92,9 +92,17 @@ def test_draw_by_name_and_by_index(numbered: LabelledImages) -> None:
 def test_bad_requests(numbered: LabelledImages) -> None:
     with pytest.raises(DataError, match=r"numbers: asked for 5 images of class 'y', there are 4. Ask for fewer."):
         draw(numbered, ["y"], 5)
-    for shots in (0, -1):
-        with pytest.raises(DataError, match=f"Asked for {shots} images a class. Ask for at least 1."):
+    for shots in (0, -1, 2.5, "3"):
+        with pytest.raises(
+            DataError, match=f"Asked for {shots!r} images a class. Ask for a whole number of at least 1."
+        ):
             draw(numbered, ["y"], shots)
+    for one in (1, "y", 1.0):
+        with pytest.raises(DataError, match=r"Expected a list of classes, got .*\. Write \["):
+            draw(numbered, one, 1)  # type: ignore[arg-type]
+    assert draw(numbered, torch.tensor([1]), 1).classes == ("y",)  # type: ignore[arg-type]
+    with pytest.raises(OptionError, match=r"A seed is a whole number\. Got None"):
+        draw(numbered, ["y"], 1, seed=None)  # type: ignore[arg-type]
     with pytest.raises(DataError, match=r"A class is named twice: y, y. Name each class once."):
         draw(numbered, ["y", "y"], 1)
     with pytest.raises(DataError, match=r"No class to forget is named."):
