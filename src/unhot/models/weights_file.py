@@ -19,6 +19,7 @@ from unhot.models.weights import odd_tensors
 from unhot.shared_state import SHARED_STATE
 
 LARGEST_PICKLE = 10_000_000  # objects, counted as often as they are referred to: what compares or hashes them sees all
+LONGEST_PICKLE = 1_000_000  # operations; a tensor takes about thirty
 PICKLES = 5  # one after the other in a file from before torch 1.6
 
 
@@ -133,7 +134,9 @@ def _check_pickle(file: IO[bytes]) -> None:
     """
     stack: list[int | None] = []  # None is a mark
     memo: dict[Any, int] = {}
-    for op, arg, _ in pickletools.genops(file):
+    for done, (op, arg, _) in enumerate(pickletools.genops(file)):
+        if done == LONGEST_PICKLE:
+            raise ValueError(f"it takes more than {LONGEST_PICKLE:,} operations, which no file of weights does")
         if op.name in ("GLOBAL", "INST") and str(arg).endswith(" bytearray"):
             raise ValueError("it holds a bytearray, which no weights are")
         count, before = 1, list(op.stack_before)

@@ -198,3 +198,9 @@ def test_a_file_that_is_none_of_torch(tmp_path: Path) -> None:
         (tmp_path / "w.pt").write_bytes(content)
         with pytest.raises(ModelError, match="is damaged, or not a file of torch"):
             read_weights(tmp_path / "w.pt")
+
+
+def test_a_pickle_of_many_operations_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "long.pt").write_bytes(b"\x80\x02]" + b"2" * 1_500_000 + b".")
+    with pytest.raises(ModelError, match="more than 1,000,000 operations"):
+        read_weights(tmp_path / "long.pt")
