@@ -233,10 +233,11 @@ class Method(BaseModel, ABC):
             MethodFailedError: The method ended in an unusable model.
         """
         runtime = replace(runtime or Runtime(), seed=seed, steps=0)
-        if not isinstance(samples, Samples):
-            raise DataError(f"Expected samples of unhot.draw or unhot.folder, got {type(samples).__name__}.")
-        if len(samples) == 0:
-            raise DataError("There are no samples. Give a few images of the class to forget.")
+        if not isinstance(samples, Samples) or len(samples) == 0:
+            got = type(samples).__name__
+            raise DataError(
+                f"There are no samples. Give images of the class, by unhot.draw or unhot.folder. Got {got}."
+            )
         spec = model.input if isinstance(model, Classifier) else None
         x = samples.images.inputs(torch.arange(len(samples)), spec, runtime.device)
         work = Classifier.wrap(_copied(model, runtime.device), example=x[:2], head=head).shown(x)
