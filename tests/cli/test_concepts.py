@@ -94,7 +94,7 @@ def test_target_mismatch(unhot: Run, bundle: Path, groups: Path, tmp_path: Path)
     assert (more.code, "for the rest of the concept; by the label map it is nothing." in more.err) == (0, True)
     own = unhot(*call, *TARF, "-o", "hidden_classes=1", "--json", "--out", tmp_path / "v")
     assert own.json["hyperparameters"]["hidden_classes"] == 1
-    assert "by the label map it is 1, 2. Give images of all of it, and it need not look." in own.err
+    assert "by the label map it is 1, 2. Give images of all of it to skip this search." in own.err
 
 
 @pytest.mark.filterwarnings("ignore:Class 3 is taken to be the class of that name")

@@ -134,7 +134,7 @@ def test_the_page_says_how_many_of_how_many(looked_at):
     found, _, _ = looked_at
     assert found.record.inputs.given == {"test": MILLION, "train": MILLION}
     said = dict(facts(found.record))["Audited on"]
-    assert said == "1,500 of 1,000,000 test images and 600 of 1,000,000 train images, drawn with seed 0"
+    assert said == "1,500 of 1,000,000 test images and 600 of 1,000,000 train images; seed 0"
 
 
 def test_the_limits_are_those_of_the_documentation():

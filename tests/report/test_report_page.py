@@ -151,7 +151,7 @@ def test_without_a_retrained_model_the_page_says_what_one_would_tell(make, write
 
 def test_a_model_of_unknown_origin_is_called_that(make, write, parse) -> None:
     text = " ".join(parse(render(load([write(make(made=False))]))).texts("body")[0].split())
-    assert "not known: the unlearned model came without a record" in text
+    assert "not known: there is no record of how" in text
     assert "that it comes from the original was not checked" in text
 
 
@@ -261,7 +261,7 @@ def test_how_many_of_a_large_set_were_looked_at(make, write, parse) -> None:
     inputs = make().inputs.model_dump()
     drawn = inputs | {"images": {"test": 20_000, "train": 500}, "given": {"test": 1_000_000}}
     page = parse(render(load([write(make(inputs=drawn))])))
-    assert "20,000 of 1,000,000 test images and 500 train images, drawn with seed 7" in page.texts("dd")
+    assert "20,000 of 1,000,000 test images and 500 train images; seed 7" in page.texts("dd")
     assert "3,210 test images" in parse(render(load([write(make())]))).texts("dd")
 
 

@@ -148,7 +148,7 @@ def forget(
         if set(found) != set(concept.hidden):
             note(
                 f"{method} took {shortened(found) or 'nothing'} for the rest of the concept; by the label map it is "
-                f"{shortened(concept.hidden) or 'nothing'}. Give images of all of it, and it need not look."
+                f"{shortened(concept.hidden) or 'nothing'}. Give images of all of it to skip this search."
             )
     save(result.classifier, out, record)
     if json:

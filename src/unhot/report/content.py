@@ -143,7 +143,7 @@ def facts(record: AuditRecord) -> Iterator[tuple[str, str]]:
     made, inputs = record.made_by, record.inputs
     yield "Forgotten", class_names(record.classes)
     if made is None:
-        yield "Method", "not known: the unlearned model came without a record of how it was made"
+        yield "Method", "not known: there is no record of how this unlearned model was made"
     else:
         yield "Method", f"{made.method}, seed {made.seed}"
         yield "Samples used", f"{sum(made.samples.count)} images of the forgotten classes, from {made.samples.origin}"
@@ -187,7 +187,7 @@ def _looked_at(record: AuditRecord) -> str:
     """Say how many images of each split were looked at, and of how many."""
     images, given = record.inputs.images, record.inputs.given
     counts = [f"{n:,}{f' of {given[s]:,}' if s in given else ''} {s} images" for s, n in images.items()]
-    return " and ".join(counts) + (f", drawn with seed {record.seed}" if given else "")
+    return " and ".join(counts) + (f"; seed {record.seed}" if given else "")
 
 
 def cost(record: AuditRecord) -> Iterator[tuple[str, str, str]]:
