@@ -132,8 +132,8 @@ def test_samples_and_retained_images_in_folders(unhot: Run, bundle: Path, folder
 
 
 BAD = {
-    "a map that is not there": (None, ["--class", "low"], "is not a readable JSON file of a label map"),
-    "no JSON": ("{", ["--class", "low"], "is not a readable JSON file of a label map"),
+    "a map that is not there": (None, ["--class", "low"], "map.json cannot be read: No such file or directory"),
+    "no JSON": ("{", ["--class", "low"], "map.json is not valid JSON"),
     "another JSON": ("[1]", ["--class", "low"], 'is not a label map. Write {"group": ["label", "label"]}'),
     "a label twice": ('{"a": ["0"], "b": ["0"]}', ["--class", "a"], "puts 0 into two groups"),
     "an empty group": ('{"a": []}', ["--class", "a"], "has no labels in a"),

@@ -40,7 +40,7 @@ def build(arch: str, outputs: int, spec: InputSpec | None, options: Mapping[str,
         channels = dict.fromkeys(("channels", "in_channels", "in_chans"), spec.channels)
         sizes = dict.fromkeys(("size", "image_size", "img_size"), spec.height)
         known |= channels | sizes
-    builder = _builder(arch)
+    builder = find_builder(arch)
     accepted = inspect.signature(builder).parameters
     if unknown := [o for o in options or {} if o not in accepted and not _takes_any(builder)]:
         raise UnknownNameError(f"option of {arch}:", unknown[0], [p for p in accepted if p not in known])
@@ -79,7 +79,13 @@ def _takes_any(builder: Builder) -> bool:
     return any(p.kind is p.VAR_KEYWORD for p in inspect.signature(builder).parameters.values())
 
 
-def _builder(arch: str) -> Builder:
+def find_builder(arch: str) -> Builder:
+    """Return what builds an architecture, by its name; see :func:`build`.
+
+    Raises:
+        UnknownNameError: There is no such architecture.
+        InputError: Its package is not installed.
+    """
     family, _, name = arch.partition(":")
     if not name:
         return models.get(arch)

@@ -24,7 +24,7 @@ from torch.nn.utils import skip_init
 from unhot.data.preprocessing import Preprocessing
 from unhot.errors import InputError, ModelError, ModelWarning, raise_all
 from unhot.files import sha256, staged_folder
-from unhot.models.arch import build, channels_of, is_ours
+from unhot.models.arch import build, channels_of, find_builder, is_ours
 from unhot.models.classifier import Classifier, linear, replace_layer
 from unhot.models.cut import CUT_OUTPUTS, Bottleneck, mask_outputs
 from unhot.models.graph import Graph, GraphNet, example_of, rebuilt
@@ -252,6 +252,7 @@ def load_weights(path: Path, how: WeightsFile) -> Classifier:
         ModelError: It is missing or damaged, or does not fit the architecture.
     """
     state = read_weights(path, how.trust_pickle)
+    find_builder(how.arch)  # an unknown name is said before it is asked how it takes its images
     known = own_input(how.arch, how.arch_options, path, state) or how.input
     spec = how.preprocessing.applied(None if known is None else channels_of(how.arch, known))
     how = replace(how, input=spec)

@@ -370,6 +370,7 @@ UNCHANGEABLE: dict[str, tuple[Callable[[], nn.Module], str]] = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:The original model classifies 0.000 of the retained")
 @pytest.mark.parametrize("name", UNCHANGEABLE)
 def test_a_net_without_gradients_is_refused_by_what_needs_them(name: str, generator: torch.Generator) -> None:
     make, sentence = UNCHANGEABLE[name]
