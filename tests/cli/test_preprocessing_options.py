@@ -45,6 +45,15 @@ def test_a_weights_file_and_a_bundle_take_what_is_asked(
     assert not said.err.startswith("For ")
 
 
+def test_weights_that_read_grey_take_the_pictures_of_a_folder_as_grey(
+    unhot: Run, weights: Path, folders: Path, tmp_path: Path
+) -> None:
+    rest = ("--class", 3, "--samples", folders / "flat", "--method", "mask", "--image-size", 16, "--force")
+    said = unhot("forget", weights, "--arch", "lenet5", *rest, "--out", tmp_path / "a")
+    assert said.code == 0, said.err
+    assert json.loads((tmp_path / "a" / "bundle.json").read_text())["input"]["channels"] == 1
+
+
 def test_what_a_weights_file_is_taken_for_is_said(unhot: Run, weights: Path, tmp_path: Path) -> None:
     call = ["audit", "--original", weights, "--unlearned", weights, "--arch", "lenet5", "--class", 3]
     said = unhot(*call, "--data", "digits", "--quick", "--out", tmp_path / "audit")

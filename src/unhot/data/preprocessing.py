@@ -41,11 +41,12 @@ class Preprocessing:
         """
         return cls(size, _size("resize", resize), interpolation, _numbers("mean", mean), _numbers("std", std))
 
-    def applied(self, spec: InputSpec | None) -> InputSpec | None:
+    def applied(self, spec: InputSpec | None, channels: int = 3) -> InputSpec | None:
         """Return an input with all that is said in place of what it says; ``resize`` stays in proportion to the size.
 
         Args:
             spec: What a model or a data set says; None if nothing is known.
+            channels: Of the input where nothing is known.
 
         Raises:
             OptionError: A value cannot be, or there is no size.
@@ -55,7 +56,7 @@ class Preprocessing:
         if spec is None:
             if self.size is None:
                 raise OptionError("The size of the inputs is not known. Give --image-size too.")
-            spec = photo_input(self.size)
+            spec = photo_input(self.size, channels)
         found = spec.model_dump() | {k: v for k, v in vars(self).items() if v is not None and k != "size"}
         if self.size is not None:
             check_size(self.size)

@@ -234,10 +234,8 @@ class Method(BaseModel, ABC):
         """
         runtime = replace(runtime or Runtime(), seed=seed, steps=0)
         if not isinstance(samples, Samples) or len(samples) == 0:
-            got = type(samples).__name__
-            raise DataError(
-                f"There are no samples. Give images of the class, by unhot.draw or unhot.folder. Got {got}."
-            )
+            got = "none" if isinstance(samples, Samples) else type(samples).__name__
+            raise DataError(f"Expected images of the class, from unhot.draw or unhot.folder. Got {got}.")
         spec = model.input if isinstance(model, Classifier) else None
         x = samples.images.inputs(torch.arange(len(samples)), spec, runtime.device)
         work = Classifier.wrap(_copied(model, runtime.device), example=x[:2], head=head).shown(x)

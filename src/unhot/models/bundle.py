@@ -29,7 +29,7 @@ from unhot.models.classifier import Classifier, linear, replace_layer
 from unhot.models.cut import CUT_OUTPUTS, Bottleneck, mask_outputs
 from unhot.models.graph import Graph, GraphNet, example_of, rebuilt
 from unhot.models.head import find_head, inspect_outputs, is_plain
-from unhot.models.inputs import own_input
+from unhot.models.inputs import own_input, reads_grey
 from unhot.models.weights import BEFORE, check_weights
 from unhot.models.weights_file import read_weights
 from unhot.reading import read_text
@@ -254,7 +254,8 @@ def load_weights(path: Path, how: WeightsFile) -> Classifier:
     state = read_weights(path, how.trust_pickle)
     find_builder(how.arch)  # an unknown name is said before it is asked how it takes its images
     known = own_input(how.arch, how.arch_options, path, state) or how.input
-    spec = how.preprocessing.applied(None if known is None else channels_of(how.arch, known))
+    channels = 1 if reads_grey(state) else 3
+    spec = how.preprocessing.applied(None if known is None else channels_of(how.arch, known), channels)
     how = replace(how, input=spec)
     with own_generators():
         probe = build(how.arch, 10, how.input, how.arch_options)

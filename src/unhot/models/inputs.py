@@ -44,11 +44,16 @@ def own_input(arch: str, options: Mapping[str, JsonValue], path: Path, state: Ma
         found = _of_timm(name, options)
     else:
         found = _of_torchvision(name) if family == "torchvision" else None
-    read = {w.shape[1] for w in state.values() if w.ndim == 4}  # channels, by convolutions
-    if found is None or found.channels == 1 or not read or 3 in read:
+    if found is None or found.channels == 1 or not reads_grey(state):
         return found
     grey = {key: (sum(values) / len(values),) for key, values in (("mean", found.mean), ("std", found.std))}
     return found.model_copy(update={"channels": 1, **grey})
+
+
+def reads_grey(state: Mapping[str, Tensor]) -> bool:
+    """Return whether weights are of a net with convolutions, none of which reads the three channels of colour."""
+    channels = {w.shape[1] for w in state.values() if w.ndim == 4}
+    return bool(channels) and 3 not in channels
 
 
 def of_timm(config: Mapping[str, Any]) -> InputSpec:
