@@ -77,6 +77,7 @@ class Drops(Method):
         return Outcome(model, "done")
 
 
+@pytest.mark.filterwarnings("ignore:Did not forget")  # it only draws
 def test_dropout_in_a_method_is_that_of_one_thread(net: nn.Module, images: LabelledImages) -> None:
     fit(Classifier.wrap(net, input=SPEC), images, TrainSettings(epochs=20, batch_size=8), Augment(), Runtime(CPU))
     x = images.inputs(torch.arange(48), SPEC, CPU)
