@@ -236,7 +236,7 @@ def test_images_of_other_classes_are_not_trained_on(toy: Toy) -> None:
 def test_arguments_of_another_kind_are_refused(toy: Toy) -> None:
     samples = unhot.draw((toy.x, toy.y), [1], 4)
     for wrong, sentence in (
-        ({"samples": None}, r"by unhot\.draw or unhot\.folder\. Got NoneType"),
+        ({"samples": None}, r"from unhot\.draw or unhot\.folder\. Got NoneType"),
         ({"samples": (toy.x, toy.y)}, "Got tuple"),
         ({"seed": "a"}, "A seed is a whole number. Got 'a'"),
         ({"head": 3}, "The head is named by text, such as 'fc'. Got 3"),
