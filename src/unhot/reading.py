@@ -6,6 +6,8 @@ import json
 import math
 import stat
 import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -58,13 +60,9 @@ def parse_json(text: str, where: str) -> Any:
     Raises:
         InputError: It is not JSON, or holds what is refused.
     """
-    try:
+    with _refused(where, "JSON"):
         value = json.loads(text, object_pairs_hook=_object, parse_constant=_constant)
         _check_values(value)
-    except RecursionError:
-        raise InputError(f"{where} is not valid JSON: it nests deeper than {NESTING} levels.") from None
-    except ValueError as error:
-        raise InputError(f"{where} is not valid JSON: {error}.") from error
     return value
 
 
@@ -78,14 +76,21 @@ def parse_toml(text: str, where: str) -> dict[str, Any]:
     Raises:
         InputError: It is not TOML, or holds what is refused.
     """
-    try:
+    with _refused(where, "TOML"):
         value = tomllib.loads(text)
         _check_values(value)
-    except RecursionError:
-        raise InputError(f"{where} is not valid TOML: it nests deeper than {NESTING} levels.") from None
-    except ValueError as error:
-        raise InputError(f"{where} is not valid TOML: {error}.") from error
     return value
+
+
+@contextmanager
+def _refused(where: str, form: str) -> Iterator[None]:
+    """Say of a text that cannot be parsed, or holds what is refused, what is wrong with it."""
+    try:
+        yield
+    except RecursionError:
+        raise InputError(f"{where} is not valid {form}: it nests deeper than {NESTING} levels.") from None
+    except ValueError as error:
+        raise InputError(f"{where} is not valid {form}: {error}.") from error
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
