@@ -18,8 +18,8 @@ import cells
 from unhot import load
 from unhot.bench.work import signals
 from unhot.data.source import load_source
-from unhot.losses import ENCODINGS
 from unhot.methods.nhle_cwm import NhleCwm
+from unhot.methods.parts.losses import ENCODINGS
 from unhot.runtime import Runtime
 
 SETTINGS: dict[str, list[Any]] = {
@@ -41,7 +41,7 @@ def main() -> None:
     args.add_argument("--out", type=Path, default=Path(__file__).parent / "records" / "ablation.json")
     given = args.parse_args()
     model, source = load(given.bundle), load_source(given.dataset)
-    test = model.align(source.held_out.select(torch.arange(given.test_images))).held(model.input)
+    test = model.align(source.test_images.select(torch.arange(given.test_images))).cached(model.input)
     trials = [({"encoding": e}, shots) for e in ENCODINGS for shots in (1, 5, 16, 50)]
     trials += [({key: value}, 16) for key, values in SETTINGS.items() for value in values]
     done = []

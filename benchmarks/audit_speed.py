@@ -13,7 +13,7 @@ from pathlib import Path
 import cells
 from unhot import load
 from unhot.data.source import load_source
-from unhot.evaluation.audit import audit
+from unhot.evaluation.auditor import audit
 from unhot.runtime import Runtime
 
 
@@ -34,8 +34,8 @@ def main() -> None:
             unlearned=load(given.unlearned),
             retrained=[load(p) for p in given.retrained],
             classes=[given.label],
-            test=source.held_out,
-            train=source.seen,
+            test=source.test_images,
+            train=source.train_images,
             quick=quick,
         )
         cost = found.record.cost

@@ -22,7 +22,7 @@ from unhot.methods.base import Method
 
 def forget(model: Classifier, source: Source, method: Method, label: int, shots: int, seed: int) -> tuple[Any, Any]:
     """Draw samples of one class and forget it; return the samples and the result."""
-    samples = draw(source.seen, classes=[label], shots=shots, seed=seed)
+    samples = draw(source.train_images, classes=[label], shots=shots, seed=seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", SampleWarning)
         return samples, method(model, samples, seed=seed, force=True)

@@ -26,11 +26,11 @@ import cells
 from unhot import Classifier, Runtime, draw
 from unhot.data.images import LabelledImages
 from unhot.data.samples import Samples
-from unhot.evaluation.audit import audit
+from unhot.evaluation.auditor import audit
 from unhot.methods.nhle_cwm import NhleCwm
 from unhot.models.arch import build
 from unhot.models.cut import cut_classes
-from unhot.record import InputSpec
+from unhot.records.model import InputSpec
 
 USUAL = {"arch": "resnet9", "options": {"width": 16}, "samples": 16, "classes": 10, "forgotten": 1}
 AXES = {

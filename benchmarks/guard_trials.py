@@ -26,9 +26,9 @@ from unhot.evaluation.metric import Case
 from unhot.evaluation.metrics.accuracy import FORGET_ACCURACY, RETAIN_DROP_MASKED, WORST_CLASS_DROP
 from unhot.evaluation.metrics.features import knn_accuracy, probe
 from unhot.evaluation.view import Views
-from unhot.guard import Guard
 from unhot.methods.nhle_guard import NhleGuard
 from unhot.runtime import Runtime
+from unhot.statistics import ClassStatistics
 
 SHOTS = 16
 
@@ -57,13 +57,13 @@ def main() -> None:
     given = parser.parse_args()
     warnings.simplefilter("ignore", SampleWarning)
     source, model, runtime = load_source(given.data), load(given.model), Runtime(torch.device("cpu"))
-    stored, method = Guard.load(given.guard), NhleGuard.of({"cut": "none"} | settings(given.o))
+    stored, method = ClassStatistics.load(given.guard), NhleGuard.of({"cut": "none"} | settings(given.o))
     order = torch.Generator().manual_seed(5)
     splits = {
-        name: model.align(images.select(torch.randperm(len(images), generator=order)[:count]).held(model.input))
+        name: model.align(images.select(torch.randperm(len(images), generator=order)[:count]).cached(model.input))
         for name, images, count in (
-            ("test", source.held_out, given.test_images),
-            ("train", source.seen, given.train_images),
+            ("test", source.test_images, given.test_images),
+            ("train", source.train_images, given.train_images),
         )
     }
     done: list[dict[str, Any]] = []
@@ -71,7 +71,7 @@ def main() -> None:
         name, _, path = pair.partition("=")
         label, reference = model.label(name), load(path)
         for seed in given.seeds:
-            samples = draw(source.seen, [label.index], SHOTS, seed)
+            samples = draw(source.train_images, [label.index], SHOTS, seed)
             for mode, guard in (("guarded", stored), ("bare", None)):
                 result = method(model, samples, guard=guard, seed=seed, force=True)
                 views = Views(model, result.classifier, [reference], [label], splits, runtime)

@@ -15,11 +15,11 @@ from pathlib import Path
 
 import cells
 from unhot.data.source import load_source
-from unhot.evaluation.audit import audit
+from unhot.evaluation.auditor import audit
 from unhot.methods.mask import Mask
 from unhot.methods.nhle_cwm import NhleCwm
 from unhot.runtime import Runtime
-from unhot.train import train_classifier
+from unhot.training import train_classifier
 
 RECOVERY = ("probe_accuracy", "knn_accuracy", "prototype_attack_accuracy")
 
@@ -55,8 +55,8 @@ def main() -> None:
                         unlearned=model,
                         retrained=reference,
                         classes=[label],
-                        test=source.held_out,
-                        train=source.seen,
+                        test=source.test_images,
+                        train=source.train_images,
                         quick=True,
                         runtime=runtime,
                         shared=shared,

@@ -21,7 +21,7 @@ from unhot.methods.base import Data, Outcome, Use
 from unhot.models.classifier import Classifier
 from unhot.runtime import Runtime
 from unhot.testing import check_method
-from unhot.train import train_classifier
+from unhot.training import train_classifier
 
 
 @unhot.method("fade", uses=())
@@ -64,15 +64,15 @@ def main() -> None:
     check_method(FadeAll)
     source = load_source("digits")
     model, _ = train_classifier(source, "lenet5", settings={"epochs": 10})
-    samples = unhot.draw(source.seen, classes=[3], shots=16)
+    samples = unhot.draw(source.train_images, classes=[3], shots=16)
     for method in (unhot.methods.get("fade")(share=0.2), FadeAll(), unhot.methods.get("nhle-cwm")()):
         result = unhot.forget(model, samples, method=method)
         audit = unhot.audit(
             original=model,
             unlearned=result.classifier,
             classes=[3],
-            test=source.held_out,
-            train=source.seen,
+            test=source.test_images,
+            train=source.train_images,
             quick=True,
         )
         print(f"{method.name:10} forget accuracy {audit['forget_accuracy'].value:.3f}: {audit.record.verdict.label}")

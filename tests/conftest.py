@@ -21,14 +21,14 @@ import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
-import unhot.evaluation.audit  # noqa: F401 - imported here, since importing rich draws a random number
+import unhot.evaluation.auditor  # noqa: F401 - imported here, since importing rich draws a random number
 from unhot.data import catalogue as datasets
 from unhot.data.samples import draw
 from unhot.data.source import Source, load_source
 from unhot.models.bundle import save
 from unhot.models.classifier import Classifier
 from unhot.runtime import Runtime
-from unhot.train import train_classifier
+from unhot.training import train_classifier
 
 settings.register_profile(
     "unhot",
@@ -108,7 +108,7 @@ def bundle(original: Classifier, trained, tmp_path_factory: pytest.TempPathFacto
 
 @pytest.fixture(scope="session")
 def samples(digits: Source):
-    return draw(digits.seen, [FORGOTTEN], shots=16, seed=0)
+    return draw(digits.train_images, [FORGOTTEN], shots=16, seed=0)
 
 
 @pytest.fixture

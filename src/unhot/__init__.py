@@ -14,26 +14,27 @@ if TYPE_CHECKING:
     from unhot.data.named import load_named
     from unhot.data.samples import Samples, draw, folder
     from unhot.errors import UnhotError
-    from unhot.evaluation.audit import Audit, audit
+    from unhot.evaluation.audit import Audit
+    from unhot.evaluation.auditor import audit
     from unhot.methods.base import ForgetResult, Method
     from unhot.methods.forget import forget
     from unhot.methods.function import method
     from unhot.models.bundle import load, save
     from unhot.models.classifier import Classifier
-    from unhot.record import InputSpec
+    from unhot.records.model import InputSpec
     from unhot.runtime import Runtime
 
 _HOMES = {
     "Audit": "unhot.evaluation.audit",
     "Classifier": "unhot.models.classifier",
     "ForgetResult": "unhot.methods.base",
-    "InputSpec": "unhot.record",
+    "InputSpec": "unhot.records.model",
     "LabelMap": "unhot.data.concept",
     "Method": "unhot.methods.base",
     "Runtime": "unhot.runtime",
     "Samples": "unhot.data.samples",
     "UnhotError": "unhot.errors",
-    "audit": "unhot.evaluation.audit",
+    "audit": "unhot.evaluation.auditor",
     "draw": "unhot.data.samples",
     "folder": "unhot.data.samples",
     "forget": "unhot.methods.forget",

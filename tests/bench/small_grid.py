@@ -6,10 +6,10 @@ from typing import Any
 
 from unhot.bench.backends import Inline
 from unhot.bench.grid import Grid
-from unhot.bench.runner import Piece, Runner, pieces
-from unhot.bench.spec import TrainSpec
+from unhot.bench.runner import Runner, Task, tasks
 from unhot.bench.store import Store
-from unhot.bench.work import Place
+from unhot.bench.work import WorkerConfig
+from unhot.records.bench import TrainSpec
 
 SMALL = """
 schema = 1
@@ -37,20 +37,20 @@ class Quiet:
         self.begun: list[str] = []
         self.problems: list[str] = []
 
-    def begin(self, piece: Piece) -> None:
+    def begin(self, piece: Task) -> None:
         self.begun.append(piece.spec.title)
 
-    def end(self, piece: Piece, problem: str | None) -> None:
+    def end(self, piece: Task, problem: str | None) -> None:
         if problem is not None:
             self.problems.append(problem)
 
 
 def run(grid: Grid, store: Store, backend: Any = None) -> Quiet:
     board = Quiet()
-    Runner(grid, store, backend or Inline(), Place(threads=1), board).run()
+    Runner(grid, store, backend or Inline(), WorkerConfig(threads=1), board).run()
     return board
 
 
 def models(grid: Grid) -> list[TrainSpec]:
     """Return the models that a grid needs."""
-    return [p.spec for p in pieces(grid) if isinstance(p.spec, TrainSpec)]
+    return [p.spec for p in tasks(grid) if isinstance(p.spec, TrainSpec)]

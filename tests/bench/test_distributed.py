@@ -29,7 +29,7 @@ from unhot.bench.backends import RayCluster
 from unhot.bench.grid import read_grid
 from unhot.bench.runner import Runner
 from unhot.bench.store import Store
-from unhot.bench.work import Place
+from unhot.bench.work import WorkerConfig
 
 cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
 nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
@@ -47,7 +47,7 @@ class Killer(Quiet):
             cluster.add_node(num_cpus=1)
 
 board = Killer()
-failed = Runner(grid, store, backend, Place(), board).run()
+failed = Runner(grid, store, backend, WorkerConfig(), board).run()
 cluster.shutdown()
 print("KILLED", Killer.killed, "FAILED", [f.error for f in failed], flush=True)
 """

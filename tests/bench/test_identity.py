@@ -13,13 +13,13 @@ from PIL import Image
 from small_grid import SMALL, models, run
 
 from unhot.bench.grid import Grid, read_grid
-from unhot.bench.spec import TrainSpec
 from unhot.bench.store import Store
 from unhot.data.images import LabelledImages
 from unhot.data.source import load_source
 from unhot.errors import InputError
-from unhot.record import TrainRecord
-from unhot.train import train_classifier
+from unhot.records.bench import TrainSpec
+from unhot.records.train import TrainRecord
+from unhot.training import train_classifier
 
 GRID = """
 schema = 1
@@ -107,7 +107,7 @@ def test_any_change_of_content_is_another_data_set(tmp_path: Path, change: Calla
 
 def test_named_and_own_sets_are_known_by_their_pixels(digits: object) -> None:
     source = load_source("digits")
-    seen: LabelledImages = source.seen
+    seen: LabelledImages = source.train_images
     assert source.sha256 == load_source("digits").sha256
     other = replace(seen, y=seen.y.flip(0))
     assert replace(source, train=other).sha256 != source.sha256
@@ -131,12 +131,12 @@ def test_the_precision_is_chosen_when_the_grid_is_read(tmp_path: Path, monkeypat
         return read_grid(path).cells[0].spec.original
 
     large = SMALL.replace('"lenet5"', '"resnet9"')
-    monkeypatch.setattr("unhot.train.fast_bf16", lambda device: True)
+    monkeypatch.setattr("unhot.training.fast_bf16", lambda device: True)
     assert spec_of(SMALL).precision == "fp32"  # a small net
     fast = spec_of(large)
     assert fast.precision == "bf16"
     asked = spec_of(large.replace("[fixed]", '[fixed]\nprecision = "fp32"'))
-    monkeypatch.setattr("unhot.train.fast_bf16", lambda device: False)
+    monkeypatch.setattr("unhot.training.fast_bf16", lambda device: False)
     slow = spec_of(large)
     assert slow.precision == asked.precision == "fp32"
     assert slow.digest == asked.digest != fast.digest

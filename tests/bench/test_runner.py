@@ -24,7 +24,7 @@ from unhot.bench.backends import Inline, Local
 from unhot.bench.grid import Grid, read_grid
 from unhot.bench.runner import POLL_SECONDS, Runner
 from unhot.bench.store import Store, Work
-from unhot.bench.work import Place
+from unhot.bench.work import WorkerConfig
 from unhot.errors import DataError, UnhotWarning
 from unhot.methods.base import Data, Method, Outcome
 from unhot.methods.mask import Mask
@@ -75,7 +75,7 @@ def test_a_runner_waits_for_what_another_has_and_does_what_that_one_leaves(
     lock = other.claim(spec)
     assert lock is not None
     board = Quiet()
-    runner = threading.Thread(target=Runner(grid, store, Inline(), Place(threads=1), board).run)
+    runner = threading.Thread(target=Runner(grid, store, Inline(), WorkerConfig(threads=1), board).run)
     runner.start()
     runner.join(3 * POLL_SECONDS)
     assert runner.is_alive()
@@ -237,9 +237,9 @@ def test_a_worker_that_is_killed_loses_only_what_it_was_doing(grid_of: GridOf, t
             assert problem is None
 
     from unhot.bench.runner import Runner
-    from unhot.bench.work import Place
+    from unhot.bench.work import WorkerConfig
 
-    assert Runner(grid, store, backend, Place(threads=1), Killer()).run() == []
+    assert Runner(grid, store, backend, WorkerConfig(threads=1), Killer()).run() == []
     assert killed
     assert all(store.done(c.spec) for c in grid.cells)
 
@@ -291,10 +291,10 @@ class Unreachable:
 def test_a_tracker_that_fails_loses_nothing(grid_of: GridOf, tmp_path: Path) -> None:
     from unhot.bench.backends import Inline
     from unhot.bench.runner import Runner
-    from unhot.bench.work import Place
+    from unhot.bench.work import WorkerConfig
 
     text = SMALL.replace("class = [1, 6]", "class = [1]").replace("shots = 4", "shots = 4\nretrained = 0")
     grid, store = grid_of(text), Store(tmp_path / "out")
     with pytest.warns(UnhotWarning, match=r"was not logged, and is kept in the store: no route to host"):
-        assert Runner(grid, store, Inline(), Place(threads=1), Quiet(), Unreachable()).run() == []
+        assert Runner(grid, store, Inline(), WorkerConfig(threads=1), Quiet(), Unreachable()).run() == []
     assert all(store.done(c.spec) for c in grid.cells)

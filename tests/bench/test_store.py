@@ -14,9 +14,9 @@ import pytest
 from small_grid import SMALL, models
 
 from unhot.bench.grid import Grid, read_grid
-from unhot.bench.spec import FailureRecord
 from unhot.bench.store import BUNDLE_FILES, Store
 from unhot.errors import ModelWarning, OutputError
+from unhot.records.bench import FailureRecord
 
 
 def small(tmp_path: Path) -> Grid:

@@ -14,11 +14,11 @@ import unhot
 from unhot.bench import work
 from unhot.bench.grid import Grid
 from unhot.bench.store import Store
-from unhot.bench.work import Place
-from unhot.guard import Guard
+from unhot.bench.work import WorkerConfig
 from unhot.methods.nhle_cwm import NhleCwm
 from unhot.methods.nhle_guard import NhleGuard
 from unhot.runtime import Runtime
+from unhot.statistics import ClassStatistics
 
 GridOf = Callable[[str], Grid]
 
@@ -106,7 +106,7 @@ def test_a_timing_is_a_multiple_of_one_pass(grid_of: GridOf, done: Path) -> None
     cell = next(c for c in grid_of(SMALL).cells if c.spec.method == "nhle-cwm")
     original = Store(done).model(cell.spec.original)
     assert original is not None
-    found = work.timing(cell.spec, cell.src, Place(threads=1), original)
+    found = work.timing(cell.spec, cell.src, WorkerConfig(threads=1), original)
     assert found.cell == cell.spec.digest
     assert found.steps == 2
     assert 0 < found.floor_seconds < found.forget_seconds
@@ -128,11 +128,11 @@ def test_a_guard_is_collected_from_the_training_images_of_the_original(grid_of: 
     original, retrained = (store.model(s) for s in cell.spec.training)
     assert original is not None
     assert retrained is not None
-    record = work.cell(cell.spec, cell.src, cell.options, Place(threads=1), original, retrained)
+    record = work.cell(cell.spec, cell.src, cell.options, WorkerConfig(threads=1), original, retrained)
     assert record.uses == ("forget", "guard")
     assert record.track == "stored statistics"
     train, model = unhot.load_named("digits", train=True), unhot.load(str(original))
-    stored = Guard.collect(model, train, Runtime())
+    stored = ClassStatistics.collect(model, train, Runtime())
     result = unhot.forget(model, unhot.draw(train, classes=[6], shots=4), method=NhleGuard(), guard=stored)
     assert record.steps == result.record.cost.steps
     seen = work.signals(model, result.classifier, unhot.draw(train, classes=[6], shots=4), Runtime())

@@ -67,7 +67,7 @@ def start():
 def folders(digits: Source, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Digits as image files: ``flat`` (threes), ``nested``, ``tree`` with train and test; three classes each."""
     root = tmp_path_factory.mktemp("folders")
-    for split, images in (("train", digits.seen), ("test", digits.held_out)):
+    for split, images in (("train", digits.train_images), ("test", digits.test_images)):
         for label in (2, 3, 5):
             here = (images.y == label).nonzero().flatten()[:12]
             for i in here.tolist():

@@ -40,7 +40,7 @@ def coarse(unhot: Run, groups: Path, tmp_path_factory: pytest.TempPathFactory) -
 
 def accuracy(model: Classifier, digits: Source, label: int, name: str) -> float:
     """Of the test images of a digit, as the class of the model that it belongs to."""
-    images = digits.held_out.where(digits.held_out.y == label)
+    images = digits.test_images.where(digits.test_images.y == label)
     with torch.no_grad():
         found = model.logits(images.inputs(torch.arange(len(images)), model.input, model.device)).argmax(1)
     return (found == model.columns([model.label(name)])[0]).double().mean().item()

@@ -17,7 +17,7 @@ import torch
 from unhot.cli import report as report_command
 from unhot.cli.failure import MEMORY, told
 from unhot.cli.output import table
-from unhot.forget_record import ForgetRecord
+from unhot.records.forget import ForgetRecord
 
 Run = Callable[..., Any]
 

@@ -36,7 +36,7 @@ def test_train(unhot: Run, digits: Source, tmp_path: Path, as_json: bool) -> Non
     assert record["excluded"] == [{"index": 3, "name": "3"}]
     assert (record["seed"], record["arch_options"], record["settings"]["batch_size"]) == (5, {"width": 4}, 128)
     assert load(tmp_path / "m").sha256() == record["weights_sha256"]
-    assert record["train_images"] == int((digits.seen.y != 3).sum())
+    assert record["train_images"] == int((digits.train_images.y != 3).sum())
     shown = f"Trained resnet9 on {record['train_images']:,} images in "
     assert said.json == record if as_json else said.out.startswith(shown)
 

@@ -12,9 +12,9 @@ import torch
 
 from unhot.data.samples import draw
 from unhot.data.source import Source
-from unhot.guard import Guard
 from unhot.methods.forget import forget
 from unhot.models.bundle import load
+from unhot.statistics import ClassStatistics
 
 Run = Callable[..., Any]
 pytestmark = pytest.mark.filterwarnings("default::unhot.errors.SampleWarning")
@@ -34,10 +34,10 @@ def test_collecting_again_gives_the_same(unhot: Run, bundle: Path, file: Path, t
     said = unhot("guard", bundle, "--data", "digits", "--json", "--out", tmp_path / "again")
     assert said.json["model_sha256"] == load(bundle).sha256()
     assert sum(said.json["counts"]) == 1438
-    assert Guard.load(tmp_path / "again").sha256() == Guard.load(file).sha256()
+    assert ClassStatistics.load(tmp_path / "again").sha256() == ClassStatistics.load(file).sha256()
     few = unhot("guard", bundle, "--data", "digits", "--max-images", 50, "--out", tmp_path / "few")
     assert few.code == 0
-    assert Guard.load(tmp_path / "few").sha256() != Guard.load(file).sha256()
+    assert ClassStatistics.load(tmp_path / "few").sha256() != ClassStatistics.load(file).sha256()
 
 
 def test_dropping_classes(unhot: Run, file: Path, bundle: Path, tmp_path: Path) -> None:
@@ -45,7 +45,7 @@ def test_dropping_classes(unhot: Run, file: Path, bundle: Path, tmp_path: Path) 
     assert [c["name"] for c in said.json["classes"]] == list("01245689")
     at_once = unhot("guard", bundle, "--data", "digits", "--drop", 3, "--drop", 7, "--out", tmp_path / "at-once")
     assert at_once.code == 0
-    assert Guard.load(tmp_path / "at-once").sha256() == Guard.load(tmp_path / "less").sha256()
+    assert ClassStatistics.load(tmp_path / "at-once").sha256() == ClassStatistics.load(tmp_path / "less").sha256()
 
 
 def test_forget_in_both_modes(unhot: Run, bundle: Path, file: Path, tmp_path: Path) -> None:
@@ -56,7 +56,7 @@ def test_forget_in_both_modes(unhot: Run, bundle: Path, file: Path, tmp_path: Pa
     )
     assert (bare["notes"]["mode"], bare["uses"], bare["guard_sha256"]) == ("bare", ["forget"], None)
     assert (guarded["notes"]["mode"], guarded["uses"]) == ("guarded", ["forget", "guard"])
-    assert guarded["guard_sha256"] == Guard.load(file).sha256()
+    assert guarded["guard_sha256"] == ClassStatistics.load(file).sha256()
     assert guarded["digest"] != bare["digest"]
     page = ["--original", bundle, "--unlearned", tmp_path / "guarded", "--class", 3, "--data", "digits", "--quick"]
     said = unhot("audit", *page, "--out", tmp_path / "audit", "--json", "--require", "forget_accuracy<=0.01")
@@ -74,7 +74,7 @@ def test_where_a_guard_is_given_and_no_method_it_is_used(
     assert unhot(*call, "-o", "steps=3", "--out", tmp_path / "v").json["method"] == "nhle-cwm"
     train = digits.train
     assert train is not None
-    result = forget(load(bundle), draw(train, [3], 16), guard=Guard.load(file))
+    result = forget(load(bundle), draw(train, [3], 16), guard=ClassStatistics.load(file))
     assert result.record.method == "nhle-guard"
 
 
@@ -96,7 +96,7 @@ def test_bad_input(unhot: Run, bundle: Path, file: Path, digits: Source, tmp_pat
     with torch.no_grad():
         other = load(bundle)
         other.head_layer.bias.add_(1)
-    Guard.collect(other, digits.seen, max_images=20).save(tmp_path / "other")
+    ClassStatistics.collect(other, digits.train_images, max_images=20).save(tmp_path / "other")
     for call, sentence in (
         (["guard", file, "--out", out], "There is nothing to do with"),
         (["guard", file, "--drop", "cat", "--out", out], "Unknown class 'cat'"),

@@ -123,7 +123,7 @@ def test_what_cannot_be_is_refused(
 @pytest.mark.usefixtures("keep_generators")
 def test_a_graph_of_one_size_takes_no_other(unhot: Run, tmp_path: Path) -> None:
     from unhot.models.bundle import save
-    from unhot.record import InputSpec
+    from unhot.records.model import InputSpec
 
     net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(256, 10))
     spec = InputSpec(height=16, width=16, channels=1, mean=(0.0,), std=(1.0,))

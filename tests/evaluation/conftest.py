@@ -8,7 +8,8 @@ from handmade import runtime
 from zoo import Zoo
 
 from unhot.data.source import Source
-from unhot.evaluation.audit import Audit, audit
+from unhot.evaluation.audit import Audit
+from unhot.evaluation.auditor import audit
 
 
 @pytest.fixture(scope="session")
@@ -29,8 +30,8 @@ def full(zoo: Zoo) -> Audit:
         original=zoo.original(0),
         unlearned=zoo.cut(0, 3),
         classes=[3],
-        test=zoo.source.held_out,
-        train=zoo.source.seen,
+        test=zoo.source.test_images,
+        train=zoo.source.train_images,
         retrained=[zoo.retrained(3, 10), zoo.retrained(3, 11)],
         runtime=runtime(),
     )

@@ -8,12 +8,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from unhot.audit_record import Split, Subject
 from unhot.data.images import LabelledImages
 from unhot.evaluation.metric import Case
 from unhot.evaluation.view import View, Views
 from unhot.models.classifier import Classifier
-from unhot.record import ClassLabel
+from unhot.records.audit import Split, Subject
+from unhot.records.model import ClassLabel
 from unhot.runtime import Runtime
 
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from unhot.data.images import LabelledImages
 from unhot.models.classifier import Classifier
-from unhot.record import InputSpec
+from unhot.records.model import InputSpec
 
 SPEC = InputSpec(height=4, width=4, channels=1, mean=(0.0,), std=(1.0,))
 SHADES = 5  # of each class

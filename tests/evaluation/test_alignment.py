@@ -19,11 +19,12 @@ from unhot.data.folder import load_folder
 from unhot.data.images import LabelledImages
 from unhot.data.samples import draw
 from unhot.errors import DataError, DataWarning
-from unhot.evaluation.audit import Audit, audit
+from unhot.evaluation.audit import Audit
+from unhot.evaluation.auditor import audit
 from unhot.methods import get
-from unhot.models.bundle import WeightsFile, load_weights
 from unhot.models.classifier import Classifier
 from unhot.models.cut import cut_classes
+from unhot.models.formats.weights import WeightsFile, load_weights
 
 TWELVE = [str(i) for i in range(12)]
 CRANES = ["crane", "heron", "crane", "stork"]

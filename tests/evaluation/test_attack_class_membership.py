@@ -10,7 +10,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from unhot.evaluation.attacks.class_membership import ClassMembership
-from unhot.evaluation.metric import Absent, Case
+from unhot.evaluation.metric import Case, NotMeasurable
 
 
 def estimates(case: Case, **settings: int) -> dict:
@@ -99,7 +99,7 @@ def test_less_told_than_by_a_retrained_model_is_below_zero():
 
 
 def test_too_few_images():
-    with pytest.raises(Absent, match=r"fewer than 20 test images"):
+    with pytest.raises(NotMeasurable, match=r"fewer than 20 test images"):
         estimates(random_board(0, n=60).case())
 
 

@@ -13,13 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
-from unhot.audit_record import Split
 from unhot.data.images import LabelledImages
 from unhot.evaluation.attacks.membership import Membership, balanced, modified_entropy, tpr_at
-from unhot.evaluation.metric import Absent, Case
+from unhot.evaluation.metric import Case, NotMeasurable
 from unhot.evaluation.stats import proportion
 from unhot.evaluation.view import Views
-from unhot.train import train_classifier
+from unhot.records.audit import Split
+from unhot.training import train_classifier
 
 AREAS = ("mia_auc", "mia_auc_loss", "mia_auc_confidence")
 
@@ -159,7 +159,7 @@ def test_a_class_of_one_split_only_says_nothing():
     board = unlike(((200, 200), (100, 0)), 0.0, 0)
     assert attack(board)["mia_auc"].n == 500  # looked at, with no weight
     assert attack(board)["mia_auc"].value == pytest.approx(0.5, abs=0.08)
-    with pytest.raises(Absent, match=r"only 0 train and 0 test images"):
+    with pytest.raises(NotMeasurable, match=r"only 0 train and 0 test images"):
         attack(unlike(((200, 0), (0, 200)), 0.0, 0))
 
 
@@ -185,9 +185,9 @@ def test_low_rates_need_enough_images(n, present):
 
 
 def test_it_needs_both_splits_and_20_images_of_each():
-    with pytest.raises(Absent, match=r"no train images were given"):
+    with pytest.raises(NotMeasurable, match=r"no train images were given"):
         attack(random_board(0, train=False))
-    with pytest.raises(Absent, match=r"only 19 train and 19 test images .* 20 of each are needed"):
+    with pytest.raises(NotMeasurable, match=r"only 19 train and 19 test images .* 20 of each are needed"):
         attack(made(0.0, 76))
     assert attack(made(0.0, 80))["mia_auc"].n == 40
 
@@ -215,13 +215,13 @@ def test_on_digits_models_that_never_saw_the_class_cannot_tell_members(digits_vi
 def test_on_digits_an_overfitted_original_gives_its_members_away(zoo):
     """A model that learned a few images by heart: the attack must see it."""
     source = zoo.source
-    few = source.seen.select(torch.arange(0, 400))
+    few = source.train_images.select(torch.arange(0, 400))
     small = replace(source, train=few)
     model, _ = train_classifier(
         small, "lenet5", settings={"epochs": 40, "lr": 0.1, "weight_decay": 0.0}, runtime=runtime()
     )
-    splits = {"train": few, "test": source.held_out}
-    aligned = {s: model.align(i).held(model.input) for s, i in splits.items()}
+    splits = {"train": few, "test": source.test_images}
+    aligned = {s: model.align(i).cached(model.input) for s, i in splits.items()}
     views = Views(model, model, [], [model.label(c) for c in (3, 8)], aligned, runtime())
     found = Membership().run(Case(views, "original")).estimates
     assert found["mia_auc"].low > 0.5

@@ -13,7 +13,7 @@ from torch import nn
 from unhot.data.images import LabelledImages
 from unhot.evaluation.attacks.inversion import Inversion
 from unhot.evaluation.attacks.over_unlearning import OverUnlearning
-from unhot.evaluation.metric import Absent, Case
+from unhot.evaluation.metric import Case, NotMeasurable
 from unhot.evaluation.view import Views
 from unhot.models.classifier import Classifier
 
@@ -110,9 +110,9 @@ def test_neighbours_are_the_same_for_every_model_and_bounded_in_number(digits_vi
 
 
 def test_with_two_classes_in_a_sorted_set_both_have_neighbours(zoo):
-    model, test = zoo.original(0), zoo.source.held_out
+    model, test = zoo.original(0), zoo.source.test_images
     order = torch.argsort(test.y, stable=True)
-    images = model.align(test.select(order)).held(model.input)
+    images = model.align(test.select(order)).cached(model.input)
     views = Views(model, model, [], [model.label(c) for c in (3, 8)], {"test": images}, runtime())
     x = pixels(views, OverUnlearning(images=20).neighbours(Case(views, "original")))
     distances = (x[:, None] - images.x[None].float() / 255).abs().amax((2, 3, 4))
@@ -180,5 +180,5 @@ def test_models_that_do_not_say_what_pixels_are_cannot_be_attacked(attack):
     y = torch.arange(30) % 3
     images = LabelledImages(torch.rand(30, 1, 2, 2, generator=torch.Generator().manual_seed(0)), y, None, "", ())
     views = Views(model, model, [], model.classes[:1], {"test": images}, runtime())
-    with pytest.raises(Absent, match=r"does not say how pixels become its inputs"):
+    with pytest.raises(NotMeasurable, match=r"does not say how pixels become its inputs"):
         attack.run(Case(views, "unlearned"))

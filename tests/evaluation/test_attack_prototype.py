@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from unhot.evaluation.attacks.prototype import Prototype, recovered
-from unhot.evaluation.metric import Absent, Case
+from unhot.evaluation.metric import Case, NotMeasurable
 
 
 def slow_recovered(scores: list[float], mine: list[bool], safe: list[bool], cost: float) -> float:
@@ -123,12 +123,12 @@ def test_the_attack_by_a_loop(seed, forgotten):
 
 
 def test_it_needs_as_many_images_as_shots():
-    with pytest.raises(Absent, match=r"only 5 images of a forgotten class to learn from, 6 are needed"):
+    with pytest.raises(NotMeasurable, match=r"only 5 images of a forgotten class to learn from, 6 are needed"):
         Prototype(shots=6).run(points().case())
 
 
 def test_a_model_that_has_lost_every_retained_image():
-    with pytest.raises(Absent, match=r"the model gets no retained image right"):
+    with pytest.raises(NotMeasurable, match=r"the model gets no retained image right"):
         Prototype().run(points(unsafe=10).case())
 
 

@@ -13,7 +13,7 @@ from torch import nn
 
 from unhot.data.images import LabelledImages
 from unhot.evaluation.attacks.relearning import PROBED, Relearning, _with_new_rows
-from unhot.evaluation.metric import Absent, Case
+from unhot.evaluation.metric import Case, NotMeasurable
 from unhot.evaluation.view import Views
 from unhot.models.classifier import Classifier
 from unhot.models.cut import cut_classes
@@ -119,7 +119,7 @@ def test_a_ratio_needs_a_retrained_model(zoo):
 
 
 def test_too_few_images_to_learn_from(digits_views):
-    with pytest.raises(Absent, match=r"images of a forgotten class to learn from, 10000 are needed"):
+    with pytest.raises(NotMeasurable, match=r"images of a forgotten class to learn from, 10000 are needed"):
         Relearning(shots=10_000).run(Case(digits_views, "original"))
 
 
@@ -207,7 +207,9 @@ def test_without_train_images_and_with_too_few_of_the_class_it_says_so(zoo):
     mine = (images.y == 3).nonzero().flatten()
     few = images.select(torch.cat([(images.y != 3).nonzero().flatten(), mine[:9]]))
     views = Views(zoo.original(0), zoo.original(0), [], [zoo.original(0).label(3)], {"test": few}, runtime())
-    with pytest.raises(Absent, match=r"^no train images of the class were given, and .* 10 are needed, there are 9$"):
+    with pytest.raises(
+        NotMeasurable, match=r"^no train images of the class were given, and .* 10 are needed, there are 9$"
+    ):
         QUICK.run(Case(views, "original"))
 
 
@@ -221,7 +223,7 @@ def test_without_train_images_the_original_still_has_it_back_sooner(zoo):
 def test_train_images_of_the_class_only_are_not_enough(zoo):
     views = zoo.board()
     views.splits["train"] = views.splits["train"].where(views.splits["train"].y == 3)
-    with pytest.raises(Absent, match=r"^no images of the other classes to learn from$"):
+    with pytest.raises(NotMeasurable, match=r"^no images of the other classes to learn from$"):
         QUICK.run(Case(views, "original"))
 
 

@@ -13,16 +13,17 @@ from handmade import runtime
 from torch import nn
 
 import unhot
-from unhot.audit_record import AuditRecord, Subject
 from unhot.errors import UnknownNameError
 from unhot.evaluation import catalogue as metrics
 from unhot.evaluation import pictures
 from unhot.evaluation.attacks import catalogue as attacks
-from unhot.evaluation.audit import Audit, audit, measures
+from unhot.evaluation.audit import Audit
+from unhot.evaluation.auditor import audit, measures
 from unhot.evaluation.metric import Case, Metric
 from unhot.evaluation.stats import Estimate
 from unhot.evaluation.view import Views
 from unhot.models.classifier import Classifier
+from unhot.records.audit import AuditRecord, Subject
 
 CONTRACT = {
     "forget_accuracy", "retain_accuracy", "retain_drop", "retain_drop_masked", "worst_class_drop", "probe_accuracy",
@@ -41,7 +42,7 @@ NEED_100_IMAGES = {"mia_tpr_at_1pct_fpr", "mia_tpr_at_01pct_fpr"}
 def alone(zoo) -> Audit:
     """Without train images and without a retrained model."""
     return audit(
-        original=zoo.original(0), unlearned=zoo.cut(0, 3), classes=[3], test=zoo.source.held_out, runtime=runtime()
+        original=zoo.original(0), unlearned=zoo.cut(0, 3), classes=[3], test=zoo.source.test_images, runtime=runtime()
     )  # fmt: skip
 
 
@@ -138,8 +139,8 @@ def test_without_train_images_the_readers_ask_about_other_images_than_they_learn
 def test_several_retrained_models_give_runs_their_mean_and_an_interval_around_all(full, zoo):
     single = [
         audit(
-            original=zoo.original(0), unlearned=zoo.cut(0, 3), classes=[3], test=zoo.source.held_out,
-            train=zoo.source.seen, retrained=zoo.retrained(3, seed), quick=True, runtime=runtime(),
+            original=zoo.original(0), unlearned=zoo.cut(0, 3), classes=[3], test=zoo.source.test_images,
+            train=zoo.source.train_images, retrained=zoo.retrained(3, seed), quick=True, runtime=runtime(),
         )
         for seed in (10, 11)
     ]  # fmt: skip
@@ -223,7 +224,7 @@ def test_the_map_of_the_original_is_its_principal_components(full, zoo):
     values = np.linalg.svd(h - h.mean(0), compute_uv=False)[:2]
     assert np.linalg.norm(curve.x) == pytest.approx(values[0], rel=1e-3)
     assert np.linalg.norm(curve.y) == pytest.approx(values[1], rel=1e-3)
-    assert sorted(curve.groups) == sorted(str(c) for c in zoo.source.held_out.y.tolist())
+    assert sorted(curve.groups) == sorted(str(c) for c in zoo.source.test_images.y.tolist())
 
 
 def test_per_class_is_of_every_class_and_agrees_with_forget_accuracy(full):
@@ -238,8 +239,8 @@ def test_per_class_is_of_every_class_and_agrees_with_forget_accuracy(full):
 def test_the_same_seed_gives_the_same_audit_and_another_one_other_draws(zoo):
     def again(seed: int) -> AuditRecord:
         return audit(
-            original=zoo.original(0), unlearned=zoo.cut(0, 3), classes=[3], test=zoo.source.held_out,
-            train=zoo.source.seen, retrained=zoo.retrained(3), quick=True, runtime=runtime(seed),
+            original=zoo.original(0), unlearned=zoo.cut(0, 3), classes=[3], test=zoo.source.test_images,
+            train=zoo.source.train_images, retrained=zoo.retrained(3), quick=True, runtime=runtime(seed),
         ).record  # fmt: skip
 
     timed, first = {"cost", "environment"}, zoo.audited("masked").record
@@ -278,7 +279,7 @@ def test_inputs_are_digests_of_what_was_audited(full, zoo):
     assert inputs.original_sha256 == zoo.original(0).sha256()
     assert inputs.unlearned_sha256 == zoo.cut(0, 3).sha256()
     assert inputs.retrained_sha256 == (zoo.retrained(3, 10).sha256(), zoo.retrained(3, 11).sha256())
-    assert inputs.images == {"test": len(zoo.source.held_out), "train": len(zoo.source.seen)}
+    assert inputs.images == {"test": len(zoo.source.test_images), "train": len(zoo.source.train_images)}
     assert set(inputs.data_sha256) == {"train", "test"}
     assert full.record.attacks == {n: attacks.get(n)().model_dump(mode="json") for n in attacks}
 

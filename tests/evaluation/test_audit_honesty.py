@@ -14,14 +14,15 @@ from torch import nn
 from unhot.data.images import LabelledImages
 from unhot.data.samples import draw
 from unhot.errors import DataError, DataWarning, ModelError, ModelWarning
-from unhot.evaluation import audit as audits
-from unhot.evaluation.audit import Audit, audit
-from unhot.guard import Guard
+from unhot.evaluation import auditor as audits
+from unhot.evaluation.audit import Audit
+from unhot.evaluation.auditor import audit
 from unhot.methods import get
 from unhot.methods.base import Data, Method, Outcome, Use
 from unhot.models.classifier import Classifier
 from unhot.models.cut import Cut, cut_classes
 from unhot.runtime import Runtime
+from unhot.statistics import ClassStatistics
 
 NAMES = ["ape", "bee", "cat", "dog", "emu"]
 
@@ -102,7 +103,7 @@ def test_images_of_a_class_that_went_before_are_not_retained_nor_kept_in_a_guard
     model, images = level_net(5, names=NAMES), level_images([20] * 5, NAMES)
     before = cut_classes(model.copy(), [model.classes[1]], "mask")
     with pytest.warns(DataWarning, match=r"20 images of bee"):
-        guard = Guard.collect(before, images, runtime())
+        guard = ClassStatistics.collect(before, images, runtime())
     assert [c.name for c in guard.info.classes] == ["ape", "cat", "dog", "emu"]
     with pytest.warns(DataWarning, match=r"levels: 40 images of bee, cat, which the model was made to forget before"):
         retained = before.align(images, [model.classes[2], *before.forgotten])

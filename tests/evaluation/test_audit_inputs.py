@@ -15,7 +15,8 @@ from handmade import runtime
 from torch import nn
 
 from unhot.errors import DataError, ModelError, ModelWarning, UnhotError
-from unhot.evaluation.audit import Audit, audit
+from unhot.evaluation.audit import Audit
+from unhot.evaluation.auditor import audit
 from unhot.evaluation.verdict import Thresholds
 from unhot.models.classifier import Classifier, replace_layer
 from unhot.models.cut import cut_classes
@@ -26,13 +27,13 @@ def tensors(zoo):
     """The digits as normalised inputs: (train, test), each (x, y)."""
     spec, source = zoo.original(0).input, zoo.source
     cpu = torch.device("cpu")
-    return [(i.inputs(torch.arange(len(i)), spec, cpu), i.y) for i in (source.seen, source.held_out)]
+    return [(i.inputs(torch.arange(len(i)), spec, cpu), i.y) for i in (source.train_images, source.test_images)]
 
 
 def quick(zoo, **changes: object) -> Audit:
     given = {
         "original": zoo.original(0), "unlearned": zoo.cut(0, 3), "classes": [3], "quick": True, "runtime": runtime(),
-        "test": zoo.source.held_out, "retrained": zoo.retrained(3),
+        "test": zoo.source.test_images, "retrained": zoo.retrained(3),
     }  # fmt: skip
     return audit(**given | changes)
 
@@ -73,7 +74,7 @@ def test_foreign_modules_that_take_no_pixels_lack_the_attacks_on_pixels(zoo, ten
 
 def test_a_bare_module_beside_a_classifier_sees_the_same_inputs(zoo):
     """result.model of unhot.forget is an nn.Module: the same net must not lose accuracy by being bare."""
-    images = zoo.source.held_out.held(zoo.original(0).input)
+    images = zoo.source.test_images.cached(zoo.original(0).input)
     try:
         found = quick(zoo, unlearned=zoo.original(0).module, test=(images.x, images.y))
     except UnhotError:
@@ -132,7 +133,7 @@ def test_a_retrained_model_with_fewer_outputs_and_an_excised_one(zoo):
         smaller = with_outputs(zoo.retrained(3), kept)
     assert len(smaller.classes) == 9
     with pytest.warns(ModelWarning, match=r"The retrained model has 9 outputs without names"):
-        found = quick(zoo, unlearned=zoo.cut(0, 3, "excise"), retrained=smaller, train=zoo.source.seen)
+        found = quick(zoo, unlearned=zoo.cut(0, 3, "excise"), retrained=smaller, train=zoo.source.train_images)
     wanted = values(zoo.audited("masked"))
     cut = {(n, s, "test") for n in ("mia_auc_loss", "mia_auc_confidence") for s in ("unlearned", "retrained")}
     for key, value in values(found).items():
@@ -144,7 +145,7 @@ def test_a_retrained_model_with_fewer_outputs_and_an_excised_one(zoo):
 
 
 def test_a_bottleneck_is_audited_by_what_is_behind_it(zoo):
-    found = quick(zoo, unlearned=zoo.cut(0, 3, "bottleneck"), train=zoo.source.seen)
+    found = quick(zoo, unlearned=zoo.cut(0, 3, "bottleneck"), train=zoo.source.train_images)
     masked = values(zoo.audited("masked"))
     for name in ("retain_accuracy", "forget_accuracy"):
         assert found[name].value == pytest.approx(masked[name, "unlearned", "test"], abs=1e-6)
@@ -183,7 +184,7 @@ def test_a_model_that_gets_every_retained_image_wrong_is_damaged(zoo):
         wrong.head_layer.weight[others] = 0
         wrong.head_layer.bias[others] = 0
         wrong.head_layer.bias[0] = 1e3  # everything is 0 ...
-    test = zoo.source.held_out
+    test = zoo.source.test_images
     found = quick(zoo, unlearned=wrong, test=test.where(test.y != 0), retrained=None)  # ... of which there is none
     assert found.record.verdict.label == "model damaged"
 
@@ -195,7 +196,7 @@ def test_two_forgotten_classes(zoo):
     original = zoo.original(0)
     masked = cut_classes(original.copy(), [original.label(c) for c in (3, 8)], "mask")
     found = quick(zoo, unlearned=masked, classes=[3, "8"], retrained=None)
-    y = zoo.source.held_out.y
+    y = zoo.source.test_images.y
     assert [c.name for c in found.record.classes] == ["3", "8"]
     assert found["forget_accuracy"].n == int(((y == 3) | (y == 8)).sum())
     assert found["retain_accuracy"].n == int(((y != 3) & (y != 8)).sum())
@@ -250,7 +251,7 @@ def test_test_images_without_the_class_are_refused(zoo):
 
 
 def test_test_images_of_the_class_only_are_refused(zoo):
-    test = zoo.source.held_out
+    test = zoo.source.test_images
     with pytest.raises(DataError, match=r"images of the forgotten classes only"):
         quick(zoo, test=test.where(test.y == 3))
 
@@ -266,7 +267,7 @@ def test_train_images_without_the_class_leave_its_measures_absent(zoo):
 
 
 def test_train_images_of_the_class_only_leave_the_others_absent(zoo):
-    train = zoo.source.seen
+    train = zoo.source.train_images
     try:
         found = quick(zoo, train=train.where(train.y == 3))
     except UnhotError:
@@ -370,12 +371,12 @@ def test_thresholds_are_those_given(zoo):
 
 
 def test_no_more_images_than_the_limit_are_looked_at(zoo, monkeypatch):
-    monkeypatch.setattr("unhot.evaluation.audit.TRAIN_IMAGES", 300)
-    monkeypatch.setattr("unhot.evaluation.audit.TEST_IMAGES", 200)
-    found = quick(zoo, train=zoo.source.seen)
+    monkeypatch.setattr("unhot.evaluation.auditor.TRAIN_IMAGES", 300)
+    monkeypatch.setattr("unhot.evaluation.auditor.TEST_IMAGES", 200)
+    found = quick(zoo, train=zoo.source.train_images)
     assert found.record.inputs.images == {"test": 200, "train": 300}
     assert found["forget_accuracy"].n + found["retain_accuracy"].n == 200
-    assert values(found) == values(quick(zoo, train=zoo.source.seen))
+    assert values(found) == values(quick(zoo, train=zoo.source.train_images))
 
 
 def test_tensors_that_are_inputs_of_one_model_only_are_refused(zoo, tensors):

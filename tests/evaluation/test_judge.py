@@ -7,8 +7,8 @@ from typing import get_args
 
 import pytest
 
-from unhot.audit_record import Measurement, Verdict, VerdictLabel
 from unhot.evaluation.verdict import RECOVERY, Thresholds, judge
+from unhot.records.audit import Measurement, Verdict, VerdictLabel
 
 RETRAINED = 0.3, 0.3, 0.3  # probe, neighbours, prototype
 MASKED = 0.8, 0.8, 0.8  # so the gap is 1.5 in sum

@@ -16,11 +16,11 @@ from torch import nn
 
 from unhot.data import images as module
 from unhot.data.images import LabelledImages, Pictures
-from unhot.evaluation import audit as audits
-from unhot.evaluation.audit import audit
+from unhot.evaluation import auditor as audits
+from unhot.evaluation.auditor import audit
 from unhot.models.classifier import Classifier
 from unhot.models.cut import cut_classes
-from unhot.record import InputSpec
+from unhot.records.model import InputSpec
 from unhot.report.content import facts
 
 pytestmark = pytest.mark.filterwarnings(  # the nets are random, and there are few different pictures

@@ -16,7 +16,7 @@ from sklearn.neighbors import KNeighborsClassifier, NearestCentroid
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from unhot.evaluation.metric import Absent
+from unhot.evaluation.metric import NotMeasurable
 from unhot.evaluation.metrics import features
 from unhot.evaluation.metrics.features import cka
 
@@ -75,7 +75,7 @@ def test_readers_need_images_to_learn_from(reader, least):
         made = {s: random_outputs(y, 3, generator) for s, y in (("train", train), ("test", test))}
         case = Board({"train": train, "test": test}, [1], made).case()
         if count < least:
-            with pytest.raises(Absent, match=f"only {count} images of a forgotten class .* at least {least}"):
+            with pytest.raises(NotMeasurable, match=f"only {count} images of a forgotten class .* at least {least}"):
                 metric(case)
         else:
             assert metric(case).n == 10
@@ -126,7 +126,7 @@ def test_fisher_ratio_of_few_images_does_not_say_that_there_are_none():
     made = {"test": random_outputs(y, 3, torch.Generator().manual_seed(0))}
     try:
         e = features.feature_fisher_ratio(Board({"test": y}, [2], made).case())
-    except Absent as reason:
+    except NotMeasurable as reason:
         if "fewer than" in str(reason):
             return
         raise
@@ -172,7 +172,7 @@ def test_silhouette_and_cka_need_five_images():
         case = Board({"test": y}, [2], *made).case()
         for metric in (features.feature_silhouette, features.feature_cka):
             if count < 5:
-                with pytest.raises(Absent, match=r"fewer than 5 images"):
+                with pytest.raises(NotMeasurable, match=r"fewer than 5 images"):
                     metric(case)
             else:
                 assert metric(case).n == 5

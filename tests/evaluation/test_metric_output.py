@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.spatial.distance import jensenshannon
 
-from unhot.evaluation.metric import Absent
+from unhot.evaluation.metric import NotMeasurable
 from unhot.evaluation.metrics import output
 from unhot.evaluation.metrics.output import ece, js
 
@@ -112,9 +112,9 @@ def test_a_copy_of_the_retrained_model_is_at_no_distance(metric):
 
 @pytest.mark.parametrize("metric", TO_RETRAINED)
 def test_distances_need_a_retrained_model(metric):
-    with pytest.raises(Absent, match=r"no retrained model was given"):
+    with pytest.raises(NotMeasurable, match=r"no retrained model was given"):
         metric(random_board(0, retrained=0).case())
-    with pytest.raises(Absent, match=r"a second retrained model is needed"):
+    with pytest.raises(NotMeasurable, match=r"a second retrained model is needed"):
         metric(random_board(0, retrained=1).case("retrained"))
 
 

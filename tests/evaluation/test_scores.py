@@ -16,12 +16,12 @@ import torch
 from handmade import Board, Outputs, random_board
 from sklearn.metrics import roc_auc_score
 
-from unhot.audit_record import AuditRecord
 from unhot.cli import main
 from unhot.errors import OutputError
-from unhot.evaluation import audit as module
+from unhot.evaluation import auditor as module
 from unhot.evaluation.attacks.membership import Membership
 from unhot.evaluation.scores import Score, info, to_csv
+from unhot.records.audit import AuditRecord
 from unhot.report.page import load, render
 
 MODELS = [("original", 0), ("masked", 0), ("unlearned", 0), ("retrained", 0), ("retrained", 1)]
@@ -44,10 +44,12 @@ def areas(rows: list[dict[str, str]]) -> dict[str, float]:
 
 def test_every_model_has_the_scores_of_every_image(full, zoo):
     rows = read(to_csv(full.scores))
-    count = {s: int((i.y == 3).sum()) for s, i in (("train", zoo.source.seen), ("test", zoo.source.held_out))}
+    count = {
+        s: int((i.y == 3).sum()) for s, i in (("train", zoo.source.train_images), ("test", zoo.source.test_images))
+    }
     assert list(dict.fromkeys((r["subject"], int(r["run"])) for r in rows)) == MODELS
     for subject, run in MODELS:
-        for split, images in (("train", zoo.source.seen), ("test", zoo.source.held_out)):
+        for split, images in (("train", zoo.source.train_images), ("test", zoo.source.test_images)):
             mine = of(rows, subject, run, split)
             assert [int(r["image"]) for r in mine] == [i for i, c in enumerate(images.y.tolist()) if c == 3]
             assert {r["class_index"] for r in mine} == {"3"}
@@ -121,7 +123,7 @@ def test_names_of_files_come_back_in_one_line_each():
 
 def test_without_train_images_there_is_no_file(zoo, tmp_path):
     found = module.audit(
-        original=zoo.original(0), unlearned=zoo.cut(0, 3), classes=[3], test=zoo.source.held_out, quick=True
+        original=zoo.original(0), unlearned=zoo.cut(0, 3), classes=[3], test=zoo.source.test_images, quick=True
     )  # fmt: skip
     assert (found.scores, found.record.scores) == ((), None)
     found.save(tmp_path / "audit")

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy.stats import bootstrap, norm
 from sklearn.metrics import roc_auc_score
 
-from unhot.evaluation.audit import _present
+from unhot.evaluation.auditor import _present
 from unhot.evaluation.metric import Measure
 from unhot.evaluation.stats import Estimate, area, averaged, mean, paired_drop, proportion
 

@@ -12,10 +12,10 @@ import torch
 from handmade import runtime
 from zoo import Zoo
 
-from unhot.audit_record import Measurement, Subject
 from unhot.data.source import load_source
 from unhot.evaluation.verdict import Thresholds, judge
-from unhot.train import train_classifier
+from unhot.records.audit import Measurement, Subject
+from unhot.training import train_classifier
 
 EXPECTED = {
     "second retrained": "at the level of a retrained model",
@@ -64,7 +64,7 @@ def fashion():
     if not root or not (Path(root) / "FashionMNIST").is_dir():
         pytest.skip("UNHOT_DATA holds no FashionMNIST")
     whole = load_source("fashion-mnist")
-    source = replace(whole, train=whole.seen.select(torch.arange(20_000)))
+    source = replace(whole, train=whole.train_images.select(torch.arange(20_000)))
 
     def train(seed: int, *exclude: int):
         settings = {"epochs": 4}

@@ -15,7 +15,7 @@ from unhot.errors import ModelError, ModelWarning
 from unhot.evaluation.view import LAYERS, Views
 from unhot.models.classifier import Classifier, pooled
 from unhot.models.cut import cut_classes
-from unhot.record import ClassLabel
+from unhot.records.model import ClassLabel
 
 
 def named(names: list[str]) -> tuple[ClassLabel, ...]:
@@ -36,7 +36,7 @@ def test_views_hold_what_plain_forward_passes_give(zoo):
         features, logits = model.features_and_logits(x)
     assert torch.allclose(view.logits, logits, atol=1e-4)
     assert torch.allclose(view.features, features, atol=1e-4)
-    assert torch.equal(view.y, zoo.source.held_out.y)
+    assert torch.equal(view.y, zoo.source.test_images.y)
     assert view.correct.tolist() == (logits.argmax(1) == view.y).tolist()
     assert 1 <= len(view.layers) <= LAYERS
     with torch.no_grad(), model.recording(view.layers) as seen:

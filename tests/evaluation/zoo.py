@@ -10,10 +10,11 @@ import torch
 from handmade import runtime
 
 from unhot.data.source import Source
-from unhot.evaluation.audit import Audit, audit
+from unhot.evaluation.audit import Audit
+from unhot.evaluation.auditor import audit
 from unhot.models.classifier import Classifier
 from unhot.models.cut import Cut, cut_classes
-from unhot.train import train_classifier
+from unhot.training import train_classifier
 
 EPOCHS = 10
 
@@ -69,8 +70,8 @@ class Zoo:
             original=self.original(seed),
             unlearned=self.model(name, label, seed),
             classes=[label],
-            test=self.source.held_out,
-            train=self.source.seen,
+            test=self.source.test_images,
+            train=self.source.train_images,
             retrained=self.retrained(label),
             quick=True,
             runtime=runtime(),
@@ -81,8 +82,8 @@ class Zoo:
         from unhot.evaluation.view import Views
 
         o = self.original(0)
-        splits = {"test": o.align(self.source.held_out).held(o.input)}
+        splits = {"test": o.align(self.source.test_images).cached(o.input)}
         if train:
-            splits["train"] = o.align(self.source.seen).held(o.input)
+            splits["train"] = o.align(self.source.train_images).cached(o.input)
         references = [self.retrained(3, 10), self.retrained(3, 11)]
         return Views(o, unlearned or o, references, [o.label(c) for c in classes], splits, runtime())

@@ -26,20 +26,20 @@ from PIL import Image
 from torch import nn
 
 import unhot
-from unhot.audit_record import AuditRecord
 from unhot.bench.report import write_all
 from unhot.bench.results import Results
 from unhot.cli import main
 from unhot.data.concept import LabelMap
 from unhot.data.source import load_source
 from unhot.errors import UnhotError
-from unhot.forget_record import ForgetRecord
-from unhot.guard import METADATA, Guard
-from unhot.models.bundle import WeightsFile, load_weights
-from unhot.models.graph import Graph
-from unhot.record import InputSpec
+from unhot.models.formats.weights import WeightsFile, load_weights
+from unhot.records.audit import AuditRecord
+from unhot.records.forget import ForgetRecord
+from unhot.records.graph import Graph
+from unhot.records.model import InputSpec
 from unhot.report.content import Loaded, content
 from unhot.report.markdown import model_card, summary
+from unhot.statistics import METADATA, ClassStatistics
 
 SECONDS = 60  # for one input, on a busy machine; they take milliseconds
 NAMES = ("cat", "dog", "owl", "elk")
@@ -99,7 +99,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         unhot.save(model, root / "bundle")
-        Guard.collect(model, source.seen).save(root / "guard.safetensors")
+        ClassStatistics.collect(model, source.train_images).save(root / "guard.safetensors")
         argv = ["--class", "owl", "--method", "mask", "--samples", root / "tree" / "train" / "owl", "--force"]
         assert quietly("forget", root / "bundle", *argv, "--out", root / "unlearned")[0] == 0
         argv = ["--original", root / "bundle", "--unlearned", root / "unlearned", "--class", "owl", "--quick"]

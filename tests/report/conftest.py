@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from unhot.audit_record import AuditRecord
+from unhot.records.audit import AuditRecord
 from unhot.report.page import write_report
 from unhot.report.texts import MEASURES
 

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from unhot.audit_record import AuditRecord
 from unhot.errors import InputError
+from unhot.records.audit import AuditRecord
 from unhot.report.page import load, render, write_report
 
 HOSTILE = "</title><script>x</script>\x1b]0;t\x07\u202e| # [a](http://b) `c`\n=1+1 $x^{$ {{7*7}}"

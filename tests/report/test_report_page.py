@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from unhot.errors import InputError
-from unhot.evaluation.audit import audit, measures
+from unhot.evaluation.auditor import audit, measures
 from unhot.evaluation.verdict import Thresholds
 from unhot.models.cut import cut_classes
 from unhot.report.comparison import compared
@@ -35,7 +35,7 @@ def test_every_measure_and_threshold_has_a_text_and_none_is_left_over() -> None:
 def test_every_verdict_has_a_meaning_that_promises_nothing() -> None:
     from typing import get_args
 
-    from unhot.audit_record import VerdictLabel
+    from unhot.records.audit import VerdictLabel
 
     assert set(VERDICTS) == set(get_args(VerdictLabel))
     assert not re.search(r"guarante|certif|complian|secure|prove", " ".join(VERDICTS.values()))
@@ -304,11 +304,11 @@ def test_a_measure_of_somebody_else_is_shown_too(make, write, parse) -> None:
 
 
 def test_names_and_numbers() -> None:
-    from unhot.audit_record import Curve
-    from unhot.record import ClassLabel
+    from unhot.records.audit import PlotData
+    from unhot.records.model import ClassLabel
     from unhot.report.pictures import category_names
 
-    digits = Curve(name="confusion", subject="original", x=(0.0, 10.0), y=(0.5, 0.5))
+    digits = PlotData(name="confusion", subject="original", x=(0.0, 10.0), y=(0.5, 0.5))
     assert category_names(digits) == ["0", "10"]
     assert class_names([ClassLabel(index=3, name="3"), ClassLabel(index=1, name="cat")]) == "class 3, cat (class 1)"
     assert number(-0.0001) == "0.000"
@@ -335,7 +335,7 @@ def test_torch_is_not_imported(make, write) -> None:
 
 def test_a_real_audit_is_drawn(keep_generators, original, digits, tmp_path: Path, parse) -> None:
     masked = cut_classes(original.copy(torch.device("cpu")), [original.label(3)], "mask")
-    found = audit(original=original, unlearned=masked, classes=[3], test=digits.held_out, quick=True)
+    found = audit(original=original, unlearned=masked, classes=[3], test=digits.test_images, quick=True)
     found.save(tmp_path / "audit")
     write_report(tmp_path / "audit")
     page = parse((tmp_path / "audit" / "report.html").read_text())

@@ -12,9 +12,9 @@ from unhot.data.images import LabelledImages
 from unhot.errors import DataError
 from unhot.methods import get
 from unhot.models.classifier import Classifier
-from unhot.record import InputSpec
+from unhot.records.model import InputSpec
 from unhot.runtime import Runtime
-from unhot.train import TrainSettings, batches_of, fit
+from unhot.training import TrainSettings, batches_of, fit
 
 SPEC = InputSpec.model_validate({"height": 4, "width": 4, "channels": 1, "mean": [0.5], "std": [0.5]})
 TRAINING = {

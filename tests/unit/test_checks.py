@@ -12,12 +12,12 @@ from torch import Tensor
 import unhot
 from unhot.data.images import LabelledImages
 from unhot.errors import DataError, DataWarning, ModelWarning, OptionError, SampleWarning, UnknownNameError
-from unhot.forget_record import ForgetRecord
 from unhot.methods.base import Data, Outcome
 from unhot.methods.finetune import Finetune
 from unhot.methods.mask import Mask
 from unhot.models.classifier import Classifier
 from unhot.models.cut import CUT_LOGIT
+from unhot.records.forget import ForgetRecord
 from unhot.runtime import Runtime
 from unhot.testing import Toy, toy_problem
 
@@ -251,5 +251,5 @@ def test_a_method_goes_by_its_name(toy: Toy) -> None:
         unhot.forget(toy.model, samples, method=Mask(), cut="none")
     with pytest.raises(OptionError, match="method takes the name of a method, or a method such as"):
         unhot.forget(toy.model, samples, method=Mask)
-    with pytest.raises(OptionError, match=r"guard takes statistics of unhot\.Guard\. Got 0\.5"):
+    with pytest.raises(OptionError, match=r"guard takes unhot\.ClassStatistics.* Got 0\.5"):
         unhot.forget(toy.model, samples, method="nhle-cwm", guard=0.5)

@@ -13,7 +13,7 @@ import unhot
 from unhot.data.source import Source, load_source
 from unhot.models.classifier import Classifier
 from unhot.runtime import Runtime
-from unhot.train import train_classifier
+from unhot.training import train_classifier
 
 HERE = Path(os.environ.get("UNHOT_DATA", "nowhere"))
 pytestmark = [
@@ -26,7 +26,7 @@ pytestmark = [
 @pytest.fixture(scope="module")
 def fashion() -> Source:
     source = load_source("fashion-mnist")
-    return dataclasses.replace(source, train=source.seen.select(torch.arange(12_000)))
+    return dataclasses.replace(source, train=source.train_images.select(torch.arange(12_000)))
 
 
 @pytest.fixture(scope="module")
@@ -41,10 +41,10 @@ def lenet(fashion: Source) -> Classifier:
 
 @pytest.mark.parametrize("class_name", ["Sandal", "Trouser"])
 def test_a_class_is_forgotten_from_16_images(fashion: Source, lenet: Classifier, class_name: str) -> None:
-    samples = unhot.draw(fashion.seen, [class_name], shots=16, seed=0)
+    samples = unhot.draw(fashion.train_images, [class_name], shots=16, seed=0)
     result = unhot.forget(lenet, samples)
     assert result.record.samples.count == (16,)
-    test = fashion.held_out.select(torch.arange(5_000))
+    test = fashion.test_images.select(torch.arange(5_000))
     audit = unhot.audit(original=lenet, unlearned=result.classifier, classes=[class_name], test=test, quick=True)
     assert audit["forget_accuracy"].value <= 0.01
     assert audit["retain_drop"].value <= 0.035

@@ -8,13 +8,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from unhot.evaluation.audit import audit
-from unhot.guard import Guard
+from unhot.evaluation.auditor import audit
 from unhot.methods import get
 from unhot.models.classifier import Classifier
-from unhot.models.split import split_points
-from unhot.precondition import weight_layers
+from unhot.models.layers import weight_layers
+from unhot.models.replay import replay_points
 from unhot.runtime import Runtime
+from unhot.statistics import ClassStatistics
 from unhot.testing import Toy, toy_problem
 
 
@@ -84,10 +84,10 @@ def test_a_flow_that_replaces_another_is_left_as_it_is(both: tuple[Classifier, C
 
 
 def test_split_points_and_guards_are_the_same(both: tuple[Classifier, Classifier], toy: Toy) -> None:
-    points = [split_points(m, weight_layers(m, toy.x[:1]), toy.x[:1]) for m in both]
+    points = [replay_points(m, weight_layers(m, toy.x[:1]), toy.x[:1]) for m in both]
     assert points[0] == points[1]
     assert set(points[1].values()) != {""}
-    guards = [Guard.collect(m, (toy.x, toy.y), runtime()) for m in both]
+    guards = [ClassStatistics.collect(m, (toy.x, toy.y), runtime()) for m in both]
     assert guards[0].sha256() == guards[1].sha256()
 
 

@@ -13,14 +13,14 @@ from unhot.data.augment import Augment, distort
 from unhot.data.samples import Samples, draw
 from unhot.data.source import Source
 from unhot.errors import DataError, OptionError, UnhotError, UnknownNameError
-from unhot.losses import ENCODINGS
 from unhot.methods.base import ForgetResult
 from unhot.methods.nhle_cwm import NhleCwm
+from unhot.methods.parts.losses import ENCODINGS
 from unhot.models.classifier import Classifier
 from unhot.models.cut import CUT_LOGIT
 from unhot.runtime import Runtime
 from unhot.testing import Toy, toy_problem
-from unhot.train import train_classifier
+from unhot.training import train_classifier
 
 CPU = torch.device("cpu")
 # most runs here take a few steps and do not cut the class out of the output
@@ -279,9 +279,9 @@ def test_the_cut_comes_last(toy: Toy) -> None:
 def test_it_forgets_a_digit_at_its_defaults(digits: Source) -> None:
     runtime = Runtime(CPU)
     original, _ = train_classifier(digits, "lenet5", settings={"epochs": 8}, runtime=runtime)
-    result = NhleCwm()(original, draw(digits.seen, [0], shots=16), runtime=runtime)
-    x = torch.cat([x for x, _ in digits.held_out.batches(original.input, CPU)])
-    y = digits.held_out.y
+    result = NhleCwm()(original, draw(digits.train_images, [0], shots=16), runtime=runtime)
+    x = torch.cat([x for x, _ in digits.test_images.batches(original.input, CPU)])
+    y = digits.test_images.y
     with torch.no_grad():
         before, after = original.logits(x).argmax(1) == y, result.classifier.logits(x).argmax(1) == y
     assert before[y == 0].float().mean() > 0.9
@@ -334,12 +334,12 @@ def test_a_run_at_the_defaults_is_that_of_slow_obvious_code(most: int | None) ->
 def at_the_defaults(digits: Source, model: Classifier, **settings: Any) -> tuple[float, float, float]:
     """Probability left of a digit, cosine of its features before and after, and how far the outputs of the other
     digits moved (nats), before the cut and on test images; means over the ten digits."""
-    x, y = digits.held_out.inputs(torch.arange(len(digits.held_out)), model.input, CPU), digits.held_out.y
+    x, y = digits.test_images.inputs(torch.arange(len(digits.test_images)), model.input, CPU), digits.test_images.y
     found = []
     with torch.no_grad():
         before, features = model.logits(x), model.features(x)
         for digit in range(10):
-            samples = draw(digits.seen, [digit], shots=16)
+            samples = draw(digits.train_images, [digit], shots=16)
             result = NhleCwm(cut="none", **settings)(model, samples, runtime=Runtime(CPU)).classifier
             after, mine, kept = result.logits(x), y == digit, [k for k in range(10) if k != digit]
             left = after.softmax(1)[mine, digit].mean()

@@ -9,12 +9,12 @@ import torch
 from torch import nn
 
 import unhot
-from unhot.evaluation.audit import audit
-from unhot.guard import Guard
+from unhot.evaluation.auditor import audit
 from unhot.methods import get
 from unhot.models.classifier import Classifier
-from unhot.record import InputSpec
+from unhot.records.model import InputSpec
 from unhot.runtime import Runtime
+from unhot.statistics import ClassStatistics
 from unhot.testing import Toy, toy_problem
 
 pytestmark = pytest.mark.filterwarnings("ignore::unhot.errors.UnhotWarning")  # of short runs
@@ -90,7 +90,7 @@ def test_an_audit_is_that_of_float32(kind: torch.dtype, toy: Toy) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_guard_is_collected_and_fits(kind: torch.dtype, toy: Toy) -> None:
     model = Classifier.wrap(copy.deepcopy(toy.model).to(kind), toy.x[:2])
-    guard = Guard.collect(model, (toy.x, toy.y), runtime())
+    guard = ClassStatistics.collect(model, (toy.x, toy.y), runtime())
     found = unhot.forget(model, toy.samples(), method=get("nhle-guard")(steps=2), guard=guard, runtime=runtime())
     assert found.record.notes["mode"] == "guarded"
 

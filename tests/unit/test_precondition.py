@@ -8,10 +8,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from unhot.methods.parts.preconditioning import ROWS, Preconditioner
 from unhot.models.arch import build
 from unhot.models.classifier import Classifier
-from unhot.precondition import ROWS, Preconditioner, nearest_head, weight_layers
-from unhot.record import InputSpec
+from unhot.models.layers import nearest_head, weight_layers
+from unhot.records.model import InputSpec
 
 
 @pytest.fixture(autouse=True)

@@ -50,7 +50,7 @@ LIGHT = {
     "help of a command": "from unhot.cli import main; assert main(['audit', '--help']) == 0",
     "list": "from unhot.cli import main; assert main(['list', 'methods', '--json']) == 0",
     "wrong command": "from unhot.cli import main; assert main(['nope']) == 2",
-    "core": "import unhot.errors, unhot.registry, unhot.record, unhot.files, unhot.report.page",
+    "core": "import unhot.errors, unhot.registry, unhot.records.base, unhot.files, unhot.report.page",
 }
 
 

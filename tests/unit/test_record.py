@@ -11,18 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from unhot.audit_record import Measurement
 from unhot.errors import InputError
-from unhot.forget_record import ForgetRecord, SamplesInfo
-from unhot.record import (
-    BundleInfo,
-    ClassLabel,
-    Cost,
-    Environment,
-    InputSpec,
-    TrainRecord,
-    digest,
-)
+from unhot.records.audit import Measurement
+from unhot.records.base import digest
+from unhot.records.environment import Cost, Environment
+from unhot.records.forget import ForgetRecord, SamplesInfo
+from unhot.records.model import BundleInfo, ClassLabel, InputSpec
+from unhot.records.train import TrainRecord
 
 GREY = InputSpec(height=28, width=28, channels=1, mean=(0.5,), std=(0.25,))
 

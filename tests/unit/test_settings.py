@@ -11,12 +11,12 @@ import torch
 
 import unhot
 from unhot.data.samples import ImageSource
-from unhot.evaluation.audit import audit
-from unhot.guard import Guard
+from unhot.evaluation.auditor import audit
 from unhot.methods import get
 from unhot.methods.base import ForgetResult, Method
 from unhot.models.classifier import Classifier
 from unhot.runtime import Runtime
+from unhot.statistics import ClassStatistics
 from unhot.testing import Toy, toy_problem
 
 pytestmark = pytest.mark.filterwarnings("ignore::unhot.errors.UnhotWarning")  # of short runs
@@ -99,7 +99,7 @@ def test_the_same_is_measured_and_collected(name: str, toy: Toy) -> None:
     def measured() -> tuple[object, ...]:
         test = toy.x, toy.y
         found = audit(original=toy.model, unlearned=toy.model, classes=[1], test=test, quick=True, runtime=runtime())
-        guard = Guard.collect(Classifier.wrap(toy.model, toy.x[:2]), test, runtime())
+        guard = ClassStatistics.collect(Classifier.wrap(toy.model, toy.x[:2]), test, runtime())
         return [m.value for m in found.record.measurements], guard.sha256()
 
     wanted = measured()

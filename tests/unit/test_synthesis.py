@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from unhot.data.augment import Augment
+from unhot.methods.parts.stand_ins import stand_ins
 from unhot.models.classifier import Classifier
-from unhot.record import InputSpec
+from unhot.records.model import InputSpec
 from unhot.runtime import Runtime
-from unhot.synthesis import stand_ins
 from unhot.testing import toy_problem
 
 SPEC = InputSpec(height=8, width=8, channels=1, mean=(0.4,), std=(0.1,))  # inputs from -4 to 6

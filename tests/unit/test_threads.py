@@ -22,10 +22,10 @@ from unhot.data.augment import Augment
 from unhot.data.images import LabelledImages
 from unhot.methods.base import Data, Method, Outcome, Use
 from unhot.models.classifier import Classifier
-from unhot.record import InputSpec
+from unhot.records.model import InputSpec
 from unhot.report.svg import drawing
 from unhot.runtime import Runtime, own_generators
-from unhot.train import TrainSettings, fit
+from unhot.training import TrainSettings, fit
 
 CPU = torch.device("cpu")
 SPEC = InputSpec(height=4, width=4, channels=1, mean=(0.5,), std=(0.25,))

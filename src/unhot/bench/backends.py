@@ -16,7 +16,7 @@ from typing import Any, Protocol, TypeVar
 import torch
 
 from unhot.bench.privacy import send_nothing
-from unhot.bench.work import Place
+from unhot.bench.work import WorkerConfig
 from unhot.errors import InputError
 from unhot.runtime import no_progress
 
@@ -33,7 +33,7 @@ class Backend(Protocol):
         """How many pieces are computed at once."""
 
     def submit(self, function: Callable[..., T], *args: Any, models: Sequence[Path] = ()) -> Future[T]:
-        """Begin a piece of work: ``function(*args, *models)``, where a :class:`Place` among ``args`` is made to fit."""
+        """Begin ``function(*args, *models)``, where a :class:`WorkerConfig` among ``args`` is made to fit."""
 
     def close(self) -> None:
         """End; what is being computed is given up."""
@@ -150,7 +150,7 @@ class RayCluster:
 
 def _placed(argument: Any, device: str | None, threads: int) -> Any:
     """Give a place to a worker: it cannot show progress on this terminal."""
-    if not isinstance(argument, Place):
+    if not isinstance(argument, WorkerConfig):
         return argument
     return replace(argument, device=argument.device or device, threads=threads, progress=no_progress)
 

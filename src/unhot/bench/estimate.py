@@ -6,12 +6,12 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from unhot.bench.grid import Grid
-from unhot.bench.runner import Piece
-from unhot.bench.spec import CellSpec, TrainSpec
-from unhot.bench.work import Place
+from unhot.bench.runner import Task
+from unhot.bench.work import WorkerConfig
 from unhot.data.source import Source, folder_input
-from unhot.evaluation.audit import TEST_IMAGES, TRAIN_IMAGES
+from unhot.evaluation.auditor import TEST_IMAGES, TRAIN_IMAGES
 from unhot.models.arch import build, channels_of
+from unhot.records.bench import CellSpec, TrainSpec
 
 BATCH = 64
 PASSES = 20  # over the samples, of a method that says nothing of epochs
@@ -26,17 +26,17 @@ class Estimator:
         place: Where it is to be computed.
     """
 
-    def __init__(self, grid: Grid, place: Place) -> None:
+    def __init__(self, grid: Grid, place: WorkerConfig) -> None:
         self._grid, self._place = grid, place
         self._measured: dict[tuple[str, str, str], float] = {}
 
-    def seconds(self, piece: Piece) -> float:
+    def seconds(self, piece: Task) -> float:
         """Estimate one piece."""
         spec, source = piece.spec, self._grid.sources[piece.src]
         if isinstance(spec, TrainSpec):
             return int(str(spec.settings["epochs"])) * spec.train_images * self._image(spec, piece.src)
         image = self._image(spec.original, piece.src)
-        looked_at = min(len(source.held_out), TEST_IMAGES) + min(len(source.seen), TRAIN_IMAGES)
+        looked_at = min(len(source.test_images), TEST_IMAGES) + min(len(source.train_images), TRAIN_IMAGES)
         audit = looked_at * image / 3 * 2  # a forward pass is a third of one with gradients; as much for the measures
         return _forgetting(spec, piece.uses, source) * image + audit + ATTACKS_SECONDS * (spec.audit == "full")
 
@@ -48,10 +48,12 @@ class Estimator:
         return self._measured[key]
 
     def _measure(self, spec: TrainSpec, source: Source) -> float:
-        shape = channels_of(spec.arch, source.input or folder_input(source.seen))
+        shape = channels_of(spec.arch, source.input or folder_input(source.train_images))
         runtime = self._place.runtime()
         with runtime.seeded("estimate"):
-            net = build(spec.arch, len(source.seen.class_names or ()), shape, spec.arch_options).to(runtime.device)
+            net = build(spec.arch, len(source.train_images.class_names or ()), shape, spec.arch_options).to(
+                runtime.device
+            )
             x = torch.randn(BATCH, *shape.shape, device=runtime.device)
         taken = []
         for _ in range(2):  # the first warms up
@@ -64,6 +66,8 @@ class Estimator:
 def _forgetting(spec: CellSpec, uses: tuple[str, ...], source: Source) -> float:
     """Return how many images a method runs through the net."""
     epochs = float(str(spec.hyperparameters.get("epochs", PASSES)))
-    samples = len(spec.classes) * (spec.shots or len(source.seen) // len(source.seen.class_names or "x"))
-    retained = spec.retained if spec.retained is not None else len(source.seen)
+    samples = len(spec.classes) * (
+        spec.shots or len(source.train_images) // len(source.train_images.class_names or "x")
+    )
+    retained = spec.retained if spec.retained is not None else len(source.train_images)
     return epochs * (samples + (retained if "retain" in uses else 0))

@@ -13,16 +13,18 @@ import torch
 from pydantic import BeforeValidator, Field, JsonValue, ValidationError
 
 from unhot import methods
-from unhot.bench.spec import CellSpec, TrainSpec
 from unhot.data.samples import class_position
 from unhot.data.source import Source, folder_input, load_source
 from unhot.errors import InputError, UnhotError, raise_all
 from unhot.methods.base import Method
 from unhot.models.arch import build, channels_of
 from unhot.reading import parse_toml, read_text
-from unhot.record import InputSpec, Precision, Stored
+from unhot.records.base import Stored
+from unhot.records.bench import CellSpec, TrainSpec
+from unhot.records.environment import Precision
+from unhot.records.model import InputSpec
 from unhot.runtime import own_generators, pick_device
-from unhot.train import complete, usual_precision
+from unhot.training import complete, usual_precision
 
 Class = int | str
 Request = Class | list[Class]
@@ -187,7 +189,7 @@ class _Plan(NamedTuple):
     settings: dict[str, JsonValue]
 
     def training(self, seed: int, excluded: tuple[int, ...] = ()) -> TrainSpec:
-        kept = ~torch.isin(self.source.seen.y, torch.tensor(excluded, dtype=torch.int64))
+        kept = ~torch.isin(self.source.train_images.y, torch.tensor(excluded, dtype=torch.int64))
         return TrainSpec(
             dataset=self.source.name,
             data_sha256=self.source.sha256,
@@ -256,7 +258,7 @@ def _sources(names: list[str], data_dir: Path | None, download: bool, problems: 
     for name in names:
         try:
             source = load_source(name, data_dir, download)
-            if source.seen and source.held_out:  # both are needed
+            if source.train_images and source.test_images:  # both are needed
                 found[name] = source
         except UnhotError as error:
             problems.append(str(error))
@@ -268,10 +270,10 @@ def _planned(
 ) -> _Plan | None:
     """Check that a net can be built for a data set and trained as the grid says."""
     options = fixed.arch_options.get(arch, {})
-    spec = channels_of(arch, source.input or folder_input(source.seen))
+    spec = channels_of(arch, source.input or folder_input(source.train_images))
     try:
         with own_generators():
-            net = build(arch, len(source.seen.class_names or ()), spec, options)
+            net = build(arch, len(source.train_images.class_names or ()), spec, options)
         settings = complete(dict(fixed.train), source, arch).model_dump()
     except UnhotError as error:
         problems.append(str(error))
@@ -284,13 +286,15 @@ def _requests(source: Source, wanted: list[Request], problems: list[str]) -> lis
     found = []
     for request in wanted:
         try:
-            classes = [class_position(source.seen, c) for c in (request if isinstance(request, list) else [request])]
+            classes = [
+                class_position(source.train_images, c) for c in (request if isinstance(request, list) else [request])
+            ]
         except UnhotError as error:
             problems.append(f"{source.name}: {error}")
             continue
         if not classes or len(set(classes)) < len(classes):
             problems.append(f"class {request}: name each class once.")
-        elif len(classes) > len(source.seen.class_names or ()) - 2:
+        elif len(classes) > len(source.train_images.class_names or ()) - 2:
             problems.append(f"{source.name}: class {request} leaves fewer than two classes. Forget fewer.")
         else:
             found.append(tuple(classes))
@@ -299,7 +303,7 @@ def _requests(source: Source, wanted: list[Request], problems: list[str]) -> lis
 
 def _check_shots(source: Source, requests: list[tuple[int, ...]], shots: list[Any], problems: list[str]) -> None:
     for c in sorted({c for request in requests for c in request}):
-        there = int((source.seen.y == c).sum())
+        there = int((source.train_images.y == c).sum())
         if too_many := [s for s in shots if s != "all" and s > there]:
             problems.append(
                 f"{source.name}: {too_many[0]} shots asked for, class {c} has {there} images. Ask for fewer."
@@ -307,7 +311,7 @@ def _check_shots(source: Source, requests: list[tuple[int, ...]], shots: list[An
 
 
 def _check_retained(source: Source, requests: list[tuple[int, ...]], retained: int | None, problems: list[str]) -> None:
-    there = min((int((~torch.isin(source.seen.y, torch.tensor(r))).sum()) for r in requests), default=0)
+    there = min((int((~torch.isin(source.train_images.y, torch.tensor(r))).sum()) for r in requests), default=0)
     if retained is not None and requests and retained > there:
         problems.append(
             f"{source.name}: retained = {retained:,}, and a request leaves {there:,} images. Ask for fewer, or leave "

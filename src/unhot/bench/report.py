@@ -17,7 +17,7 @@ from unhot.bench.tables import MEASURES, Setting, of_row
 from unhot.escaping import csv_cell, line, markdown
 from unhot.files import write_atomic
 from unhot.methods import DEFAULT
-from unhot.record import Environment
+from unhot.records.environment import Environment
 from unhot.shared_state import SHARED_STATE
 
 

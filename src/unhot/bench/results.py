@@ -9,11 +9,12 @@ from typing import Literal, Self
 
 from pydantic import Field, JsonValue, model_validator
 
-from unhot.audit_record import VerdictLabel
-from unhot.bench.spec import BenchRecord, CellSpec, FailureRecord, TimingRecord, Track, TrainSpec, track
 from unhot.escaping import json_words
 from unhot.files import write_atomic
-from unhot.record import Count, Environment, Record, Seconds, Stored
+from unhot.records.audit import VerdictLabel
+from unhot.records.base import Count, Record, Seconds, Stored
+from unhot.records.bench import BenchRecord, CellSpec, FailureRecord, TimingRecord, Track, TrainSpec, track
+from unhot.records.environment import Environment
 
 # what every cell that did not fail has
 PROMISED = ("forget_accuracy", "retain_drop")

@@ -17,10 +17,10 @@ from pydantic import JsonValue
 from unhot.bench import work
 from unhot.bench.backends import RETRIES, Backend, Inline
 from unhot.bench.grid import Cell, Grid
-from unhot.bench.spec import BenchRecord, CellSpec, FailureRecord, TrainSpec
 from unhot.bench.store import Store
-from unhot.bench.work import Place
+from unhot.bench.work import WorkerConfig
 from unhot.errors import UnhotError, UnhotWarning
+from unhot.records.bench import BenchRecord, CellSpec, FailureRecord, TrainSpec
 
 POLL_SECONDS = 1.0
 
@@ -28,10 +28,10 @@ POLL_SECONDS = 1.0
 class Board(Protocol):
     """Shows what is going on."""
 
-    def begin(self, piece: Piece) -> None:
+    def begin(self, piece: Task) -> None:
         """A piece of work was begun."""
 
-    def end(self, piece: Piece, problem: str | None) -> None:
+    def end(self, piece: Task, problem: str | None) -> None:
         """It ended, or somebody else did it."""
 
 
@@ -43,7 +43,7 @@ class Tracker(Protocol):
 
 
 @dataclass(frozen=True)
-class Piece:
+class Task:
     """A piece of work, and what the grid says of it."""
 
     spec: CellSpec | TrainSpec
@@ -52,19 +52,19 @@ class Piece:
     uses: tuple[str, ...] = ()
 
 
-def pieces(grid: Grid) -> list[Piece]:
+def tasks(grid: Grid) -> list[Task]:
     """Return all work of a grid, models before the cells that need them."""
-    found: dict[str, Piece] = {}
+    found: dict[str, Task] = {}
     for cell in grid.cells:
         for spec in cell.spec.training:
-            found.setdefault(spec.digest, Piece(spec, cell.src))
-        found[cell.spec.digest] = Piece(*cell)
+            found.setdefault(spec.digest, Task(spec, cell.src))
+        found[cell.spec.digest] = Task(*cell)
     return list(found.values())
 
 
-def left(grid: Grid, store: Store) -> list[Piece]:
+def left(grid: Grid, store: Store) -> list[Task]:
     """Return the work that has no result yet."""
-    return [p for p in pieces(grid) if not store.done(p.spec)]
+    return [p for p in tasks(grid) if not store.done(p.spec)]
 
 
 @dataclass
@@ -83,14 +83,14 @@ class Runner:
     grid: Grid
     store: Store
     backend: Backend
-    place: Place
+    place: WorkerConfig
     board: Board
     tracker: Tracker | None = None
 
     def run(self) -> list[FailureRecord]:
         """Do what is not done; return what failed."""
         waiting, failed, lost = left(self.grid, self.store), dict[str, FailureRecord](), Counter[str]()
-        flying: dict[Future[Any], tuple[Piece, FileLock]] = {}
+        flying: dict[Future[Any], tuple[Task, FileLock]] = {}
         try:
             while waiting or flying:
                 for piece in list(waiting):
@@ -128,7 +128,7 @@ class Runner:
                 self.store.add_timing(found.result())
             lock.release()
 
-    def _settled_elsewhere(self, piece: Piece, failed: dict[str, FailureRecord]) -> bool:
+    def _settled_elsewhere(self, piece: Task, failed: dict[str, FailureRecord]) -> bool:
         """Tell whether a piece needs no work: another runner did it, or a model that it needs cannot be had."""
         if self.store.done(piece.spec):
             self.board.end(piece, None)
@@ -140,24 +140,24 @@ class Runner:
             failed[piece.spec.digest] = self._failure(piece, problem)
         return bool(broken)
 
-    def _ready(self, piece: Piece) -> bool:
+    def _ready(self, piece: Task) -> bool:
         return isinstance(piece.spec, TrainSpec) or all(self.store.done(s) for s in piece.spec.training)
 
-    def _claimed(self, piece: Piece) -> FileLock | None:
+    def _claimed(self, piece: Task) -> FileLock | None:
         lock = self.store.claim(piece.spec)
         if lock is not None and self.store.done(piece.spec):  # between the look and the claim
             lock.release()
             return None
         return lock
 
-    def _submit(self, piece: Piece) -> Future[Any]:
+    def _submit(self, piece: Task) -> Future[Any]:
         if isinstance(piece.spec, TrainSpec):
             checkpoint = self.store.checkpoint(piece.spec)
             return self.backend.submit(work.train, piece.spec, piece.src, self.place, checkpoint)
         models = [m for m in map(self.store.model, piece.spec.training) if m is not None]
         return self.backend.submit(work.cell, piece.spec, piece.src, piece.options, self.place, models=models)
 
-    def _settle(self, piece: Piece, future: Future[Any]) -> FailureRecord | None:
+    def _settle(self, piece: Task, future: Future[Any]) -> FailureRecord | None:
         """Keep a result, or why there is none."""
         error = future.exception()
         if error is not None:
@@ -185,7 +185,7 @@ class Runner:
                 f"{record.spec.title} was not logged, and is kept in the store: {error}", UnhotWarning, stacklevel=2
             )
 
-    def _failure(self, piece: Piece, error: str, trace: str | None = None) -> FailureRecord:
+    def _failure(self, piece: Task, error: str, trace: str | None = None) -> FailureRecord:
         failure = FailureRecord(
             digest=piece.spec.digest,
             title=piece.spec.title,

@@ -12,11 +12,13 @@ from typing import TypeVar
 
 from filelock import FileLock, Timeout
 
-from unhot.bench.spec import BenchRecord, CellSpec, FailureRecord, TimingRecord, TrainSpec
 from unhot.errors import InputError, ModelWarning
 from unhot.files import output_errors, sha256, staged_folder
 from unhot.models.bundle import GRAPH, INFO, RECORD, WEIGHTS
-from unhot.record import BundleInfo, Record, TrainRecord
+from unhot.records.base import Record
+from unhot.records.bench import BenchRecord, CellSpec, FailureRecord, TimingRecord, TrainSpec
+from unhot.records.model import BundleInfo
+from unhot.records.train import TrainRecord
 
 Work = CellSpec | TrainSpec
 R = TypeVar("R", bound=Record)

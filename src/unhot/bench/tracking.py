@@ -7,8 +7,8 @@ import os
 from typing import Any
 
 from unhot.bench.privacy import send_nothing
-from unhot.bench.spec import BenchRecord
 from unhot.errors import InputError
+from unhot.records.bench import BenchRecord
 
 
 class MlflowTracker:

@@ -16,25 +16,26 @@ from pydantic import JsonValue
 from torch.nn.functional import cosine_similarity, cross_entropy, kl_div, log_softmax
 
 from unhot import methods
-from unhot.audit_record import AuditRecord
-from unhot.bench.spec import BenchRecord, CellSpec, TimingRecord, TrainSpec
 from unhot.data.augment import distort
 from unhot.data.images import LabelledImages
 from unhot.data.samples import Samples, draw_at, every
 from unhot.data.source import Source, load_source
 from unhot.errors import DataError, UnhotWarning
-from unhot.evaluation.audit import audit
+from unhot.evaluation.auditor import audit
 from unhot.evaluation.metric import Case
 from unhot.evaluation.metrics.accuracy import FORGET_ACCURACY, RETAIN_ACCURACY, RETAIN_DROP_MASKED, WORST_CLASS_DROP
 from unhot.evaluation.view import Views, without
-from unhot.guard import MAX_IMAGES, Guard
 from unhot.methods.base import ForgetResult, Method
-from unhot.methods.batches import FORWARD
+from unhot.methods.parts.batches import FORWARD
 from unhot.models.bundle import load, read_record, write_bundle
 from unhot.models.classifier import Classifier
-from unhot.record import ClassLabel, TrainRecord
+from unhot.records.audit import AuditRecord
+from unhot.records.bench import BenchRecord, CellSpec, TimingRecord, TrainSpec
+from unhot.records.model import ClassLabel
+from unhot.records.train import TrainRecord
 from unhot.runtime import Progress, Runtime, no_progress, pick_device
-from unhot.train import train_classifier
+from unhot.statistics import MAX_IMAGES, ClassStatistics
+from unhot.training import train_classifier
 
 Bundle = Path | dict[str, bytes]
 
@@ -42,7 +43,7 @@ MODELS_HELD = 8
 
 
 @dataclass(frozen=True)
-class Place:
+class WorkerConfig:
     """Where a worker computes, and where it finds the data.
 
     Attributes:
@@ -64,7 +65,7 @@ class Place:
         return Runtime(device=pick_device(self.device), seed=seed, progress=self.progress)
 
 
-def train(spec: TrainSpec, src: str, place: Place, checkpoint: Path | None = None) -> dict[str, bytes]:
+def train(spec: TrainSpec, src: str, place: WorkerConfig, checkpoint: Path | None = None) -> dict[str, bytes]:
     """Train a model; return the files of its bundle.
 
     Args:
@@ -91,7 +92,7 @@ def train(spec: TrainSpec, src: str, place: Place, checkpoint: Path | None = Non
 
 
 def cell(
-    spec: CellSpec, src: str, options: dict[str, JsonValue], place: Place, original: Bundle, *retrained: Bundle
+    spec: CellSpec, src: str, options: dict[str, JsonValue], place: WorkerConfig, original: Bundle, *retrained: Bundle
 ) -> BenchRecord:
     """Forget, and measure what that did.
 
@@ -139,7 +140,7 @@ def cell(
     )
 
 
-def timing(spec: CellSpec, src: str, place: Place, original: Bundle) -> TimingRecord:
+def timing(spec: CellSpec, src: str, place: WorkerConfig, original: Bundle) -> TimingRecord:
     """Time the method of a cell beside one forward and backward pass over its samples."""
     import psutil
 
@@ -209,24 +210,26 @@ class _Given(NamedTuple):
     """What a method reads beside its samples."""
 
     retain: LabelledImages | None
-    guard: Guard | None
+    guard: ClassStatistics | None
 
 
-def _given(method: Method, spec: CellSpec, src: str, place: Place, original: Bundle) -> _Given:
+def _given(method: Method, spec: CellSpec, src: str, place: WorkerConfig, original: Bundle) -> _Given:
     where = src, place.data_dir, spec.original.data_sha256
     retain = _retained(_source(*where), spec, place.runtime(spec.seed)) if "retain" in method.uses else None
     return _Given(retain, _guard(_folder(original), *where) if spec.guarded else None)
 
 
 @lru_cache(maxsize=MODELS_HELD)
-def _guard(original: Path, src: str, data_dir: Path | None, content: str | None) -> Guard:
+def _guard(original: Path, src: str, data_dir: Path | None, content: str | None) -> ClassStatistics:
     """Collect what a guard holds, from as many training images as the command line does."""
-    return Guard.collect(_loaded(original), _source(src, data_dir, content).seen, max_images=MAX_IMAGES)
+    return ClassStatistics.collect(
+        _loaded(original), _source(src, data_dir, content).train_images, max_images=MAX_IMAGES
+    )
 
 
 def _retained(source: Source, spec: CellSpec, runtime: Runtime) -> LabelledImages:
     """Draw images of the retained classes of the train split."""
-    kept = source.seen.where(~torch.isin(source.seen.y, torch.tensor(spec.classes)))
+    kept = source.train_images.where(~torch.isin(source.train_images.y, torch.tensor(spec.classes)))
     if spec.retained is None or spec.retained >= len(kept):
         return kept
     order = torch.randperm(len(kept), generator=runtime.generator("retained"))
@@ -235,13 +238,13 @@ def _retained(source: Source, spec: CellSpec, runtime: Runtime) -> LabelledImage
 
 def _samples(spec: CellSpec, source: Source, classes: Sequence[int]) -> Samples:
     if spec.shots is not None:
-        return draw_at(source.seen, classes, spec.shots, spec.seed)
-    return every(source.seen, classes)
+        return draw_at(source.train_images, classes, spec.shots, spec.seed)
+    return every(source.train_images, classes)
 
 
 def _labels(model: Classifier, source: Source, classes: Sequence[int]) -> tuple[ClassLabel, ...]:
     """Return the classes of a model that some classes of the data are."""
-    found = model.matched(source.seen)
+    found = model.matched(source.train_images)
     return tuple(found[c] for c in classes)
 
 
@@ -262,7 +265,7 @@ def _uncut(
 def _before_cut(
     model: Classifier, uncut: Classifier, spec: CellSpec, source: Source, runtime: Runtime
 ) -> dict[str, float]:
-    test = source.held_out.where(torch.isin(source.held_out.y, torch.tensor(spec.classes)))
+    test = source.test_images.where(torch.isin(source.test_images.y, torch.tensor(spec.classes)))
     case = _case(model, uncut, spec.classes, source, test, runtime)
     was, now = case.original.features, case.view.features
     cosine = cosine_similarity(was, now).mean().item() if was.shape == now.shape else 0.0
@@ -277,7 +280,7 @@ def _lost(
     runtime: Runtime,
     shared: dict[Hashable, object],
 ) -> dict[str, float]:
-    case = _case(model, unlearned, classes, source, source.held_out, runtime, shared)
+    case = _case(model, unlearned, classes, source, source.test_images, runtime, shared)
     kept = (FORGET_ACCURACY, RETAIN_ACCURACY, RETAIN_DROP_MASKED, WORST_CLASS_DROP)
     return {metric.name: metric.compute(case).value for metric in kept}
 
@@ -304,7 +307,12 @@ class _Shared:
 
 
 def _audited(
-    spec: CellSpec, src: str, place: Place, model: Classifier, unlearned: Classifier, references: list[Classifier]
+    spec: CellSpec,
+    src: str,
+    place: WorkerConfig,
+    model: Classifier,
+    unlearned: Classifier,
+    references: list[Classifier],
 ) -> AuditRecord:
     runtime = place.runtime()
     content = spec.original.data_sha256
@@ -316,8 +324,8 @@ def _audited(
         original=model,
         unlearned=unlearned,
         classes=_labels(model, source, spec.classes),
-        test=source.held_out,
-        train=source.seen,
+        test=source.test_images,
+        train=source.train_images,
         retrained=references,
         quick=spec.audit == "quick",
         runtime=_Shared.runtime,

@@ -45,9 +45,9 @@ if TYPE_CHECKING:
     from unhot.data.images import LabelledImages
     from unhot.data.source import Source
     from unhot.evaluation.audit import Audit
-    from unhot.forget_record import ForgetRecord
     from unhot.models.classifier import Classifier
-    from unhot.record import InputSpec
+    from unhot.records.forget import ForgetRecord
+    from unhot.records.model import InputSpec
     from unhot.runtime import Runtime
 
 Original = Annotated[Path, typer.Option("--original", help="The model before: a bundle, or weights with --arch.")]
@@ -91,7 +91,7 @@ class Requirement(NamedTuple):
         )
         if match is None:
             raise OptionError(f"Expected --require 'name<=number' (or >=, <, >), got {text!r}.")
-        from unhot.evaluation.audit import measures
+        from unhot.evaluation.auditor import measures
 
         if match[1] not in measures():
             raise UnknownNameError("measurement", match[1], measures())
@@ -130,10 +130,10 @@ def run_audits(
     runtime: Runtime,
 ) -> Iterator[Audit]:
     """Load models and audit one or several unlearned ones; what the others do is computed once."""
-    from unhot.evaluation.audit import audit as run
-    from unhot.forget_record import ForgetRecord
+    from unhot.evaluation.auditor import audit as run
     from unhot.models.bundle import read_record
-    from unhot.record import TrainRecord
+    from unhot.records.forget import ForgetRecord
+    from unhot.records.train import TrainRecord
 
     before, *references = (load(p) for p in (original, *retrained))
     after = [load(p) for p in unlearned]
@@ -149,7 +149,7 @@ def run_audits(
             unlearned=model,
             retrained=references,
             classes=classes,
-            test=data.held_out,
+            test=data.test_images,
             train=data.train,
             quick=quick,
             made_by=read_record(path, ForgetRecord),
@@ -203,7 +203,7 @@ def audit(
     load = loader(source, arch, arch_option, wanted, head, trust_pickle)
     runtime = make_runtime(device, seed)
     (result,) = run_audits(original, [unlearned], retrained, classes, source, load, quick, thumbnails, runtime)
-    if runtime.team.rank:
+    if runtime.processes.rank:
         return
     result.save(out)
     if json:
@@ -261,7 +261,7 @@ def compare(
     names = unique_names(models)
     runtime = make_runtime(device, seed)
     found = list(run_audits(original, models, retrained, classes, source, load, quick, thumbnails, runtime))
-    if runtime.team.rank:
+    if runtime.processes.rank:
         return
     with staged_folder(out) as stage:
         folders = [stage / name for name in names]

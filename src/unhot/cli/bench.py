@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from unhot.bench.backends import Backend
     from unhot.bench.grid import Grid
     from unhot.bench.results import Results
-    from unhot.bench.runner import Piece
-    from unhot.bench.spec import FailureRecord
+    from unhot.bench.runner import Task
     from unhot.cli.output import Board
+    from unhot.records.bench import FailureRecord
 
 FAILED = 1
 
@@ -53,7 +53,7 @@ def bench(
     from unhot.bench.runner import Runner, left
     from unhot.bench.store import Store
     from unhot.bench.tracking import MlflowTracker
-    from unhot.bench.work import Place
+    from unhot.bench.work import WorkerConfig
     from unhot.cli.output import Board
 
     if out is None and not dry_run:
@@ -62,7 +62,7 @@ def bench(
         raise OutputError(f"{out} is a file. Choose another --out.")
     whole = read_grid(grid, data_dir, download, device)
     store = Store(out or Path("nowhere"), models)
-    place = Place(data_dir, device)
+    place = WorkerConfig(data_dir, device)
     todo, estimator = left(whole, store), Estimator(whole, place)
     seconds = {p.spec.digest: estimator.seconds(p) for p in todo}
     if dry_run:
@@ -74,7 +74,7 @@ def bench(
             whole,
             store,
             _backend(backend, workers, ray_address, cpus_per_cell, gpus_per_cell),
-            Place(data_dir, device, progress=board.progress),
+            WorkerConfig(data_dir, device, progress=board.progress),
             _Shown(board, seconds),
             tracker,
         )
@@ -94,10 +94,10 @@ class _Shown:
     def __init__(self, board: Board, seconds: dict[str, float]) -> None:
         self._board, self._seconds = board, seconds
 
-    def begin(self, piece: Piece) -> None:
+    def begin(self, piece: Task) -> None:
         self._board.begin(piece.spec.digest, piece.spec.title)
 
-    def end(self, piece: Piece, problem: str | None) -> None:
+    def end(self, piece: Task, problem: str | None) -> None:
         from unhot.cli.output import note
 
         self._board.end(piece.spec.digest, self._seconds[piece.spec.digest])
@@ -115,9 +115,9 @@ def _backend(kind: str, workers: int, address: str | None, cpus: float, gpus: fl
     return Inline() if workers == 1 else Local(workers)
 
 
-def _plan(grid: Grid, todo: list[Piece], seconds: dict[str, float], workers: int, json: bool) -> None:
-    from unhot.bench.spec import TrainSpec
+def _plan(grid: Grid, todo: list[Task], seconds: dict[str, float], workers: int, json: bool) -> None:
     from unhot.cli.output import say
+    from unhot.records.bench import TrainSpec
 
     total = sum(seconds.values()) / workers
     cells = [p for p in todo if not isinstance(p.spec, TrainSpec)]

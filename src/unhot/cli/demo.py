@@ -20,16 +20,16 @@ def demo(
     json: Json = False,
 ) -> None:
     """Show the whole story on bundled handwritten digits: train, forget a digit, retrain without it, compare."""
-    from unhot.audit_record import Subject
     from unhot.cli.output import note, say, table
     from unhot.data.samples import draw
     from unhot.data.source import load_source
-    from unhot.evaluation.audit import audit
+    from unhot.evaluation.auditor import audit
     from unhot.files import staged_folder
     from unhot.methods.forget import forget
     from unhot.models.bundle import write_bundle
+    from unhot.records.audit import Subject
     from unhot.report.tables import shown
-    from unhot.train import train_classifier
+    from unhot.training import train_classifier
 
     out = out or _free(Path("unhot-demo"))
     runtime, digits = make_runtime(None, seed), load_source("digits")
@@ -37,7 +37,7 @@ def demo(
         note("Training a LeNet-5 on handwritten digits ...")
         original, trained = train_classifier(digits, "lenet5", seed=seed, runtime=runtime)
         note(f"Forgetting the digit {FORGOTTEN} from {SHOTS} of its images ...")
-        result = forget(original, draw(digits.seen, [FORGOTTEN], SHOTS, seed), seed=seed, runtime=runtime)
+        result = forget(original, draw(digits.train_images, [FORGOTTEN], SHOTS, seed), seed=seed, runtime=runtime)
         note(f"Training again without the digit {FORGOTTEN}, to compare ...")
         retrained, again = train_classifier(digits, "lenet5", exclude=[FORGOTTEN], seed=seed + 1, runtime=runtime)
         found = audit(
@@ -45,7 +45,7 @@ def demo(
             unlearned=result.classifier,
             retrained=retrained,
             classes=[FORGOTTEN],
-            test=digits.held_out,
+            test=digits.test_images,
             train=digits.train,
             made_by=result.record,
             retrain_seconds=again.cost.seconds,

@@ -40,8 +40,8 @@ if TYPE_CHECKING:
     from unhot.data.concept import Concept
     from unhot.data.images import LabelledImages
     from unhot.data.samples import Samples
-    from unhot.forget_record import ForgetRecord
     from unhot.methods.base import Method
+    from unhot.records.forget import ForgetRecord
 
 SHOTS = 16
 
@@ -104,8 +104,8 @@ def forget(
     from unhot.data.samples import class_position
     from unhot.data.source import load_source
     from unhot.files import check_free
-    from unhot.guard import Guard
     from unhot.models.bundle import save
+    from unhot.statistics import ClassStatistics
 
     check_free(out)
     method = method or default(guard is not None)
@@ -120,7 +120,7 @@ def forget(
     rest = None if retain is None else load_source(retain, data_dir, download)
     # a folder without splits is all test
     others = None if rest is None else rest.test if rest.train is None else rest.train
-    held_out = None if data is None else load_source(data, data_dir, download).held_out
+    held_out = None if data is None else load_source(data, data_dir, download).test_images
     names = next((i.class_names for i in (train, held_out, others) if i is not None and i.class_names), None)
     classifier = load_model(model, arch, settings(arch_option), spec, wanted, names, head, trust_pickle)
     if groups is None:
@@ -136,7 +136,7 @@ def forget(
         others, held_out = (
             None if found is None else concept.remaining(found, with_hidden=True) for found in (others, held_out)
         )
-    stored = None if guard is None else Guard.load(guard)
+    stored = None if guard is None else ClassStatistics.load(guard)
     runtime = make_runtime(device, seed)
     result = chosen(
         classifier, images, retain=others, guard=stored, check=held_out, seed=seed, runtime=runtime, force=force

@@ -60,20 +60,20 @@ def guard(
     from unhot.data.matching import find_class
     from unhot.data.preprocessing import Preprocessing
     from unhot.data.source import load_source
-    from unhot.guard import MAX_IMAGES, Guard
+    from unhot.statistics import MAX_IMAGES, ClassStatistics
 
     check_new(out)
     if data is None:
         if not drop:
             raise OptionError(f"There is nothing to do with {source}. Give --data, or the classes to --drop.")
-        made = Guard.load(source)
+        made = ClassStatistics.load(source)
     else:
         wanted = Preprocessing.parse(image_size, resize, interpolation, mean, std)
         images = load_source(data, data_dir, download)
         model = loader(images, arch, arch_option, wanted, head, trust_pickle)(source)
-        made = Guard.collect(model, images.seen, make_runtime(device, seed), max_images or MAX_IMAGES)
+        made = ClassStatistics.collect(model, images.train_images, make_runtime(device, seed), max_images or MAX_IMAGES)
     known = made.info.classes
-    made = made.without([known[find_class(c, known)] for c in drop])
+    made = made.excluding([known[find_class(c, known)] for c in drop])
     made.save(out)
     if json:
         say(made.info.to_json())

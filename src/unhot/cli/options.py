@@ -10,13 +10,13 @@ import typer
 
 from unhot.errors import InputError, ModelError, OptionError, shortened
 from unhot.reading import parse_json
-from unhot.record import Interpolation
+from unhot.records.model import Interpolation
 
 if TYPE_CHECKING:
     from unhot.data.preprocessing import Preprocessing
     from unhot.data.source import Source
     from unhot.models.classifier import Classifier
-    from unhot.record import InputSpec
+    from unhot.records.model import InputSpec
     from unhot.runtime import Runtime
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
@@ -109,8 +109,9 @@ def load_model(
     from dataclasses import replace
 
     from unhot.cli.output import note
-    from unhot.models.bundle import WeightsFile, load, load_weights
+    from unhot.models.bundle import load
     from unhot.models.classifier import linear
+    from unhot.models.formats.weights import WeightsFile, load_weights
     from unhot.report.inputs import input_text
 
     if path.is_dir() or not path.exists():
@@ -150,8 +151,8 @@ def make_runtime(device: str | None, seed: int) -> Runtime:
     """Make the runtime of a command: progress goes to a terminal, if there is one."""
     from unhot.cli.output import progress
     from unhot.runtime import Runtime, no_progress, pick_device
-    from unhot.team import Team
+    from unhot.runtime.distributed import ProcessGroup
 
     chosen = pick_device(device)
-    team = Team.here(chosen)
-    return Runtime(device=chosen, seed=seed, progress=no_progress if team.rank else progress, team=team)
+    processes = ProcessGroup.here(chosen)
+    return Runtime(device=chosen, seed=seed, progress=no_progress if processes.rank else progress, processes=processes)

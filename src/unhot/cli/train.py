@@ -26,7 +26,7 @@ from unhot.cli.options import (
     make_runtime,
     settings,
 )
-from unhot.record import Precision
+from unhot.records.environment import Precision
 
 Excluded = Annotated[list[str], typer.Option("--exclude-class", help="Train without this class; repeat for several.")]
 
@@ -66,7 +66,7 @@ def train(
     from unhot.data.source import load_source
     from unhot.files import check_free
     from unhot.models.bundle import save
-    from unhot.train import train_classifier
+    from unhot.training import train_classifier
 
     check_free(out)
     options = settings(option) | ({} if width is None else {"width": width})
@@ -96,7 +96,7 @@ def train(
         runtime=runtime,
         checkpoint=checkpoint,
     )
-    if runtime.team.rank:
+    if runtime.processes.rank:
         return
     save(model, out, record)
     if checkpoint is not None:

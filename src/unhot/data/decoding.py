@@ -14,7 +14,7 @@ from PIL import Image, ImageCms, UnidentifiedImageError
 from torch import Tensor
 
 from unhot.errors import DataError
-from unhot.record import InputSpec
+from unhot.records.model import InputSpec
 
 # raster formats that Pillow decodes by itself; it renders others, such as EPS, by starting programs
 RASTER = (

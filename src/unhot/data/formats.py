@@ -12,8 +12,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from unhot import torchvision_ops
 from unhot.errors import DataError
+from unhot.runtime import torchvision_ops
 
 T = TypeVar("T")
 

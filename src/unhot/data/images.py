@@ -17,7 +17,8 @@ from unhot.data.decoding import THREADS, decode, unreadable
 from unhot.data.labels import check_labels
 from unhot.errors import DataError
 from unhot.files import sha256
-from unhot.record import InputSpec, digest
+from unhot.records.base import digest
+from unhot.records.model import InputSpec
 
 HELD_BYTES = 2 << 30  # a set whose pixels take less than this is decoded once and held
 BLOCK = 1_024  # pictures that are decoded at once to be held
@@ -175,7 +176,7 @@ class LabelledImages:
         for index in torch.arange(len(self)).split(size):
             yield self.inputs(index, spec, device), self.y[index].to(device)
 
-    def held(self, spec: InputSpec) -> LabelledImages:
+    def cached(self, spec: InputSpec) -> LabelledImages:
         """Decode the pictures once and keep their pixels, if these are not too many."""
         if isinstance(self.x, Tensor) or len(self) * int(np.prod(spec.shape)) > HELD_BYTES:
             return self

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from unhot.errors import DataError, DataWarning, InputError, ModelError, ModelWarning, UnknownNameError, shortened
-from unhot.record import ClassLabel
+from unhot.records.model import ClassLabel
 
 LONGEST_INDEX = 9  # digits
 

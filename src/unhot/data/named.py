@@ -12,13 +12,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from unhot import torchvision_ops
 from unhot.data import catalogue as datasets
 from unhot.data.augment import Augment
 from unhot.data.formats import guarded, md5, read_idx, read_mat, read_once, read_pickled
 from unhot.data.images import LabelledImages, Pictures
 from unhot.errors import DataError, DataWarning, shortened
-from unhot.record import InputSpec
+from unhot.records.model import InputSpec
+from unhot.runtime import torchvision_ops
 
 NUMERALS = tuple("0123456789")
 CLOTHES = (

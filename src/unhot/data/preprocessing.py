@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from unhot.data.source import check_size, photo_input
 from unhot.errors import OptionError
-from unhot.record import InputSpec
+from unhot.records.model import InputSpec
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from unhot.data.images import LabelledImages
 from unhot.data.labels import whole_numbers
 from unhot.data.matching import find_class, listed
 from unhot.errors import DataError, UnknownNameError, shortened
-from unhot.record import ClassLabel
+from unhot.records.model import ClassLabel
 from unhot.runtime import stream_seed, usual_settings
 
 ImageSource = LabelledImages | tuple[Tensor, Tensor] | Dataset[Any]

@@ -14,7 +14,8 @@ from unhot.data.folder import load_folder, splits_of
 from unhot.data.images import LabelledImages, Pictures
 from unhot.data.named import data_folder, load_named
 from unhot.errors import DataError, DataWarning, OptionError, UnknownNameError, shortened
-from unhot.record import InputSpec, digest
+from unhot.records.base import digest
+from unhot.records.model import InputSpec
 
 # of ImageNet, the usual choice for photos of unknown statistics
 PHOTO_MEAN, PHOTO_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -50,14 +51,14 @@ class Source:
         return digest([*splits, self.augment.shift, self.augment.flip])
 
     @property
-    def held_out(self) -> LabelledImages:
+    def test_images(self) -> LabelledImages:
         """The test split, or all images where there are no splits."""
         if self.test is None:
             raise DataError(f"{self.name} has no test split. Put the class folders in a folder named test.")
         return self.test
 
     @property
-    def seen(self) -> LabelledImages:
+    def train_images(self) -> LabelledImages:
         """The train split."""
         if self.train is None:
             raise DataError(f"{self.name} has no train split. Put the class folders in a folder named train.")

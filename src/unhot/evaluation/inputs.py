@@ -10,14 +10,15 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
-from unhot.audit_record import AuditInputs, Split, Subject
 from unhot.data.images import LabelledImages
 from unhot.data.matching import listed
 from unhot.data.samples import ImageSource, as_images
 from unhot.errors import DataError, DataWarning, ModelError, raise_all, shortened
 from unhot.models.classifier import Classifier
 from unhot.models.weights import check_weights
-from unhot.record import ClassLabel, digest
+from unhot.records.audit import AuditInputs, Split, Subject
+from unhot.records.base import digest
+from unhot.records.model import ClassLabel
 from unhot.runtime import Runtime
 
 RARE = 200  # images of a forgotten class that has less than half of an equal share of a large set are looked at first
@@ -121,7 +122,9 @@ def gather(
     aligned = {name: before.align(i, earlier) for name, i in given.items()}
     splits = {name: _subset(i, limits[name], runtime, before.columns(labels)) for name, i in aligned.items()}
     if len({m.input for m in (before, after, *references)}) == 1 and before.input is not None:
-        splits = {name: i.held(before.input) for name, i in splits.items()}  # else pictures are decoded for each model
+        splits = {
+            name: i.cached(before.input) for name, i in splits.items()
+        }  # else pictures are decoded for each model
     _check_classes(splits["test"], before, labels, earlier)
     found = Inputs(
         original=before,

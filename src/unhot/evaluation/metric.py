@@ -11,18 +11,18 @@ import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
-from unhot.audit_record import Curve, Split, Subject
 from unhot.data.images import LabelledImages
 from unhot.evaluation.scores import Score
 from unhot.evaluation.stats import Estimate
 from unhot.evaluation.view import View, Views
 from unhot.models.classifier import Classifier
+from unhot.records.audit import PlotData, Split, Subject
 from unhot.runtime import Runtime
 
 T = TypeVar("T")
 
 
-class Absent(Exception):  # noqa: N818
+class NotMeasurable(Exception):  # noqa: N818
     """Raised by a measure that cannot be taken; the message is the reason."""
 
 
@@ -66,17 +66,17 @@ class Case:
         """Return the images of a split.
 
         Raises:
-            Absent: There are none.
+            NotMeasurable: There are none.
         """
         if split not in self.views.splits:
-            raise Absent(f"no {split} images were given")
+            raise NotMeasurable(f"no {split} images were given")
         return self.views.splits[split]
 
     def on(self, split: Split) -> View:
         """Return what the model does on a split.
 
         Raises:
-            Absent: There are no images of it.
+            NotMeasurable: There are no images of it.
         """
         self.images(split)
         return self.views.of(self.subject, split, self.run)
@@ -85,13 +85,13 @@ class Case:
         """Return what the retrained models do on the split; for a retrained model, what the others do.
 
         Raises:
-            Absent: There are none.
+            NotMeasurable: There are none.
         """
         if not self.views.models["retrained"]:
-            raise Absent("no retrained model was given")
+            raise NotMeasurable("no retrained model was given")
         runs = [i for i in range(len(self.views.models["retrained"])) if (self.subject, i) != ("retrained", self.run)]
         if not runs:
-            raise Absent("a second retrained model is needed to say how far retrained models differ")
+            raise NotMeasurable("a second retrained model is needed to say how far retrained models differ")
         return [self.views.of("retrained", self.split, i) for i in runs]
 
     def once(self, key: Hashable, compute: Callable[[], T]) -> T:
@@ -148,7 +148,7 @@ class Metric:
 
     Attributes:
         name: As registered and reported.
-        compute: Gives the estimate, or raises :class:`Absent`.
+        compute: Gives the estimate, or raises :class:`NotMeasurable`.
         higher_is_better: The direction, for whoever wants the class forgotten and the rest retained; None if neither.
         unit: Of the value.
         splits: On which splits it is computed.
@@ -187,7 +187,7 @@ class Finding:
     """
 
     estimates: Mapping[str, Estimate | str]
-    curves: tuple[Curve, ...] = ()
+    curves: tuple[PlotData, ...] = ()
     pictures: Mapping[str, Tensor] = field(default_factory=dict)
     scores: tuple[Score, ...] = ()
 
@@ -214,5 +214,5 @@ class Attack(BaseModel, ABC):
         """Attack one model.
 
         Raises:
-            Absent: It cannot be attacked, for all measures alike.
+            NotMeasurable: It cannot be attacked, for all measures alike.
         """

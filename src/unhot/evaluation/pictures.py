@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch.nn.functional import log_softmax
 
-from unhot.audit_record import Curve, Subject
-from unhot.evaluation.metric import Absent, Case
+from unhot.evaluation.metric import Case, NotMeasurable
 from unhot.evaluation.metrics.features import probe
 from unhot.evaluation.view import Views
+from unhot.records.audit import PlotData, Subject
 
 MAP_IMAGES = 1_000
 MAP_RUNS = 3  # as many retrained models are mapped
@@ -20,17 +20,17 @@ MAP_RUNS = 3  # as many retrained models are mapped
 FEATURE_SUBJECTS: tuple[Subject, ...] = ("original", "unlearned", "retrained")
 
 
-def confusion(views: Views) -> Iterator[Curve]:
+def confusion(views: Views) -> Iterator[PlotData]:
     """Give, for every model, the mean probability of each class on images of the forgotten classes."""
     names = tuple(c.name for c in views.models["original"][0].classes)
     for subject, models in views.models.items():
         for run in range(len(models)):
             view = views.of(subject, "test", run)
             p = log_softmax(view.logits[view.is_forget], dim=1).exp().mean(0)
-            yield Curve(name="confusion", subject=subject, run=run, x=names, y=tuple(p.tolist()))
+            yield PlotData(name="confusion", subject=subject, run=run, x=names, y=tuple(p.tolist()))
 
 
-def feature_map(views: Views) -> Iterator[Curve]:
+def feature_map(views: Views) -> Iterator[PlotData]:
     """Give the test images' features on the two main axes of the original's, retrained models turned onto these.
 
     The axes are the original's principal components. A retrained model's features may be any rotation of these, so its
@@ -45,7 +45,7 @@ def feature_map(views: Views) -> Iterator[Curve]:
     anchor = _centred(base.features[chosen].numpy())
     axes = np.linalg.svd(anchor, full_matrices=False)[2][:2].T
 
-    def placed(subject: Subject, run: int) -> Curve:
+    def placed(subject: Subject, run: int) -> PlotData:
         own = _centred(views.of(subject, "test", run).features[chosen].numpy())
         # an unlearned model mostly starts from the original, and then its axes are the same
         if subject == "retrained" or own.shape[1] != anchor.shape[1]:
@@ -53,14 +53,14 @@ def feature_map(views: Views) -> Iterator[Curve]:
             padded = [np.pad(m, ((0, 0), (0, width - m.shape[1]))) for m in (own, anchor)]
             own = (padded[0] @ orthogonal_procrustes(*padded)[0])[:, : anchor.shape[1]]
         x, y = np.pad(own @ axes, ((0, 0), (0, 2 - axes.shape[1]))).T  # of features of one number there is one axis
-        return Curve(name="map", subject=subject, run=run, x=tuple(x.tolist()), y=tuple(y.tolist()), groups=groups)
+        return PlotData(name="map", subject=subject, run=run, x=tuple(x.tolist()), y=tuple(y.tolist()), groups=groups)
 
     for subject in FEATURE_SUBJECTS:
         for run, model in enumerate(views.models[subject][:MAP_RUNS]):
             yield views.once((id(model), "map", subject, run), partial(placed, subject, run))
 
 
-def layers(views: Views) -> Iterator[Curve]:
+def layers(views: Views) -> Iterator[PlotData]:
     """Give the accuracy of a linear probe on the forgotten classes, layer by layer; the penultimate one is last."""
     for subject in FEATURE_SUBJECTS:
         for run in range(len(views.models[subject])):
@@ -68,10 +68,10 @@ def layers(views: Views) -> Iterator[Curve]:
             names = [*case.view.layers, None]
             try:
                 found = [probe(case, name).value for name in names]
-            except Absent:
+            except NotMeasurable:
                 return
             x = tuple(name or "penultimate" for name in names)
-            yield Curve(name="layers", subject=subject, run=run, x=x, y=tuple(found))
+            yield PlotData(name="layers", subject=subject, run=run, x=x, y=tuple(found))
 
 
 def _centred(features: np.ndarray) -> np.ndarray:

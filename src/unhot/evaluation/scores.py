@@ -9,8 +9,8 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from unhot.audit_record import ScoresInfo, Split, Subject
 from unhot.escaping import csv_cell
+from unhot.records.audit import ScoresInfo, Split, Subject
 
 FILE = "scores.csv"
 

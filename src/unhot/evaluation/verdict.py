@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable
 
 from pydantic import Field
 
-from unhot.audit_record import Measurement, Subject, Verdict, VerdictLabel
-from unhot.record import Stored
+from unhot.records.audit import Measurement, Subject, Verdict, VerdictLabel
+from unhot.records.base import Stored
 
 RECOVERY = ("probe_accuracy", "knn_accuracy", "prototype_attack_accuracy")
 

@@ -11,12 +11,12 @@ from typing import TypeVar, cast
 import torch
 from torch import Tensor
 
-from unhot.audit_record import Split, Subject
 from unhot.data.images import LabelledImages
 from unhot.errors import ModelError, ModelWarning, shortened
 from unhot.models.classifier import Classifier, pooled
-from unhot.precondition import weight_layers
-from unhot.record import ClassLabel
+from unhot.models.layers import weight_layers
+from unhot.records.audit import Split, Subject
+from unhot.records.model import ClassLabel
 from unhot.runtime import Runtime
 
 T = TypeVar("T")
@@ -164,7 +164,7 @@ class Views:
         flows: dict[str, list[Tensor]] = {n: [] for n in [*names, model.head]}
         bar = self.runtime.progress(f"{split} images", len(images))
         with torch.no_grad(), work.recording(flows) as seen, bar as advance:
-            for index in self.runtime.team.share(torch.arange(len(images))).split(size):
+            for index in self.runtime.processes.shard(torch.arange(len(images))).split(size):
                 x = images.inputs(index, model.input, device).contiguous(memory_format=torch.channels_last)
                 logits.append(work.logits(x).float().cpu())
                 for name, flow in flows.items():
@@ -177,8 +177,8 @@ class Views:
         return View(self._placed(model, said), features, whole, images.y, self.columns, self.earlier)
 
     def _whole(self, parts: list[Tensor], count: int) -> Tensor:
-        """Put together what the processes of the team computed of ``count`` images."""
-        return self.runtime.team.gathered(torch.cat(parts))[:count]
+        """Put together what the processes of the processes computed of ``count`` images."""
+        return self.runtime.processes.all_gather(torch.cat(parts))[:count]
 
     def _layers(self, model: Classifier, images: LabelledImages) -> list[str]:
         """Choose layers before the head at even distances, the first one left out: its inputs are the images."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal, NamedTuple, Self, final
 
 import torch
-from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
+from pydantic import AliasChoices, BaseModel, ConfigDict, JsonValue, ValidationError
 from torch import Tensor, nn
 
 from unhot.data.images import LabelledImages
@@ -26,8 +26,6 @@ from unhot.errors import (
     UnknownNameError,
     shortened,
 )
-from unhot.forget_record import ForgetRecord
-from unhot.guard import Guard
 from unhot.methods.checks import Classified, check_samples, cut_and_compare, logits_of, warnings_of
 from unhot.methods.provenance import provenance
 from unhot.models.classifier import Classifier
@@ -35,9 +33,12 @@ from unhot.models.cut import Cut
 from unhot.models.plain import copied
 from unhot.models.preflight import gradient_problem
 from unhot.models.weights import check_weights, dtype_of, narrow, widen
-from unhot.record import ClassLabel, Cost
+from unhot.records.environment import Cost
+from unhot.records.forget import ForgetRecord
+from unhot.records.model import ClassLabel
 from unhot.runtime import Runtime, usual_settings
-from unhot.train import normalising
+from unhot.statistics import ClassStatistics
+from unhot.training import normalising
 
 Use = Literal["forget", "retain", "guard"]
 
@@ -78,7 +79,7 @@ class Data:
     uses: tuple[Use, ...]
     samples: Batch = field(repr=False)
     others: LabelledImages | None = field(repr=False)
-    statistics: Guard | None = field(default=None, repr=False)
+    statistics: ClassStatistics | None = field(default=None, repr=False)
 
     @property
     def forget(self) -> Batch:
@@ -95,7 +96,7 @@ class Data:
         return self.others
 
     @property
-    def guard(self) -> Guard:
+    def guard(self) -> ClassStatistics:
         """Stored statistics of the retained classes."""
         self._check("guard")
         if self.statistics is None:
@@ -174,7 +175,7 @@ class Method(BaseModel, ABC):
                 raise UnknownNameError(f"preset of {cls.name}:", preset, cls.presets)
             options = cls.presets[str(preset)] | options
         for key in options:
-            if key not in cls.model_fields:
+            if key not in cls._hyperparameters():
                 raise UnknownNameError(f"hyperparameter of {cls.name}:", key, cls.model_fields)
         try:
             return cls.model_validate(options)
@@ -183,6 +184,16 @@ class Method(BaseModel, ABC):
                 f"'{'.'.join(map(str, e['loc']))}': {e['msg']}. Got {e['input']!r}" for e in error.errors()
             )
             raise OptionError(f"Hyperparameters of {cls.name} do not fit: {said}.") from error
+
+    @classmethod
+    def _hyperparameters(cls) -> set[str]:
+        """Return the names of the fields, and the old names under which some are still read."""
+        old = (
+            f.validation_alias.choices
+            for f in cls.model_fields.values()
+            if isinstance(f.validation_alias, AliasChoices)
+        )
+        return {*cls.model_fields, *(str(name) for choices in old for name in choices)}
 
     @abstractmethod
     def run(self, model: Classifier, data: Data, runtime: Runtime) -> Outcome:
@@ -202,7 +213,7 @@ class Method(BaseModel, ABC):
         samples: Samples,
         *,
         retain: ImageSource | None = None,
-        guard: Guard | None = None,
+        guard: ClassStatistics | None = None,
         check: ImageSource | None = None,
         seed: int = 0,
         runtime: Runtime | None = None,
@@ -238,7 +249,7 @@ class Method(BaseModel, ABC):
             raise DataError(f"Expected images of the class, from unhot.draw or unhot.folder. Got {got}.")
         spec = model.input if isinstance(model, Classifier) else None
         x = samples.images.inputs(torch.arange(len(samples)), spec, runtime.device)
-        work = Classifier.wrap(_copied(model, runtime.device), example=x[:2], head=head).shown(x)
+        work = Classifier.wrap(_copied(model, runtime.device), example=x[:2], head=head).with_example_shape(x)
         work_head = work.head_layer
         head_training, head_trained = work_head.training, work_head.weight.requires_grad
         with torch.enable_grad(), _working(work.module):
@@ -259,7 +270,7 @@ class Method(BaseModel, ABC):
         if unlearned.head_layer is not work_head:
             unlearned.head_layer.train(head_training).requires_grad_(head_trained)
         gone = [c.label for c in recognised if c.forgotten and (whole or c.label not in data.labels)]
-        unlearned = replace(unlearned, forgotten=work.forgotten).without(gone)
+        unlearned = replace(unlearned, forgotten=work.forgotten).mark_forgotten(gone)
         record = ForgetRecord(
             **known,
             guard_sha256=None if guard is None else guard.sha256(),
@@ -311,7 +322,7 @@ class Method(BaseModel, ABC):
         samples: Samples,
         x: Tensor,
         retain: ImageSource | None,
-        guard: Guard | None,
+        guard: ClassStatistics | None,
         force: bool,
     ) -> Data:
         labels = model.requested(samples)
@@ -353,19 +364,20 @@ class Method(BaseModel, ABC):
             statistics=None if guard is None else self._of_retained(guard, model, labels),
         )
 
-    def _of_retained(self, guard: Guard, model: Classifier, labels: tuple[ClassLabel, ...]) -> Guard:
+    def _of_retained(
+        self, guard: ClassStatistics, model: Classifier, labels: tuple[ClassLabel, ...]
+    ) -> ClassStatistics:
         """Check a guard, and take out what it holds of classes that are forgotten, now or before."""
-        if not isinstance(guard, Guard):
+        if not isinstance(guard, ClassStatistics):
             raise OptionError(
-                f"guard takes statistics of unhot.Guard. Got {guard!r}. A hyperparameter of that name is given to the "
-                "method itself."
+                f"guard takes unhot.ClassStatistics, which unhot guard collects from training images. Got {guard!r}."
             )
         if "guard" not in self.uses + self.may_use:
             raise OptionError(
                 f"{self.name} does not read stored statistics. Leave the guard out, or choose nhle-guard."
             )
         guard.check(model)
-        return guard.without(labels + model.forgotten)
+        return guard.excluding(labels + model.forgotten)
 
 
 def _retained(model: Classifier, source: ImageSource, columns: list[int]) -> LabelledImages:

@@ -15,9 +15,9 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from unhot.data.images import input_range
-from unhot.losses import Request
 from unhot.methods.base import Batch, Data, Method, Outcome, Use
-from unhot.methods.batches import FORWARD, forget_stream
+from unhot.methods.parts.batches import FORWARD, forget_stream
+from unhot.methods.parts.losses import Request
 from unhot.models.classifier import Classifier
 from unhot.runtime import Runtime
 
@@ -58,7 +58,7 @@ class BoundaryShrink(Method):
     def run(self, model: Classifier, data: Data, runtime: Runtime) -> Outcome:
         """Look across the boundary once, with the original model, and fine-tune."""
         y, across = data.forget.y, self.across(model, data.forget)
-        nearest = Request(y, data.columns, across).without(across).argmax(1)
+        nearest = Request(y, data.columns, across).without_forgotten(across).argmax(1)
         forget = data.forget._replace(y=nearest)
         optimizer = torch.optim.SGD(model.module.parameters(), self.lr, momentum=0.9)
         batches = forget_stream(forget, self.batch_size, runtime)

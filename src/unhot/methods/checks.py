@@ -12,11 +12,11 @@ from torch import Tensor
 
 from unhot.data.images import LabelledImages
 from unhot.errors import DataError, MethodFailedError, ModelWarning, SampleWarning, UnhotWarning, shortened
-from unhot.forget_record import ForgetRecord, Recognised, RetainedAccuracy
-from unhot.methods.batches import FORWARD
+from unhot.methods.parts.batches import FORWARD
 from unhot.models.classifier import Classifier
 from unhot.models.cut import Cut, cut_classes
-from unhot.record import ClassLabel
+from unhot.records.forget import ForgetRecord, Recognised, RetainedAccuracy
+from unhot.records.model import ClassLabel
 from unhot.runtime import Runtime
 
 if TYPE_CHECKING:
@@ -144,7 +144,7 @@ class Classified:
         if images is None:
             return cls(model, data)
         some = torch.randperm(len(images), generator=runtime.generator("check"))[:IMAGES].sort().values
-        held = images.select(some) if model.input is None else images.select(some).held(model.input)
+        held = images.select(some) if model.input is None else images.select(some).cached(model.input)
         read = check is None and "retain" in data.uses
         return cls(model, data, held, len(images), read, _columns(model, model, held, runtime))
 

@@ -7,11 +7,11 @@ from torch import nn
 
 from unhot.data.samples import ImageSource, Samples
 from unhot.errors import OptionError, shortened
-from unhot.guard import Guard
 from unhot.methods import default, get
 from unhot.methods.base import ForgetResult, Method
 from unhot.models.classifier import Classifier
 from unhot.runtime import Runtime, pick_device
+from unhot.statistics import ClassStatistics
 
 
 def forget(
@@ -20,7 +20,7 @@ def forget(
     *,
     method: Method | str | None = None,
     retain: ImageSource | None = None,
-    guard: Guard | None = None,
+    guard: ClassStatistics | None = None,
     check: ImageSource | None = None,
     seed: int = 0,
     device: str | None = None,

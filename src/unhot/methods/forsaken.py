@@ -16,7 +16,7 @@ from torch import Tensor
 
 from unhot.data.augment import distort
 from unhot.methods.base import Data, Method, Outcome, Use
-from unhot.methods.batches import FORWARD, forget_stream
+from unhot.methods.parts.batches import FORWARD, forget_stream
 from unhot.models.classifier import Classifier
 from unhot.runtime import Runtime
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.linalg import vector_norm
 
 from unhot.methods.base import Data, Method, Outcome, Use
-from unhot.methods.batches import forget_stream
+from unhot.methods.parts.batches import forget_stream
 from unhot.models.classifier import Classifier
 from unhot.runtime import Runtime
 

@@ -13,9 +13,9 @@ from typing import ClassVar
 import torch
 from pydantic import Field
 
-from unhot.losses import Request, literal
 from unhot.methods.base import Data, Method, Outcome, Use
-from unhot.methods.batches import forget_stream
+from unhot.methods.parts.batches import forget_stream
+from unhot.methods.parts.losses import Request, literal
 from unhot.models.classifier import Classifier
 from unhot.runtime import Runtime
 

@@ -13,7 +13,7 @@ from pydantic import Field
 from torch.nn.functional import cross_entropy
 
 from unhot.methods.base import Data, Method, Outcome, Use
-from unhot.methods.batches import forget_stream, retain_batches
+from unhot.methods.parts.batches import forget_stream, retain_batches
 from unhot.models.classifier import Classifier
 from unhot.runtime import Runtime
 

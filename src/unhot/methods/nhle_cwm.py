@@ -10,14 +10,15 @@ import math
 from typing import ClassVar, Literal
 
 import torch
-from pydantic import Field
+from pydantic import AliasChoices, Field
 
 from unhot.data.augment import Augment, distort
-from unhot.losses import ENCODINGS, Request
 from unhot.methods.base import Data, Method, Outcome, Use
+from unhot.methods.parts.losses import ENCODINGS, Request
+from unhot.methods.parts.preconditioning import Preconditioner
 from unhot.models.classifier import Classifier
 from unhot.models.cut import Cut
-from unhot.precondition import Preconditioner, nearest_head, weight_layers
+from unhot.models.layers import nearest_head, weight_layers
 from unhot.runtime import Runtime
 
 EncodingName = Literal["literal", "zero-sum", "margin", "mse", "complement", "masked", "uniform", "second-class"]
@@ -40,12 +41,12 @@ class NhleCwm(Method):
     images. The head is not trained, so that what changes are the features; normalisation statistics are frozen.
 
     Attributes:
-        encoding: The loss on the samples; see :mod:`unhot.losses`.
+        encoding: The loss on the samples; see :mod:`unhot.methods.parts.losses`.
         step_size: Length of each layer's step as a share of the norm of its weights: the gradient is always clipped.
         steps: No more steps than this.
         stop_at: Stop when the mean probability of the forgotten classes on the samples is no higher than this.
         depth: Share of the layers that is trained, counted from the head.
-        guard: Strength rho of the preconditioning; 0 for none.
+        preconditioning: Its strength rho; 0 for none. It was named ``guard``, which is still read.
         shift: Farthest shift of the images, as a share of their size; 0 for none.
         cut: How the classes are cut from the output; see :func:`unhot.models.cut.cut_classes`.
     """
@@ -58,7 +59,7 @@ class NhleCwm(Method):
     steps: int = Field(default=16, ge=0)
     stop_at: float = Field(default=0.05, ge=0, le=1)
     depth: float = Field(default=0.25, ge=0, le=1)
-    guard: float = Field(default=1e4, ge=0)
+    preconditioning: float = Field(default=1e4, ge=0, validation_alias=AliasChoices("preconditioning", "guard"))
     shift: float = Field(default=1 / 8, ge=0, lt=1)
     cut: Cut = "mask"
 
@@ -96,4 +97,4 @@ class NhleCwm(Method):
         layers = nearest_head(weight_layers(model, x[:1]), self.depth)
         some = torch.randperm(len(x), generator=runtime.generator("some"))[:DISTORTED].to(x.device)
         away = distort(x[some], runtime.generator("distort"))
-        return Preconditioner.of(model, layers, away, self.guard, runtime.generator("rows"))
+        return Preconditioner.of(model, layers, away, self.preconditioning, runtime.generator("rows"))

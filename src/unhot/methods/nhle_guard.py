@@ -19,15 +19,16 @@ from torch.optim.lr_scheduler import LinearLR
 
 from unhot.data.augment import Augment
 from unhot.data.images import LabelledImages
-from unhot.guard import Guard
-from unhot.losses import Request, masked
 from unhot.methods.base import Batch, Data, Method, Outcome, Use
-from unhot.methods.batches import FORWARD
+from unhot.methods.parts.batches import FORWARD
+from unhot.methods.parts.losses import Request, masked
+from unhot.methods.parts.preconditioning import Spared
+from unhot.methods.parts.stand_ins import stand_ins
 from unhot.models.classifier import Classifier, pooled
 from unhot.models.cut import Cut
-from unhot.precondition import Spared, nearest_head
+from unhot.models.layers import nearest_head
 from unhot.runtime import Runtime
-from unhot.synthesis import stand_ins
+from unhot.statistics import ClassStatistics
 
 VIEWS = 8  # shifted copies of each sample
 AROUND, MOST = 512, 4096  # draws around them for each class to forget, and of all together
@@ -51,17 +52,18 @@ class NhleGuard(Method):
         \; k \sim \tilde p^{1/T}(s)
 
     Only the layers nearest the head are trained. What flows into them, x, is drawn: for the retained classes from
-    their Gaussians at the last split point before the layers (:mod:`unhot.guard`), for the classes to forget around
-    shifted samples s, with the spread of the retained class k that a sample is taken for next. :math:`\tilde p` is the
-    original's distribution with the classes to forget left out, frozen; sharpened by T < 1, since a model that never
-    saw the class is surer of its images than one that must not name it. :math:`h` are the features, and what flows into
-    earlier layers: in units of those drawn, at their own length and at length 1, against features that the original has
-    for x_r, as many of each class as :math:`\tilde p` says. S is the second moment of what flows into a layer on images
-    of retained classes. Where Gaussians and S are from is the mode, which the record notes:
+    their Gaussians at the last replay point before the layers (:mod:`unhot.statistics`), for the classes to forget
+    around shifted samples s, with the spread of the retained class k that a sample is taken for next. :math:`\tilde
+    p` is the original's distribution with the classes to forget left out, frozen; sharpened by T < 1, since a model
+    that never saw the class is surer of its images than one that must not name it. :math:`h` are the features, and
+    what flows into earlier layers: in units of those drawn, at their own length and at length 1, against features
+    that the original has for x_r, as many of each class as :math:`\tilde p` says. S is the second moment of what
+    flows into a layer on images of retained classes. Where Gaussians and S are from is the mode, which the record
+    notes:
 
     - *guarded*: a guard was given, which was collected from training images;
-    - *bare*: none was. Samples are moved to where the model takes them for retained classes (:mod:`unhot.synthesis`),
-      and a guard is collected from these.
+    - *bare*: none was. Samples are moved to where the model takes them for retained classes
+      (:mod:`unhot.methods.parts.stand_ins`), and a guard is collected from these.
 
     The head is not trained; normalisation statistics are frozen. One draw in four is not trained on. On these the run
     is judged: it stops, and is taken back to the last look, when the retained ones' divergence from the masked original
@@ -71,7 +73,7 @@ class NhleGuard(Method):
     Attributes:
         lr: Learning rate of Adam on V at first; it falls to 0 in even steps.
         steps: No more steps than this.
-        depth: Share of the layers that is trained, counted from the head, as far as the guard's split points reach.
+        depth: Share of the layers that is trained, counted from the head, as far as the guard's replay points reach.
         guard: Strength rho; None for 2e4 guarded, and 1e6 bare, where S is less to be trusted.
         temperature: T.
         spread: Weight lambda of the energy distances; None for 3 guarded, and 0 bare, where the features that are
@@ -111,7 +113,7 @@ class NhleGuard(Method):
         """Train until the samples are among the retained classes or the budget is spent."""
         mode = "guarded" if "guard" in data.uses else "bare"
         guard = (data.guard if mode == "guarded" else self._made(model, data, runtime)).to(data.forget.x)
-        layers = [n for n in nearest_head(guard.info.layers, self.depth) if n in guard.info.split_points]
+        layers = [n for n in nearest_head(guard.info.layers, self.depth) if n in guard.info.replay_points]
         notes: dict[str, JsonValue] = {"mode": mode, "trained": len(layers)}
         if not layers:
             return Outcome(model, "nothing to train before the head", notes, self.cut)
@@ -144,7 +146,7 @@ class NhleGuard(Method):
             remove_parametrizations(model.module.get_submodule(name), "weight")
         return Outcome(model, reason, notes, self.cut)
 
-    def _made(self, model: Classifier, data: Data, runtime: Runtime) -> Guard:
+    def _made(self, model: Classifier, data: Data, runtime: Runtime) -> ClassStatistics:
         """Make images that stand in for the retained classes, and collect a guard from them."""
         x, _, original = data.forget
         retained = model.others(data.columns).to(x.device)
@@ -153,17 +155,23 @@ class NhleGuard(Method):
             logits = torch.cat([model.logits(some) for some in images.split(FORWARD)])
         taken = retained[logits[:, retained].argmax(1)].cpu()
         names, keys = tuple(c.name for c in model.classes), tuple(range(len(images)))
-        return Guard.collect(model, LabelledImages(images, taken, names, MOVED, keys), runtime)
+        return ClassStatistics.collect(model, LabelledImages(images, taken, names, MOVED, keys), runtime)
 
 
 class _Draws:
-    """What flows through the split point for the classes to forget and for the retained ones, and the losses on it."""
+    """What flows through the replay point for the classes to forget and for the retained ones, and the losses on it."""
 
     def __init__(
-        self, method: NhleGuard, model: Classifier, data: Data, guard: Guard, layers: list[str], runtime: Runtime
+        self,
+        method: NhleGuard,
+        model: Classifier,
+        data: Data,
+        guard: ClassStatistics,
+        layers: list[str],
+        runtime: Runtime,
     ) -> None:
         self.method, self.model, self.columns = method, model, data.columns
-        self.point, self.example = guard.info.split_points[layers[0]], data.forget.x[:1]
+        self.point, self.example = guard.info.replay_points[layers[0]], data.forget.x[:1]
         self.places = [*layers[max(1, len(layers) - method.stages) :], model.head]
         self.generator = runtime.generator("draws")
         known = torch.tensor(model.columns(guard.info.classes))
@@ -173,7 +181,7 @@ class _Draws:
         self.retained, self.features = self._seen(replayed, known[classes])
         samples, _ = self._seen(*self._views(data, runtime.generator("shift")))
         target = self._target(samples)
-        likely = softmax(target.without(target.original)[:, known], 1).cpu()
+        likely = softmax(target.without_forgotten(target.original)[:, known], 1).cpu()
         which = torch.arange(min(AROUND * len(data.columns), MOST)) % len(samples.y)
         near = likely[which].multinomial(1, generator=self.generator).flatten()
         around, _ = self._seen(guard.draw(self.point, near, self.generator, samples.x[which]), samples.y[which])
@@ -225,7 +233,7 @@ class _Draws:
 
     @torch.no_grad()
     def _views(self, data: Data, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Return what flows through the split point for shifted samples, (VIEWS B, ...), and their columns."""
+        """Return what flows through the replay point for shifted samples, (VIEWS B, ...), and their columns."""
         x, y, _ = data.forget
         shifted, flows = Augment(round(self.method.shift * x.shape[-1])), []
         with self.model.recording([self.point]) as seen:
@@ -264,7 +272,7 @@ def _within(x: Tensor) -> Tensor:
     return torch.pdist(x).mean() if len(x) > 1 else x.new_zeros(())
 
 
-def _parametrise(model: Classifier, name: str, guard: Guard, strength: float) -> Spared:
+def _parametrise(model: Classifier, name: str, guard: ClassStatistics, strength: float) -> Spared:
     """Make the weights of a layer change by what the guard spares least."""
     layer = model.module.get_submodule(name)
     spared = Spared(layer.get_parameter("weight"), *guard.second_moment(name), strength)

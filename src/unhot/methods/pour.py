@@ -15,11 +15,11 @@ from torch import Tensor
 
 from unhot.errors import ModelError, OptionError
 from unhot.methods.base import Batch, Data, Method, Outcome, Use
-from unhot.methods.batches import FORWARD, forget_stream
+from unhot.methods.parts.batches import FORWARD, forget_stream
 from unhot.models.classifier import Classifier
 from unhot.models.cut import Cut
 from unhot.models.head import is_plain
-from unhot.models.projection import project_features, span, without
+from unhot.models.projection import project_features, project_out, span
 from unhot.runtime import Runtime
 
 
@@ -55,7 +55,7 @@ class PourP(Method):
             _check_direction(model, data.columns, away, runtime)
             model = project_features(model, away)
         elif is_plain(head):
-            head.weight.data.copy_(without(head.weight.data, away))
+            head.weight.data.copy_(project_out(head.weight.data, away))
         else:
             raise OptionError(
                 f"deploy=head edits the weights of a plain nn.Linear, and the head {model.head!r} is a "
@@ -73,7 +73,7 @@ def _check_direction(model: Classifier, columns: list[int], away: Tensor, runtim
     """
     head = model.head_layer
     features = torch.randn(8, head.in_features, generator=runtime.generator("features")).to(away)
-    nothing, left = (head(h)[:, columns] for h in (torch.zeros_like(features), without(features, away)))
+    nothing, left = (head(h)[:, columns] for h in (torch.zeros_like(features), project_out(features, away)))
     moved, scale = (left - nothing).abs().max(), (head(features)[:, columns] - nothing).abs().max()
     if not moved <= torch.finfo(away.dtype).eps ** 0.5 * scale:
         raise ModelError(
@@ -116,7 +116,7 @@ class PourD(Method):
         away = span(model.head_layer.weight[data.columns])
         with torch.no_grad():
             h = torch.cat([model.features(some) for some in x.split(FORWARD)])
-            target = without(h, away)
+            target = project_out(h, away)
             taken_out = (h - target).square().sum(1).mean().clamp_min(torch.finfo(h.dtype).tiny)
         optimizer = torch.optim.SGD(model.module.parameters(), self.lr, momentum=0.9)
         batches = forget_stream(Batch(x, y, target), self.batch_size, runtime)

@@ -5,16 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from unhot.data.samples import Samples
-from unhot.forget_record import RetainInfo, SamplesInfo
 from unhot.models.classifier import Classifier
-from unhot.record import digest
+from unhot.records.base import digest
+from unhot.records.forget import RetainInfo, SamplesInfo
 
 if TYPE_CHECKING:
     from unhot.methods.base import Data, Method
 
 
 def provenance(method: Method, model: Classifier, samples: Samples, data: Data, seed: int) -> dict[str, Any]:
-    """Return those fields of a :class:`unhot.forget_record.ForgetRecord` that are known before the run.
+    """Return those fields of a :class:`unhot.records.forget.ForgetRecord` that are known before the run.
 
     Args:
         method: With its hyperparameters.

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from unhot.methods.base import Data, Method, Outcome, Use
-from unhot.methods.batches import forget_stream
+from unhot.methods.parts.batches import forget_stream
 from unhot.models.classifier import Classifier
 from unhot.runtime import Runtime
 

@@ -15,13 +15,13 @@ from unhot.methods.base import Data, Method, Outcome, Use
 from unhot.models.arch import build
 from unhot.models.classifier import Classifier
 from unhot.models.graph import GraphNet
-from unhot.record import InputSpec
+from unhot.records.model import InputSpec
 from unhot.runtime import Runtime
-from unhot.train import complete, fit
+from unhot.training import complete, fit
 
 
 class Retrain(Method):
-    r"""Draw all weights anew, and minimise the cross-entropy on the retained images by :func:`unhot.train.fit`.
+    r"""Draw all weights anew, and minimise the cross-entropy on the retained images by :func:`unhot.training.fit`.
 
     Nothing of the old weights is left. A built-in net, and any net whose code was run to load it, is built anew. In
     another one every layer is reset by its own ``reset_parameters``; a parameter that no layer resets, such as a

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from unhot.methods.base import Batch, Data, Method, Outcome, Use
-from unhot.methods.batches import FORWARD, forget_stream, retain_batches
+from unhot.methods.parts.batches import FORWARD, forget_stream, retain_batches
 from unhot.models.classifier import Classifier
 from unhot.runtime import Runtime
 

@@ -16,7 +16,7 @@ from torch.nn.functional import cross_entropy, kl_div, log_softmax
 from torch.optim.lr_scheduler import MultiStepLR
 
 from unhot.methods.base import Data, Method, Outcome, Use
-from unhot.methods.batches import forget_stream, retain_batches
+from unhot.methods.parts.batches import forget_stream, retain_batches
 from unhot.models.classifier import Classifier
 from unhot.runtime import Runtime
 

@@ -15,9 +15,9 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize
 
 from unhot.data.images import input_range
-from unhot.losses import Request, masked
 from unhot.methods.base import Batch, Data, Method, Outcome, Use
-from unhot.methods.batches import FORWARD, forget_batches
+from unhot.methods.parts.batches import FORWARD, forget_batches
+from unhot.methods.parts.losses import Request, masked
 from unhot.models.classifier import Classifier
 from unhot.runtime import Runtime
 

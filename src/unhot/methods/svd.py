@@ -16,7 +16,7 @@ from torch.nn.utils.parametrize import is_parametrized
 from unhot.data.images import LabelledImages
 from unhot.methods.base import Data, Method, Outcome, Use
 from unhot.models.classifier import Classifier
-from unhot.precondition import input_rows, weight_layers
+from unhot.models.layers import input_rows, weight_layers
 from unhot.runtime import Runtime
 
 LOOKED = 64  # images in one forward pass: unfolded for a convolution they take nine times the room

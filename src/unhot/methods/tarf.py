@@ -16,7 +16,7 @@ from torch.nn.functional import cross_entropy
 from unhot.data.images import LabelledImages
 from unhot.errors import DataError
 from unhot.methods.base import Data, Method, Outcome, Use
-from unhot.methods.batches import FORWARD, forget_stream, retain_stream
+from unhot.methods.parts.batches import FORWARD, forget_stream, retain_stream
 from unhot.models.classifier import Classifier
 from unhot.runtime import Runtime
 
@@ -110,7 +110,7 @@ class Tarf(Method):
         }
         left_out = len(remaining) - len(spared)
         notes: dict[str, JsonValue] = {"gravity": means, "hidden": [c.name for c in found], "left_out": left_out}
-        return Outcome(model.without(found), "step cap", notes)
+        return Outcome(model.mark_forgotten(found), "step cap", notes)
 
     def weight(self, t: int) -> float:
         """Return k(t)."""

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, log_softmax, normalize
 
 from unhot.methods.base import Batch, Data, Method, Outcome, Use
-from unhot.methods.batches import FORWARD, forget_batches, forget_stream, retain_batches, retain_stream
+from unhot.methods.parts.batches import FORWARD, forget_batches, forget_stream, retain_batches, retain_stream
 from unhot.models.classifier import Classifier
 from unhot.runtime import Runtime
 

@@ -17,7 +17,7 @@ from torch.nn.functional import cross_entropy
 from unhot.data.samples import ImageSource, as_images
 from unhot.errors import DataError, shortened
 from unhot.methods.base import Data, Method, Outcome, Use
-from unhot.methods.batches import forget_stream, retain_stream
+from unhot.methods.parts.batches import forget_stream, retain_stream
 from unhot.models.classifier import Classifier
 from unhot.models.weight_filter import WeightFilter, call, gated_weights, multiply
 from unhot.runtime import Runtime, usual_settings

@@ -11,10 +11,10 @@ from pathlib import Path
 from pydantic import JsonValue
 from torch import nn
 
-from unhot import torchvision_ops
 from unhot.errors import InputError, ModelError, OptionError, UnknownNameError
 from unhot.models import catalogue as models
-from unhot.record import InputSpec
+from unhot.records.model import InputSpec
+from unhot.runtime import torchvision_ops
 
 Builder = Callable[..., nn.Module]
 

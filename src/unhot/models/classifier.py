@@ -21,7 +21,7 @@ from unhot.models.head import find_head, flowing
 from unhot.models.plain import copied, plain_name, unwrapped
 from unhot.models.preflight import check_behaviour, fixed_batch, undisturbed
 from unhot.models.weights import as_input, check_weights, odd_weights, widen
-from unhot.record import ClassLabel, InputSpec
+from unhot.records.model import ClassLabel, InputSpec
 from unhot.runtime import usual_settings
 
 
@@ -94,9 +94,9 @@ class Classifier:
         if len(names) != count:
             raise ModelError(f"The model has {count} outputs and {len(names)} class names. Give one name an output.")
         labels = tuple(ClassLabel(index=i, name=n) for i, n in enumerate(names))
-        return cls(module, labels, name, input, outputs=count).shown(example)
+        return cls(module, labels, name, input, outputs=count).with_example_shape(example)
 
-    def shown(self, example: Tensor | None) -> Classifier:
+    def with_example_shape(self, example: Tensor | None) -> Classifier:
         """Return the classifier with the shape of an example, where nothing tells the shape of its inputs yet."""
         if example is None or example.ndim != 4 or self.input_shape is not None:
             return self
@@ -287,7 +287,7 @@ class Classifier:
         gone = {*columns, *self.columns(c for c in self.forgotten if c in self.classes)}
         return torch.tensor([c for c in range(len(self.classes)) if c not in gone])
 
-    def without(self, labels: Iterable[ClassLabel]) -> Classifier:
+    def mark_forgotten(self, labels: Iterable[ClassLabel]) -> Classifier:
         """Return the classifier with these classes noted as forgotten."""
         return replace(self, forgotten=self.forgotten + tuple(c for c in labels if c not in self.forgotten))
 

@@ -18,7 +18,7 @@ from torch.nn.utils import skip_init
 from unhot.errors import OptionError
 from unhot.models.classifier import Classifier, replace_layer
 from unhot.models.head import is_plain
-from unhot.record import ClassLabel
+from unhot.records.model import ClassLabel
 
 Cut = Literal["mask", "excise", "bottleneck", "none"]
 
@@ -48,7 +48,7 @@ def cut_classes(model: Classifier, labels: Sequence[ClassLabel], how: Cut) -> Cl
     """
     head, gone = model.head_layer, model.columns(labels)
     if how == "none":
-        return model.without(labels)
+        return model.mark_forgotten(labels)
     if not is_plain(head):
         if how != "mask":
             raise OptionError(
@@ -56,7 +56,7 @@ def cut_classes(model: Classifier, labels: Sequence[ClassLabel], how: Cut) -> Cl
                 f"{type(head).__name__} that computes its logits in another way. Choose cut=mask."
             )
         mask_outputs(head, gone)
-        return model.without(labels)
+        return model.mark_forgotten(labels)
     if how == "bottleneck":
         return bottleneck(cut_classes(model, labels, "mask"))
     kept = [i for i in range(len(model.classes)) if how == "mask" or i not in gone]
@@ -71,7 +71,7 @@ def cut_classes(model: Classifier, labels: Sequence[ClassLabel], how: Cut) -> Cl
             cut.weight[gone] = 0.0
             cut.bias[gone] = CUT_LOGIT
     replace_layer(model.module, model.head, cut.train(head.training).requires_grad_(head.weight.requires_grad))
-    return replace(model.without(labels), classes=tuple(model.classes[i] for i in kept))
+    return replace(model.mark_forgotten(labels), classes=tuple(model.classes[i] for i in kept))
 
 
 def mask_outputs(head: nn.Linear, columns: Sequence[int] = ()) -> None:

@@ -12,10 +12,9 @@ from __future__ import annotations
 import base64
 import operator
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import torch
-from pydantic import Field, JsonValue
 from safetensors.torch import load
 from torch import Tensor, nn
 from torch.nn.utils import skip_init
@@ -23,11 +22,9 @@ from torch.nn.utils import skip_init
 from unhot.errors import ModelError, UnhotError
 from unhot.models.budget import Budget, of_layer, tensors_in
 from unhot.models.operators import Kind, Known, check_argument, check_call, operator_of, signature_of, writes
-from unhot.record import Record, Stored
+from unhot.records.graph import Graph, Layer, Step
 
-Size = Annotated[int, Field(gt=0, le=65_536)]
 FAILURES = RuntimeError, IndexError, TypeError, ValueError, AttributeError, ArithmeticError, MemoryError  # of operators
-
 # layers that a method must find as such, to precondition them or to replace them, and what their weights do not tell
 LAYERS: dict[str, tuple[type[nn.Module], tuple[str, ...]]] = {
     "Linear": (nn.Linear, ()),
@@ -35,60 +32,7 @@ LAYERS: dict[str, tuple[type[nn.Module], tuple[str, ...]]] = {
     "BatchNorm1d": (nn.BatchNorm1d, ("momentum", "eps")),
     "BatchNorm2d": (nn.BatchNorm2d, ("momentum", "eps")),
 }
-MOST_STEPS = 100_000
 DEEPEST = 64  # parts of a dotted name
-
-
-class Layer(Stored):
-    """A layer that is made again as a module of torch, with the weights of its name.
-
-    Attributes:
-        kind: Which.
-        options: Keyword arguments of it that its weights do not tell.
-    """
-
-    kind: Literal["Linear", "Conv2d", "BatchNorm1d", "BatchNorm2d"]
-    options: dict[str, JsonValue] = Field(default_factory=dict)
-
-
-class Step(Stored):
-    """A call. Step i gives value i + 1; value 0 is the input of the net.
-
-    In arguments, ``{"value": i}`` is that value, ``{"weight": name}`` a parameter, buffer or constant, ``{"device":
-    "input"}`` where the input is, and ``{"float": "inf"}`` a number that JSON has not; ``{"dtype": name}``,
-    ``{"layout": name}`` and ``{"memory_format": name}`` are those of torch.
-
-    Attributes:
-        call: ``aten.NAME.OVERLOAD`` or ``operator.NAME``; or, with ``layer``, nothing.
-        layer: Dotted name of one of the graph's layers.
-    """
-
-    call: str = ""
-    layer: str | None = None
-    args: tuple[JsonValue, ...] = ()
-    kwargs: dict[str, JsonValue] = Field(default_factory=dict)
-
-
-class Graph(Record):
-    """``graph.json``: a net as the operators that it calls in eval mode, without its weights.
-
-    Attributes:
-        shape: (C, H, W) of the inputs that it was written down with.
-        parameters: Which of the weights are parameters; the others are buffers.
-        tied: Parameters that are another one under a second name, and that one.
-        constants: Tensors that are not kept with the weights, as the base64 of a safetensors file.
-        layers: By dotted name.
-        steps: In order.
-        output: Which value are the logits.
-    """
-
-    shape: tuple[Size, Size, Size]
-    parameters: tuple[str, ...]
-    tied: dict[str, str] = Field(default_factory=dict)
-    constants: str = ""
-    layers: dict[str, Layer]
-    steps: tuple[Step, ...] = Field(max_length=MOST_STEPS)
-    output: int = Field(ge=0)
 
 
 class GraphNet(nn.Module):

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from unhot.models.arch import build
 from unhot.models.classifier import Classifier, linear, replace_layer
-from unhot.record import InputSpec
+from unhot.records.model import InputSpec
 
 
 class Projection(nn.Module):
@@ -25,10 +25,10 @@ class Projection(nn.Module):
 
     def forward(self, h: Tensor) -> Tensor:
         """Return the features without what lies along U."""
-        return without(h, self.away.detach())
+        return project_out(h, self.away.detach())
 
 
-def without(h: Tensor, away: Tensor) -> Tensor:
+def project_out(h: Tensor, away: Tensor) -> Tensor:
     """Return h (B, d) without what lies along orthonormal rows ``away`` (k, d)."""
     left: Tensor = h - h @ away.T @ away
     return left

@@ -21,8 +21,9 @@ from torch import Tensor, nn
 from unhot.errors import ModelError
 from unhot.models.classifier import Classifier
 from unhot.models.cut import CUT_OUTPUTS
-from unhot.models.graph import LAYERS, Graph, GraphNet, Layer, Step, references
+from unhot.models.graph import LAYERS, GraphNet, references
 from unhot.models.operators import TYPES, operator_of
+from unhot.records.graph import Graph, Layer, Step
 from unhot.runtime import own_generators
 from unhot.shared_state import SHARED_STATE
 

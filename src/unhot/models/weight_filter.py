@@ -77,7 +77,7 @@ class WeightFilter:
         Raises:
             UnknownNameError: The model has no such class.
         """
-        baked = self.model.copy().without([self.model.label(c) for c in classes])
+        baked = self.model.copy().mark_forgotten([self.model.label(c) for c in classes])
         multiply(baked.module, self.row(*classes))
         return baked
 

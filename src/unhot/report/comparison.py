@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from unhot.audit_record import Measurement, Subject
+from unhot.records.audit import Measurement, Subject
 from unhot.report.content import Loaded
 from unhot.report.tables import SUBJECTS, Row, rows
 

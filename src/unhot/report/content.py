@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from unhot.audit_record import AuditRecord, Measurement, Subject
 from unhot.files import sha256
-from unhot.forget_record import ForgetRecord
+from unhot.records.audit import AuditRecord, Measurement, Subject
+from unhot.records.forget import ForgetRecord
 from unhot.report.inputs import input_text
 from unhot.report.pictures import Picture, draw
 from unhot.report.tables import SUBJECTS, Row, class_names, number, rows

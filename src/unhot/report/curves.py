@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from itertools import pairwise
 
-from unhot.audit_record import AuditRecord, Curve, Subject
+from unhot.records.audit import AuditRecord, PlotData, Subject
 from unhot.report.pictures import (
     Data,
     Panel,
@@ -136,15 +136,15 @@ def _plain(share: float) -> str:
     return f"{share:.4f}".rstrip("0").rstrip(".")
 
 
-def _numbers(curve: Curve) -> list[float]:
+def _numbers(curve: PlotData) -> list[float]:
     return [float(x) for x in curve.x]
 
 
-def _subjects(found: Sequence[Curve]) -> list[Subject]:
+def _subjects(found: Sequence[PlotData]) -> list[Subject]:
     return list(dict.fromkeys(c.subject for c in found))
 
 
-def _together(found: Sequence[Curve]) -> str:
+def _together(found: Sequence[PlotData]) -> str:
     """Say which curves hide each other."""
     first: dict[tuple[float, ...], list[str]] = {}
     for c in found:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from unhot.audit_record import AuditRecord, Curve
+from unhot.records.audit import AuditRecord, PlotData
 from unhot.report.pictures import Panel, Picture, curves, figure, label, short
 from unhot.report.svg import LOOKS, inline
 
@@ -59,7 +59,7 @@ def _evenly(items: list[int], limit: int) -> list[int]:
     return items if len(items) <= limit else [items[i * len(items) // limit] for i in range(limit)]
 
 
-def _limits(found: Sequence[Curve]) -> tuple[Point, Point]:
+def _limits(found: Sequence[PlotData]) -> tuple[Point, Point]:
     """Return one square window that holds all points of all models."""
     x = [float(v) for c in found for v in c.x]
     y = [v for c in found for v in c.y]
@@ -69,7 +69,7 @@ def _limits(found: Sequence[Curve]) -> tuple[Point, Point]:
     return (middle[0] - half, middle[0] + half), (middle[1] - half, middle[1] + half)
 
 
-def _panel(curve: Curve, kept: list[int], forgotten: set[str], limits: tuple[Point, Point]) -> Figure:
+def _panel(curve: PlotData, kept: list[int], forgotten: set[str], limits: tuple[Point, Point]) -> Figure:
     fig, axes = figure(3.1, 3.1)
     groups = list(dict.fromkeys(curve.groups))
     for k, group in enumerate(sorted(groups, key=lambda g: (g in forgotten, g))):
@@ -87,7 +87,7 @@ def _panel(curve: Curve, kept: list[int], forgotten: set[str], limits: tuple[Poi
     return fig
 
 
-def _name(axes: Axes, curve: Curve, forgotten: set[str], limits: tuple[Point, Point]) -> None:
+def _name(axes: Axes, curve: PlotData, forgotten: set[str], limits: tuple[Point, Point]) -> None:
     """Write the names of classes at their middles, moved apart where they would overlap."""
     groups = sorted(set(curve.groups), key=lambda g: (g not in forgotten, g))
     if len(groups) > NAMED:

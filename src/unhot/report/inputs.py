@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from unhot.record import InputSpec
+from unhot.records.model import InputSpec
 
 
 def input_text(spec: InputSpec) -> str:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 
-from unhot.audit_record import AuditRecord, Measurement
 from unhot.escaping import markdown
+from unhot.records.audit import AuditRecord, Measurement
 from unhot.report.content import Loaded, cost, facts, limits
 from unhot.report.tables import SUBJECTS, class_names, rows, shown
 from unhot.report.texts import VERDICTS, WITHOUT_RETRAINED

@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 
-from unhot.audit_record import AuditRecord, ClassAccuracy, Curve, Split, Subject
 from unhot.escaping import line
+from unhot.records.audit import AuditRecord, ClassAccuracy, PlotData, Split, Subject
 from unhot.report.svg import FAINT, INK, drawing, inline, look
 from unhot.report.tables import SUBJECTS
 
@@ -79,19 +79,19 @@ def draw(record: AuditRecord, prefix: str) -> list[Picture]:
         return [p for make in makers if (p := make(record, prefix)) is not None]
 
 
-def curves(record: AuditRecord, name: str) -> list[Curve]:
+def curves(record: AuditRecord, name: str) -> list[PlotData]:
     """Return the curves of one picture, models in their order, and not more than can be told apart."""
     found = [c for c in record.curves if c.name == name]
     return sorted(found, key=lambda c: (SUBJECTS.index(c.subject), c.run))[:MODELS]
 
 
-def label(curve: Curve, among: Sequence[Curve]) -> str:
+def label(curve: PlotData, among: Sequence[PlotData]) -> str:
     """Name a curve's model; retrained models are numbered where there are several."""
     several = sum(c.subject == curve.subject for c in among) > 1
     return f"{curve.subject} {curve.run + 1}" if several else curve.subject
 
 
-def category_names(curve: Curve) -> list[str]:
+def category_names(curve: PlotData) -> list[str]:
     """Return the names on the horizontal axis; those that are digits come back from JSON as numbers."""
     return [x if isinstance(x, str) else f"{x:g}" for x in curve.x]
 

@@ -13,7 +13,7 @@ import matplotlib as mpl
 from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 
-from unhot.audit_record import Subject
+from unhot.records.audit import Subject
 from unhot.shared_state import SHARED_STATE
 
 INK, FAINT = "#1f2933", "#9aa5b1"

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import get_args
 
-from unhot.audit_record import AuditRecord, Measurement, Split, Subject
-from unhot.record import ClassLabel
+from unhot.records.audit import AuditRecord, Measurement, Split, Subject
+from unhot.records.model import ClassLabel
 from unhot.report.texts import MEASURES, MeasureText
 
 SUBJECTS: tuple[Subject, ...] = get_args(Subject)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
-from unhot.audit_record import Subject, VerdictLabel
+from unhot.records.audit import Subject, VerdictLabel
 
 Group = Literal["Output", "Features", "Attacks"]
 

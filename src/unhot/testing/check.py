@@ -17,9 +17,9 @@ from pydantic import ValidationError
 from torch import nn
 
 from unhot.errors import UnhotError
-from unhot.forget_record import ForgetRecord
 from unhot.methods.base import Data, ForgetResult, Method, Outcome
 from unhot.models.classifier import Classifier
+from unhot.records.forget import ForgetRecord
 from unhot.runtime import Runtime
 from unhot.testing.toy import FORGOTTEN, Toy, toy_problem
 

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from unhot.data.samples import Samples, draw
-from unhot.guard import Guard
 from unhot.models.classifier import Classifier
 from unhot.runtime import Runtime, own_generators
+from unhot.statistics import ClassStatistics
 
 CLASSES, FORGOTTEN, SHOTS = 4, 1, 8
 
@@ -41,10 +41,10 @@ class Toy:
         kept = ~torch.isin(self.y, torch.tensor(classes or (FORGOTTEN,)))
         return self.x[kept], self.y[kept]
 
-    def guard(self) -> Guard:
+    def guard(self) -> ClassStatistics:
         """Return statistics of all classes, as ``unhot guard`` collects them."""
         model = Classifier.wrap(self.model, example=self.x[:2])
-        return Guard.collect(model, (self.x, self.y), Runtime(torch.device("cpu")))
+        return ClassStatistics.collect(model, (self.x, self.y), Runtime(torch.device("cpu")))
 
 
 def toy_problem(batch_norm: bool = True, dtype: torch.dtype = torch.float32) -> Toy:

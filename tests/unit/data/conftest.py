@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from unhot.data.images import LabelledImages
-from unhot.record import InputSpec
+from unhot.records.model import InputSpec
 
 
 @pytest.fixture

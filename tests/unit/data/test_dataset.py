@@ -13,11 +13,11 @@ import torch
 from PIL import Image
 from torch.utils.data import ConcatDataset, DataLoader, Dataset, IterableDataset, Subset, TensorDataset, random_split
 
-from unhot import torchvision_ops
 from unhot.data.images import LabelledImages
 from unhot.data.samples import as_images
 from unhot.errors import DataError
-from unhot.record import InputSpec
+from unhot.records.model import InputSpec
+from unhot.runtime import torchvision_ops
 
 PICTURE, TENSOR = Image.new("L", (3, 2), 9), torch.full((1, 2, 3), 0.5)
 GREY = InputSpec(height=2, width=3, channels=1, mean=(0.0,), std=(1.0,))
@@ -253,6 +253,6 @@ def test_a_data_set_is_read_by_the_thread_that_asks() -> None:
             return super().__getitem__(i)
 
     images = as_images(Watched([(Image.new("L", (3, 2), i % 256), 0) for i in range(300)]))
-    assert images.held(GREY).x[:, 0, 0, 0].tolist() == [i % 256 for i in range(300)]
+    assert images.cached(GREY).x[:, 0, 0, 0].tolist() == [i % 256 for i in range(300)]
     images.pixels(torch.arange(200), GREY)
     assert threads == {threading.get_ident()}

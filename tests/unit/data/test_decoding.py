@@ -13,13 +13,13 @@ import pytest
 import torch
 from PIL import Image, ImageCms
 
-from unhot import torchvision_ops
 from unhot.data import decoding
 from unhot.data.decoding import decode, open_picture
 from unhot.data.folder import load_folder
 from unhot.data.images import LabelledImages, Pictures
 from unhot.errors import DataError, DataWarning
-from unhot.record import InputSpec
+from unhot.records.model import InputSpec
+from unhot.runtime import torchvision_ops
 
 Spec = Callable[..., InputSpec]
 Make = Callable[..., Image.Image]

@@ -11,7 +11,7 @@ from PIL import Image
 from unhot.data.folder import image_files, load_folder, splits_of
 from unhot.data.samples import folder
 from unhot.errors import DataError, UnknownNameError
-from unhot.record import InputSpec
+from unhot.records.model import InputSpec
 
 Make = Callable[..., Image.Image]
 
@@ -104,7 +104,7 @@ def test_a_truncated_file_is_named_at_the_latest_when_it_is_decoded(
 ) -> None:
     truncated(picture, class_folders / "a", suffix)
     with pytest.raises(DataError, match=f"a/cut.{suffix}"):
-        load_folder(class_folders).held(spec(6))
+        load_folder(class_folders).cached(spec(6))
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "png", "webp"])  # Pillow 13 itself misreads turned TIFF files
@@ -129,7 +129,7 @@ def test_files_of_any_mode_and_size(
     for i, size in enumerate([(5, 9), (300, 20), (1, 1)]):
         picture(size, mode).save(tmp_path / "a" / f"{i}.{suffix}")
     for channels in (1, 3):
-        got = load_folder(tmp_path).held(spec(8, 12, channels)).x
+        got = load_folder(tmp_path).cached(spec(8, 12, channels)).x
         assert got.shape == (3, channels, 8, 12)
         assert got[2].flatten(1).unique(dim=1).shape[1] == 1  # the picture of one pixel
 

@@ -14,7 +14,7 @@ from unhot.data import images as module
 from unhot.data.decoding import decode
 from unhot.data.images import LabelledImages, Pictures, check_tensor, pixel_range, prepare
 from unhot.errors import DataError
-from unhot.record import InputSpec
+from unhot.records.model import InputSpec
 
 Spec = Callable[..., InputSpec]
 CPU = torch.device("cpu")
@@ -193,10 +193,10 @@ def test_pictures_are_held_block_by_block(spec: Spec, monkeypatch: pytest.Monkey
     images = LabelledImages(
         Pictures(lambda i: Image.fromarray(GREY + np.uint8(i)), 5), torch.arange(5), None, "p", tuple(range(5))
     )
-    assert torch.equal(images.held(spec(2, 3)).x, images.pixels(torch.arange(5), spec(2, 3)))
+    assert torch.equal(images.cached(spec(2, 3)).x, images.pixels(torch.arange(5), spec(2, 3)))
     none = images.select(torch.arange(0))
-    assert images.held(spec(2, 3)).x.dtype == torch.uint8
-    assert none.held(spec(2, 3)).x.shape == (0, 1, 2, 3)
+    assert images.cached(spec(2, 3)).x.dtype == torch.uint8
+    assert none.cached(spec(2, 3)).x.shape == (0, 1, 2, 3)
 
 
 def test_held_decodes_once_and_only_where_it_fits(spec: Spec, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -207,16 +207,16 @@ def test_held_decodes_once_and_only_where_it_fits(spec: Spec, monkeypatch: pytes
         return Image.fromarray(GREY + np.uint8(i))
 
     images = LabelledImages(Pictures(load, 3), torch.arange(3), None, "p", (0, 1, 2))
-    held = images.held(spec(2, 3))
+    held = images.cached(spec(2, 3))
     assert sorted(loads) == [0, 1, 2]
     assert isinstance(held.x, torch.Tensor)
     everything = torch.arange(3)
     assert torch.equal(held.pixels(everything, spec(2, 3)), images.pixels(everything, spec(2, 3)))
-    assert held.held(spec(2, 3)) is held
+    assert held.cached(spec(2, 3)) is held
     monkeypatch.setattr(module, "HELD_BYTES", 17)  # 3 pictures of 6 bytes
-    assert images.held(spec(2, 3)) is images
+    assert images.cached(spec(2, 3)) is images
     monkeypatch.setattr(module, "HELD_BYTES", 18)
-    assert isinstance(images.held(spec(2, 3)).x, torch.Tensor)
+    assert isinstance(images.cached(spec(2, 3)).x, torch.Tensor)
 
 
 @pytest.mark.parametrize("shape", [(4, 6, 5), (4, 6, 5, 3)])

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from unhot.data.matching import Known, find_class
 from unhot.errors import DataError, DataWarning, InputError, ModelError, ModelWarning, UnknownNameError
-from unhot.record import ClassLabel
+from unhot.records.model import ClassLabel
 
 TWELVE = [str(i) for i in range(12)]
 CRANES = ["crane", "heron", "crane"]

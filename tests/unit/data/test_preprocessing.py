@@ -5,7 +5,7 @@ import pytest
 from unhot.data.preprocessing import Preprocessing
 from unhot.data.source import photo_input
 from unhot.errors import OptionError
-from unhot.record import InputSpec
+from unhot.records.model import InputSpec
 
 OWN = InputSpec(
     height=224, width=224, channels=3, mean=(0.1, 0.2, 0.3), std=(1.0, 2.0, 3.0), resize=235, interpolation="bicubic"

@@ -13,7 +13,7 @@ from torch.utils.data import Dataset, Subset, TensorDataset
 from unhot.data.images import LabelledImages
 from unhot.data.samples import as_images, class_position, draw
 from unhot.errors import DataError, DataWarning, InputError, OptionError, UnknownNameError
-from unhot.record import InputSpec
+from unhot.records.model import InputSpec
 
 
 def labelled(y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -22,22 +22,22 @@ Make = Callable[..., Image.Image]
 
 def test_digits_are_split_and_scaled() -> None:
     source, bunch = load_source("digits"), load_digits()
-    assert (len(source.seen), len(source.held_out)) == (1438, 359)
-    assert source.seen.class_names == tuple("0123456789")
-    assert source.held_out.y.tolist() == bunch.target[4::5].tolist()
-    assert set(source.seen.y.tolist()) == set(range(10))
-    pixels = source.held_out.x.pixels
+    assert (len(source.train_images), len(source.test_images)) == (1438, 359)
+    assert source.train_images.class_names == tuple("0123456789")
+    assert source.test_images.y.tolist() == bunch.target[4::5].tolist()
+    assert set(source.train_images.y.tolist()) == set(range(10))
+    pixels = source.test_images.x.pixels
     assert pixels.dtype == torch.uint8
     expected = np.round(bunch.images[4::5] * 255 / 16)
     assert np.array_equal(pixels[:, 0].numpy(), expected)
-    assert set(source.seen.digests()).isdisjoint(source.held_out.digests())
+    assert set(source.train_images.digests()).isdisjoint(source.test_images.digests())
     assert (source.input.shape, source.name) == ((1, 16, 16), "digits")
-    assert source.held_out.origin == "digits, test split"
+    assert source.test_images.origin == "digits, test split"
 
 
 def test_means_and_deviations_of_the_digits_are_those_of_their_inputs() -> None:
     source = load_source("digits")
-    x = torch.cat([x for x, _ in source.seen.batches(source.input, torch.device("cpu"))])
+    x = torch.cat([x for x, _ in source.train_images.batches(source.input, torch.device("cpu"))])
     assert abs(float(x.mean())) < 0.02
     assert abs(float(x.std()) - 1) < 0.1  # that of 8x8; doubling the size smooths
 
@@ -59,10 +59,10 @@ def test_neither_a_name_nor_a_folder() -> None:
 
 def test_a_folder_without_splits_is_a_test_split(class_folders: Path) -> None:
     source = load_source(str(class_folders))
-    assert (source.name, source.train, len(source.held_out)) == ("set", None, 5)
+    assert (source.name, source.train, len(source.test_images)) == ("set", None, 5)
     assert (source.input, source.augment) == (None, FOLDER_AUGMENT)
     with pytest.raises(DataError, match=r"set has no train split. Put the class folders in a folder named train."):
-        _ = source.seen
+        _ = source.train_images
 
 
 def test_a_folder_with_splits(class_folders: Path, tmp_path: Path, picture: Make) -> None:
@@ -70,9 +70,9 @@ def test_a_folder_with_splits(class_folders: Path, tmp_path: Path, picture: Make
     root.mkdir()
     class_folders.rename(root / "train")
     only = load_source(str(root))
-    assert (len(only.seen), only.test) == (5, None)
+    assert (len(only.train_images), only.test) == (5, None)
     with pytest.raises(DataError, match=r"tree has no test split. Put the class folders in a folder named test."):
-        _ = only.held_out
+        _ = only.test_images
     for name in ("a", "c"):
         (root / "test" / name).mkdir(parents=True)
         picture().save(root / "test" / name / "0.png")
@@ -80,8 +80,8 @@ def test_a_folder_with_splits(class_folders: Path, tmp_path: Path, picture: Make
         load_source(str(root))
     (root / "test" / "c").rename(root / "test" / "b")
     both = load_source(str(root))
-    assert (both.name, len(both.seen), len(both.held_out)) == ("tree", 5, 2)
-    assert both.seen.class_names == both.held_out.class_names == ("a", "b")
+    assert (both.name, len(both.train_images), len(both.test_images)) == ("tree", 5, 2)
+    assert both.train_images.class_names == both.test_images.class_names == ("a", "b")
 
 
 @pytest.mark.parametrize("lacking", ["train", "test"])
@@ -93,7 +93,7 @@ def test_a_split_may_lack_a_class_that_was_deleted(tmp_path: Path, picture: Make
                 picture().save(tmp_path / "tree" / split / name / "0.png")
     with pytest.warns(DataWarning, match=f"tree: {lacking} has no images of a"):
         source = load_source(str(tmp_path / "tree"))
-    train, test = source.seen, source.held_out
+    train, test = source.train_images, source.test_images
     assert train.class_names == test.class_names == ("a", "b", "c")
     whole, part = (test, train) if lacking == "train" else (train, test)
     assert (whole.y.tolist(), part.y.tolist()) == ([0, 1, 2], [1, 2])
@@ -168,12 +168,12 @@ def test_tensors_do_not_tell_the_input(numbered: LabelledImages) -> None:
 )
 def test_real_data(name: str, train: int, test: int, first: list[int], flip: bool) -> None:
     source = load_source(name)
-    assert (len(source.seen), len(source.held_out)) == (train, test)
-    assert source.seen.y[:5].tolist() == first
-    assert len(set(source.seen.class_names)) == int(source.seen.y.max()) + 1
-    assert source.seen.y.bincount().min() > 0.8 * train / len(source.seen.class_names)
-    assert source.seen.x.pixels.shape[1:] == source.input.shape
-    x = source.seen.inputs(torch.arange(0, train, 10), source.input, torch.device("cpu"))
+    assert (len(source.train_images), len(source.test_images)) == (train, test)
+    assert source.train_images.y[:5].tolist() == first
+    assert len(set(source.train_images.class_names)) == int(source.train_images.y.max()) + 1
+    assert source.train_images.y.bincount().min() > 0.8 * train / len(source.train_images.class_names)
+    assert source.train_images.x.pixels.shape[1:] == source.input.shape
+    x = source.train_images.inputs(torch.arange(0, train, 10), source.input, torch.device("cpu"))
     assert x.mean((0, 2, 3)).abs().max() < 0.03
     assert (x.std((0, 2, 3)) - 1).abs().max() < 0.05
     assert source.augment == Augment(source.augment.shift, flip)

@@ -6,17 +6,18 @@ import pytest
 import torch
 from torch import nn
 
-from unhot import guard as guards
+from unhot import statistics as guards
 from unhot.data.samples import draw
 from unhot.errors import DataError, OptionError
 from unhot.methods import nhle_guard
 from unhot.methods.base import Data
 from unhot.methods.mask import Mask
 from unhot.methods.nhle_guard import NhleGuard, _Draws, energy
+from unhot.methods.parts.preconditioning import Spared
+from unhot.methods.parts.stand_ins import stand_ins
 from unhot.models.classifier import Classifier
-from unhot.precondition import Spared, input_rows, weight_layers
+from unhot.models.layers import input_rows, weight_layers
 from unhot.runtime import Runtime
-from unhot.synthesis import stand_ins
 from unhot.testing import Toy, toy_problem
 
 RUNTIME = Runtime(torch.device("cpu"))
@@ -94,7 +95,7 @@ def draws(toy: Toy, *forgotten: int, **options: float) -> _Draws:
 def test_the_target_is_a_distribution_over_retained_classes(toy: Toy) -> None:
     drawn = draws(toy, 1, 3)
     request = drawn._target(drawn.forget)
-    target = request.without(request.original).softmax(1)
+    target = request.without_forgotten(request.original).softmax(1)
     assert (target[:, [1, 3]] == 0).all()
     torch.testing.assert_close(target.sum(1), torch.ones(len(target)))
     assert set(drawn.retained.y.tolist()) == {0, 2}
@@ -105,7 +106,7 @@ def test_features_are_drawn_of_each_class_as_often_as_the_target_says(toy: Toy) 
     drawn = draws(toy, 1)
     request = drawn._target(drawn.forget)
     samples = nhle_guard.VIEWS * len(toy.samples(1))
-    wanted = request.without(request.original).softmax(1)[:samples].mean(0)
+    wanted = request.without_forgotten(request.original).softmax(1)[:samples].mean(0)
     weights = drawn.weights[1]
     found = torch.stack([weights[drawn.retained.y == k].sum() for k in range(4)])
     torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-4)
@@ -154,7 +155,7 @@ def test_the_record_tells_guarded_from_bare(toy: Toy) -> None:
 
 def test_what_the_guard_holds_of_the_class_makes_no_difference(toy: Toy) -> None:
     guard = toy.guard()
-    less = guard.without([guard.info.classes[1]])
+    less = guard.excluding([guard.info.classes[1]])
     found = [NhleGuard(**FAST)(toy.model, toy.samples(), guard=g, runtime=RUNTIME) for g in (guard, less)]
     assert found[0].record.weights_sha256 == found[1].record.weights_sha256
     # both are the same request: what is used of the two guards is the same
@@ -262,7 +263,7 @@ def test_a_temperature_below_one_sharpens_the_target(toy: Toy) -> None:
     for temperature in (0.5, 1.0):
         drawn = draws(toy, 1, temperature=temperature)
         request = drawn._target(drawn.around)
-        targets[temperature] = request.without(drawn.around.logits / temperature).softmax(1)
+        targets[temperature] = request.without_forgotten(drawn.around.logits / temperature).softmax(1)
         torch.testing.assert_close(request.original, drawn.around.logits / temperature)
     assert targets[0.5].amax(1).mean() > targets[1.0].amax(1).mean()
 

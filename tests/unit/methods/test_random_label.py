@@ -52,7 +52,7 @@ def test_no_label_is_of_a_class_to_forget() -> None:
 def test_no_label_is_of_a_class_that_was_forgotten_before() -> None:
     toy = toy_problem()
     model = Classifier.wrap(toy.model, toy.x[:2])
-    found = {int(k) for seed in range(8) for k in drawn(model.without([model.classes[0]]), toy, 1, seed=seed)}
+    found = {int(k) for seed in range(8) for k in drawn(model.mark_forgotten([model.classes[0]]), toy, 1, seed=seed)}
     assert found == {2, 3}
 
 

@@ -117,6 +117,6 @@ def test_random_labels_are_of_retained_classes_and_drawn_anew(
 def test_classes_that_were_forgotten_before_are_no_label() -> None:
     model = Classifier.wrap(toy_problem().model)
     assert model.others([1]).tolist() == [0, 2, 3]
-    assert model.without([model.classes[3]]).others([1]).tolist() == [0, 2]
-    excised = dataclasses.replace(model.without([model.classes[0]]), classes=model.classes[1:])
+    assert model.mark_forgotten([model.classes[3]]).others([1]).tolist() == [0, 2]
+    excised = dataclasses.replace(model.mark_forgotten([model.classes[0]]), classes=model.classes[1:])
     assert excised.others([0]).tolist() == [1, 2]

@@ -11,7 +11,7 @@ from torch.nn.functional import cross_entropy
 from unhot.methods.base import Batch, ForgetResult
 from unhot.methods.spotter import Spotter, dispersion
 from unhot.models.classifier import Classifier
-from unhot.record import InputSpec
+from unhot.records.model import InputSpec
 from unhot.runtime import Runtime
 from unhot.testing import Toy, toy_problem
 

@@ -95,7 +95,7 @@ def test_learning_hides_each_class_and_keeps_the_others(toy: Toy) -> None:
 
 def test_gates_stay_between_0_and_1_and_those_of_other_classes_stay_one(toy: Toy) -> None:
     kept = toy.y < 3
-    model = Classifier.wrap(toy.model).without([Classifier.wrap(toy.model).label(3)])
+    model = Classifier.wrap(toy.model).mark_forgotten([Classifier.wrap(toy.model).label(3)])
     gates = SHORT.model_copy(update={"lr": 0.5}).learn(model, (toy.x[kept], toy.y[kept]), runtime()).gates
     assert all((g >= 0).all() and (g <= 1).all() for g in gates.values())
     assert all(torch.equal(g[3], torch.ones_like(g[3])) for g in gates.values())

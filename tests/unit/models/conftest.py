@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from unhot.data.images import LabelledImages
 from unhot.models.arch import build
 from unhot.models.classifier import Classifier
-from unhot.record import InputSpec
+from unhot.records.model import InputSpec
 
 
 @pytest.fixture(autouse=True)

@@ -14,12 +14,13 @@ from torch.nn.utils import skip_init
 
 from unhot.data.source import Source
 from unhot.errors import InputError, ModelError, OutputError, UnknownNameError
-from unhot.forget_record import ForgetRecord
 from unhot.models.arch import build
 from unhot.models.bundle import load, read_record, save
 from unhot.models.classifier import Classifier, replace_layer
 from unhot.models.cut import cut_classes
-from unhot.record import InputSpec, TrainRecord
+from unhot.records.forget import ForgetRecord
+from unhot.records.model import InputSpec
+from unhot.records.train import TrainRecord
 
 X = torch.linspace(-1, 1, 2 * 144).view(2, 1, 12, 12)
 

@@ -14,7 +14,7 @@ from unhot.errors import DataError, DataWarning, ModelError, UnknownNameError
 from unhot.methods.forget import forget
 from unhot.models.classifier import Classifier, linear, replace_layer
 from unhot.models.cut import cut_classes
-from unhot.record import ClassLabel, InputSpec
+from unhot.records.model import ClassLabel, InputSpec
 
 Mlp = Callable[..., nn.Sequential]
 Labelled = Callable[[Sequence[int], Sequence[str] | None], LabelledImages]

@@ -19,7 +19,6 @@ import torch
 from torch import nn
 
 import unhot
-from unhot import torchvision_ops
 from unhot.data.source import Source
 from unhot.errors import ModelError
 from unhot.files import sha256
@@ -28,11 +27,11 @@ from unhot.models.bundle import GraphWarning, load, save
 from unhot.models.classifier import Classifier, replace_layer
 from unhot.models.cut import Cut, cut_classes
 from unhot.models.graph import GraphNet
+from unhot.models.layers import weight_layers
 from unhot.models.operators import operator_of
-from unhot.precondition import weight_layers
-from unhot.record import InputSpec
-from unhot.runtime import Runtime
-from unhot.train import train_classifier
+from unhot.records.model import InputSpec
+from unhot.runtime import Runtime, torchvision_ops
+from unhot.training import train_classifier
 
 NETS = """
 import torch
@@ -301,7 +300,7 @@ def test_saving_leaves_the_net_as_it_was(of: Make, tmp_path: Path) -> None:
 
 def test_a_net_that_was_passed_as_an_object(tmp_path: Path, digits: Source) -> None:
     net = nn.Sequential(nn.Flatten(), nn.Linear(256, 32), nn.ReLU(), nn.Linear(32, 10))
-    x, y = digits.seen.inputs(torch.arange(400), digits.input, torch.device("cpu")), digits.seen.y[:400]
+    x, y = digits.train_images.inputs(torch.arange(400), digits.input, torch.device("cpu")), digits.train_images.y[:400]
     optimizer = torch.optim.Adam(net.parameters(), 0.01)
     for _ in range(30):
         optimizer.zero_grad()
@@ -455,7 +454,7 @@ def test_without_the_package_it_forgets_is_audited_and_saved(mine: Any, digits: 
         runtime = Runtime(torch.device("cpu"))
         model, record = train_classifier(digits, f"nets_of_mine:{kind}", settings=settings, runtime=runtime)
         save(model, tmp_path / kind / "original", record)
-        samples = unhot.draw(digits.seen, classes=[3], shots=16, seed=0)
+        samples = unhot.draw(digits.train_images, classes=[3], shots=16, seed=0)
         lived[kind] = unhot.forget(model, samples, device="cpu")
     env = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
     (tmp_path / "elsewhere").mkdir()

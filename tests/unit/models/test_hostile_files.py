@@ -19,10 +19,11 @@ from safetensors.torch import save_file
 
 from unhot.errors import InputError, ModelError
 from unhot.models.arch import build
-from unhot.models.bundle import WeightsFile, load, load_weights, read_weights, save
+from unhot.models.bundle import load, read_weights, save
 from unhot.models.classifier import Classifier
+from unhot.models.formats.weights import WeightsFile, load_weights
 from unhot.models.weight_filter import WeightFilter
-from unhot.record import InputSpec
+from unhot.records.model import InputSpec
 
 
 @pytest.fixture

@@ -11,16 +11,17 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from unhot import torchvision_ops
 from unhot.data.decoding import decode
 from unhot.data.images import prepare
 from unhot.data.preprocessing import Preprocessing
 from unhot.errors import ModelError, ModelWarning
 from unhot.models.arch import build
-from unhot.models.bundle import WeightsFile, load, load_weights, save
-from unhot.models.inputs import of_processor, of_timm
-from unhot.record import InputSpec
+from unhot.models.bundle import load, save
+from unhot.models.formats.preprocessing import of_processor, of_timm
+from unhot.models.formats.weights import WeightsFile, load_weights
+from unhot.records.model import InputSpec
 from unhot.report.inputs import input_text
+from unhot.runtime import torchvision_ops
 
 
 @pytest.fixture
@@ -69,7 +70,7 @@ def test_torchvision_nets_take_images_as_their_weights_say(photo: Image.Image, n
     torchvision_ops.prepare()
     from torchvision import models as tv
 
-    from unhot.models.inputs import own_input
+    from unhot.models.formats.preprocessing import own_input
 
     spec = own_input(f"torchvision:{name}", {}, tmp_path / "w.pt", {})
     assert spec is not None

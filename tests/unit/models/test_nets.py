@@ -13,7 +13,7 @@ from unhot.errors import ModelError, OptionError, UnknownNameError
 from unhot.models import catalogue
 from unhot.models.arch import build, channels_of, learning_rate
 from unhot.models.classifier import Classifier
-from unhot.record import InputSpec
+from unhot.records.model import InputSpec
 
 Spec = Callable[..., InputSpec]
 

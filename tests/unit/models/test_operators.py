@@ -21,7 +21,7 @@ from unhot.models.bundle import load
 from unhot.models.classifier import Classifier
 from unhot.models.graph import GraphNet
 from unhot.models.operators import OPERATORS, operator_of
-from unhot.record import InputSpec
+from unhot.records.model import InputSpec
 
 X, LAST = {"value": 0}, len(FIRST) + 1
 

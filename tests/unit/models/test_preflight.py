@@ -17,12 +17,12 @@ from torch.optim.swa_utils import AveragedModel
 
 from unhot.data.samples import draw
 from unhot.errors import ModelError, ModelWarning
-from unhot.evaluation.audit import audit
+from unhot.evaluation.auditor import audit
 from unhot.methods.mask import Mask
 from unhot.methods.nhle_cwm import NhleCwm
 from unhot.models.arch import build
 from unhot.models.classifier import Classifier
-from unhot.record import InputSpec
+from unhot.records.model import InputSpec
 from unhot.runtime import Runtime
 
 Forward = Callable[["Net", Tensor], Tensor]

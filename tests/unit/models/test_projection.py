@@ -10,8 +10,8 @@ from torch import nn
 from unhot.models.arch import build
 from unhot.models.bundle import load, save
 from unhot.models.classifier import Classifier
-from unhot.models.projection import Projection, project_features, span, without
-from unhot.record import ClassLabel, InputSpec
+from unhot.models.projection import Projection, project_features, project_out, span
+from unhot.records.model import ClassLabel, InputSpec
 
 Spec = Callable[..., InputSpec]
 
@@ -49,7 +49,7 @@ def test_a_bundle_of_a_projected_net_loads_as_any_other(
         for rank in (1, 2):  # projected, then projected once more
             taken += torch.randn(rank, before.shape[1]).unbind()
             model = project_features(model, torch.stack(taken[-rank:]))
-            torch.testing.assert_close(model.features(x), without(before, span(torch.stack(taken))))
+            torch.testing.assert_close(model.features(x), project_out(before, span(torch.stack(taken))))
         h, z = model.features_and_logits(x)
         torch.testing.assert_close(z, model.head_layer(h))
         assert not torch.allclose(z, again)
@@ -85,10 +85,10 @@ def test_a_span_is_orthonormal_and_counts_nothing_twice() -> None:
     rows = torch.tensor([[3.0, 4.0, 0.0], [-6.0, -8.0, 0.0], [0.0, 0.0, 0.0], [3.0, 4.0, 5.0]])
     found = span(rows)
     torch.testing.assert_close(found @ found.T, torch.eye(2))
-    torch.testing.assert_close(without(rows, found), torch.zeros(4, 3), atol=1e-5, rtol=0)
+    torch.testing.assert_close(project_out(rows, found), torch.zeros(4, 3), atol=1e-5, rtol=0)
     assert span(torch.zeros(2, 3)).shape == (0, 3)
     h = torch.randn(4, 3)
-    assert torch.equal(without(h, span(torch.zeros(2, 3))), h)
+    assert torch.equal(project_out(h, span(torch.zeros(2, 3))), h)
 
 
 def test_more_is_taken_out_of_a_net_without_a_name_in_the_same_layer() -> None:

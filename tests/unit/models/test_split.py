@@ -1,4 +1,4 @@
-"""Split points: which places decide all that follows, in nets with and without ways around their layers."""
+"""Replay points: which places decide all that follows, in nets with and without ways around their layers."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from torch import Tensor, nn
 
 from unhot.models.arch import build
 from unhot.models.classifier import Classifier
-from unhot.models.split import split_points
-from unhot.precondition import weight_layers
-from unhot.record import InputSpec
+from unhot.models.layers import weight_layers
+from unhot.models.replay import replay_points
+from unhot.records.model import InputSpec
 
 pytestmark = pytest.mark.usefixtures("keep_generators")
 
 
 def found(net: nn.Module, x: Tensor) -> dict[str, str]:
     model = Classifier.wrap(net.eval(), x)
-    return split_points(model, weight_layers(model, x[:1]), x[:1])
+    return replay_points(model, weight_layers(model, x[:1]), x[:1])
 
 
 @pytest.fixture

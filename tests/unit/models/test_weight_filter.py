@@ -15,7 +15,7 @@ from unhot.errors import ModelError, UnknownNameError
 from unhot.models.arch import build
 from unhot.models.classifier import Classifier
 from unhot.models.weight_filter import WeightFilter, gated_weights
-from unhot.record import InputSpec
+from unhot.records.model import InputSpec
 
 NETS = [("resnet9", {"width": 4}), ("lenet5", {}), ("vit_tiny", {"patch": 8})]
 

@@ -13,9 +13,10 @@ from torch import Tensor, nn
 
 from unhot.errors import ModelError
 from unhot.models.arch import build
-from unhot.models.bundle import WeightsFile, load_weights, read_weights
+from unhot.models.bundle import read_weights
 from unhot.models.classifier import Classifier
-from unhot.record import InputSpec
+from unhot.models.formats.weights import WeightsFile, load_weights
+from unhot.records.model import InputSpec
 
 State = dict[str, Tensor]
 

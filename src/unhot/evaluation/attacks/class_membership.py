@@ -12,7 +12,7 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 from torch.nn.functional import log_softmax
 
-from unhot.evaluation.metric import Absent, Attack, Case, Finding, Measure
+from unhot.evaluation.metric import Attack, Case, Finding, Measure, NotMeasurable
 from unhot.evaluation.stats import Estimate, averaged, paired_drop, proportion
 from unhot.evaluation.view import View
 
@@ -46,7 +46,7 @@ class ClassMembership(Attack):
             references = [torch.cat([self._hits(case, r, *pair) for pair in pairs]) for r in case.references()]
             gaps = [paired_drop(mine, theirs) for theirs in references]
             estimates["class_mia_gap"] = averaged(gaps)._replace(n=len(mine))
-        except Absent as reason:
+        except NotMeasurable as reason:
             estimates["class_mia_gap"] = str(reason)
         return Finding(estimates)
 
@@ -61,7 +61,7 @@ class ClassMembership(Attack):
             order = (taken * present).argsort(descending=True, stable=True).tolist()
             pairs += [(column, c) for c in order if present[c] and c not in case.views.columns][: self.neighbours]
         if not pairs or min(int((view.y == c).sum()) for c in case.views.columns) < LEAST:
-            raise Absent(f"fewer than {LEAST} test images of a forgotten class or of its neighbours")
+            raise NotMeasurable(f"fewer than {LEAST} test images of a forgotten class or of its neighbours")
         return pairs
 
     def _hits(self, case: Case, view: View, column: int, neighbour: int) -> Tensor:
@@ -73,7 +73,7 @@ class ClassMembership(Attack):
             for half in case.halves
         ]
         if min(map(len, parts)) == 0:
-            raise Absent("no images of a forgotten class or of its neighbour in one half of the test images")
+            raise NotMeasurable("no images of a forgotten class or of its neighbour in one half of the test images")
         x, y = ([outputs[p].numpy() for p in parts], [(view.y[p] == column).numpy() for p in parts])
         model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=500)).fit(x[0], y[0])
         return torch.from_numpy(model.predict(x[1]) == y[1])

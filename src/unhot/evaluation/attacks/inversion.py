@@ -10,9 +10,9 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
 from unhot.data.images import pixel_range
-from unhot.evaluation.metric import Absent, Attack, Case, Finding, Measure
+from unhot.evaluation.metric import Attack, Case, Finding, Measure, NotMeasurable
 from unhot.evaluation.stats import proportion
-from unhot.record import InputSpec
+from unhot.records.model import InputSpec
 
 
 class Inversion(Attack):
@@ -43,7 +43,7 @@ class Inversion(Attack):
     def run(self, case: Case) -> Finding:
         """Attack."""
         if not case.model.same_inputs(case.views.models["original"][0]):
-            raise Absent("the model takes its inputs in another way than the original")
+            raise NotMeasurable("the model takes its inputs in another way than the original")
         drawings = case.once(("inversion", self), lambda: [self._draw(case, c) for c in case.views.columns])
         original = case.views.models["original"][0]
         hits = [
@@ -56,10 +56,10 @@ class Inversion(Attack):
     def _draw(self, case: Case, column: int) -> Tensor:
         spec = case.model.input
         if spec is None:
-            raise Absent("the model does not say how pixels become its inputs")
+            raise NotMeasurable("the model does not say how pixels become its inputs")
         gallery, device = case.gallery(), case.runtime.device
         if not (gallery.y == column).any():
-            raise Absent("no images of a forgotten class to learn from")
+            raise NotMeasurable("no images of a forgotten class to learn from")
         middle = gallery.features.mean(0)
         wanted = (gallery.features[gallery.y == column].mean(0) - middle).to(device)
         middle = middle.to(device)

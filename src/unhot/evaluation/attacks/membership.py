@@ -12,10 +12,10 @@ from sklearn.metrics import roc_curve
 from torch import Tensor
 from torch.nn.functional import log_softmax
 
-from unhot.audit_record import Curve, Split
-from unhot.evaluation.metric import Absent, Attack, Case, Finding, Measure
+from unhot.evaluation.metric import Attack, Case, Finding, Measure, NotMeasurable
 from unhot.evaluation.scores import Score
 from unhot.evaluation.stats import Estimate, area, proportion, worth
+from unhot.records.audit import PlotData, Split
 
 LEAST = 20
 FLOOR = 1e-12  # probabilities below are taken for this, so that logarithms stay finite
@@ -61,7 +61,9 @@ class Membership(Attack):
         weights = balanced(self._labels(case, "train"), self._labels(case, "test"))
         (m, n), worths = (int((w > 0).sum()) for w in weights), tuple(map(worth, weights))
         if min(m, n) < LEAST:
-            raise Absent(f"only {m} train and {n} test images of the forgotten classes, {LEAST} of each are needed")
+            raise NotMeasurable(
+                f"only {m} train and {n} test images of the forgotten classes, {LEAST} of each are needed"
+            )
         main = -members.modified_entropy, -others.modified_entropy
         estimates: dict[str, Estimate | str] = {
             "mia_auc": area(*main, weights),
@@ -76,7 +78,7 @@ class Membership(Attack):
             estimates[name] = tpr_at(*main, rate, weights) if there * rate >= 1 else few
         truth = np.r_[np.ones(len(main[0])), np.zeros(len(main[1]))]
         fpr, tpr, _ = roc_curve(truth, np.r_[main], sample_weight=np.concatenate(weights))
-        curve = Curve(name="roc", subject=case.subject, run=case.run, x=tuple(fpr.tolist()), y=tuple(tpr.tolist()))
+        curve = PlotData(name="roc", subject=case.subject, run=case.run, x=tuple(fpr.tolist()), y=tuple(tpr.tolist()))
         return Finding(
             estimates, (curve,), scores=(*self._raw(case, "train", members), *self._raw(case, "test", others))
         )

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, log_softmax
 
 from unhot.data.images import pixel_range
-from unhot.evaluation.metric import Absent, Attack, Case, Finding, Measure
+from unhot.evaluation.metric import Attack, Case, Finding, Measure, NotMeasurable
 from unhot.evaluation.metrics.output import js
 from unhot.evaluation.stats import mean
 
@@ -45,7 +45,7 @@ class OverUnlearning(Attack):
         x = self.neighbours(case)
         original = Case(case.views, "original")
         if not case.model.same_inputs(original.model):
-            raise Absent("the model takes its inputs in another way than the original")
+            raise NotMeasurable("the model takes its inputs in another way than the original")
         before, after = self._outputs(original, x), self._outputs(case, x)
         return Finding({"over_unlearning": mean(js(before, after), 0.0, math.log(2))})
 
@@ -57,7 +57,7 @@ class OverUnlearning(Attack):
         images, original = case.images("test"), case.views.models["original"][0]
         spec = original.input
         if spec is None:
-            raise Absent("the model does not say how pixels become its inputs")
+            raise NotMeasurable("the model does not say how pixels become its inputs")
         asked = case.some_forgotten(self.images)
         device = case.runtime.device
         start, y = images.inputs(asked, spec, device), images.y[asked].to(device)

@@ -9,7 +9,7 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from unhot.evaluation.metric import Absent, Attack, Case, Finding, Measure
+from unhot.evaluation.metric import Attack, Case, Finding, Measure, NotMeasurable
 from unhot.evaluation.stats import Estimate, averaged, mean
 
 
@@ -44,13 +44,13 @@ class Prototype(Attack):
         gallery, queries = case.gallery(), case.queries()
         known = gallery.features[gallery.y == column]
         if len(known) < self.shots:
-            raise Absent(f"only {len(known)} images of a forgotten class to learn from, {self.shots} are needed")
+            raise NotMeasurable(f"only {len(known)} images of a forgotten class to learn from, {self.shots} are needed")
         generator = case.runtime.generator("prototype", column)
         drawn = torch.stack([torch.randperm(len(known), generator=generator)[: self.shots] for _ in range(self.draws)])
         prototypes = known[drawn].mean(1)
         mine = queries.y == column
         if not mine.any():
-            raise Absent("no images of a forgotten class to recognise")
+            raise NotMeasurable("no images of a forgotten class to recognise")
         safe = self._correct(case, queries.y)
         scores = (
             normalize(queries.features) @ normalize(prototypes).T,
@@ -79,7 +79,7 @@ def recovered(scores: Tensor, mine: Tensor, safe: Tensor, cost: float) -> Tensor
         The share of the class that scores above the threshold of each try, (R,).
     """
     if not safe.any():
-        raise Absent("the model gets no retained image right, so nothing bounds the attack")
+        raise NotMeasurable("the model gets no retained image right, so nothing bounds the attack")
     allowed = int(cost * int(safe.sum()))
     threshold = scores[safe].topk(allowed + 1, dim=0).values[-1]
     return (scores[mine] > threshold).float().mean(0)

@@ -11,12 +11,12 @@ from torch.nn.functional import cross_entropy
 from torch.nn.utils import skip_init
 from torch.optim import SGD
 
-from unhot.audit_record import Curve
 from unhot.data.images import LabelledImages
-from unhot.evaluation.metric import Absent, Attack, Case, Finding, Measure
+from unhot.evaluation.metric import Attack, Case, Finding, Measure, NotMeasurable
 from unhot.evaluation.stats import Estimate, mean
 from unhot.models.classifier import Classifier, replace_layer
 from unhot.models.head import is_plain
+from unhot.records.audit import PlotData
 
 PROBED = 200  # test images of the class after every evaluation
 LEAST = 5  # images of a class to learn from and to ask about, where both must come from the test images
@@ -69,11 +69,11 @@ class Relearning(Attack):
             others = [self._reference(case, i) for i in range(len(case.views.models["retrained"]))]
             least = float(self.every)  # what is there before the first step took no longer than the first evaluation
             estimates["relearn_ratio"] = self._spread(steps.clamp_min(least) / torch.stack(others).mean(0))
-        except Absent as reason:
+        except NotMeasurable as reason:
             estimates["relearn_ratio"] = str(reason)
         x = tuple(float(s) for s in range(0, self.steps + 1, self.every))
         y = tuple(torch.tensor(curves).mean(0).tolist())
-        return Finding(estimates, (Curve(name="relearning", subject=case.subject, run=case.run, x=x, y=y),))
+        return Finding(estimates, (PlotData(name="relearning", subject=case.subject, run=case.run, x=x, y=y),))
 
     def curves(self, case: Case) -> list[list[float]]:
         """Return accuracy on forgotten test images before the first step and after every ``every`` steps, for each try.
@@ -90,7 +90,7 @@ class Relearning(Attack):
         mine = torch.cat([k[torch.randperm(len(k), generator=generator)[: self.shots]] for k in known])
         others = (~case.is_forget(pool.y)).nonzero().flatten()
         if len(others) == 0:
-            raise Absent("no images of the other classes to learn from")
+            raise NotMeasurable("no images of the other classes to learn from")
         device = case.runtime.device
         x_f, y_f = pool.inputs(mine, model.input, device), pool.y[mine].to(device)
         optimizer = SGD(model.module.parameters(), self.lr, momentum=0.9)
@@ -118,10 +118,10 @@ class Relearning(Attack):
         fewest = min(map(len, known))
         if case.learns_from == "train":
             if fewest < self.shots:
-                raise Absent(f"only {fewest} images of a forgotten class to learn from, {self.shots} are needed")
+                raise NotMeasurable(f"only {fewest} images of a forgotten class to learn from, {self.shots} are needed")
             return known, case.some_forgotten(PROBED)
         if fewest < 2 * LEAST:
-            raise Absent(
+            raise NotMeasurable(
                 f"no train images of the class were given, and to halve the test images of a forgotten class "
                 f"{2 * LEAST} are needed, there are {fewest}"
             )
@@ -154,7 +154,9 @@ def _with_new_rows(case: Case) -> Classifier:
     model.module.eval().requires_grad_(True)
     old, places = model.head_layer, case.views.places(case.model)
     if not is_plain(old):
-        raise Absent(f"its head is a {type(old).__name__}, which cannot be given new rows as a plain nn.Linear can")
+        raise NotMeasurable(
+            f"its head is a {type(old).__name__}, which cannot be given new rows as a plain nn.Linear can"
+        )
     new = skip_init(nn.Linear, old.in_features, len(case.views.models["original"][0].classes)).to(old.weight)
     kept = [i for i, place in enumerate(places) if place not in case.views.columns]
     retained = [i for i in kept if places[i] not in case.views.earlier]  # the others may have a bias that cuts them off

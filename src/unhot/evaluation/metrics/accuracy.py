@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from unhot.evaluation.metric import Absent, Case, Metric
+from unhot.evaluation.metric import Case, Metric, NotMeasurable
 from unhot.evaluation.stats import Estimate, paired_drop, proportion
 
 
@@ -53,7 +53,7 @@ def per_class(case: Case) -> dict[int, Estimate]:
 
 def _some(hits: Tensor, which: str) -> Tensor:
     if len(hits) == 0:
-        raise Absent(f"no images of the {which} classes")
+        raise NotMeasurable(f"no images of the {which} classes")
     return hits
 
 

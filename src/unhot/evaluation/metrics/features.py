@@ -14,7 +14,7 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from unhot.evaluation.metric import Absent, Case, Metric
+from unhot.evaluation.metric import Case, Metric, NotMeasurable
 from unhot.evaluation.stats import Estimate, around, averaged, mean, proportion
 
 NEIGHBOURS = 20
@@ -71,7 +71,7 @@ def feature_fisher_ratio(case: Case) -> Estimate:
     """
     view, rng = case.view, np.random.default_rng(0)
     if min(int((view.y == f).sum()) for f in view.forgotten) < 2:
-        raise Absent("fewer than 2 images of a forgotten class")
+        raise NotMeasurable("fewer than 2 images of a forgotten class")
     everyone = torch.arange(len(view.y))
     whole = _fisher(view.features, view.y, view.forgotten)
     drawn = [torch.from_numpy(rng.integers(0, len(everyone), len(everyone))) for _ in range(20)]
@@ -87,9 +87,9 @@ def feature_silhouette(case: Case) -> Estimate:
     y = view.y[order]
     asked = case.is_forget(y).numpy()
     if asked.sum() < 5:
-        raise Absent("fewer than 5 images of the forgotten classes")
+        raise NotMeasurable("fewer than 5 images of the forgotten classes")
     if len(y.unique()) < 2:
-        raise Absent("no images of the other classes")
+        raise NotMeasurable("no images of the other classes")
     values = silhouette_samples(view.features[order].numpy(), y.numpy())
     return mean(values[asked], -1.0, 1.0)
 
@@ -124,9 +124,9 @@ def cka(a: Tensor, b: Tensor) -> float:
 def _cka_estimate(a: Tensor, b: Tensor) -> Estimate:
     """Estimate CKA, with the interval of 20 bootstrap samples of the images."""
     if len(a) < 5:
-        raise Absent("fewer than 5 images of the forgotten classes")
+        raise NotMeasurable("fewer than 5 images of the forgotten classes")
     if not any((x != x[0]).any() for x in (a, b)):
-        raise Absent("the features of the forgotten images are all the same")
+        raise NotMeasurable("the features of the forgotten images are all the same")
     rng, value = np.random.default_rng(0), cka(a, b)
     drawn = [torch.from_numpy(rng.integers(0, len(a), len(a))) for _ in range(20)]
     tries = [cka(a[i], b[i]) for i in drawn]
@@ -140,19 +140,19 @@ def _fisher(features: Tensor, y: Tensor, forgotten: list[int]) -> float:
         spread = features[y == f].var(0, correction=0).sum().clamp_min(1e-12)
         ratios.append(min(float((means[f] - m).square().sum() / spread) for c, m in means.items() if c != f))
     if not ratios:
-        raise Absent("no images of the forgotten classes")
+        raise NotMeasurable("no images of the forgotten classes")
     return sum(ratios) / len(ratios)
 
 
 def _enough(case: Case, y: Tensor, asked: Tensor, least: int) -> None:
     """Refuse to learn a class from fewer images than ``least``, or to ask about none."""
     if not case.is_forget(asked).any():
-        raise Absent("no images of the forgotten classes to ask about")
+        raise NotMeasurable("no images of the forgotten classes to ask about")
     if case.is_forget(y).all():
-        raise Absent("images of the forgotten classes only to learn from")
+        raise NotMeasurable("images of the forgotten classes only to learn from")
     fewest = min(int((y == c).sum()) for c in case.views.columns)
     if fewest < least:
-        raise Absent(f"only {fewest} images of a forgotten class to learn from, at least {least} are needed")
+        raise NotMeasurable(f"only {fewest} images of a forgotten class to learn from, at least {least} are needed")
 
 
 PROBE_ACCURACY = Metric("probe_accuracy", probe_accuracy, False, of_features=True)

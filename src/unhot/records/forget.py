@@ -6,7 +6,9 @@ from typing import Literal, Self
 
 from pydantic import Field, JsonValue, model_validator
 
-from unhot.record import ClassLabel, Cost, Count, Environment, Record, Stored, check_once
+from unhot.records.base import Count, Record, Stored, check_once
+from unhot.records.environment import Cost, Environment
+from unhot.records.model import ClassLabel
 
 STILL_RECOGNISED = 0.05  # share of the samples of a class up to which it counts as forgotten
 

@@ -26,7 +26,10 @@ from unhot.files import write_atomic
 from unhot.models.arch import build, channels_of, learning_rate
 from unhot.models.classifier import Classifier
 from unhot.models.weights import as_input, widen
-from unhot.record import Cost, InputSpec, Precision, Stored, TrainRecord, digest
+from unhot.records.base import Stored, digest
+from unhot.records.environment import Cost, Precision
+from unhot.records.model import InputSpec
+from unhot.records.train import TrainRecord
 from unhot.runtime import Runtime, fast_bf16, usual_settings
 
 BF16_PARAMETERS = 200_000  # smaller nets compute slower in bfloat16, which adds conversions
@@ -124,7 +127,7 @@ def fit(
     net, device, n, started = model.module, runtime.device, len(images), runtime.clock()
     layout = torch.channels_last if runtime.precision == "bf16" else torch.contiguous_format
     _lay_out(net, layout)
-    held = images.held(model.input)
+    held = images.cached(model.input)
     optimizer = SGD(
         net.parameters(),
         settings.lr,
@@ -139,7 +142,7 @@ def fit(
     identity = "" if checkpoint is None else _identity(settings, runtime, shapes, images, model.input, augment)
     state = {"net": net, "optimizer": optimizer, "schedule": schedule}
     first, before = _restore(checkpoint, state, identity, runtime)
-    team, forward = runtime.team, runtime.team.together(net)
+    processes, forward = runtime.processes, runtime.processes.wrap_ddp(net)
     with runtime.progress("training", (settings.epochs - first) * n) as advance:
         for epoch in range(first, settings.epochs):
             order = torch.randperm(n, generator=runtime.generator("order", epoch))
@@ -148,17 +151,19 @@ def fit(
             with runtime.seeded("dropout", epoch), normalising():
                 for index in batches_of(order, settings.batch_size):
                     pixels = augment(held.pixels(index, model.input).to(device), augmenting)
-                    mine = team.share(torch.arange(len(index)))
+                    mine = processes.shard(torch.arange(len(index)))
                     x = prepare(pixels[mine.to(device)], model.input).contiguous(memory_format=layout)
                     with runtime.autocast():
                         logits = forward(as_input(net, x))
-                    loss = cross_entropy(logits.float(), images.y[index[mine]].to(device)) * team.weight(len(index))
+                    loss = cross_entropy(logits.float(), images.y[index[mine]].to(device)) * processes.weight(
+                        len(index)
+                    )
                     runtime.step(loss, optimizer, settings.clip)
                     schedule.step()
                     advance(len(index))
             if not torch.isfinite(loss):
                 raise InputError(f"Training diverged in epoch {epoch + 1}. Lower --lr (now {settings.lr}).")
-            if checkpoint is not None and epoch + 1 < settings.epochs and team.rank == 0:
+            if checkpoint is not None and epoch + 1 < settings.epochs and processes.rank == 0:
                 taken = before + runtime.clock() - started
                 _save(checkpoint, state, {"identity": identity, "epoch": epoch + 1, "seconds": taken}, runtime)
     _lay_out(net, torch.contiguous_format)
@@ -201,7 +206,7 @@ def train_classifier(
         OptionError: A setting or an option does not fit.
     """
     runtime = replace(runtime or Runtime(), seed=seed, steps=0)
-    train = source.seen
+    train = source.train_images
     names = train.class_names or ()
     dropped = [class_position(train, c) for c in exclude]
     if len(set(dropped)) >= len(names) - 1:
@@ -254,7 +259,7 @@ def complete(settings: dict[str, Any], source: Source, arch: str) -> TrainSettin
     Raises:
         OptionError: A setting does not fit.
     """
-    batch_size = 256 if len(source.seen) > 5_000 else 64
+    batch_size = 256 if len(source.train_images) > 5_000 else 64
     usual = {"epochs": source.epochs, "lr": learning_rate(arch), "batch_size": batch_size}
     return TrainSettings.of(usual | settings)
 
@@ -262,17 +267,17 @@ def complete(settings: dict[str, Any], source: Source, arch: str) -> TrainSettin
 @torch.no_grad()
 def accuracy(model: Classifier, images: LabelledImages, runtime: Runtime) -> float:
     """Return the share of images that a model classifies correctly."""
-    aligned, right = model.align(images.select(runtime.team.share(torch.arange(len(images))))), 0
+    aligned, right = model.align(images.select(runtime.processes.shard(torch.arange(len(images))))), 0
     with runtime.progress("testing", len(aligned)) as advance:
         for x, y in aligned.batches(model.input, runtime.device):
             right += int((model.logits(x).argmax(1) == y).sum())
             advance(len(y))
-    shares = runtime.team.gathered(torch.tensor([[right, len(aligned)]]))
+    shares = runtime.processes.all_gather(torch.tensor([[right, len(aligned)]]))
     return int(shares[:, 0].sum()) / int(shares[:, 1].sum())
 
 
 def _input(source: Source, preprocessing: Preprocessing) -> InputSpec:
-    found = source.input or folder_input(source.seen)
+    found = source.input or folder_input(source.train_images)
     return preprocessing.applied(found) or found
 
 

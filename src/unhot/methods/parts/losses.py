@@ -36,7 +36,7 @@ class Request:
         kept[self.columns] = False
         return kept
 
-    def without(self, logits: Tensor) -> Tensor:
+    def without_forgotten(self, logits: Tensor) -> Tensor:
         """Return logits (B, K) with those of the classes to forget at minus infinity."""
         return logits.masked_fill(~self.retained(), -torch.inf)
 
@@ -67,18 +67,18 @@ def mse(logits: Tensor, request: Request) -> Tensor:
 
 def complement(logits: Tensor, request: Request) -> Tensor:
     """-log(1 - p_F). Gradient: p - r, where r is p with F left out, which follows the model and may drift."""
-    return -torch.logsumexp(request.without(log_softmax(logits, dim=1)), dim=1).mean()
+    return -torch.logsumexp(request.without_forgotten(log_softmax(logits, dim=1)), dim=1).mean()
 
 
 def masked(logits: Tensor, request: Request) -> Tensor:
     """KL divergence from the original model's distribution with F left out, frozen: bounded. Gradient: p - p~."""
-    target = log_softmax(request.without(request.original), dim=1)
+    target = log_softmax(request.without_forgotten(request.original), dim=1)
     return _kl(target, logits, request)
 
 
 def uniform(logits: Tensor, request: Request) -> Tensor:
     """KL divergence from equal shares on the retained classes: bounded. Gradient: p - u."""
-    target = log_softmax(request.without(torch.zeros_like(logits)), dim=1)
+    target = log_softmax(request.without_forgotten(torch.zeros_like(logits)), dim=1)
     return _kl(target, logits, request)
 
 
@@ -87,7 +87,7 @@ def second_class(logits: Tensor, request: Request) -> Tensor:
 
     Source: Scrub-and-Learn, AI (MDPI) 2025, "sub-maximum one-hot encoding".
     """
-    return cross_entropy(logits, request.without(request.original).argmax(1))
+    return cross_entropy(logits, request.without_forgotten(request.original).argmax(1))
 
 
 ENCODINGS: dict[str, Encoding] = {

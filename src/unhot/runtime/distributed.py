@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
-class Team:
-    """The processes that do the same, each with its share of the images; one process is a team too.
+class ProcessGroup:
+    """The processes that do the same, each with its share of the images; one process is a processes too.
 
     Attributes:
         size: How many there are.
@@ -22,8 +22,8 @@ class Team:
     rank: int = 0
 
     @classmethod
-    def here(cls, device: torch.device) -> Team:
-        """Return the team that this process was started in."""
+    def here(cls, device: torch.device) -> ProcessGroup:
+        """Return the processes that this process was started in."""
         if int(os.environ.get("WORLD_SIZE", "1")) == 1:
             return cls()
         from accelerate import PartialState
@@ -31,15 +31,15 @@ class Team:
         state = PartialState(cpu=device.type == "cpu")
         return cls(state.num_processes, state.process_index)
 
-    def share(self, index: Tensor) -> Tensor:
+    def shard(self, index: Tensor) -> Tensor:
         """Return this process's part of some positions, int64 (N,); all of them where there are too few to share."""
         return index if len(index) < self.size else index.tensor_split(self.size)[self.rank]
 
     def weight(self, count: int) -> float:
-        """Return what the mean over this process's part of ``count`` images counts in the team's mean."""
-        return 1.0 if count < self.size else len(self.share(torch.arange(count))) * self.size / count
+        """Return what the mean over this process's part of ``count`` images counts in the processes's mean."""
+        return 1.0 if count < self.size else len(self.shard(torch.arange(count))) * self.size / count
 
-    def gathered(self, part: Tensor) -> Tensor:
+    def all_gather(self, part: Tensor) -> Tensor:
         """Put the parts of all processes together on the CPU, in the order of the processes."""
         if self.size == 1:
             return part
@@ -47,11 +47,11 @@ class Team:
 
         return torch.cat(gather_object([part.cpu()]))
 
-    def together(self, net: nn.Module) -> nn.Module:
-        """Return what is called in the place of a net in training: its gradients are averaged over the team.
+    def wrap_ddp(self, net: nn.Module) -> nn.Module:
+        """Return what is called in the place of a net in training: its gradients are averaged over the processes.
 
-        On GPUs batch normalisation takes its statistics over the team too. On CPUs, where torch cannot do that, each
-        process normalises by its own part.
+        On GPUs batch normalisation takes its statistics over the processes too. On CPUs, where torch cannot do that,
+        each process normalises by its own part.
         """
         if self.size == 1:
             return net

@@ -10,8 +10,11 @@ from typing import Literal
 
 from pydantic import Field, JsonValue
 
-from unhot.audit_record import Measurement, VerdictLabel
-from unhot.record import ClassLabel, Environment, InputSpec, Precision, Record, Stored, TrainRecord, digest
+from unhot.records.audit import Measurement, VerdictLabel
+from unhot.records.base import Record, Stored, digest
+from unhot.records.environment import Environment, Precision
+from unhot.records.model import ClassLabel, InputSpec
+from unhot.records.train import TrainRecord
 
 Track = Literal["few samples", "all forget data", "stored statistics", "retained data", "reference"]
 
@@ -27,7 +30,7 @@ class TrainSpec(Stored):
         data_sha256: Of its content: another data set of the same name is another model.
         input: How its images become inputs.
         precision: What convolutions and products are computed in.
-        settings: Of :class:`unhot.train.TrainSettings`, all of them.
+        settings: Of :class:`unhot.training.TrainSettings`, all of them.
         excluded: Positions of the classes of which no image is seen.
         train_images: How many images are seen.
     """
@@ -165,7 +168,7 @@ class FailureRecord(Record):
     digest: str
     title: str
     spec: CellSpec | TrainSpec
-    options: dict[str, JsonValue] = {}
+    options: dict[str, JsonValue] = Field(default_factory=dict)
     uses: tuple[str, ...] = ()
     error: str
     traceback: str | None = None

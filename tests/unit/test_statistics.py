@@ -14,14 +14,14 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from unhot import guard as guards
+from unhot import statistics as guards
 from unhot.errors import DataError, InputError
-from unhot.guard import METADATA, Guard, Sketch, principal
 from unhot.models.arch import build
 from unhot.models.classifier import Classifier
-from unhot.precondition import input_rows
-from unhot.record import InputSpec
+from unhot.models.layers import input_rows
+from unhot.records.model import InputSpec
 from unhot.runtime import Runtime
+from unhot.statistics import METADATA, ClassStatistics, Sketch, principal
 from unhot.testing import Toy, toy_problem
 
 RUNTIME = Runtime(torch.device("cpu"))
@@ -38,8 +38,8 @@ def model(toy: Toy) -> Classifier:
 
 
 @pytest.fixture(scope="module")
-def guard(model: Classifier, toy: Toy) -> Guard:
-    return Guard.collect(model, (toy.x, toy.y), RUNTIME)
+def guard(model: Classifier, toy: Toy) -> ClassStatistics:
+    return ClassStatistics.collect(model, (toy.x, toy.y), RUNTIME)
 
 
 def flows(model: Classifier, x: Tensor, layer: str) -> Tensor:
@@ -48,13 +48,13 @@ def flows(model: Classifier, x: Tensor, layer: str) -> Tensor:
     return seen[layer]
 
 
-def covariance(guard: Guard, point: str, k: int) -> Tensor:
+def covariance(guard: ClassStatistics, point: str, k: int) -> Tensor:
     rows = guard.tensors[f"{point}.rows"][k].flatten(1).float()
     return rows.T @ rows
 
 
-def test_means_and_covariances_are_those_of_the_images(model: Classifier, toy: Toy, guard: Guard) -> None:
-    assert guard.info.split_points == {"0": "", "4": "4", "7": "7"}
+def test_means_and_covariances_are_those_of_the_images(model: Classifier, toy: Toy, guard: ClassStatistics) -> None:
+    assert guard.info.replay_points == {"0": "", "4": "4", "7": "7"}
     assert guard.info.layers == ("0", "4", "7")
     assert guard.info.counts == (24, 24, 24, 24)
     for point in ("", "4", "7"):
@@ -72,8 +72,8 @@ def test_as_many_split_points_as_may_be_kept_and_at_least_the_last(
     sizes = [flows(model, toy.x[:1], point).numel() for point in ("7", "4")]
     for values, wanted in ((0, {"7"}), (sum(sizes) - 1, {"7"}), (sum(sizes), {"4", "7"})):
         monkeypatch.setattr(guards, "NUMBERS", 4 * 128 * values)
-        guard = Guard.collect(model, (toy.x, toy.y), RUNTIME)
-        assert set(guard.info.split_points.values()) == wanted
+        guard = ClassStatistics.collect(model, (toy.x, toy.y), RUNTIME)
+        assert set(guard.info.replay_points.values()) == wanted
         assert {n.rpartition(".")[0] for n in guard.tensors if n.endswith(".mean")} == wanted
 
 
@@ -86,8 +86,8 @@ def test_what_room_is_left_goes_to_the_split_point_nearest_the_head(
     monkeypatch.setattr(guards, "MOST", 4)
     for wanted in ({"7": 3, "4": 3}, {"7": 4, "4": 3}, {"7": 4, "4": 4, "": 3}):
         monkeypatch.setattr(guards, "NUMBERS", 4 * sum(sizes[point] * rows for point, rows in wanted.items()))
-        guard = Guard.collect(model, (toy.x, toy.y), RUNTIME)
-        points = set(guard.info.split_points.values())
+        guard = ClassStatistics.collect(model, (toy.x, toy.y), RUNTIME)
+        points = set(guard.info.replay_points.values())
         assert {point: guard.tensors[f"{point}.rows"].shape[1] for point in points} == wanted
 
 
@@ -96,7 +96,7 @@ def test_second_moments_are_those_of_the_input_rows(
 ) -> None:
     monkeypatch.setattr(guards, "SEEN", 1_000_000)
     unequal = torch.cat([(toy.y != 2).nonzero().flatten(), (toy.y == 2).nonzero().flatten()[:5]])
-    guard = Guard.collect(model, (toy.x[unequal], toy.y[unequal]), RUNTIME)
+    guard = ClassStatistics.collect(model, (toy.x[unequal], toy.y[unequal]), RUNTIME)
     for name in guard.info.layers:
         rows = input_rows(model.module.get_submodule(name), flows(model, toy.x[unequal], name))
         wanted = rows.T @ rows / len(rows)
@@ -106,22 +106,24 @@ def test_second_moments_are_those_of_the_input_rows(
 
 
 def test_dropping_a_class_leaves_what_would_have_been_collected_without_it(
-    model: Classifier, toy: Toy, guard: Guard, monkeypatch: pytest.MonkeyPatch
+    model: Classifier, toy: Toy, guard: ClassStatistics, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(guards, "ROWS", 3 * guards.ROWS // 4)  # three classes share what four did
     x, y = toy.retain(1)
-    never = Guard.collect(model, (x, y), RUNTIME)
-    dropped = guard.without([model.classes[1]])
+    never = ClassStatistics.collect(model, (x, y), RUNTIME)
+    dropped = guard.excluding([model.classes[1]])
     assert dropped.info == never.info
     assert dropped.tensors.keys() == never.tensors.keys()
     for name, value in never.tensors.items():
         assert torch.equal(dropped.tensors[name], value), name
     assert dropped.sha256() == never.sha256() != guard.sha256()
     with pytest.raises(DataError, match="No class would be left"):
-        dropped.without(model.classes)
+        dropped.excluding(model.classes)
 
 
-def test_draws_have_the_mean_and_the_covariance_of_their_class(guard: Guard, generator: torch.Generator) -> None:
+def test_draws_have_the_mean_and_the_covariance_of_their_class(
+    guard: ClassStatistics, generator: torch.Generator
+) -> None:
     free = replace(guard, tensors=guard.tensors | {"7.least": torch.full((4,), -1e9)})
     classes = torch.full((40_000,), 3)
     drawn = free.draw("7", classes, generator)
@@ -134,7 +136,7 @@ def test_draws_have_the_mean_and_the_covariance_of_their_class(guard: Guard, gen
     assert guard.draw("7", classes, generator).min() == least > drawn.min()
 
 
-def test_draws_around_something_else_have_that_mean(guard: Guard, generator: torch.Generator) -> None:
+def test_draws_around_something_else_have_that_mean(guard: ClassStatistics, generator: torch.Generator) -> None:
     free = replace(guard, tensors=guard.tensors | {"7.least": torch.full((4,), -1e9)})
     centre = torch.full((1, *guard.tensors["7.mean"].shape[1:]), 5.0)
     around = centre.expand(20_000, *centre.shape[1:])
@@ -144,7 +146,9 @@ def test_draws_around_something_else_have_that_mean(guard: Guard, generator: tor
     assert (around == 5).all()
 
 
-def test_what_is_drawn_is_taken_for_its_class(model: Classifier, guard: Guard, generator: torch.Generator) -> None:
+def test_what_is_drawn_is_taken_for_its_class(
+    model: Classifier, guard: ClassStatistics, generator: torch.Generator
+) -> None:
     classes = torch.arange(4).repeat_interleave(100)
     for point in ("4", "7"):
         with torch.no_grad(), model.replacing(point, guard.draw(point, classes, generator)):
@@ -159,8 +163,8 @@ def test_a_block_is_kept_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     x = torch.randn(6, 3, 8, 8)
     net = Classifier.wrap(build("resnet9", 2, spec, {"width": 2}).eval(), x)
     monkeypatch.setattr(guards, "NUMBERS", 0)
-    guard = Guard.collect(net, (x, torch.arange(6) % 2), RUNTIME)
-    assert guard.info.split_points == {"res3.body.0.0": "res3", "res3.body.1.0": "res3"}
+    guard = ClassStatistics.collect(net, (x, torch.arange(6) % 2), RUNTIME)
+    assert guard.info.replay_points == {"res3.body.0.0": "res3", "res3.body.1.0": "res3"}
 
 
 @given(st.integers(1, 12), st.integers(1, 8), st.integers(1, 12), st.integers(0, 1000))
@@ -175,9 +179,9 @@ def test_principal_directions_are_those_of_the_covariance(n: int, d: int, size: 
 
 
 def test_max_images_looks_at_as_many_of_each_class(model: Classifier, toy: Toy) -> None:
-    guard = Guard.collect(model, (toy.x, toy.y), RUNTIME, max_images=12)
+    guard = ClassStatistics.collect(model, (toy.x, toy.y), RUNTIME, max_images=12)
     assert guard.info.counts == (24, 24, 24, 24)  # of the data: classes count for what they are there
-    few = Guard.collect(model, (toy.x, toy.y), RUNTIME, max_images=1)
+    few = ClassStatistics.collect(model, (toy.x, toy.y), RUNTIME, max_images=1)
     assert all(t.isfinite().all() for t in few.tensors.values())
     assert guard.sha256() != few.sha256()
 
@@ -199,16 +203,16 @@ def test_a_sketch_keeps_the_trace_and_never_exceeds_what_it_describes(n: int, d:
         torch.testing.assert_close(found, wanted, atol=1e-4, rtol=1e-3)
 
 
-def test_a_file_gives_back_what_was_saved(guard: Guard, tmp_path: Path) -> None:
+def test_a_file_gives_back_what_was_saved(guard: ClassStatistics, tmp_path: Path) -> None:
     path = tmp_path / "g.safetensors"
     guard.save(path)
-    again = Guard.load(path)
+    again = ClassStatistics.load(path)
     assert again.info == guard.info
     assert again.sha256() == guard.sha256()
     assert [p.name for p in tmp_path.iterdir()] == ["g.safetensors"]
 
 
-def test_it_belongs_to_one_model(guard: Guard, model: Classifier) -> None:
+def test_it_belongs_to_one_model(guard: ClassStatistics, model: Classifier) -> None:
     assert guard.check(model) is None
     other = model.copy()
     with torch.no_grad():
@@ -219,7 +223,7 @@ def test_it_belongs_to_one_model(guard: Guard, model: Classifier) -> None:
 
 def test_there_must_be_images(model: Classifier, toy: Toy) -> None:
     with pytest.raises(DataError, match="A guard needs images"):
-        Guard.collect(model, (toy.x[:0], toy.y[:0]), RUNTIME)
+        ClassStatistics.collect(model, (toy.x[:0], toy.y[:0]), RUNTIME)
 
 
 def rewritten(path: Path, header: dict[str, str] | None = None, **changes: Tensor | None) -> None:
@@ -244,7 +248,7 @@ def rewritten(path: Path, header: dict[str, str] | None = None, **changes: Tenso
         (lambda p: rewritten(p, header={}), "is not a guard"),
         (lambda p: rewritten(p, header={METADATA: "{"}), "is not valid JSON"),
         (lambda p: rewritten(p, header={METADATA: '{"schema_version": 2}'}), "was written by a newer unhot"),
-        (lambda p: rewritten(p, header={METADATA: '{"kind": "audit"}'}), "is not a valid GuardInfo"),
+        (lambda p: rewritten(p, header={METADATA: '{"kind": "audit"}'}), "is not a valid StatisticsInfo"),
         (lambda p: rewritten(p, **{"7.least": torch.full((4,), torch.nan)}), "7.least holds NaN"),
         (lambda p: rewritten(p, **{"7.mean": None}), "other tensors.*7.mean"),
         (lambda p: rewritten(p, more=torch.ones(4)), "other tensors.*more"),
@@ -260,16 +264,16 @@ def rewritten(path: Path, header: dict[str, str] | None = None, **changes: Tenso
         (lambda p: (p.unlink(), os.mkfifo(p)), "There is no guard at"),
     ],
 )
-def test_a_bad_file_is_refused_with_a_sentence(guard: Guard, tmp_path: Path, fault, sentence: str) -> None:
+def test_a_bad_file_is_refused_with_a_sentence(guard: ClassStatistics, tmp_path: Path, fault, sentence: str) -> None:
     path = tmp_path / "g.safetensors"
     guard.save(path)
     fault(path)
     with pytest.raises(InputError, match=sentence):
-        Guard.load(path)
+        ClassStatistics.load(path)
 
 
-def test_counts_must_fit_the_classes(guard: Guard, tmp_path: Path) -> None:
+def test_counts_must_fit_the_classes(guard: ClassStatistics, tmp_path: Path) -> None:
     path = tmp_path / "g.safetensors"
     replace(guard, info=guard.info.model_copy(update={"counts": (1, 2)})).save(path)
     with pytest.raises(InputError, match="each class needs one count"):
-        Guard.load(path)
+        ClassStatistics.load(path)

@@ -3,21 +3,21 @@ r"""Guard: statistics of the retained classes, collected once, that stand in for
 Of every class on its own are kept
 
 - its number of images, and mean and covariance of all that flows, at every position, through one or a few *split
-  points* (:mod:`unhot.models.split`): drawn from that Gaussian, it can be sent through the rest of the net again;
+  points* (:mod:`unhot.models.replay`): drawn from that Gaussian, it can be sent through the rest of the net again;
 - for each weight layer that can be preconditioned the second moment of the inputs that it multiplies its weights with.
 
-The covariance at a split point is kept in its principal directions, r rows B with :math:`S \approx B^\top B`: noise in
+The covariance at a replay point is kept in its principal directions, r rows B with :math:`S \approx B^\top B`: noise in
 all others, as much as they have, makes what is drawn unlike what flows there. Second moments are kept by frequent
 directions as rows and a scalar, :math:`S \approx B^\top B + \alpha I`, what the rows leave out of the trace being
 spread evenly. Both are exact as long as r rows suffice. No class shares anything with another one, so that dropping a
 class leaves what would have been collected without it.
 
-All classes together have about 512 rows of each layer and of each split point, in bfloat16; at a split point no class
+All classes together have about 512 rows of each layer and of each replay point, in bfloat16; at a replay point no class
 has fewer than 32, and as far as 25 MB reach each has 200, first at the point nearest the head.
 
 What is stored is derived from training images: class means and main directions, in the first layer those of patches of
 pixels. Whoever holds a file learns about each class in it; it is to be protected as the data was, and
-:meth:`Guard.without` is how a class leaves it.
+:meth:`ClassStatistics.without` is how a class leaves it.
 
 Source: latent replay is that of Pellegrini et al.: Latent replay for real-time continual learning, IROS 2020, there of
 stored activations; Liberty: Simple and deterministic matrix sketching, KDD 2013 (frequent directions); the even rest is
@@ -40,15 +40,17 @@ from unhot.data.samples import ImageSource, as_images
 from unhot.errors import DataError, InputError, raise_all, shortened
 from unhot.files import write_atomic
 from unhot.models.classifier import Classifier
-from unhot.models.split import split_points
+from unhot.models.layers import some_rows, weight_layers
+from unhot.models.replay import replay_points
 from unhot.models.weights import FLOATS
-from unhot.precondition import some_rows, weight_layers
-from unhot.record import ClassLabel, GuardInfo, digest
+from unhot.records.base import digest
+from unhot.records.model import ClassLabel
+from unhot.records.statistics import StatisticsInfo
 from unhot.runtime import Runtime, usual_settings
 
-ROWS = 512  # rows of all classes together, of each layer and of each split point,
-LEAST, MOST = 32, 200  # but of a class at a split point no fewer: with five it has too little spread; and more if that
-NUMBERS = 12_582_912  # leaves no more numbers than these in the rows of all split points: 25 MB
+ROWS = 512  # rows of all classes together, of each layer and of each replay point,
+LEAST, MOST = 32, 200  # but of a class at a replay point no fewer: with five it has too little spread; and more if that
+NUMBERS = 12_582_912  # leaves no more numbers than these in the rows of all replay points: 25 MB
 FLOWS = 1_000  # images of a class whose flow is looked at: what that costs is cubic in them
 SEEN = 2_000  # input rows of a class, from places chosen at random, that a layer is described by
 AT_ONCE = 256  # rows that a sketch takes at once: what it does is cubic in them
@@ -58,25 +60,25 @@ METADATA = "unhot_guard"
 
 
 @dataclass(frozen=True)
-class Guard:
+class ClassStatistics:
     """Statistics of some classes of a model.
 
     Attributes:
         info: Of which model and which classes.
-        tensors: For K classes in the order of ``info.classes``, and each split point ``s``: ``s.mean`` (K, ...),
+        tensors: For K classes in the order of ``info.classes``, and each replay point ``s``: ``s.mean`` (K, ...),
             float32, and ``s.rows`` (K, r, ...), bfloat16, of the shape of what flows there, and ``s.least`` (K,),
             float32: the Gaussian of each class, and the least value that was seen. For each layer ``l``:
             ``l.input_rows`` (K, r, d), bfloat16, ``l.input_rest`` (K,), float32: the second moment of its inputs.
     """
 
-    info: GuardInfo
+    info: StatisticsInfo
     tensors: dict[str, Tensor] = field(repr=False)
 
     @classmethod
     @usual_settings()
     def collect(
         cls, model: Classifier, images: ImageSource, runtime: Runtime | None = None, max_images: int | None = None
-    ) -> Guard:
+    ) -> ClassStatistics:
         """Look at training images of every class that is there, once.
 
         Args:
@@ -99,7 +101,7 @@ class Guard:
         work, example = Classifier.wrap(model.copy(runtime.device), example=some), some[:1]
         work.module.eval()
         layers = weight_layers(work, example)
-        reached, points = _nearest(work, split_points(work, layers, example), example, len(columns))
+        reached, points = _nearest(work, replay_points(work, layers, example), example, len(columns))
         sizes = dict.fromkeys(layers, max(1, ROWS // len(columns)))
         described = []
         with torch.no_grad(), runtime.progress("images", min(len(found), limit * len(columns))) as advance:
@@ -112,17 +114,17 @@ class Guard:
                     sketches.add(work, found.inputs(index, model.input, runtime.device))
                     advance(len(index))
                 described.append(sketches.tensors())
-        info = GuardInfo(
+        info = StatisticsInfo(
             model_sha256=model.sha256(),
             classes=tuple(model.classes[c] for c in columns),
             counts=tuple(int((found.y == c).sum()) for c in columns),
             layers=tuple(layers),
-            split_points=reached,
+            replay_points=reached,
             origin=found.origin,
         )
         return cls(info, {n: torch.stack([d[n] for d in described]) for n in described[0]})
 
-    def without(self, labels: Iterable[ClassLabel]) -> Guard:
+    def excluding(self, labels: Iterable[ClassLabel]) -> ClassStatistics:
         """Return the guard without anything of these classes.
 
         Raises:
@@ -134,7 +136,7 @@ class Guard:
             raise DataError("No class would be left in the guard. Drop fewer.")
         classes, counts = ([values[i] for i in kept] for values in (self.info.classes, self.info.counts))
         info = self.info.model_copy(update={"classes": tuple(classes), "counts": tuple(counts)})
-        return Guard(info, {n: t[kept] for n, t in self.tensors.items()})
+        return ClassStatistics(info, {n: t[kept] for n, t in self.tensors.items()})
 
     def check(self, model: Classifier) -> None:
         """Refuse a model that the guard was not collected from.
@@ -147,7 +149,7 @@ class Guard:
                 "The guard was collected from another model: its SHA-256 differs. Collect one from this model."
             )
 
-    def to(self, like: Tensor) -> Guard:
+    def to(self, like: Tensor) -> ClassStatistics:
         """Return the guard in the number type and on the device of a tensor."""
         return replace(self, tensors={n: t.to(like) for n, t in self.tensors.items()})
 
@@ -159,10 +161,10 @@ class Guard:
         return (shares.sqrt().to(rows)[:, None, None] * rows).flatten(0, 1), (shares.to(rest) * rest).sum()
 
     def draw(self, point: str, classes: Tensor, generator: torch.Generator, around: Tensor | None = None) -> Tensor:
-        """Draw what flows through a split point from the Gaussians of some classes.
+        """Draw what flows through a replay point from the Gaussians of some classes.
 
         Args:
-            point: One of those of ``info.split_points``.
+            point: One of those of ``info.replay_points``.
             classes: Positions in ``info.classes``, int64 (N,).
             generator: On the CPU.
             around: Other means than those of the classes, (N, ...).
@@ -195,7 +197,7 @@ class Guard:
         write_atomic(Path(path), save(tensors, {METADATA: self.info.to_json()}))
 
     @classmethod
-    def load(cls, path: str | Path) -> Guard:
+    def load(cls, path: str | Path) -> ClassStatistics:
         """Read a file of :meth:`save`.
 
         Raises:
@@ -212,14 +214,14 @@ class Guard:
             raise InputError(f"{path} is not a readable safetensors file ({error}).") from error
         if METADATA not in metadata:
             raise InputError(f"{path} is not a guard. Make one with: unhot guard.")
-        guard = cls(GuardInfo.parse(metadata[METADATA], str(path)), tensors)
+        guard = cls(StatisticsInfo.parse(metadata[METADATA], str(path)), tensors)
         raise_all(InputError, f"{path} is damaged", list(guard._problems()))
         return guard
 
     def _problems(self) -> Iterator[str]:
         """Say what of the tensors does not fit the description."""
         info = self.info
-        through = set(info.split_points.values())
+        through = set(info.replay_points.values())
         dims = {f"{p}.least": 1 for p in through}
         dims |= {
             f"{layer}.{part}": n for layer in info.layers for part, n in {"input_rows": 3, "input_rest": 1}.items()
@@ -249,7 +251,7 @@ class Guard:
 def _nearest(
     model: Classifier, found: dict[str, str], x: Tensor, classes: int
 ) -> tuple[dict[str, str], dict[str, int]]:
-    """Return of layers and their split points those nearest the head that there is room for, or one; and its rows."""
+    """Return of layers and their replay points those nearest the head that there is room for, or one; and its rows."""
     with torch.no_grad(), model.recording(found.values()) as seen:
         model.logits(x)
     kept: dict[str, str] = {}
@@ -272,7 +274,7 @@ class _Class:
     """What is collected of one class.
 
     Args:
-        points: The split points, and how many rows of each.
+        points: The replay points, and how many rows of each.
         layers: The layers, and how many rows of each.
         seen: Inputs of a layer for each image.
         generator: Chooses the inputs.
@@ -295,7 +297,7 @@ class _Class:
         self.count += len(x)
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return the tensors of :class:`Guard`, of one class, on the CPU."""
+        """Return the tensors of :class:`ClassStatistics`, of one class, on the CPU."""
         found: dict[str, Tensor] = {}
         for point, flow in self.flows.items():
             h = torch.cat(flow)

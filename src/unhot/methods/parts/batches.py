@@ -12,7 +12,7 @@ from torch import Tensor
 from unhot.data.images import LabelledImages
 from unhot.models.classifier import Classifier
 from unhot.runtime import Runtime
-from unhot.train import batches_of
+from unhot.training import batches_of
 
 if TYPE_CHECKING:
     from unhot.methods.base import Batch

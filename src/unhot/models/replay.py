@@ -1,4 +1,4 @@
-"""Split points: the places in a net that all of an image flows through."""
+"""Replay points: the places in a net that all of an image flows through."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from unhot.models.classifier import Classifier
 from unhot.models.head import flowing
 
 
-def split_points(model: Classifier, layers: Sequence[str], x: Tensor) -> dict[str, str]:
-    """Return for each of some layers the last split point that is passed no later than the layer.
+def replay_points(model: Classifier, layers: Sequence[str], x: Tensor) -> dict[str, str]:
+    """Return for each of some layers the last replay point that is passed no later than the layer.
 
-    A split point is a module that is called once and whose input alone decides what the net returns: of a residual
+    A replay point is a module that is called once and whose input alone decides what the net returns: of a residual
     block that is the whole block, since what flows into its layers goes past them too. The net itself is one. Others
     are tried: with what flows into one for an image put in the place of what flows into it for the negative, the net
     must return its logits.

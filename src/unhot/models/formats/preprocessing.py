@@ -11,10 +11,10 @@ from typing import Any
 from pydantic import JsonValue, ValidationError
 from torch import Tensor
 
-from unhot import torchvision_ops
 from unhot.errors import ModelError, ModelWarning, raise_all
 from unhot.reading import parse_json, read_text
-from unhot.record import InputSpec
+from unhot.records.model import InputSpec
+from unhot.runtime import torchvision_ops
 
 PROCESSOR = "preprocessor_config.json"
 FILTERS = ("nearest", "lanczos", "bilinear", "bicubic", "box", "hamming")  # by their numbers in Pillow

@@ -11,15 +11,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from unhot import train as module
+from unhot import training as module
 from unhot.data.augment import Augment
 from unhot.data.images import LabelledImages
 from unhot.data.source import Source
 from unhot.errors import DataError, InputError, OptionError, UnknownNameError
 from unhot.models.classifier import Classifier
-from unhot.record import InputSpec
+from unhot.records.model import InputSpec
 from unhot.runtime import Runtime
-from unhot.train import TrainSettings, accuracy, fit, train_classifier
+from unhot.training import TrainSettings, accuracy, fit, train_classifier
 
 CPU = torch.device("cpu")
 SPEC = InputSpec(height=12, width=12, channels=1, mean=(0.5,), std=(0.25,))
@@ -351,7 +351,7 @@ def test_the_record_says_what_was_done(source: Source) -> None:
     assert record.settings["lr"] == 0.03
     assert record.settings["epochs"] == 5  # the data set's
     assert record.settings["precision"] == "fp32"  # a small net
-    assert record.test_accuracy == accuracy(model, source.held_out, runtime())
+    assert record.test_accuracy == accuracy(model, source.test_images, runtime())
     assert record.weights_sha256 == model.sha256()
     assert record.cost.steps == 5
     assert (model.arch, model.input, model.outputs) == ("lenet5", SPEC, 4)
@@ -364,7 +364,7 @@ def test_the_record_says_what_was_done(source: Source) -> None:
 
 
 def test_options_size_and_precision(digits: Source) -> None:
-    some = replace(digits, train=digits.seen.select(torch.arange(60)), test=None)
+    some = replace(digits, train=digits.train_images.select(torch.arange(60)), test=None)
     settings = {"epochs": 1, "batch_size": 32}
     model, record = train_classifier(
         some, "resnet9", options={"width": 4}, image_size=8, settings=settings, precision="bf16", runtime=runtime()

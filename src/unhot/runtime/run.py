@@ -1,23 +1,22 @@
-"""Device, precision, seeds and timing: the one place that knows what the machine is."""
+"""Runtime: device, precision, seed, progress and timing of one run."""
 
 from __future__ import annotations
 
-import hashlib
 import statistics
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
-from unhot.errors import OptionError
-from unhot.record import Environment, Precision
-from unhot.shared_state import SHARED_STATE
-from unhot.team import Team
+from unhot.records.environment import Environment, Precision
+from unhot.runtime.device import pick_device
+from unhot.runtime.distributed import ProcessGroup
+from unhot.runtime.seeds import own_generators, stream_seed
 
 LONG_RUN = 15.0  # seconds of a run beside which warming up is nothing, so that it is timed once
 
@@ -35,70 +34,6 @@ def no_progress(what: str, total: int) -> Iterator[Callable[[int], object]]:
     yield lambda done: None
 
 
-def pick_device(name: str | None = None) -> torch.device:
-    """Return the device of that name; with none the best one of this machine.
-
-    Raises:
-        OptionError: There is no such device here, or it cannot compute.
-    """
-    # accelerate takes longer to import than most runs need, so it is loaded only to choose
-    if name in (None, "auto"):
-        if not (torch.cuda.is_available() or torch.accelerator.is_available()):
-            return torch.device("cpu")
-        from accelerate import PartialState
-
-        best: torch.device = PartialState().device
-        return best
-    try:
-        device = torch.device(str(name))
-        torch.ones(1, device=device).sum().item()  # some devices, as meta, hold tensors and compute nothing
-    except Exception as error:  # each back end raises what it likes
-        raise OptionError(f"Device {name!r} cannot be used here. Try 'cpu', or leave it out.") from error
-    return device
-
-
-def stream_seed(seed: int, *purpose: object) -> int:
-    """Derive the seed of one stream of random numbers from a seed and what the stream is for.
-
-    Raises:
-        OptionError: The seed is not a whole number.
-    """
-    if not isinstance(seed, int):
-        raise OptionError(f"A seed is a whole number. Got {seed!r}.")
-    text = "/".join(map(str, (seed, *purpose)))
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "big")
-
-
-@contextmanager
-def own_generators(device: torch.device | None = None) -> Iterator[None]:
-    """Let the block draw from torch's global generators, and give them back as they were; other threads wait."""
-    cuda = [device.index or 0] if device is not None and device.type == "cuda" else []
-    with SHARED_STATE, torch.random.fork_rng(devices=cuda):
-        yield
-
-
-@contextmanager
-def usual_settings() -> Iterator[None]:
-    """Compute in the block as torch does where nothing is set; what the caller has set is there again after it.
-
-    That is the default number type, the default device, autocast, inference mode and whether gradients are recorded.
-    The number of threads, deterministic algorithms and the precision of products stay as the caller has chosen.
-    """
-    kind = torch.get_default_dtype()
-    with ExitStack() as stack:
-        stack.enter_context(torch.inference_mode(False))
-        stack.enter_context(torch.enable_grad())
-        for device in ("cpu", "cuda", "xpu", "mps"):
-            if torch.is_autocast_enabled(device):
-                stack.enter_context(torch.autocast(device, enabled=False))
-        if torch.get_default_device().type != "cpu":
-            stack.enter_context(torch.device("cpu"))
-        if kind != torch.float32:
-            stack.callback(torch.set_default_dtype, kind)
-            torch.set_default_dtype(torch.float32)
-        yield
-
-
 @dataclass
 class Runtime:
     """What an algorithm needs beside its model and its data.
@@ -109,7 +44,7 @@ class Runtime:
         precision: What autocast computes convolutions and products in.
         progress: Shows the progress of loops that may take more than a few seconds.
         steps: Optimiser steps so far.
-        team: The processes that share the work.
+        processes: The processes that share the work.
     """
 
     device: torch.device = field(default_factory=pick_device)
@@ -117,7 +52,7 @@ class Runtime:
     precision: Precision = "fp32"
     progress: Progress = field(default=no_progress, repr=False)
     steps: int = 0
-    team: Team = field(default=Team())
+    processes: ProcessGroup = field(default=ProcessGroup())
 
     def generator(self, *purpose: object) -> torch.Generator:
         """Return a generator of its own for a purpose; on the CPU, so that every device draws the same numbers."""
@@ -190,13 +125,6 @@ class Runtime:
         """Describe where this runs."""
         name = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else self.device.type
         return Environment.here(name, torch.get_num_threads(), torch.backends.cpu.get_cpu_capability(), self.precision)
-
-
-def fast_bf16(device: torch.device) -> bool:
-    """Tell whether the device computes bfloat16 faster than float32."""
-    if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    return device.type == "cpu" and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def _parameters(optimizer: torch.optim.Optimizer) -> Iterable[nn.Parameter]:

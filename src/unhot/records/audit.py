@@ -7,8 +7,10 @@ from typing import Literal, Self
 
 from pydantic import Field, JsonValue, StrictFloat, StrictStr, model_validator
 
-from unhot.forget_record import ForgetRecord
-from unhot.record import ClassLabel, Count, Environment, InputSpec, Record, Seconds, Stored, check_once
+from unhot.records.base import Count, Record, Seconds, Stored, check_once
+from unhot.records.environment import Environment
+from unhot.records.forget import ForgetRecord
+from unhot.records.model import ClassLabel, InputSpec
 
 Subject = Literal["original", "masked", "unlearned", "retrained"]
 Split = Literal["train", "test"]
@@ -88,7 +90,7 @@ class ClassAccuracy(Stored):
         return self
 
 
-class Curve(Stored):
+class PlotData(Stored):
     """Points of a picture.
 
     Attributes:
@@ -205,7 +207,7 @@ class AuditRecord(Record):
     measurements: tuple[Measurement, ...]
     verdict: Verdict
     per_class: tuple[ClassAccuracy, ...]
-    curves: tuple[Curve, ...]
+    curves: tuple[PlotData, ...]
     attacks: dict[str, dict[str, JsonValue]]
     scores: ScoresInfo | None = None
     seed: int

@@ -1,0 +1,288 @@
+"""audit(): measure an unlearned model beside the original, the masked original and retrained models."""
+
+from __future__ import annotations
+
+import statistics
+import warnings
+from collections.abc import Collection, Hashable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from unhot.data.samples import ImageSource
+from unhot.errors import DataWarning, ModelWarning
+from unhot.evaluation import catalogue as metrics
+from unhot.evaluation import pictures
+from unhot.evaluation.attacks import catalogue as attacks
+from unhot.evaluation.audit import Audit
+from unhot.evaluation.inputs import gather
+from unhot.evaluation.metric import Attack, Case, Finding, Measure, Metric, NotMeasurable
+from unhot.evaluation.metrics.accuracy import per_class
+from unhot.evaluation.scores import Score, info
+from unhot.evaluation.stats import Estimate
+from unhot.evaluation.verdict import Thresholds, judge
+from unhot.evaluation.view import Views
+from unhot.models.classifier import Classifier
+from unhot.models.preflight import gradient_problem
+from unhot.records.audit import AuditCost, AuditRecord, ClassAccuracy, Measurement, PlotData, Split, Subject
+from unhot.records.forget import ForgetRecord
+from unhot.records.model import ClassLabel
+from unhot.runtime import Runtime, usual_settings
+
+TRAIN_IMAGES = 5_000  # as many of the train split are looked at
+TEST_IMAGES = 20_000
+NEAR_CHANCE = 0.1  # of the way from chance to all correct
+
+
+def measures() -> dict[str, Measure]:
+    """Return every measure that an audit takes, by name."""
+    found = {n: Measure(metrics.get(n).higher_is_better, metrics.get(n).unit) for n in metrics}
+    for name in attacks:
+        found |= attacks.get(name).measures
+    return found
+
+
+@usual_settings()
+def audit(
+    *,
+    original: nn.Module | Classifier,
+    unlearned: nn.Module | Classifier,
+    classes: Sequence[int | str | ClassLabel],
+    test: ImageSource,
+    train: ImageSource | None = None,
+    retrained: nn.Module | Classifier | Sequence[nn.Module | Classifier] | None = None,
+    quick: bool = False,
+    thresholds: Thresholds | None = None,
+    made_by: ForgetRecord | None = None,
+    retrain_seconds: float | None = None,
+    runtime: Runtime | None = None,
+    shared: dict[Hashable, object] | None = None,
+) -> Audit:
+    """Measure an unlearned model beside the original, the masked original and retrained models.
+
+    Args:
+        original: The model before.
+        unlearned: The model after; made by anything.
+        classes: The forgotten classes, by index or by name.
+        test: Images that none of the models was trained on, of all classes; at most 20,000 of them are looked at.
+        train: Images that the original was trained on; at most 5,000 of them are looked at.
+        retrained: One or more models trained without the classes.
+        quick: Leave out the attacks that train or optimise, and the layers before the penultimate one.
+        thresholds: Of the verdict.
+        made_by: The record of the run that made the unlearned model.
+        retrain_seconds: What training the retrained model took.
+        runtime: Device, seed and progress.
+        shared: Given to several audits with the same original, retrained models, images and runtime, which are all
+            kept alive meanwhile, it holds what was computed of these.
+
+    Raises:
+        ModelError: A model does not fit.
+        DataError: The images do not fit.
+    """
+    runtime = runtime or Runtime()
+    started = runtime.clock()
+    sources: dict[Split, ImageSource] = {"test": test} if train is None else {"test": test, "train": train}
+    references = [retrained] if isinstance(retrained, nn.Module | Classifier) else list(retrained or [])
+    given = gather(
+        {"original": [original], "unlearned": [unlearned], "retrained": references},
+        classes,
+        sources,
+        {"test": TEST_IMAGES, "train": TRAIN_IMAGES},
+        runtime,
+    )
+    made_by, flags = _believed(made_by, given.unlearned)
+    views = Views(
+        given.original,
+        given.unlearned,
+        given.retrained,
+        given.labels,
+        given.splits,
+        runtime,
+        shared,
+        given.earlier,
+    )
+    for subject, models in views.models.items():
+        for split in given.splits:
+            for run in range(len(models)):
+                views.of(subject, split, run)
+    looked = runtime.clock()
+    measured = [m for name in metrics for m in _measure(metrics.get(name), views)]
+    curves = [*pictures.confusion(views), *pictures.feature_map(views), *([] if quick else pictures.layers(views))]
+    chosen = {name: attacks.get(name)() for name in attacks}
+    found = _attack_all(chosen.values(), views, quick)
+    measured += found.measured
+    by_name = {(m.name, m.subject): m for m in measured if m.split == "test"}
+    flags += [*given.flags(), *_near_chance(by_name["retain_accuracy", "original"], len(given.original.classes))]
+    record = AuditRecord(
+        classes=given.labels,
+        measurements=tuple(measured),
+        verdict=judge(lambda name, subject: by_name[name, subject], thresholds or Thresholds(), flags),
+        per_class=tuple(_per_class(views)),
+        curves=(*curves, *found.curves),
+        seed=runtime.seed,
+        attacks={name: attack.model_dump(mode="json") for name, attack in chosen.items()},
+        scores=info(found.scores),
+        inputs=given.record(),
+        made_by=made_by,
+        cost=AuditCost(
+            forget_seconds=None if made_by is None else made_by.cost.seconds,
+            floor_seconds=None if made_by is None else _floor(views, sum(made_by.samples.count)),
+            retrain_seconds=retrain_seconds,
+            audit_seconds=runtime.clock() - started,
+            forward_seconds=looked - started,
+        ),
+        environment=runtime.environment(),
+    )
+    return Audit(record, found.drawings, scores=tuple(found.scores))
+
+
+@dataclass
+class _Found:
+    """What the attacks found."""
+
+    measured: list[Measurement] = field(default_factory=list)
+    curves: list[PlotData] = field(default_factory=list)
+    drawings: dict[Subject, Tensor] = field(default_factory=dict)
+    scores: list[Score] = field(default_factory=list)
+
+
+def _attack_all(chosen: Collection[Attack], views: Views, quick: bool) -> _Found:
+    total = _Found()
+    with views.runtime.progress("attacks", len(chosen)) as advance:
+        for attack in chosen:
+            for subject in views.models:
+                found = _attacked(attack, views, subject, quick)
+                total.measured += _from_findings(attack, subject, found)
+                for finding in (f for f in found if isinstance(f, Finding)):
+                    total.curves += finding.curves
+                    total.scores += finding.scores
+                    if finding.pictures:  # of several retrained models the first
+                        total.drawings.setdefault(subject, finding.pictures["inversion"])
+            advance(1)
+    return total
+
+
+def _believed(record: ForgetRecord | None, unlearned: Classifier) -> tuple[ForgetRecord | None, list[str]]:
+    """Return the record of how the unlearned model was made, if it is of these weights; and what to say if not."""
+    if record is None or record.weights_sha256 == unlearned.sha256():
+        return record, []
+    warnings.warn(
+        "The record beside the unlearned model is of other weights, so it is not used. Restore the one of this model.",
+        ModelWarning,
+        stacklevel=3,
+    )
+    return None, [
+        "The record that came with the unlearned model is of other weights (its SHA-256 differs): how the model was "
+        "made, and what that took, is not known."
+    ]
+
+
+def _near_chance(accuracy: Measurement, classes: int) -> list[str]:
+    """Say so where the original classifies the retained images little better than by guessing."""
+    chance = 1 / classes
+    if accuracy.value is None or accuracy.value - chance >= NEAR_CHANCE * (1 - chance):
+        return []
+    flag = (
+        f"The original model classifies {accuracy.value:.3f} of the retained test images correctly; guessing would "
+        f"give {chance:.3f}. Check the preprocessing (size, mean, standard deviation) and the order of the classes: "
+        "what is measured here says little if they are not those of the training."
+    )
+    warnings.warn(flag, DataWarning, stacklevel=3)
+    return [flag]
+
+
+def _floor(views: Views, count: int) -> float:
+    """Time one forward and backward pass of the original over as many images as a method was given."""
+    model, runtime = views.models["original"][0].copy(views.runtime.device), views.runtime
+    model.module.eval()
+    count = max(1, min(count, len(views.splits["test"])))
+    x = views.splits["test"].inputs(torch.arange(count), model.input, runtime.device)
+    return runtime.median_seconds(lambda: model.logits(x).sum().backward())
+
+
+def _measure(metric: Metric, views: Views) -> Iterator[Measurement]:
+    for subject, models in views.models.items():
+        for split in metric.splits:
+            try:
+                if split not in views.splits:
+                    raise NotMeasurable(f"no {split} images were given")
+                if not models:
+                    raise NotMeasurable("no retrained model was given")
+                found = [metric.measured(Case(views, subject, split, run)) for run in range(len(models))]
+            except NotMeasurable as reason:
+                yield _absent(metric.name, Measure(metric.higher_is_better, metric.unit), subject, split, str(reason))
+            else:
+                yield _present(metric.name, Measure(metric.higher_is_better, metric.unit), subject, split, found)
+
+
+def _attacked(attack: Attack, views: Views, subject: Subject, quick: bool) -> list[Finding] | str:
+    """Attack every model of a subject; a text is the reason why not."""
+    if quick and attack.slow:
+        return "left out by --quick"
+    if not views.models[subject]:
+        return "no retrained model was given"
+    try:
+        return [attack.found(Case(views, subject, "test", run)) for run in range(len(views.models[subject]))]
+    except NotMeasurable as reason:
+        return str(reason)
+    except RuntimeError:
+        model, images = views.models[subject][0], views.splits["test"]
+        x = images.inputs(torch.arange(1), model.input, model.device)
+        if problem := gradient_problem(model.module, x, model.head):
+            return f"it needs gradients, and the model does not give them: {problem}"
+        raise
+
+
+def _from_findings(attack: Attack, subject: Subject, found: list[Finding] | str) -> Iterator[Measurement]:
+    for name, measure in attack.measures.items():
+        if isinstance(found, str):
+            yield _absent(name, measure, subject, "test", found)
+            continue
+        estimates = [f.estimates[name] for f in found]
+        reasons = [e for e in estimates if isinstance(e, str)]
+        if reasons:
+            yield _absent(name, measure, subject, "test", reasons[0])
+        else:
+            yield _present(name, measure, subject, "test", [e for e in estimates if not isinstance(e, str)])
+
+
+def _present(name: str, measure: Measure, subject: Subject, split: Split, found: list[Estimate]) -> Measurement:
+    """Make one measurement of those of one or several models: their mean, within all of their intervals."""
+    values = [e.value for e in found]
+    low, high = min(e.low for e in found), max(e.high for e in found)
+    return Measurement(
+        name=name,
+        subject=subject,
+        split=split,
+        unit=measure.unit,
+        higher_is_better=measure.higher_is_better,
+        value=min(high, max(low, statistics.fmean(values))),  # a mean may round past equal ends
+        low=low,
+        high=high,
+        n=max(e.n for e in found),
+        runs=tuple(values) if len(values) > 1 else (),
+    )
+
+
+def _absent(name: str, measure: Measure, subject: Subject, split: Split, reason: str) -> Measurement:
+    return Measurement(
+        name=name,
+        subject=subject,
+        split=split,
+        unit=measure.unit,
+        higher_is_better=measure.higher_is_better,
+        absent_because=reason,
+    )
+
+
+def _per_class(views: Views) -> Iterator[ClassAccuracy]:
+    classes = views.models["original"][0].classes
+    for split in views.splits:
+        for subject, models in views.models.items():
+            if models:
+                for column, e in per_class(Case(views, subject, split)).items():
+                    label = classes[column]
+                    yield ClassAccuracy(
+                        subject=subject, split=split, label=label, value=e.value, low=e.low, high=e.high, n=e.n
+                    )

@@ -1,0 +1,1 @@
+"""What several methods share: losses, preconditioning, stand-ins, batches, stopping."""

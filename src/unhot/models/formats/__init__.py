@@ -1,0 +1,1 @@
+"""Models as others keep them: one kind of file a module."""

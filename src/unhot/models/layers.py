@@ -1,0 +1,68 @@
+"""The layers before the head: which have weights, in what order they are called, and what they read."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import pad
+from torch.nn.utils.parametrize import is_parametrized
+
+from unhot.models.classifier import Classifier
+
+
+def weight_layers(model: Classifier, x: Tensor) -> list[str]:
+    """Return the names of the layers before the head that can be preconditioned, in the order they are called.
+
+    These are the linear layers and the convolutions without groups whose weights are parameters, and not those of the
+    head under another name.
+
+    Args:
+        model: The classifier.
+        x: A few inputs (B, C, H, W).
+    """
+    head = model.head_layer.weight
+    found = {
+        n: m
+        for n, m in model.module.named_modules()
+        if n != model.head
+        and not is_parametrized(m)
+        and (isinstance(m, nn.Linear) or (isinstance(m, nn.Conv2d) and m.groups == 1))
+        and m.weight is not head
+    }
+    with torch.no_grad(), model.recording(found) as seen:
+        model.logits(x)
+    return list(seen)
+
+
+def nearest_head(names: Sequence[str], depth: float) -> Sequence[str]:
+    """Return the last of some layers in the order they are called, at least a share ``depth`` (0 to 1) of them."""
+    return names[len(names) - math.ceil(depth * len(names)) :]
+
+
+def input_rows(layer: nn.Module, x: Tensor) -> Tensor:
+    """Return the inputs (n, d) that a layer multiplies its weights (out, d) with."""
+    return _places(layer, x).flatten(0, 2).flatten(1) if isinstance(layer, nn.Conv2d) else x.flatten(0, -2)
+
+
+def some_rows(layer: nn.Module, x: Tensor, count: int, generator: torch.Generator) -> Tensor:
+    """Return at most ``count`` rows of :func:`input_rows`, chosen at random; only these are copied."""
+    if not isinstance(layer, nn.Conv2d):
+        rows = x.flatten(0, -2)
+        return rows[torch.randperm(len(rows), generator=generator)[:count].to(x.device)]
+    places = _places(layer, x)
+    b, h, w = places.shape[:3]
+    chosen = torch.randperm(b * h * w, generator=generator)[:count].to(x.device)
+    return places[chosen // (h * w), chosen // w % h, chosen % w].flatten(1)
+
+
+def _places(layer: nn.Conv2d, x: Tensor) -> Tensor:
+    """Return what a convolution looks at from each place, (B, H', W', C, k, k); a view of its padded inputs."""
+    mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
+    x = pad(x, layer._reversed_padding_repeated_twice, mode=mode)  # of every side, whatever way the padding was given
+    for dim in (0, 1):
+        step = layer.dilation[dim]
+        x = x.unfold(2 + dim, (layer.kernel_size[dim] - 1) * step + 1, layer.stride[dim])[..., ::step]
+    return x.permute(0, 2, 3, 1, 4, 5)

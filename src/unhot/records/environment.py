@@ -1,0 +1,80 @@
+"""Where something was computed, and what it took."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import Literal
+
+from unhot.records.base import Count, Seconds, Stored
+
+Precision = Literal["fp32", "bf16"]
+
+
+class Environment(Stored):
+    """Where something was computed; no names of machines, users or folders.
+
+    Attributes:
+        cpu_threads: Threads of torch: with another number sums are taken in another order.
+        cpu_capability: The instructions that torch computes with on a CPU, such as AVX2; None in older records.
+        precision: What convolutions and products were computed in; None in older records.
+    """
+
+    unhot: str
+    python: str
+    torch: str
+    torchvision: str
+    platform: str
+    processor: str
+    cpu_threads: int
+    device: str
+    cpu_capability: str | None = None
+    precision: Precision | None = None
+
+    @classmethod
+    def here(
+        cls,
+        device: str = "cpu",
+        threads: int | None = None,
+        cpu_capability: str | None = None,
+        precision: Precision | None = None,
+    ) -> Environment:
+        """Describe this process; reads package metadata, so torch need not be imported."""
+        return cls(
+            unhot=version("unhot"),
+            python=".".join(map(str, sys.version_info[:3])),
+            torch=version("torch"),
+            torchvision=version("torchvision"),
+            platform=f"{platform.system()} {platform.machine()}",
+            processor=_processor(),
+            cpu_threads=threads or os.cpu_count() or 1,
+            device=device,
+            cpu_capability=cpu_capability,
+            precision=precision,
+        )
+
+
+class Cost(Stored):
+    """What a run took.
+
+    Attributes:
+        seconds: Wall time of the algorithm itself.
+        peak_memory_bytes: Highest resident memory of the process (CPU) or allocated memory of the device.
+        steps: Optimiser steps.
+    """
+
+    seconds: Seconds
+    peak_memory_bytes: Count
+    steps: Count
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text(errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

@@ -1,0 +1,116 @@
+"""``bundle.json``, and what it says of classes and inputs."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, JsonValue, model_validator
+
+from unhot.records.base import Record, Stored, check_once
+
+Interpolation = Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"]
+MOST_PIXELS = 8_192  # of the height and the width of inputs
+MOST_OUTPUTS = 2**19
+MOST_WIDTH = 65_536  # of a number among the options of an architecture,
+MOST_REPEATS = 4_096  # and of one in a list
+
+
+class InputSpec(Stored):
+    """How an image becomes the input of a model.
+
+    Attributes:
+        height: Of the input, in pixels.
+        width: Of the input, in pixels.
+        channels: 1 is grey, 3 is RGB.
+        mean: Subtracted from each channel after pixels are scaled to 0..1.
+        std: Divided by, after that.
+        resize: To what a picture is resized before ``height`` by ``width`` pixels are cropped from its centre: an int
+            is its shorter side, and the aspect ratio stays; a pair is its height and width. None is the input's own
+            height and width, so that nothing is cropped and the aspect ratio is lost.
+        interpolation: With which it is resized; antialiased, as by Pillow.
+    """
+
+    height: int = Field(gt=0, le=MOST_PIXELS)
+    width: int = Field(gt=0, le=MOST_PIXELS)
+    channels: Literal[1, 3]
+    mean: tuple[float, ...]
+    std: tuple[Annotated[float, Field(gt=0)], ...]
+    resize: Annotated[int, Field(gt=0)] | tuple[Annotated[int, Field(gt=0)], Annotated[int, Field(gt=0)]] | None = None
+    interpolation: Interpolation = "bilinear"
+
+    @model_validator(mode="after")
+    def _one_for_each_channel(self) -> Self:
+        if not len(self.mean) == len(self.std) == self.channels:
+            raise ValueError(f"mean and std need {self.channels} values, one for each channel")
+        return self
+
+    @model_validator(mode="after")
+    def _large_enough_to_crop(self) -> Self:
+        height, width = self.resize if isinstance(self.resize, tuple) else (self.resize, self.resize)
+        if (height is not None and height < self.height) or (width is not None and width < self.width):
+            raise ValueError(f"pictures must be resized to at least {self.height} by {self.width} to be cropped to it")
+        return self
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W)."""
+        return self.channels, self.height, self.width
+
+    def same_values(self, other: InputSpec | None) -> bool:
+        """Return whether a tensor that is an input by this is one by the other too, whatever is done to pictures."""
+        return other is not None and (self.shape, self.mean, self.std) == (other.shape, other.mean, other.std)
+
+
+class ClassLabel(Stored):
+    """A class: its name, and its index in the model as first trained."""
+
+    index: int = Field(ge=0)
+    name: str
+
+
+class BundleInfo(Record):
+    """``bundle.json``: what is needed, beside the weights, to use a model.
+
+    Attributes:
+        arch: As given to ``--arch``; empty for a net that was passed as an object.
+        arch_options: Keyword arguments of the architecture.
+        outputs: Number of outputs that the architecture is built with; excised rows are removed after that.
+        classes: What each output stands for, in order.
+        forgotten: The classes that were forgotten, in the order of the requests.
+        input: How images become inputs; None if the model takes tensors only.
+        head: Dotted name of the final linear layer.
+        weights_sha256: Of ``model.safetensors``.
+        graph_sha256: Of ``graph.json``; None if there is none, and the net is built by ``arch``.
+    """
+
+    arch: str
+    arch_options: dict[str, JsonValue] = Field(default_factory=dict)
+    outputs: int = Field(gt=0, le=MOST_OUTPUTS)
+    classes: tuple[ClassLabel, ...]
+    forgotten: tuple[ClassLabel, ...] = ()
+    input: InputSpec | None
+    head: str
+    weights_sha256: str
+    graph_sha256: str | None = None
+    unhot_version: str
+
+    @model_validator(mode="after")
+    def _every_class_once(self) -> Self:
+        check_once("class", (c.index for c in self.classes))
+        check_once("forgotten class", (c.index for c in self.forgotten))
+        return self
+
+    @model_validator(mode="after")
+    def _options_within_bounds(self) -> Self:
+        rest: list[tuple[JsonValue, int]] = [(value, MOST_WIDTH) for value in self.arch_options.values()]
+        while rest:
+            value, most = rest.pop()
+            if isinstance(value, dict):
+                rest += [(v, most) for v in value.values()]
+            elif isinstance(value, list):
+                rest += [(v, MOST_REPEATS) for v in value]
+            elif isinstance(value, (int, float)) and abs(value) > most:
+                raise ValueError(
+                    f"arch_options has {str(value)[:40]}, and no architecture takes more than {most:,} there"
+                )
+        return self

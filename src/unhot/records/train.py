@@ -1,0 +1,36 @@
+"""``record.json`` of a trained model."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import JsonValue
+
+from unhot.records.base import Record
+from unhot.records.environment import Cost, Environment
+from unhot.records.model import ClassLabel, InputSpec
+
+
+class TrainRecord(Record):
+    """``record.json`` of a trained model.
+
+    Attributes:
+        dataset: The name of the data set.
+        data_sha256: Of its content; None in older records.
+        input: How its images became inputs; None in older records.
+    """
+
+    kind: Literal["train"] = "train"
+    dataset: str
+    data_sha256: str | None = None
+    input: InputSpec | None = None
+    arch: str
+    arch_options: dict[str, JsonValue]
+    excluded: tuple[ClassLabel, ...]
+    settings: dict[str, JsonValue]
+    seed: int
+    train_images: int
+    test_accuracy: float | None
+    cost: Cost
+    weights_sha256: str
+    environment: Environment
