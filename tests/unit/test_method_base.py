@@ -243,3 +243,31 @@ def test_arguments_of_another_kind_are_refused(toy: Toy) -> None:
     ):
         with pytest.raises(unhot.UnhotError, match=sentence):
             unhot.forget(**{"model": toy.model, "samples": samples, "method": "mask", "device": "cpu"} | wrong)
+
+
+@pytest.mark.filterwarnings("ignore::unhot.errors.SampleWarning")
+@pytest.mark.parametrize("cut", ["mask", "excise", "bottleneck", "none"])
+def test_a_result_keeps_the_model_before_the_cut(toy: Toy, cut: str) -> None:
+    """It is what the method leaves without a cut, and holds no second copy of the weights."""
+    uncut_by_itself = NhleCwm.of({"cut": "none"})(toy.model, toy.samples(), seed=1)
+    result = NhleCwm.of({"cut": cut})(toy.model, toy.samples(), seed=1)
+    assert result.uncut.sha256() == uncut_by_itself.classifier.sha256()
+    assert result.uncut.classes == uncut_by_itself.classifier.classes
+    assert torch.equal(result.uncut.logits(toy.x), uncut_by_itself.classifier.logits(toy.x))
+    if cut == "none":
+        assert result.uncut is result.classifier
+        return
+    assert result.uncut.forgotten == ()
+    assert result.classifier.sha256() != result.uncut.sha256()
+    head = {id(p) for p in result.uncut.head_layer.parameters()}
+    cut_weights = {id(p) for p in result.model.parameters()}
+    assert all((id(p) in cut_weights) != (id(p) in head) for p in result.uncut.module.parameters())
+    assert all(not p.requires_grad or p.grad is None for p in result.uncut.module.parameters())
+
+
+def test_cutting_once_more_leaves_the_model_before_that_cut(toy: Toy) -> None:
+    once = Mask()(toy.model, toy.samples()).classifier
+    before = once.logits(toy.x)
+    again = Mask()(once, unhot.draw((toy.x, toy.y), classes=[2], shots=4))
+    assert torch.equal(again.uncut.logits(toy.x), before)
+    assert again.uncut.forgotten == once.forgotten

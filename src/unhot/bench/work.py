@@ -119,7 +119,7 @@ def cell(
             sequence.append(_lost(model, unlearned, spec.classes[: i + 1], source, runtime, shared))
             shared = without(shared, unlearned)
     samples = _samples(spec, source, spec.classes)
-    uncut = unlearned if spec.in_sequence else _uncut(method, model, unlearned, samples, given, runtime)
+    uncut = unlearned if spec.in_sequence else results[-1].uncut
     found = _audited(spec, src, place, model, unlearned, references)
     return BenchRecord(
         digest=spec.digest,
@@ -246,20 +246,6 @@ def _labels(model: Classifier, source: Source, classes: Sequence[int]) -> tuple[
     """Return the classes of a model that some classes of the data are."""
     found = model.matched(source.train_images)
     return tuple(found[c] for c in classes)
-
-
-def _uncut(
-    method: Method,
-    model: Classifier,
-    unlearned: Classifier,
-    samples: Samples,
-    given: _Given,
-    runtime: Runtime,
-) -> Classifier:
-    """Return the unlearned model as it is before the class is cut from its output, where the method ends with a cut."""
-    if "cut" not in type(method).model_fields:
-        return unlearned
-    return _forget(method.model_copy(update={"cut": "none"}), model, samples, given, runtime).classifier
 
 
 def _before_cut(

@@ -128,10 +128,18 @@ class Outcome:
 
 @dataclass(frozen=True)
 class ForgetResult:
-    """An unlearned model and how it came to be."""
+    """An unlearned model and how it came to be.
+
+    Attributes:
+        classifier: The model.
+        record: How it was made.
+        uncut: The model before its classes were cut from the output, in eval mode; it shares all weights with
+            ``classifier`` but the head's. Where the method does not cut, ``classifier`` itself.
+    """
 
     classifier: Classifier
     record: ForgetRecord
+    uncut: Classifier = field(repr=False)
 
     @property
     def model(self) -> nn.Module:
@@ -264,7 +272,7 @@ class Method(BaseModel, ABC):
                 outcome = self._run_wide(work, data, runtime)
             seconds = runtime.clock() - started
             self._check_outcome(outcome, buffers)
-            unlearned = cut_and_compare(outcome.model, data.labels, outcome.cut, x)
+            unlearned, uncut = cut_and_compare(outcome.model, data.labels, outcome.cut, x)
             unlearned.module.eval()
             recognised, accuracy = classified.after(unlearned, runtime)
         if unlearned.head_layer is not work_head:
@@ -284,7 +292,9 @@ class Method(BaseModel, ABC):
         )
         for warning in warnings_of(record):
             warnings.warn(warning, stacklevel=4)
-        return ForgetResult(unlearned, record)
+        return ForgetResult(
+            unlearned, record, unlearned if outcome.cut == "none" else replace(uncut, forgotten=work.forgotten)
+        )
 
     def _check_outcome(self, outcome: Outcome, buffers: dict[str, Tensor]) -> None:
         """Refuse a model that cannot be used, and what a record cannot hold.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -15,6 +15,7 @@ from unhot.errors import DataError, MethodFailedError, ModelWarning, SampleWarni
 from unhot.methods.parts.batches import FORWARD
 from unhot.models.classifier import Classifier
 from unhot.models.cut import Cut, cut_classes
+from unhot.models.plain import branched
 from unhot.records.forget import ForgetRecord, Recognised, RetainedAccuracy
 from unhot.records.model import ClassLabel
 from unhot.runtime import Runtime
@@ -76,7 +77,9 @@ def check_samples(model: Classifier, labels: Sequence[ClassLabel], y: Tensor, lo
         )
 
 
-def cut_and_compare(model: Classifier, labels: Sequence[ClassLabel], how: Cut, x: Tensor) -> Classifier:
+def cut_and_compare(
+    model: Classifier, labels: Sequence[ClassLabel], how: Cut, x: Tensor
+) -> tuple[Classifier, Classifier]:
     """Cut classes out of the output, in place, and see on some inputs that the other logits are as before.
 
     Args:
@@ -86,14 +89,18 @@ def cut_and_compare(model: Classifier, labels: Sequence[ClassLabel], how: Cut, x
             of them, which the probabilities do not depend on.
         x: Inputs (N, C, H, W).
 
+    Returns:
+        The classifier, and what it was before the cut, with the same weights but for a head of its own.
+
     Raises:
         MethodFailedError: The other logits moved by more than rounding explains.
     """
     if how == "none":
-        return model
+        return model, model
     others = [model.classes[c] for c in model.others(model.columns(labels)).tolist()]
     logits = logits_of(model, x)
     before = logits[:, model.columns(others)].double()
+    uncut = replace(model, module=branched(model.module, model.head))
     cut = cut_classes(model, labels, how)
     after = logits_of(cut, x)[:, cut.columns(others)].double()
     if how == "bottleneck":
@@ -107,7 +114,7 @@ def cut_and_compare(model: Classifier, labels: Sequence[ClassLabel], how: Cut, x
             f"classes by {moved:.3g} on the samples: the net does more with its head {model.head!r} than to call it. "
             "Choose another cut."
         )
-    return cut
+    return cut, uncut
 
 
 @dataclass(frozen=True)

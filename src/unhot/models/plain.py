@@ -55,6 +55,15 @@ def _inner(module: nn.Module) -> nn.Module | None:
     return compiled if isinstance(compiled, nn.Module) else None
 
 
+def branched(module: nn.Module, layer: str) -> nn.Module:
+    """Return a copy of a plain net around the same weights and buffers, but for those of one layer, by dotted name."""
+    head = module.get_submodule(layer)
+    own = {id(t) for t in chain(head.parameters(), head.buffers())}
+    shared = (t for t in chain(module.parameters(), module.buffers()) if id(t) not in own)
+    branch: nn.Module = copy.deepcopy(module, {id(t): t for t in shared})
+    return branch
+
+
 def copied(module: nn.Module, device: torch.device) -> nn.Module:
     """Return a deep copy of the plain net on a device, which shares nothing with it.
 

@@ -183,7 +183,7 @@ def test_rounding_is_no_move(dtype: torch.dtype, how: str, scale: float, x: Tens
     net = body(nn.Linear(12, 5))
     net[-1].weight.data *= scale
     model = Classifier.wrap(net.to(dtype))
-    kept = cut_and_compare(model, [model.classes[2]], how, x.to(dtype))  # type: ignore[arg-type]
+    kept, _ = cut_and_compare(model, [model.classes[2]], how, x.to(dtype))  # type: ignore[arg-type]
     assert kept.logits(x.to(dtype)).isfinite().all()
 
 
