@@ -14,7 +14,7 @@ from unhot.data.images import LabelledImages
 from unhot.data.source import Source
 from unhot.errors import SampleWarning
 from unhot.evaluation.metric import Case
-from unhot.evaluation.metrics.accuracy import RETAIN_DROP_MASKED, WORST_CLASS_DROP
+from unhot.evaluation.metrics.accuracy import retain_drop_masked, worst_class_drop
 from unhot.evaluation.view import Views
 from unhot.files import write_atomic
 from unhot.methods.base import Method
@@ -35,8 +35,8 @@ def effects(model: Classifier, uncut: Classifier, test: LabelledImages, label: i
     return {
         "forget_accuracy_before_cut": case.view.correct[asked].float().mean().item(),
         "feature_cosine": cosine_similarity(case.view.features, case.original.features)[asked].mean().item(),
-        "retain_drop_masked": RETAIN_DROP_MASKED.compute(case).value,
-        "worst_class_drop": WORST_CLASS_DROP.compute(case).value,
+        "retain_drop_masked": retain_drop_masked(case).value,
+        "worst_class_drop": worst_class_drop(case).value,
     }
 
 

@@ -23,7 +23,7 @@ from unhot.errors import SampleWarning
 from unhot.evaluation.attacks.prototype import Prototype
 from unhot.evaluation.attacks.relearning import Relearning
 from unhot.evaluation.metric import Case
-from unhot.evaluation.metrics.accuracy import FORGET_ACCURACY, RETAIN_DROP_MASKED, WORST_CLASS_DROP
+from unhot.evaluation.metrics.accuracy import forget_accuracy, retain_drop_masked, worst_class_drop
 from unhot.evaluation.metrics.features import knn_accuracy, probe
 from unhot.evaluation.view import Views
 from unhot.methods.nhle_guard import NhleGuard
@@ -35,7 +35,7 @@ SHOTS = 16
 
 def measured(case: Case) -> dict[str, float]:
     """Take the measures of the table of targets that need features of earlier stages, or training."""
-    found = {m.name: m.compute(case).value for m in (FORGET_ACCURACY, RETAIN_DROP_MASKED, WORST_CLASS_DROP)}
+    found = {m.__name__: m(case).value for m in (forget_accuracy, retain_drop_masked, worst_class_drop)}
     found |= {"knn_accuracy": knn_accuracy(case).value, "probe_accuracy": probe(case, None).value}
     found |= {f"probe of {layer}": probe(case, layer).value for layer in list(case.view.layers)[-3:]}
     for attack, name in ((Prototype(), "prototype_attack_accuracy"), (Relearning(), "relearn_steps")):

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 from unhot import methods
 from unhot.bench import tables
 from unhot.bench.results import Results, Row, merged
+from unhot.evaluation.catalogue import BUILTIN
 
 ROOT = Path(__file__).resolve().parent.parent
 RECORDS = ROOT / "benchmarks" / "records"
@@ -148,7 +149,7 @@ def _targets(measured: Results) -> str:
             row.append(f"{was:.3f} / {now:.3f}")
         rows.append(row)
     columns = ["data and net", "forgotten", "mode", "draws", "forget accuracy before the cut"]
-    columns += [*(tables.MEASURES[n] for n in names), "prototype attack, over retrained", "kNN gap closed"]
+    columns += [*tables.heads(*names), "prototype attack, over retrained", "kNN gap closed"]
     return tables.grid([*columns, "probe gap closed", "class MIA gap: masked / now", "JS: masked / now"], rows)
 
 
@@ -261,7 +262,7 @@ def guard_stages() -> str:
             for measure in (m for m in cells[0] if m.startswith("probe") or m in ("relearn_steps", "knn_accuracy")):
                 values = [c[measure] for c in cells]
                 closed = [_share(values[0], v, values[1]) if measure != "relearn_steps" else "" for v in values[2:]]
-                title = tables.MEASURES.get(measure, measure.replace("_", " "))
+                title = BUILTIN[measure].column if measure in BUILTIN else measure.replace("_", " ")
                 rows.append([name, title, *(f"{v:.3g}" for v in values), *closed])
     columns = ["forgotten", "measure", "original", "retrained", "guarded", "bare"]
     return tables.grid([*columns, "gap closed, guarded", "gap closed, bare"], rows)
@@ -381,7 +382,7 @@ def catalogue() -> str:
             row.append(f"{statistics.mean(steps):.0f}" if steps else "–")
             row.append(tables.passes(chosen, found.timings) if chosen else "–")
             rows.append([*row, *_does(chosen, "unlearned"), _departs_from(name)])
-    measures = " / ".join(tables.MEASURES[m] for m in CATALOGUE_MEASURES)
+    measures = " / ".join(tables.heads(*CATALOGUE_MEASURES))
     columns = [f"{title}: {measures}" for title in CATALOGUE_DATA.values()]
     return tables.grid(["method", "published", "reads", "steps", "passes", *columns, "departs from"], rows)
 

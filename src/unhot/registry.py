@@ -4,95 +4,142 @@ from __future__ import annotations
 
 import importlib
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from importlib.metadata import entry_points
-from typing import Generic, NamedTuple, TypeVar, cast
+from typing import Generic, TypeVar, cast
 
 from unhot.errors import InputError, UnknownNameError
 
 T = TypeVar("T")
 
 
-class Entry(NamedTuple):
-    """What is known of something without importing it.
+@dataclass(frozen=True)
+class Entry:
+    """What is known of something without importing it; a kind of thing of which more is known has a subclass.
 
     Attributes:
-        where: Its place, as "module:attribute".
+        where: Its place, as "module:attribute", or itself.
         summary: What it is, in one line.
         origin: Where it was published.
         reads: Of a method: what it reads.
     """
 
-    where: str
+    where: object
     summary: str
     origin: str = ""
     reads: str = ""
 
+    def load(self) -> object:
+        """Return it, importing it if need be; its code may raise anything."""
+        if not isinstance(self.where, str):
+            return self.where
+        module, _, attribute = self.where.partition(":")
+        return getattr(importlib.import_module(module), attribute)
 
-class Registry(Generic[T]):
+
+E = TypeVar("E", bound=Entry)
+
+
+class Registry(Generic[T, E]):
     """A catalogue of one kind of thing.
 
-    Built-in entries are imported when they are asked for, so that listing a catalogue does not import torch. Installed
-    packages add entries through the entry point group ``unhot.<kind>s``, and running code through :meth:`register`. A
-    name is never replaced silently.
+    Built-in entries are imported when they are asked for, so that listing a catalogue does not import torch. Running
+    code adds entries through :meth:`add` and :meth:`register`, installed packages through the entry point group
+    ``unhot.<kind>s``: each names an entry or, of a kind that is known by name and place alone, the thing itself. A name
+    is never replaced silently.
 
     Args:
         kind: What is registered, in the singular ("method").
         builtin: The entries that unhot brings.
+        entry: The class that entries of this kind have.
     """
 
-    def __init__(self, kind: str, builtin: dict[str, Entry]) -> None:
+    def __init__(self, kind: str, builtin: Mapping[str, E], entry: type[Entry] = Entry) -> None:
         self.kind = kind
-        self._builtin = frozenset(builtin)
-        self._entries = dict(builtin)
+        self.builtin = dict(builtin)
+        self._class = entry
+        self._entries: dict[str, Entry] = dict(builtin)
+        self._unopened: set[str] = set()  # entry points that were not imported yet
         self._loaded: dict[str, T] = {}
         self._searched = False
 
-    def register(self, name: str, summary: str = "") -> Callable[[T], T]:
+    def add(self, name: str, entry: E) -> None:
+        """Add an entry.
+
+        Raises:
+            InputError: The name is taken.
+        """
+        if name in self:
+            raise InputError(f"A {self.kind} named {name!r} is registered already. Choose another name.")
+        self._entries[name] = entry
+
+    def register(self: Registry[T, Entry], name: str, summary: str = "") -> Callable[[T], T]:
         """Register what is decorated under ``name``; without a summary the first line of its docstring is shown.
 
         Raises:
             InputError: The name is taken.
         """
 
-        def add(item: T) -> T:
-            if name in self:
-                raise InputError(f"A {self.kind} named {name!r} is registered already. Choose another name.")
-            text = summary or (item.__doc__ or "").strip().partition("\n")[0]
-            self._entries[name] = Entry(item.__class__.__module__, text)
-            self._loaded[name] = item
+        def decorate(item: T) -> T:
+            self.add(name, Entry(item, summary or (item.__doc__ or "").strip().partition("\n")[0]))
             return item
 
-        return add
+        return decorate
 
     def get(self, name: str) -> T:
         """Look an entry up, importing it if need be.
 
         Raises:
             UnknownNameError: There is no such entry; the nearest name is offered.
+            InputError: It cannot be imported.
+        """
+        if name not in self._loaded:
+            self._loaded[name] = cast(T, self._load(name, self.entry(name)))
+        return self._loaded[name]
+
+    def known(self, name: str) -> Entry:
+        """Return what is known of an entry without importing anything.
+
+        Raises:
+            UnknownNameError: There is no such entry; the nearest name is offered.
         """
         if name not in self:
             raise UnknownNameError(self.kind, name, self)
-        if name not in self._loaded:
-            module, _, attribute = self._entries[name].where.partition(":")
-            try:
-                self._loaded[name] = cast(T, getattr(importlib.import_module(module), attribute))
-            except Exception as error:  # importing runs a package's code, which may raise anything
-                where = f"{module} ({self._entries[name].summary})"
+        return self._entries[name]
+
+    def entry(self, name: str) -> E:
+        """Return what is known of an entry; one of an installed package is imported for it.
+
+        Raises:
+            UnknownNameError: There is no such entry; the nearest name is offered.
+            InputError: It cannot be imported, or is no entry of this kind.
+        """
+        known = self.known(name)
+        if name in self._unopened:
+            found = self._load(name, known)
+            opened = found if isinstance(found, Entry) else replace(known, where=found)
+            if not isinstance(opened, self._class):
                 raise InputError(
-                    f"The {self.kind} {name!r} cannot be loaded from {where}: {error or type(error).__name__}."
-                ) from error
-        return self._loaded[name]
+                    f"The {self.kind} {name!r} ({known.summary}) is a {type(found).__name__}. "
+                    f"Its entry point must name a {self._class.__name__}."
+                )
+            self._entries[name] = opened
+            self._unopened.discard(name)
+        return cast(E, self._entries[name])
+
+    def entries(self) -> dict[str, E]:
+        """Return all entries by name: unhot's own as they are declared, then the others."""
+        self._search()
+        return {name: self.entry(name) for name in self._entries}
 
     def is_builtin(self, name: str) -> bool:
         """Return whether unhot brings the entry itself."""
-        return name in self._builtin
+        return name in self.builtin
 
     def summary(self, name: str) -> str:
-        """Return the one line that describes an entry."""
-        if name not in self:
-            raise UnknownNameError(self.kind, name, self)
-        return self._entries[name].summary
+        """Return the one line that describes an entry, importing nothing."""
+        return self.known(name).summary
 
     def origin(self, name: str) -> str:
         """Return where and when an entry was published; nothing if it was not, or is an installed package's."""
@@ -110,6 +157,15 @@ class Registry(Generic[T]):
         self._search()
         return name in self._entries
 
+    def _load(self, name: str, entry: Entry) -> object:
+        try:
+            return entry.load()
+        except Exception as error:  # importing runs a package's code, which may raise anything
+            where = f"{str(entry.where).partition(':')[0]} ({entry.summary})"
+            raise InputError(
+                f"The {self.kind} {name!r} cannot be loaded from {where}: {error or type(error).__name__}."
+            ) from error
+
     def _search(self) -> None:
         if self._searched:
             return
@@ -120,3 +176,4 @@ class Registry(Generic[T]):
                 warnings.warn(f"{owner}: the {self.kind} {found.name!r} exists already; skipped.", stacklevel=4)
             else:
                 self._entries[found.name] = Entry(found.value, f"from {owner}")
+                self._unopened.add(found.name)

@@ -14,16 +14,18 @@ from torch import nn
 
 import unhot
 from unhot.errors import UnknownNameError
-from unhot.evaluation import catalogue as metrics
 from unhot.evaluation import pictures
 from unhot.evaluation.attacks import catalogue as attacks
 from unhot.evaluation.audit import Audit
-from unhot.evaluation.auditor import audit, measures
-from unhot.evaluation.metric import Case, Metric
+from unhot.evaluation.auditor import audit
+from unhot.evaluation.catalogue import measures
+from unhot.evaluation.metric import Case, measured
+from unhot.evaluation.metrics import catalogue as metrics
 from unhot.evaluation.stats import Estimate
 from unhot.evaluation.view import Views
 from unhot.models.classifier import Classifier
 from unhot.records.audit import AuditRecord, Subject
+from unhot.records.measure import Measure
 
 CONTRACT = {
     "forget_accuracy", "retain_accuracy", "retain_drop", "retain_drop_masked", "worst_class_drop", "probe_accuracy",
@@ -71,7 +73,7 @@ def test_every_measure_is_there_once_for_every_subject(which, request):
     record = request.getfixturevalue(which).record
     keys = [(m.name, m.subject, m.split) for m in record.measurements]
     assert len(keys) == len(set(keys))
-    both = {n for n in metrics if "train" in metrics.get(n).splits}
+    both = {n for n in metrics if "train" in metrics.entry(n).measure.splits}
     names = [(n, "test") for n in measures()] + [(n, "train") for n in both]
     wanted = {(n, s, split) for n, split in names for s in get_args(Subject)}
     assert set(keys) == wanted
@@ -124,7 +126,7 @@ def test_without_a_retrained_model_what_needs_one_is_absent_with_the_reason(alon
 def test_without_train_images_what_needs_them_is_absent_with_the_reason(alone):
     for name in ("forget_accuracy", "retain_accuracy"):
         assert alone.get(name, "unlearned", "train").absent_because == "no train images were given"
-    for name in attacks.get("membership").measures:
+    for name in (m.name for m in attacks.entry("membership").measures):
         assert alone[name].absent_because == "no train images were given"
     for name in ("probe_accuracy", "knn_accuracy", "prototype_attack_accuracy", "ncm_accuracy"):
         assert alone[name].value is not None
@@ -251,7 +253,7 @@ def test_the_same_seed_gives_the_same_audit_and_another_one_other_draws(zoo):
     assert not changed & {"forget_accuracy", "retain_drop", "probe_accuracy", "feature_cka", "mia_auc"}
 
 
-@pytest.mark.parametrize("name", [n for n in attacks if attacks.get(n).slow])
+@pytest.mark.parametrize("name", [n for n in attacks if attacks.entry(n).slow])
 def test_slow_attacks_give_the_same_again(zoo, full, name):
     views = zoo.board(unlearned=zoo.retrained(3, 10))  # which the full audit attacked as a reference
     for measure, e in attacks.get(name)().run(Case(views, "unlearned")).estimates.items():
@@ -301,6 +303,8 @@ def test_what_reads_features_only_is_computed_once_for_the_original_and_its_mask
     cases = [Case(board, subject, "test", 0) for subject in ("original", "masked", "retrained", "masked")]
     for of_features, expected in ((True, ["original", "retrained"]), (False, ["original", "masked", "retrained"])):
         seen.clear()
+        name = f"count_{of_features}".lower()
+        measure = Measure(name=name, title="Count", group="Output", sentence="One.", features_only=of_features)
         for case in cases:
-            Metric(f"count {of_features}", count, None, of_features=of_features).measured(case)
+            measured(measure, count, case)
         assert seen == expected

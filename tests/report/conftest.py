@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from unhot.evaluation.catalogue import BUILTIN
 from unhot.records.audit import AuditRecord
 from unhot.report.page import write_report
-from unhot.report.texts import MEASURES
 
 SUBJECTS = ("original", "masked", "unlearned", "retrained")
 NEEDS_RETRAINED = ("to_retrained", "relearn_ratio", "class_mia_gap")
@@ -58,7 +58,7 @@ class Page(HTMLParser):
 
 def _measurements(rng: random.Random, retrained: int, quick: bool) -> list[dict]:
     found = []
-    for name in MEASURES:
+    for name in BUILTIN:
         for split in ("train", "test") if name in ("forget_accuracy", "retain_accuracy") else ("test",):
             for subject in SUBJECTS:
                 m = {"name": name, "subject": subject, "split": split, "higher_is_better": False}

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 
+from unhot.evaluation.catalogue import BUILTIN
 from unhot.report.content import Loaded
 from unhot.report.markdown import model_card, summary
-from unhot.report.texts import MEASURES, WITHOUT_RETRAINED
+from unhot.report.texts import WITHOUT_RETRAINED
 
 
 def columns(line: str) -> int:
@@ -26,7 +27,7 @@ def test_the_summary_says_it_all_in_short(example) -> None:
     assert "**Verdict: short of a retrained model.**" in text
     assert f"- Unlearned model: SHA-256 `{'2' * 64}`" in text
     lines = [line for line in text.splitlines() if line.startswith("|")]
-    assert len(lines) == 2 + len(MEASURES) + 2
+    assert len(lines) == 2 + len(BUILTIN) + 2
     assert {columns(line) for line in lines} == {6}
     assert "no formal guarantee" in text
     assert "Note: knn_accuracy is below" in text

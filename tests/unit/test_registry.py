@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from unhot import data, evaluation, methods, models
+from unhot import data, methods, models
 from unhot.errors import InputError, UnhotError, UnknownNameError
-from unhot.evaluation import attacks
+from unhot.evaluation import attacks, metrics
 from unhot.registry import Entry, Registry
 
-CATALOGUES = [methods.catalogue, evaluation.catalogue, attacks.catalogue, models.catalogue, data.catalogue]
+CATALOGUES = [methods.catalogue, metrics.catalogue, attacks.catalogue, models.catalogue, data.catalogue]
 
 
 @pytest.fixture

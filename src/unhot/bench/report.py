@@ -13,7 +13,7 @@ from unhot.bench import tables
 from unhot.bench.grid import Grid
 from unhot.bench.results import Results, Row, Timing, failed_row, row, timing, write
 from unhot.bench.store import Store
-from unhot.bench.tables import MEASURES, Setting, of_row
+from unhot.bench.tables import Setting, heads, of_row
 from unhot.escaping import csv_cell, line, markdown
 from unhot.files import write_atomic
 from unhot.methods import DEFAULT
@@ -68,16 +68,16 @@ def _budget(settings: dict[Setting, list[Row]]) -> bytes:
     names = ("retain_drop_masked", "worst_class_drop", "prototype_attack_accuracy")
     fig = Figure(figsize=(10, 3.2), layout="constrained")
     panels = fig.subplots(1, len(names))
-    for axes, name in zip(panels, names, strict=True):
+    for axes, name, title in zip(panels, names, heads(*names), strict=True):
         for marker, (setting, rows) in zip("osD^vP*X" * len(settings), settings.items(), strict=False):
             points = defaultdict(list)
             for r in rows:
                 if "unlearned" in r.values.get(name, {}):
                     points[r.shots].append(r.values[name]["unlearned"])
             x = sorted(s for s in points if s is not None)
-            title = line(setting.title).replace("$", r"\$")  # a dollar is no mathematics
-            axes.plot(x, [fmean(points[s]) for s in x], marker=marker, label=title)
-        axes.set(xscale="log", xlabel="images of the class", title=MEASURES[name])
+            label = line(setting.title).replace("$", r"\$")  # a dollar is no mathematics
+            axes.plot(x, [fmean(points[s]) for s in x], marker=marker, label=label)
+        axes.set(xscale="log", xlabel="images of the class", title=title)
         axes.grid(alpha=0.3)
     panels[0].legend(fontsize=7)
     buffer = io.BytesIO()

@@ -16,22 +16,28 @@ import numpy as np
 
 from unhot.bench.results import Results, Row, Timing
 from unhot.escaping import markdown
+from unhot.evaluation.catalogue import BUILTIN
 from unhot.evaluation.stats import mean
 
 FORGOTTEN = 0.1  # of settings that leave no more than this of the samples' probability, the one with the least drift
 
-MEASURES = {
-    "forget_accuracy": "forget accuracy",
-    "retain_drop": "retain drop",
-    "retain_drop_masked": "retain drop, masked",
-    "worst_class_drop": "worst class drop",
-    "probe_accuracy": "probe",
-    "knn_accuracy": "kNN",
-    "prototype_attack_accuracy": "prototype attack",
-    "class_mia_gap": "class MIA gap",
-    "output_js_to_retrained": "JS to retrained",
-}
+LEADERBOARD = (
+    "forget_accuracy",
+    "retain_drop",
+    "retain_drop_masked",
+    "worst_class_drop",
+    "probe_accuracy",
+    "knn_accuracy",
+    "prototype_attack_accuracy",
+    "class_mia_gap",
+    "output_js_to_retrained",
+)
 REFERENCES = ("original", "masked", "retrained")
+
+
+def heads(*names: str) -> list[str]:
+    """Return the heads of the columns of some measures."""
+    return [BUILTIN[name].column for name in names]
 
 
 class Setting(NamedTuple):
@@ -120,7 +126,7 @@ def leaderboard(results: Results) -> str:
 
 def _board(rows: list[Row], references: list[Row], timings: Sequence[Timing]) -> str:
     lines = [
-        [subject, "", *(shown(of_classes(rows, _of(name, subject))) for name in MEASURES), "", ""]
+        [subject, "", *(shown(of_classes(rows, _of(name, subject))) for name in LEADERBOARD), "", ""]
         for subject in REFERENCES
     ]
     ranked = sorted(selected(rows).items(), key=lambda item: _rank(item[1]))
@@ -128,9 +134,9 @@ def _board(rows: list[Row], references: list[Row], timings: Sequence[Timing]) ->
         kept = f"{sum(r.promised for r in mine)} of {len(mine)}"
         failures = [r for r in mine if r.error is not None]
         note = f"; {len(failures)} failed" if failures else ""
-        values = (shown(of_classes(mine, _of(name, "unlearned"))) for name in MEASURES)
+        values = (shown(of_classes(mine, _of(name, "unlearned"))) for name in LEADERBOARD)
         lines.append([setting.title, kept + note, *values, passes(mine, timings), of_training(mine, timings)])
-    return grid(["method", "promise kept", *MEASURES.values(), "passes", "of training"], lines)
+    return grid(["method", "promise kept", *heads(*LEADERBOARD), "passes", "of training"], lines)
 
 
 def _of(name: str, subject: str) -> Callable[[Row], float | None]:
@@ -169,7 +175,7 @@ def promise(results: Results) -> str:
     for (dataset, arch, _, _), rows in _requests(results.rows).items():
         cells = [[v for r in rows if (v := _of(n, "unlearned")(r)) is not None] for n in names]
         lines.append([f"{dataset}, {arch}", ", ".join(rows[0].names), str(len(rows)), *map(shown, cells)])
-    return grid(["data and net", "forgotten", "draws", *(MEASURES[n] for n in names)], lines)
+    return grid(["data and net", "forgotten", "draws", *heads(*names)], lines)
 
 
 def features(results: Results) -> str:
@@ -185,7 +191,7 @@ def features(results: Results) -> str:
         cosine = _mean(rows, lambda r: r.before_cut.get("feature_cosine"))
         lines.append([f"{dataset}, {arch}", ", ".join(rows[0].names), before, cosine, *cells])
     columns = ["data and net", "forgotten", "forget accuracy before the cut", "feature cosine"]
-    return grid([*columns, *(f"{MEASURES[n]}: masked / unlearned / retrained" for n in names)], lines)
+    return grid([*columns, *(f"{c}: masked / unlearned / retrained" for c in heads(*names))], lines)
 
 
 def summary(results: Results) -> str:
@@ -225,7 +231,7 @@ def budget(results: Results) -> str:
         count = "all" if shots == 10**9 else str(shots)
         lines.append([f"{dataset}, {arch}", setting.title, count, before, *values])
     columns = ["data and net", "method", "images", "forget accuracy before the cut"]
-    return grid([*columns, *(MEASURES[n] for n in names)], lines)
+    return grid([*columns, *heads(*names)], lines)
 
 
 def at_once(results: Results) -> str:
@@ -244,7 +250,7 @@ def at_once(results: Results) -> str:
         ]
         for (dataset, arch, setting, count), rows in sorted(groups.items(), key=lambda item: item[0])
     ]
-    return grid(["data and net", "method", "classes at once", *(MEASURES[n] for n in names)], lines)
+    return grid(["data and net", "method", "classes at once", *heads(*names)], lines)
 
 
 def in_sequence(results: Results) -> str:
@@ -256,7 +262,7 @@ def in_sequence(results: Results) -> str:
             values = (shown([r.sequence[i][n] for r in rows if r.error is None]) for n in names)
             lines.append([f"{dataset}, {arch}, {of_row(rows[0]).title}", str(i + 1), *values])
     columns = ["data, net, method", "requests so far", "forget accuracy", "retain accuracy"]
-    return grid([*columns, MEASURES["retain_drop_masked"], MEASURES["worst_class_drop"]], lines)
+    return grid([*columns, *heads("retain_drop_masked", "worst_class_drop")], lines)
 
 
 def paired(results: Results, baseline: str) -> str:
@@ -275,7 +281,7 @@ def paired(results: Results, baseline: str) -> str:
                 pairs = [(r, mine[_draw(r)]) for r in others if r.error is None and _draw(r) in mine]
                 title = f"{dataset}, {arch}, {shots or 'all'} images"
                 lines.append([title, setting.title, str(len(pairs)), *(_difference(pairs, n) for n in names)])
-    return grid(["data, net, images", f"method, minus {baseline}", "pairs", *(MEASURES[n] for n in names)], lines)
+    return grid(["data, net, images", f"method, minus {baseline}", "pairs", *heads(*names)], lines)
 
 
 def _draw(r: Row) -> tuple[object, ...]:

@@ -16,6 +16,7 @@ from pydantic import JsonValue
 from torch.nn.functional import cosine_similarity, cross_entropy, kl_div, log_softmax
 
 from unhot import methods
+from unhot.bench.results import SEQUENCE
 from unhot.data.augment import distort
 from unhot.data.images import LabelledImages
 from unhot.data.samples import Samples, draw_at, every
@@ -23,7 +24,7 @@ from unhot.data.source import Source, load_source
 from unhot.errors import DataError, UnhotWarning
 from unhot.evaluation.auditor import audit
 from unhot.evaluation.metric import Case
-from unhot.evaluation.metrics.accuracy import FORGET_ACCURACY, RETAIN_ACCURACY, RETAIN_DROP_MASKED, WORST_CLASS_DROP
+from unhot.evaluation.metrics import catalogue as metrics
 from unhot.evaluation.view import Views, without
 from unhot.methods.base import ForgetResult, Method
 from unhot.methods.parts.batches import FORWARD
@@ -267,8 +268,7 @@ def _lost(
     shared: dict[Hashable, object],
 ) -> dict[str, float]:
     case = _case(model, unlearned, classes, source, source.test_images, runtime, shared)
-    kept = (FORGET_ACCURACY, RETAIN_ACCURACY, RETAIN_DROP_MASKED, WORST_CLASS_DROP)
-    return {metric.name: metric.compute(case).value for metric in kept}
+    return {name: metrics.get(name)(case).value for name in sorted(SEQUENCE)}
 
 
 def _case(

@@ -91,7 +91,7 @@ class Requirement(NamedTuple):
         )
         if match is None:
             raise OptionError(f"Expected --require 'name<=number' (or >=, <, >), got {text!r}.")
-        from unhot.evaluation.auditor import measures
+        from unhot.evaluation.catalogue import measures
 
         if match[1] not in measures():
             raise UnknownNameError("measurement", match[1], measures())

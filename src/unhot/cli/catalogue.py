@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import inspect
 import json as jsonlib
+from collections.abc import Callable
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from unhot import data, evaluation, methods, models
+from unhot import data, methods, models
 from unhot.cli.options import Json
-from unhot.evaluation import attacks
+from unhot.errors import InputError
+from unhot.evaluation import attacks, metrics
+from unhot.registry import Entry
 
 if TYPE_CHECKING:
     from unhot.registry import Registry
@@ -27,12 +30,21 @@ class Kind(StrEnum):
     DATASETS = "datasets"
 
 
-CATALOGUES: dict[Kind, Registry[Any]] = {
+CATALOGUES: dict[Kind, Registry[Any, Any]] = {
     Kind.METHODS: methods.catalogue,
-    Kind.METRICS: evaluation.catalogue,
+    Kind.METRICS: metrics.catalogue,
     Kind.ATTACKS: attacks.catalogue,
     Kind.MODELS: models.catalogue,
     Kind.DATASETS: data.catalogue,
+}
+
+# further columns of a list
+MORE: dict[Kind, dict[str, Callable[[Entry], str]]] = {
+    Kind.METHODS: {"reads": lambda e: e.reads, "published": lambda e: e.origin},
+    Kind.METRICS: {"how to read it": lambda e: e.measure.reading if isinstance(e, metrics.MetricEntry) else ""},
+    Kind.ATTACKS: {
+        "measures": lambda e: ", ".join(m.name for m in e.measures) if isinstance(e, attacks.AttackEntry) else ""
+    },
 }
 
 
@@ -40,14 +52,13 @@ def list_(kind: Annotated[Kind, typer.Argument(help="What to list.")], json: Jso
     """List methods, metrics, attacks, models or data sets."""
     from unhot.cli.output import say, table
 
-    catalogue = CATALOGUES[kind]
-    rows = {name: catalogue.summary(name) for name in catalogue}
+    known = {name: _entry(kind, name) for name in CATALOGUES[kind]}
     if json:
-        say(jsonlib.dumps(rows, indent=2))
+        say(jsonlib.dumps({name: entry.summary for name, entry in known.items()}, indent=2))
     else:
-        columns = [kind.value, "what it is", *(["reads", "published"] if kind is Kind.METHODS else [])]
-        lines = [(n, text, catalogue.reads(n), catalogue.origin(n))[: len(columns)] for n, text in rows.items()]
-        table("", columns, lines, text=len(columns))
+        more = MORE.get(kind, {})
+        rows = [(name, entry.summary, *(cell(entry) for cell in more.values())) for name, entry in known.items()]
+        table("", [kind.value, "what it is", *more], rows, text=2 + len(more))
 
 
 def show(
@@ -81,6 +92,18 @@ def show(
     table("", ["hyperparameter (-o)", "type", "default", "allowed"], rows)
     for name, values in found.presets.items():
         say(f"-o preset={name}: {', '.join(f'{k} {v}' for k, v in values.items())}")
+
+
+def _entry(kind: Kind, name: str) -> Entry:
+    """Return what is known of an entry; what an installed package measures is known only by importing it."""
+    catalogue = CATALOGUES[kind]
+    if kind not in (Kind.METRICS, Kind.ATTACKS):
+        return catalogue.known(name)
+    try:
+        entry: Entry = catalogue.entry(name)
+    except InputError as error:
+        return Entry("", str(error))
+    return entry
 
 
 def env(json: Json = False) -> None:

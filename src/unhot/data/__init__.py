@@ -9,7 +9,7 @@ from unhot.registry import Entry, Registry
 if TYPE_CHECKING:
     from unhot.data.named import NamedSet
 
-catalogue: Registry[NamedSet] = Registry(
+catalogue: Registry[NamedSet, Entry] = Registry(
     "dataset",
     {
         "digits": Entry("unhot.data.named:DIGITS", "1,797 handwritten digits, 8x8 grey, bundled with scikit-learn"),

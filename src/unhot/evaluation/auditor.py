@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import warnings
-from collections.abc import Collection, Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -12,12 +12,13 @@ from torch import Tensor, nn
 
 from unhot.data.samples import ImageSource
 from unhot.errors import DataWarning, ModelWarning
-from unhot.evaluation import catalogue as metrics
 from unhot.evaluation import pictures
 from unhot.evaluation.attacks import catalogue as attacks
 from unhot.evaluation.audit import Audit
+from unhot.evaluation.catalogue import measures
 from unhot.evaluation.inputs import gather
-from unhot.evaluation.metric import Attack, Case, Finding, Measure, Metric, NotMeasurable
+from unhot.evaluation.metric import Attack, Case, Finding, NotMeasurable, measured
+from unhot.evaluation.metrics import catalogue as metrics
 from unhot.evaluation.metrics.accuracy import per_class
 from unhot.evaluation.scores import Score, info
 from unhot.evaluation.stats import Estimate
@@ -27,20 +28,13 @@ from unhot.models.classifier import Classifier
 from unhot.models.preflight import gradient_problem
 from unhot.records.audit import AuditCost, AuditRecord, ClassAccuracy, Measurement, PlotData, Split, Subject
 from unhot.records.forget import ForgetRecord
+from unhot.records.measure import Measure
 from unhot.records.model import ClassLabel
 from unhot.runtime import Runtime, usual_settings
 
 TRAIN_IMAGES = 5_000  # as many of the train split are looked at
 TEST_IMAGES = 20_000
 NEAR_CHANCE = 0.1  # of the way from chance to all correct
-
-
-def measures() -> dict[str, Measure]:
-    """Return every measure that an audit takes, by name."""
-    found = {n: Measure(metrics.get(n).higher_is_better, metrics.get(n).unit) for n in metrics}
-    for name in attacks:
-        found |= attacks.get(name).measures
-    return found
 
 
 @usual_settings()
@@ -81,7 +75,7 @@ def audit(
         DataError: The images do not fit.
     """
     runtime = runtime or Runtime()
-    started = runtime.clock()
+    started, declared = runtime.clock(), measures()
     sources: dict[Split, ImageSource] = {"test": test} if train is None else {"test": test, "train": train}
     references = [retrained] if isinstance(retrained, nn.Module | Classifier) else list(retrained or [])
     given = gather(
@@ -107,16 +101,17 @@ def audit(
             for run in range(len(models)):
                 views.of(subject, split, run)
     looked = runtime.clock()
-    measured = [m for name in metrics for m in _measure(metrics.get(name), views)]
+    taken = [m for name in metrics for m in _measure(name, views)]
     curves = [*pictures.confusion(views), *pictures.feature_map(views), *([] if quick else pictures.layers(views))]
     chosen = {name: attacks.get(name)() for name in attacks}
-    found = _attack_all(chosen.values(), views, quick)
-    measured += found.measured
-    by_name = {(m.name, m.subject): m for m in measured if m.split == "test"}
+    found = _attack_all(chosen, views, quick)
+    taken += found.measured
+    by_name = {(m.name, m.subject): m for m in taken if m.split == "test"}
     flags += [*given.flags(), *_near_chance(by_name["retain_accuracy", "original"], len(given.original.classes))]
     record = AuditRecord(
         classes=given.labels,
-        measurements=tuple(measured),
+        measures=tuple(declared.values()),
+        measurements=tuple(taken),
         verdict=judge(lambda name, subject: by_name[name, subject], thresholds or Thresholds(), flags),
         per_class=tuple(_per_class(views)),
         curves=(*curves, *found.curves),
@@ -147,13 +142,14 @@ class _Found:
     scores: list[Score] = field(default_factory=list)
 
 
-def _attack_all(chosen: Collection[Attack], views: Views, quick: bool) -> _Found:
+def _attack_all(chosen: Mapping[str, Attack], views: Views, quick: bool) -> _Found:
     total = _Found()
     with views.runtime.progress("attacks", len(chosen)) as advance:
-        for attack in chosen:
+        for name, attack in chosen.items():
+            entry = attacks.entry(name)
             for subject in views.models:
-                found = _attacked(attack, views, subject, quick)
-                total.measured += _from_findings(attack, subject, found)
+                found = "left out by --quick" if quick and entry.slow else _attacked(attack, views, subject)
+                total.measured += _from_findings(entry.measures, subject, found)
                 for finding in (f for f in found if isinstance(f, Finding)):
                     total.curves += finding.curves
                     total.scores += finding.scores
@@ -201,25 +197,24 @@ def _floor(views: Views, count: int) -> float:
     return runtime.median_seconds(lambda: model.logits(x).sum().backward())
 
 
-def _measure(metric: Metric, views: Views) -> Iterator[Measurement]:
+def _measure(name: str, views: Views) -> Iterator[Measurement]:
+    measure, compute = metrics.entry(name).measure, metrics.get(name)
     for subject, models in views.models.items():
-        for split in metric.splits:
+        for split in measure.splits:
             try:
                 if split not in views.splits:
                     raise NotMeasurable(f"no {split} images were given")
                 if not models:
                     raise NotMeasurable("no retrained model was given")
-                found = [metric.measured(Case(views, subject, split, run)) for run in range(len(models))]
+                found = [measured(measure, compute, Case(views, subject, split, run)) for run in range(len(models))]
             except NotMeasurable as reason:
-                yield _absent(metric.name, Measure(metric.higher_is_better, metric.unit), subject, split, str(reason))
+                yield _absent(measure, subject, split, str(reason))
             else:
-                yield _present(metric.name, Measure(metric.higher_is_better, metric.unit), subject, split, found)
+                yield _present(measure, subject, split, found)
 
 
-def _attacked(attack: Attack, views: Views, subject: Subject, quick: bool) -> list[Finding] | str:
+def _attacked(attack: Attack, views: Views, subject: Subject) -> list[Finding] | str:
     """Attack every model of a subject; a text is the reason why not."""
-    if quick and attack.slow:
-        return "left out by --quick"
     if not views.models[subject]:
         return "no retrained model was given"
     try:
@@ -234,25 +229,25 @@ def _attacked(attack: Attack, views: Views, subject: Subject, quick: bool) -> li
         raise
 
 
-def _from_findings(attack: Attack, subject: Subject, found: list[Finding] | str) -> Iterator[Measurement]:
-    for name, measure in attack.measures.items():
+def _from_findings(measures: Sequence[Measure], subject: Subject, found: list[Finding] | str) -> Iterator[Measurement]:
+    for measure in measures:
         if isinstance(found, str):
-            yield _absent(name, measure, subject, "test", found)
+            yield _absent(measure, subject, "test", found)
             continue
-        estimates = [f.estimates[name] for f in found]
+        estimates = [f.estimates[measure.name] for f in found]
         reasons = [e for e in estimates if isinstance(e, str)]
         if reasons:
-            yield _absent(name, measure, subject, "test", reasons[0])
+            yield _absent(measure, subject, "test", reasons[0])
         else:
-            yield _present(name, measure, subject, "test", [e for e in estimates if not isinstance(e, str)])
+            yield _present(measure, subject, "test", [e for e in estimates if not isinstance(e, str)])
 
 
-def _present(name: str, measure: Measure, subject: Subject, split: Split, found: list[Estimate]) -> Measurement:
+def _present(measure: Measure, subject: Subject, split: Split, found: list[Estimate]) -> Measurement:
     """Make one measurement of those of one or several models: their mean, within all of their intervals."""
     values = [e.value for e in found]
     low, high = min(e.low for e in found), max(e.high for e in found)
     return Measurement(
-        name=name,
+        name=measure.name,
         subject=subject,
         split=split,
         unit=measure.unit,
@@ -265,9 +260,9 @@ def _present(name: str, measure: Measure, subject: Subject, split: Split, found:
     )
 
 
-def _absent(name: str, measure: Measure, subject: Subject, split: Split, reason: str) -> Measurement:
+def _absent(measure: Measure, subject: Subject, split: Split, reason: str) -> Measurement:
     return Measurement(
-        name=name,
+        name=measure.name,
         subject=subject,
         split=split,
         unit=measure.unit,

@@ -1,11 +1,11 @@
-"""Case, Metric and Attack: what a measure looks at, and what it is."""
+"""Case and Attack: what a measure looks at, and what spends compute on it."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 import torch
 from pydantic import BaseModel, ConfigDict
@@ -17,6 +17,7 @@ from unhot.evaluation.stats import Estimate
 from unhot.evaluation.view import View, Views
 from unhot.models.classifier import Classifier
 from unhot.records.audit import PlotData, Split, Subject
+from unhot.records.measure import Measure
 from unhot.runtime import Runtime
 
 T = TypeVar("T")
@@ -142,37 +143,17 @@ class Case:
         return torch.isin(y, torch.tensor(self.views.columns))
 
 
-@dataclass(frozen=True)
-class Metric:
-    """A measure that only reads what the models did.
+Compute = Callable[[Case], Estimate]
 
-    Attributes:
-        name: As registered and reported.
-        compute: Gives the estimate, or raises :class:`NotMeasurable`.
-        higher_is_better: The direction, for whoever wants the class forgotten and the rest retained; None if neither.
-        unit: Of the value.
-        splits: On which splits it is computed.
-        of_features: Whether it reads features only, so that the masked original's value is the original's.
+
+def measured(measure: Measure, compute: Compute, case: Case) -> Estimate:
+    """Compute a metric of a model once, also where several audits share their results.
+
+    Raises:
+        NotMeasurable: It cannot be taken.
     """
-
-    name: str
-    compute: Callable[[Case], Estimate]
-    higher_is_better: bool | None
-    unit: str = "fraction"
-    splits: tuple[Split, ...] = ("test",)
-    of_features: bool = False
-
-    def measured(self, case: Case) -> Estimate:
-        """Compute it for a model once, also where several audits share their results."""
-        masked = case.subject == "masked" and not self.of_features
-        return case.once((self.name, case.split, masked), lambda: self.compute(case))
-
-
-class Measure(NamedTuple):
-    """What one of an attack's measures is."""
-
-    higher_is_better: bool | None
-    unit: str = "fraction"
+    masked = case.subject == "masked" and not measure.features_only
+    return case.once((measure.name, case.split, masked), lambda: compute(case))
 
 
 @dataclass(frozen=True)
@@ -193,17 +174,12 @@ class Finding:
 
 
 class Attack(BaseModel, ABC):
-    """A measure that spends compute on a model: its fields are its settings, ``run`` is the attack.
+    """Something that spends compute on a model: its fields are its settings, ``run`` is the attack.
 
-    Attributes:
-        measures: What it measures, by name.
-        slow: Whether ``--quick`` leaves it out.
+    What it measures is declared where it is registered.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-    measures: ClassVar[dict[str, Measure]]
-    slow: ClassVar[bool] = False
 
     def found(self, case: Case) -> Finding:
         """Attack a model once, also where several audits share their results."""

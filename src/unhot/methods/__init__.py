@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 DEFAULT, GUARDED = "nhle-cwm", "nhle-guard"
 
-catalogue: Registry[type[Method]] = Registry(
+catalogue: Registry[type[Method], Entry] = Registry(
     "method",
     {
         "nhle-cwm": Entry(

@@ -9,7 +9,7 @@ from unhot.registry import Entry, Registry
 if TYPE_CHECKING:
     from unhot.models.arch import Builder
 
-catalogue: Registry[Builder] = Registry(
+catalogue: Registry[Builder, Entry] = Registry(
     "model",
     {
         "lenet5": Entry("unhot.models.nets:LeNet5", "LeNet-5 with ReLU; any image of 12 pixels or more"),

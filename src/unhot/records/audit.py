@@ -10,10 +10,11 @@ from pydantic import Field, JsonValue, StrictFloat, StrictStr, model_validator
 from unhot.records.base import Count, Record, Seconds, Stored, check_once
 from unhot.records.environment import Environment
 from unhot.records.forget import ForgetRecord
+from unhot.records.measure import Measure
+from unhot.records.measure import Split as Split
 from unhot.records.model import ClassLabel, InputSpec
 
 Subject = Literal["original", "masked", "unlearned", "retrained"]
-Split = Literal["train", "test"]
 VerdictLabel = Literal[
     "not forgotten",
     "model damaged",
@@ -197,6 +198,7 @@ class AuditRecord(Record):
     """``audit.json``.
 
     Attributes:
+        measures: What is measured, in the order in which it is shown; files of unhot 0.1 lack it.
         made_by: The record of the run that made the unlearned model, if it came with one.
         attacks: The settings of each attack that was run.
         scores: None if membership could not be attacked; then there is no such file.
@@ -204,6 +206,7 @@ class AuditRecord(Record):
 
     kind: Literal["audit"] = "audit"
     classes: tuple[ClassLabel, ...] = Field(min_length=1)
+    measures: tuple[Measure, ...] = ()
     measurements: tuple[Measurement, ...]
     verdict: Verdict
     per_class: tuple[ClassAccuracy, ...]
@@ -219,6 +222,9 @@ class AuditRecord(Record):
     @model_validator(mode="after")
     def _parts_belong_together(self) -> Self:
         check_once("class", (c.index for c in self.classes))
+        check_once("measure", (m.name for m in self.measures))
+        if self.measures and (missing := {m.name for m in self.measurements} - {m.name for m in self.measures}):
+            raise ValueError(f"{min(missing)} is measured, but measures does not say what it is")
         check_once("measurement", ((m.name, m.subject, m.split) for m in self.measurements))
         check_once("accuracy", ((a.subject, a.split, a.label.index) for a in self.per_class))
         check_once("curve", ((c.name, c.subject, c.run) for c in self.curves))

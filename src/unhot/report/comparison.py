@@ -45,7 +45,7 @@ def compared(audits: Sequence[Loaded]) -> Comparison:
             columns += [Column(subject, a.name, i) for i, a in enumerate(audits)]
         else:
             columns.append(Column(subject, "", 0))
-    tables = [{(r.name, r.split): r for r in rows(a.record)} for a in audits]
+    tables = [{(r.measure.name, r.split): r for r in rows(a.record)} for a in audits]
     keys = dict.fromkeys(key for table in tables for key in table)
     lines = []
     for key in keys:

@@ -12,8 +12,8 @@ from unhot.records.audit import AuditRecord, Measurement, Subject
 from unhot.records.forget import ForgetRecord
 from unhot.report.inputs import input_text
 from unhot.report.pictures import Picture, draw
-from unhot.report.tables import SUBJECTS, Row, class_names, number, rows
-from unhot.report.texts import GROUPS, LIMITS, MEASURES, THRESHOLDS, USES, VERDICTS, WITHOUT_RETRAINED
+from unhot.report.tables import SUBJECTS, Row, class_names, declared, number, rows
+from unhot.report.texts import GROUPS, LIMITS, THRESHOLDS, USES, VERDICTS, WITHOUT_RETRAINED
 from unhot.report.thumbnails import Strip, strip
 
 Facts = list[tuple[str, str]]
@@ -117,11 +117,11 @@ def content(loaded: Loaded, key: str) -> Content:
         figures=list(_figures(record)),
         decided=decided,
         sentences=sentences,
-        flags=[plain(f) for f in record.verdict.flags],
+        flags=[plain(f, record) for f in record.verdict.flags],
         thresholds=[
             (name, f"{value:g}", THRESHOLDS.get(name, "")) for name, value in record.verdict.thresholds.items()
         ],
-        groups=[(g, about, [r for r in table if _group(r) == g]) for g, about in GROUPS.items()],
+        groups=[(g, about, [r for r in table if r.measure.group == g]) for g, about in GROUPS.items()],
         pictures=draw(record, key),
         drawings=_drawings(loaded),
         samples=_samples(loaded),
@@ -232,15 +232,16 @@ def limits(record: AuditRecord) -> list[str]:
 def _because(record: AuditRecord, table: list[Row]) -> tuple[list[Row], list[str]]:
     """Split the reasons of a verdict: the measures that they name, and what they say beyond the values."""
     text = " ".join(record.verdict.because)
-    names = [n for n in dict.fromkeys(re.findall(r"\b(\w+) \(\w+\)", text)) if n in MEASURES]
-    decided = [r for n in names for r in table if r.name == n and r.split in ("test", None)]
+    names = dict.fromkeys(re.findall(r"\b(\w+) \(\w+\)", text))
+    decided = [r for n in names for r in table if r.measure.name == n and r.split in ("test", None)]
     only = re.compile(rf"{MEASURED}(?:; {MEASURED})*\.")
-    return decided, [plain(s) for s in record.verdict.because if not only.fullmatch(s)]
+    return decided, [plain(s, record) for s in record.verdict.because if not only.fullmatch(s)]
 
 
-def plain(sentence: str) -> str:
+def plain(sentence: str, record: AuditRecord) -> str:
     """Put the plain names of measures into a sentence of a verdict."""
-    return re.sub(r"\w+", lambda m: MEASURES[m[0]].title if m[0] in MEASURES else m[0], sentence)
+    known = declared(record)
+    return re.sub(r"\w+", lambda m: known[m[0]].title if m[0] in known else m[0], sentence)
 
 
 def _figures(record: AuditRecord) -> Iterator[Figure]:
@@ -259,10 +260,6 @@ def _figures(record: AuditRecord) -> Iterator[Figure]:
     if record.made_by is not None:
         count = sum(record.made_by.samples.count)
         yield Figure("Images used to forget", f"{count:,}", (f"in {seconds(record.made_by.cost.seconds)}",))
-
-
-def _group(row: Row) -> str:
-    return MEASURES[row.name].group if row.name in MEASURES else "Attacks"
 
 
 def _drawings(loaded: Loaded) -> list[Strip]:

@@ -101,7 +101,7 @@ def _table(record: AuditRecord, names: Iterable[str] | None) -> str:
     chosen = None if names is None else set(names)
     lines = [f"| measure | {' | '.join(SUBJECTS)} |", f"|---|{'---:|' * len(SUBJECTS)}"]
     for row in rows(record):
-        if chosen is not None and (row.name not in chosen or row.split == "train"):
+        if chosen is not None and (row.measure.name not in chosen or row.split == "train"):
             continue
         cells = [_cell(row.cells.get(s)) for s in SUBJECTS]
         if row.absent_because is not None:

@@ -6,9 +6,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import get_args
 
+from unhot.evaluation.catalogue import BUILTIN
 from unhot.records.audit import AuditRecord, Measurement, Split, Subject
+from unhot.records.measure import Measure
 from unhot.records.model import ClassLabel
-from unhot.report.texts import MEASURES, MeasureText
 
 SUBJECTS: tuple[Subject, ...] = get_args(Subject)
 
@@ -18,16 +19,16 @@ class Row:
     """One measure on one split, for every model.
 
     Attributes:
-        name: As in ``audit.json``.
+        measure: What it is.
+        first: Whether it is the first row of its measure, which is explained there.
         title: In plain words, with the split where there are two.
-        text: What it means; None in the second row of a measure.
         cells: By model; one that the record does not have is missing.
     """
 
-    name: str
+    measure: Measure
     split: Split | None
+    first: bool
     title: str
-    text: MeasureText | None
     cells: dict[Subject, Measurement]
 
     @property
@@ -35,12 +36,6 @@ class Row:
         """The one reason for which all models lack the value, if it is one."""
         reasons = {m.absent_because for m in self.cells.values()}
         return next(iter(reasons)) if len(reasons) == 1 else None
-
-    @property
-    def direction(self) -> str:
-        """Which way is better, in words."""
-        better = next(iter(self.cells.values())).higher_is_better
-        return {True: "higher is better", False: "lower is better", None: "neither way is better by itself"}[better]
 
 
 def number(value: float, unit: str = "fraction") -> str:
@@ -61,21 +56,40 @@ def shown(measurement: Measurement | None) -> str:
     return f"{number(measurement.value, measurement.unit)} {interval(measurement)}"
 
 
+def declared(record: AuditRecord) -> dict[str, Measure]:
+    """Return what each measure of a record is, by name, in the order of the page.
+
+    An old record does not say it itself: unhot's own measures are known, of others no more than their values say.
+    """
+    if record.measures:
+        return {m.name: m for m in record.measures}
+    values = {m.name: m for m in record.measurements}
+    return BUILTIN | {name: _unknown(m) for name, m in values.items() if name not in BUILTIN}
+
+
+def _unknown(m: Measurement) -> Measure:
+    return Measure.model_construct(
+        name=m.name,
+        title=m.name,
+        group="Attacks",
+        sentence="Not one of unhot's own measures.",
+        unit=m.unit,
+        higher_is_better=m.higher_is_better,
+        source="its author's",
+    )
+
+
 def rows(record: AuditRecord) -> list[Row]:
     """Return one row for each measure and split, in the order of the page; test images come before train images."""
     table: dict[str, dict[Split | None, dict[Subject, Measurement]]] = {}
     for m in record.measurements:
         table.setdefault(m.name, {}).setdefault(m.split, {})[m.subject] = m
-    places = {name: i for i, name in enumerate(MEASURES)}
     found = []
-    for name in sorted(table, key=lambda n: places.get(n, len(places))):
-        text = MEASURES.get(name) or MeasureText(
-            "Attacks", name, "Not one of unhot's own measures.", "", "its author's"
-        )
-        splits = sorted(table[name], key=lambda s: s or "")
+    for name, measure in declared(record).items():
+        splits = sorted(table.get(name, ()), key=lambda s: s or "")
         for i, split in enumerate(splits):
-            title = f"{text.title}, {split} images" if len(splits) > 1 else text.title
-            found.append(Row(name, split, title, None if i else text, table[name][split]))
+            title = f"{measure.title}, {split} images" if len(splits) > 1 else measure.title
+            found.append(Row(measure, split, i == 0, title, table[name][split]))
     return found
 
 

@@ -1,30 +1,248 @@
-"""One attack a file: each spends compute on a model to bring a forgotten class back, or to notice its absence."""
+"""The attacks: each spends compute on a model to bring a forgotten class back, or to notice its absence.
+
+Here stand what each is and measures, and where its class is; its file is imported when it is asked for.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TypeVar
 
+from unhot.records.measure import Measure
 from unhot.registry import Entry, Registry
 
 if TYPE_CHECKING:
     from unhot.evaluation.metric import Attack
 
-_HERE = "unhot.evaluation.attacks"
+A = TypeVar("A", bound="type[Attack]")
 
-catalogue: Registry[type[Attack]] = Registry(
-    "attack",
-    {
-        "prototype": Entry(f"{_HERE}.prototype:Prototype", "a new output made of the mean of five images' features"),
-        "relearning": Entry(
-            f"{_HERE}.relearning:Relearning", "fine-tuning on a few images: how fast the class is back"
+
+@dataclass(frozen=True)
+class AttackEntry(Entry):
+    """An attack: a class whose fields are its settings, and whose ``run`` gives estimates of several measures.
+
+    Attributes:
+        measures: What the estimates are.
+        slow: Whether ``--quick`` leaves the attack out.
+    """
+
+    measures: tuple[Measure, ...] = field(kw_only=True)
+    slow: bool = field(default=False, kw_only=True)
+
+
+_HERE = "unhot.evaluation.attacks"
+_LEAK = "far from it on either side is a leak"
+
+_ENTRIES = {
+    "prototype": AttackEntry(
+        f"{_HERE}.prototype:Prototype",
+        "a new output made of the mean of five images' features",
+        measures=(
+            Measure(
+                name="prototype_attack_accuracy",
+                title="Prototype attack",
+                group="Attacks",
+                sentence="Share of forgotten images recovered by a new output that is made of a few images of the "
+                "class.",
+                low=0,
+                high=1,
+                higher_is_better=False,
+                beside_retrained=True,
+                note="at a bounded loss on the retained classes",
+                source="Spotter, ICML 2026; at a fixed cost here",
+            ),
         ),
-        "membership": Entry(f"{_HERE}.membership:Membership", "were these images of the class trained on?"),
-        "class-membership": Entry(
-            f"{_HERE}.class_membership:ClassMembership", "do outputs tell the class from its neighbours?"
+    ),
+    "relearning": AttackEntry(
+        f"{_HERE}.relearning:Relearning",
+        "fine-tuning on a few images: how fast the class is back",
+        slow=True,
+        measures=(
+            Measure(
+                name="relearn_steps",
+                title="Steps to relearn",
+                group="Attacks",
+                sentence="Fine-tuning steps on a few images until the class is recognised nearly as well as by the "
+                "original.",
+                low=0,
+                unit="steps",
+                higher_is_better=True,
+                beside_retrained=True,
+                note="not reached counts as one evaluation more than were tried; the interval is that over the tries; "
+                "without train images one half of the class's test images is learned from, the other half asked about",
+                source="Golatkar et al., ECCV 2020",
+            ),
+            Measure(
+                name="relearn_ratio",
+                title="Relearning ratio",
+                group="Attacks",
+                sentence="Steps to relearn divided by a retrained model's.",
+                low=0,
+                unit="ratio",
+                higher_is_better=True,
+                at_retrained=1,
+                note="below 1 the class comes back faster",
+                source="anamnesis index, Chundawat et al., TIFS 2023",
+            ),
         ),
-        "over-unlearning": Entry(
-            f"{_HERE}.over_unlearning:OverUnlearning", "how far outputs changed just beside images of the class"
+    ),
+    "membership": AttackEntry(
+        f"{_HERE}.membership:Membership",
+        "were these images of the class trained on?",
+        measures=(
+            Measure(
+                name="mia_auc",
+                title="Membership, modified entropy",
+                group="Attacks",
+                sentence="How well a score tells forgotten images that were trained on from those that were not: area "
+                "under the ROC.",
+                low=0,
+                high=1,
+                at_retrained=0.5,
+                note=_LEAK,
+                source="Song, Mittal, USENIX Security 2021, equation 8",
+            ),
+            Measure(
+                name="mia_auc_loss",
+                title="Membership, loss",
+                group="Attacks",
+                sentence="Membership with minus the loss as the score.",
+                low=0,
+                high=1,
+                at_retrained=0.5,
+                note=_LEAK,
+                source="Yeom et al., CSF 2018",
+            ),
+            Measure(
+                name="mia_auc_confidence",
+                title="Membership, confidence",
+                group="Attacks",
+                sentence="Membership with the highest probability as the score.",
+                low=0,
+                high=1,
+                at_retrained=0.5,
+                note=_LEAK,
+                source="Salem et al., NDSS 2019",
+            ),
+            Measure(
+                name="mia_tpr_at_1pct_fpr",
+                title="Members found at 1 % false alarms",
+                group="Attacks",
+                sentence="Share of the trained-on forgotten images found while at most 1 % of the others are called "
+                "members.",
+                low=0,
+                high=1,
+                higher_is_better=False,
+                at_retrained=0.01,
+                source="Carlini et al., S&P 2022",
+            ),
+            Measure(
+                name="mia_tpr_at_01pct_fpr",
+                title="Members found at 0.1 % false alarms",
+                group="Attacks",
+                sentence="Share of the trained-on forgotten images found while at most 0.1 % of the others are called "
+                "members.",
+                low=0,
+                high=1,
+                higher_is_better=False,
+                at_retrained=0.001,
+                source="Carlini et al., S&P 2022",
+            ),
         ),
-        "inversion": Entry(f"{_HERE}.inversion:Inversion", "what the model still draws for the class"),
-    },
-)
+    ),
+    "class-membership": AttackEntry(
+        f"{_HERE}.class_membership:ClassMembership",
+        "do outputs tell the class from its neighbours?",
+        measures=(
+            Measure(
+                name="class_mia_accuracy",
+                title="Class membership",
+                group="Attacks",
+                sentence="How often a classifier of the outputs tells forgotten images from those of the neighbouring "
+                "classes.",
+                low=0,
+                high=1,
+                beside_retrained=True,
+                note="0.5 is chance",
+                source="CMIA, TREW, ICML 2026; with logistic regression here",
+            ),
+            Measure(
+                name="class_mia_gap",
+                title="Class membership gap",
+                short="class MIA gap",
+                group="Attacks",
+                sentence="Class membership minus that on a retrained model's outputs.",
+                low=-1,
+                high=1,
+                at_retrained=0,
+                note="above 0 the outputs give the class away, below 0 they hide it more than a retrained model's",
+                source="CMIA, TREW, ICML 2026",
+            ),
+        ),
+    ),
+    "over-unlearning": AttackEntry(
+        f"{_HERE}.over_unlearning:OverUnlearning",
+        "how far outputs changed just beside images of the class",
+        slow=True,
+        measures=(
+            Measure(
+                name="over_unlearning",
+                title="Over-unlearning",
+                group="Attacks",
+                sentence="Mean Jensen-Shannon divergence from the original's outputs on images just beside forgotten "
+                "ones.",
+                low=0,
+                high=math.log(2),
+                unit="nats",
+                higher_is_better=False,
+                at_original=0,
+                note="a retrained model is not at 0",
+                source="OU@epsilon, Spotter, ICML 2026; clamped in pixel space here",
+            ),
+        ),
+    ),
+    "inversion": AttackEntry(
+        f"{_HERE}.inversion:Inversion",
+        "what the model still draws for the class",
+        slow=True,
+        measures=(
+            Measure(
+                name="inversion_recognised",
+                title="Inversion",
+                group="Attacks",
+                sentence="Share of the images drawn from a model's features that the original recognises as the "
+                "forgotten class.",
+                low=0,
+                high=1,
+                higher_is_better=False,
+                beside_retrained=True,
+                note="the original's own value says how far the attack works at all",
+                source="Fredrikson et al., CCS 2015; total variation as in Mahendran, Vedaldi, CVPR 2015",
+            ),
+        ),
+    ),
+}
+
+catalogue: Registry[type[Attack], AttackEntry] = Registry("attack", _ENTRIES, AttackEntry)
+
+
+def register(name: str, summary: str, *measures: Measure, slow: bool = False) -> Callable[[A], A]:
+    """Register the class that is decorated as an attack.
+
+    Args:
+        name: Of the attack.
+        summary: What it does, in one line.
+        *measures: What it measures.
+        slow: Whether ``--quick`` leaves it out.
+
+    Raises:
+        InputError: The name is taken.
+    """
+
+    def decorate(attack: A) -> A:
+        catalogue.add(name, AttackEntry(attack, summary, measures=measures, slow=slow))
+        return attack
+
+    return decorate

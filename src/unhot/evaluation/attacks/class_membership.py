@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import torch
 from pydantic import Field
 from sklearn.linear_model import LogisticRegression
@@ -12,7 +10,7 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 from torch.nn.functional import log_softmax
 
-from unhot.evaluation.metric import Attack, Case, Finding, Measure, NotMeasurable
+from unhot.evaluation.metric import Attack, Case, Finding, NotMeasurable
 from unhot.evaluation.stats import Estimate, averaged, paired_drop, proportion
 from unhot.evaluation.view import View
 
@@ -32,8 +30,6 @@ class ClassMembership(Attack):
 
     Source: CMIA, TREW, ICML 2026; unlike there, with logistic regression.
     """
-
-    measures: ClassVar[dict[str, Measure]] = {"class_mia_accuracy": Measure(None), "class_mia_gap": Measure(None)}
 
     neighbours: int = Field(default=3, ge=1)
 

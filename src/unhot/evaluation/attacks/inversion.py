@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, cast
+from typing import cast
 
 import torch
 from pydantic import Field
@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
 from unhot.data.images import pixel_range
-from unhot.evaluation.metric import Attack, Case, Finding, Measure, NotMeasurable
+from unhot.evaluation.metric import Attack, Case, Finding, NotMeasurable
 from unhot.evaluation.stats import proportion
 from unhot.records.model import InputSpec
 
@@ -31,9 +31,6 @@ class Inversion(Attack):
 
     Source: Fredrikson, Jha, Ristenpart, CCS 2015; total variation as in Mahendran, Vedaldi, CVPR 2015.
     """
-
-    measures: ClassVar[dict[str, Measure]] = {"inversion_recognised": Measure(False)}
-    slow: ClassVar[bool] = True
 
     images: int = Field(default=8, ge=1)
     steps: int = Field(default=80, ge=1)

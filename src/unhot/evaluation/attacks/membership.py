@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -12,7 +12,7 @@ from sklearn.metrics import roc_curve
 from torch import Tensor
 from torch.nn.functional import log_softmax
 
-from unhot.evaluation.metric import Attack, Case, Finding, Measure, NotMeasurable
+from unhot.evaluation.metric import Attack, Case, Finding, NotMeasurable
 from unhot.evaluation.scores import Score
 from unhot.evaluation.stats import Estimate, area, proportion, worth
 from unhot.records.audit import PlotData, Split
@@ -44,14 +44,6 @@ class Membership(Attack):
     Source: Song, Mittal: Systematic evaluation of privacy risks of machine learning models, USENIX Security 2021,
     equation 8 (modified entropy); Carlini et al.: Membership inference attacks from first principles, S&P 2022.
     """
-
-    measures: ClassVar[dict[str, Measure]] = {
-        "mia_auc": Measure(None),
-        "mia_auc_loss": Measure(None),
-        "mia_auc_confidence": Measure(None),
-        "mia_tpr_at_1pct_fpr": Measure(False),
-        "mia_tpr_at_01pct_fpr": Measure(False),
-    }
 
     scores_kept: int = Field(default=2_000, ge=0)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import ClassVar
 
 import torch
 from pydantic import Field
@@ -11,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, log_softmax
 
 from unhot.data.images import pixel_range
-from unhot.evaluation.metric import Attack, Case, Finding, Measure, NotMeasurable
+from unhot.evaluation.metric import Attack, Case, Finding, NotMeasurable
 from unhot.evaluation.metrics.output import js
 from unhot.evaluation.stats import mean
 
@@ -31,9 +30,6 @@ class OverUnlearning(Attack):
 
     Source: OU@epsilon, Spotter, ICML 2026; unlike its released code, clamped in pixel space.
     """
-
-    measures: ClassVar[dict[str, Measure]] = {"over_unlearning": Measure(False, "nats")}
-    slow: ClassVar[bool] = True
 
     epsilon: float = Field(default=0.03, gt=0, lt=1)
     step: float = Field(default=0.01, gt=0, lt=1)

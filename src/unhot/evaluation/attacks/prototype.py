@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import torch
 from pydantic import Field
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from unhot.evaluation.metric import Attack, Case, Finding, Measure, NotMeasurable
+from unhot.evaluation.metric import Attack, Case, Finding, NotMeasurable
 from unhot.evaluation.stats import Estimate, averaged, mean
 
 
@@ -28,8 +26,6 @@ class Prototype(Attack):
 
     Source: prototypical relearning attack, Spotter, ICML 2026; unlike there, at a fixed cost on retained classes.
     """
-
-    measures: ClassVar[dict[str, Measure]] = {"prototype_attack_accuracy": Measure(False)}
 
     shots: int = Field(default=5, ge=1)
     draws: int = Field(default=20, ge=2)

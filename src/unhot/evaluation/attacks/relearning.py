@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import torch
 from pydantic import Field
 from torch import Tensor, nn
@@ -12,7 +10,7 @@ from torch.nn.utils import skip_init
 from torch.optim import SGD
 
 from unhot.data.images import LabelledImages
-from unhot.evaluation.metric import Attack, Case, Finding, Measure, NotMeasurable
+from unhot.evaluation.metric import Attack, Case, Finding, NotMeasurable
 from unhot.evaluation.stats import Estimate, mean
 from unhot.models.classifier import Classifier, replace_layer
 from unhot.models.head import is_plain
@@ -45,12 +43,6 @@ class Relearning(Attack):
 
     Source: relearn time, Golatkar, Achille, Soatto, ECCV 2020; anamnesis index, Chundawat et al., TIFS 2023.
     """
-
-    measures: ClassVar[dict[str, Measure]] = {
-        "relearn_steps": Measure(True, "steps"),
-        "relearn_ratio": Measure(True, "ratio"),
-    }
-    slow: ClassVar[bool] = True
 
     shots: int = Field(default=16, ge=1)
     steps: int = Field(default=40, ge=1)

@@ -1,1 +1,297 @@
-"""One family of metrics a file."""
+"""The metrics: what each is, and where the function stands that computes it; its files are imported when asked for."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TypeVar
+
+from unhot.records.measure import Measure
+from unhot.registry import Entry, Registry
+
+if TYPE_CHECKING:
+    from unhot.evaluation.metric import Compute
+
+C = TypeVar("C", bound="Compute")
+
+
+@dataclass(frozen=True)
+class MetricEntry(Entry):
+    """A metric: a function that gives one estimate of a case, or raises ``NotMeasurable``.
+
+    Attributes:
+        measure: What the estimate is.
+    """
+
+    summary: str = field(init=False, default="")
+    measure: Measure = field(kw_only=True)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "summary", self.measure.sentence)
+
+
+_ACCURACY = "unhot.evaluation.metrics.accuracy"
+_FEATURES = "unhot.evaluation.metrics.features"
+_OUTPUT = "unhot.evaluation.metrics.output"
+
+_ENTRIES = (
+    MetricEntry(
+        f"{_ACCURACY}:forget_accuracy",
+        measure=Measure(
+            name="forget_accuracy",
+            title="Forget accuracy",
+            group="Output",
+            sentence="Share of images of the forgotten classes that the model still assigns to their class.",
+            low=0,
+            high=1,
+            higher_is_better=False,
+            at_retrained=0,
+            note="the original with the class masked out of its output gives 0, too",
+            splits=("test", "train"),
+        ),
+    ),
+    MetricEntry(
+        f"{_ACCURACY}:retain_accuracy",
+        measure=Measure(
+            name="retain_accuracy",
+            title="Retain accuracy",
+            group="Output",
+            sentence="Share of images of all other classes that the model assigns to their class.",
+            low=0,
+            high=1,
+            higher_is_better=True,
+            splits=("test", "train"),
+        ),
+    ),
+    MetricEntry(
+        f"{_ACCURACY}:retain_drop",
+        measure=Measure(
+            name="retain_drop",
+            title="Retain drop",
+            group="Output",
+            sentence="Retain accuracy of the original minus that of this model on the same images, both as they are "
+            "used.",
+            low=-1,
+            high=1,
+            higher_is_better=False,
+            at_original=0,
+            note="below 0 is a gain",
+        ),
+    ),
+    MetricEntry(
+        f"{_ACCURACY}:retain_drop_masked",
+        measure=Measure(
+            name="retain_drop_masked",
+            title="Retain drop, classes masked",
+            short="retain drop, masked",
+            group="Output",
+            sentence="Retain drop with the forgotten outputs left out of both models' answers: what the method itself "
+            "costs.",
+            low=-1,
+            high=1,
+            higher_is_better=False,
+            at_original=0,
+            note="below 0 is a gain",
+        ),
+    ),
+    MetricEntry(
+        f"{_ACCURACY}:worst_class_drop",
+        measure=Measure(
+            name="worst_class_drop",
+            title="Worst class drop",
+            group="Output",
+            sentence="The drop of the retained class that lost most, forgotten outputs left out; a mean hides harm to "
+            "neighbours.",
+            low=-1,
+            high=1,
+            higher_is_better=False,
+            at_original=0,
+            note="the interval is that of this class alone",
+        ),
+    ),
+    MetricEntry(
+        f"{_OUTPUT}:calibration_error",
+        measure=Measure(
+            name="calibration_error",
+            title="Calibration error",
+            group="Output",
+            sentence="Confidence against accuracy on images of the retained classes, in 15 equal bins.",
+            low=0,
+            high=1,
+            higher_is_better=False,
+            source="Guo et al., ICML 2017, equation 3",
+        ),
+    ),
+    MetricEntry(
+        f"{_OUTPUT}:output_js_to_retrained",
+        measure=Measure(
+            name="output_js_to_retrained",
+            title="Output divergence from retrained",
+            short="JS to retrained",
+            group="Output",
+            sentence="Mean Jensen-Shannon divergence between this model's and a retrained model's outputs on "
+            "forgotten images.",
+            low=0,
+            high=math.log(2),
+            unit="nats",
+            higher_is_better=False,
+            note="over the retained classes; two retrained models do not give 0 either",
+            source="Lin, IEEE Trans. Inf. Theory 1991",
+        ),
+    ),
+    MetricEntry(
+        f"{_OUTPUT}:activation_distance_to_retrained",
+        measure=Measure(
+            name="activation_distance_to_retrained",
+            title="Output distance from retrained",
+            group="Output",
+            sentence="Mean Euclidean distance between this model's and a retrained model's probabilities on forgotten "
+            "images.",
+            low=0,
+            high=math.sqrt(2),
+            unit="distance",
+            higher_is_better=False,
+            note="over the retained classes; two retrained models do not give 0 either",
+            source="Golatkar et al., ECCV 2020",
+        ),
+    ),
+    MetricEntry(
+        f"{_OUTPUT}:confusion_distance_to_retrained",
+        measure=Measure(
+            name="confusion_distance_to_retrained",
+            title="Confusion distance from retrained",
+            group="Output",
+            sentence="Total variation between where this model and a retrained model put forgotten images.",
+            low=0,
+            high=1,
+            higher_is_better=False,
+            note="over the retained classes; two retrained models do not give 0 either",
+        ),
+    ),
+    MetricEntry(
+        f"{_FEATURES}:probe_accuracy",
+        measure=Measure(
+            name="probe_accuracy",
+            title="Linear probe",
+            short="probe",
+            group="Features",
+            sentence="Share of forgotten images that a linear classifier, newly fitted to the frozen features, "
+            "recognises.",
+            low=0,
+            high=1,
+            higher_is_better=False,
+            beside_retrained=True,
+            note="above it the class can still be read, below it is suppressed",
+            source="linear probe as in ESC, CVPR 2025, and CMF, AISTATS 2026; fitted by L-BFGS here",
+            features_only=True,
+        ),
+    ),
+    MetricEntry(
+        f"{_FEATURES}:knn_accuracy",
+        measure=Measure(
+            name="knn_accuracy",
+            title="Nearest neighbours",
+            short="kNN",
+            group="Features",
+            sentence="Share of forgotten images that the 20 nearest neighbours in feature space, by cosine, recognise.",
+            low=0,
+            high=1,
+            higher_is_better=False,
+            beside_retrained=True,
+            features_only=True,
+        ),
+    ),
+    MetricEntry(
+        f"{_FEATURES}:ncm_accuracy",
+        measure=Measure(
+            name="ncm_accuracy",
+            title="Nearest class mean",
+            group="Features",
+            sentence="Share of forgotten images whose features lie nearest to the mean of their own class.",
+            low=0,
+            high=1,
+            higher_is_better=False,
+            beside_retrained=True,
+            features_only=True,
+        ),
+    ),
+    MetricEntry(
+        f"{_FEATURES}:feature_fisher_ratio",
+        measure=Measure(
+            name="feature_fisher_ratio",
+            title="Fisher ratio",
+            group="Features",
+            sentence="Squared distance of the forgotten class from its nearest class, over its own spread.",
+            low=0,
+            unit="ratio",
+            higher_is_better=False,
+            beside_retrained=True,
+            note="0 is no separation",
+            source="Fisher, Annals of Eugenics 1936; nearest class",
+            features_only=True,
+        ),
+    ),
+    MetricEntry(
+        f"{_FEATURES}:feature_silhouette",
+        measure=Measure(
+            name="feature_silhouette",
+            title="Silhouette",
+            group="Features",
+            sentence="How much nearer forgotten images lie to their own class than to the next one.",
+            low=-1,
+            high=1,
+            unit="silhouette",
+            higher_is_better=False,
+            beside_retrained=True,
+            note="0 is on the border",
+            source="Rousseeuw, J. Comput. Appl. Math. 1987",
+            features_only=True,
+        ),
+    ),
+    MetricEntry(
+        f"{_FEATURES}:feature_cka",
+        measure=Measure(
+            name="feature_cka",
+            title="Similarity with the original",
+            group="Features",
+            sentence="Linear CKA between this model's and the original's features of forgotten images.",
+            low=0,
+            high=1,
+            at_original=1,
+            source="Kornblith et al., ICML 2019",
+            features_only=True,
+        ),
+    ),
+    MetricEntry(
+        f"{_FEATURES}:feature_cka_to_retrained",
+        measure=Measure(
+            name="feature_cka_to_retrained",
+            title="Similarity with retrained",
+            group="Features",
+            sentence="Linear CKA between this model's and a retrained model's features of forgotten images.",
+            low=0,
+            high=1,
+            higher_is_better=True,
+            note="two retrained models do not give 1 either",
+            source="Kornblith et al., ICML 2019",
+            features_only=True,
+        ),
+    ),
+)
+
+catalogue: Registry[Compute, MetricEntry] = Registry("metric", {e.measure.name: e for e in _ENTRIES}, MetricEntry)
+
+
+def register(measure: Measure) -> Callable[[C], C]:
+    """Register the function that is decorated as a metric.
+
+    Raises:
+        InputError: The name is taken.
+    """
+
+    def decorate(compute: C) -> C:
+        catalogue.add(measure.name, MetricEntry(compute, measure=measure))
+        return compute
+
+    return decorate

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from unhot.evaluation.metric import Case, Metric, NotMeasurable
+from unhot.evaluation.metric import Case, NotMeasurable
 from unhot.evaluation.stats import Estimate, paired_drop, proportion
 
 
@@ -55,10 +55,3 @@ def _some(hits: Tensor, which: str) -> Tensor:
     if len(hits) == 0:
         raise NotMeasurable(f"no images of the {which} classes")
     return hits
-
-
-FORGET_ACCURACY = Metric("forget_accuracy", forget_accuracy, False, splits=("train", "test"))
-RETAIN_ACCURACY = Metric("retain_accuracy", retain_accuracy, True, splits=("train", "test"))
-RETAIN_DROP = Metric("retain_drop", retain_drop, False)
-RETAIN_DROP_MASKED = Metric("retain_drop_masked", retain_drop_masked, False)
-WORST_CLASS_DROP = Metric("worst_class_drop", worst_class_drop, False)

@@ -14,7 +14,7 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from unhot.evaluation.metric import Case, Metric, NotMeasurable
+from unhot.evaluation.metric import Case, NotMeasurable
 from unhot.evaluation.stats import Estimate, around, averaged, mean, proportion
 
 NEIGHBOURS = 20
@@ -153,12 +153,3 @@ def _enough(case: Case, y: Tensor, asked: Tensor, least: int) -> None:
     fewest = min(int((y == c).sum()) for c in case.views.columns)
     if fewest < least:
         raise NotMeasurable(f"only {fewest} images of a forgotten class to learn from, at least {least} are needed")
-
-
-PROBE_ACCURACY = Metric("probe_accuracy", probe_accuracy, False, of_features=True)
-KNN_ACCURACY = Metric("knn_accuracy", knn_accuracy, False, of_features=True)
-NCM_ACCURACY = Metric("ncm_accuracy", ncm_accuracy, False, of_features=True)
-FEATURE_FISHER_RATIO = Metric("feature_fisher_ratio", feature_fisher_ratio, False, unit="ratio", of_features=True)
-FEATURE_SILHOUETTE = Metric("feature_silhouette", feature_silhouette, False, unit="silhouette", of_features=True)
-FEATURE_CKA = Metric("feature_cka", feature_cka, None, of_features=True)
-FEATURE_CKA_TO_RETRAINED = Metric("feature_cka_to_retrained", feature_cka_to_retrained, True, of_features=True)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import log_softmax
 
-from unhot.evaluation.metric import Case, Metric
+from unhot.evaluation.metric import Case
 from unhot.evaluation.stats import Estimate, around, mean
 from unhot.evaluation.view import View
 
@@ -91,11 +91,3 @@ def js(log_p: Tensor, log_q: Tensor) -> Tensor:
 def _retained(view: View) -> Tensor:
     """Return log-probabilities over the retained classes of forgotten images, (N, K); those forgotten at -inf."""
     return log_softmax(view.masked.logits[view.is_forget], dim=1)
-
-
-OUTPUT_JS_TO_RETRAINED = Metric("output_js_to_retrained", output_js_to_retrained, False, unit="nats")
-ACTIVATION_DISTANCE_TO_RETRAINED = Metric(
-    "activation_distance_to_retrained", activation_distance_to_retrained, False, unit="distance"
-)
-CONFUSION_DISTANCE_TO_RETRAINED = Metric("confusion_distance_to_retrained", confusion_distance_to_retrained, False)
-CALIBRATION_ERROR = Metric("calibration_error", calibration_error, False)

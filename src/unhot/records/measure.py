@@ -1,0 +1,91 @@
+"""Measure: what one number of an audit is; whatever shows, bounds or explains the number reads it here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Literal
+
+from pydantic import Field
+
+from unhot.records.base import Stored
+
+Split = Literal["train", "test"]
+Group = Literal["Output", "Features", "Attacks"]
+
+WITHOUT_DIMENSION = ("fraction", "ratio", "distance", "silhouette")
+
+
+class Measure(Stored):
+    """One number that a metric or an attack gives for every model.
+
+    Attributes:
+        name: As in ``audit.json`` and in ``--require``.
+        title: In plain words.
+        short: The same where there is little room; nothing if the title does.
+        group: Where it stands on the page.
+        sentence: What is compared with what.
+        low: The least value that it can have; None if there is none.
+        high: The greatest.
+        unit: Of the value.
+        higher_is_better: For whoever wants the class forgotten and the rest retained; None if neither way is.
+        at_original: The value of the original model, where the definition fixes it.
+        at_retrained: The value that a model which never saw the class gives, but for chance, where that is known
+            beforehand. The original's is then another one.
+        beside_retrained: Whether it asks what is left of the class, of which a model that never saw it has some, too:
+            the aim is the retrained model's value, not an end of the range.
+        note: How else to read it.
+        source: Who defined it, and what differs here.
+        splits: Of which images it is measured.
+        features_only: Whether it reads features only, so that the masked original's value is the original's.
+    """
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
+    title: str = Field(min_length=1)
+    short: str = ""
+    group: Group
+    sentence: str = Field(min_length=1)
+    low: float | None = None
+    high: float | None = None
+    unit: str = "fraction"
+    higher_is_better: bool | None = None
+    at_original: float | None = None
+    at_retrained: float | None = None
+    beside_retrained: bool = False
+    note: str = ""
+    source: str = "standard definition"
+    splits: tuple[Split, ...] = Field(default=("test",), min_length=1)
+    features_only: bool = False
+
+    @property
+    def column(self) -> str:
+        """What to call it at the head of a column."""
+        return self.short or self.title[0].lower() + self.title[1:]
+
+    @property
+    def range(self) -> str:
+        """Which values it can have, in words."""
+        low, high = ("" if v is None else f"{round(v, 3):g}" for v in (self.low, self.high))
+        values = f"{low} to {high}" if low and high else f"{low} upwards" if low else f"up to {high}" if high else ""
+        return ", ".join(filter(None, (values, "" if self.unit in WITHOUT_DIMENSION else f"in {self.unit}")))
+
+    @property
+    def direction(self) -> str:
+        """Which way is better, in words."""
+        words = {True: "higher is better", False: "lower is better", None: "neither way is better by itself"}
+        return words[self.higher_is_better]
+
+    @property
+    def reading(self) -> str:
+        """Its range, and how to read it, in words: "0 to 1; lower is better"."""
+        return "; ".join(filter(None, self._reading()))
+
+    def _reading(self) -> Iterator[str]:
+        yield self.range
+        if self.at_original is not None:
+            yield f"the original gives {self.at_original:g}"
+        if self.at_retrained is not None:
+            yield f"a model that never saw the class gives {self.at_retrained:g}"
+        if self.beside_retrained:
+            yield "read beside the retrained model's"
+        yield self.note
+        yield self.direction
