@@ -42,7 +42,7 @@ def values(found: Audit) -> dict:
     return {(m.name, m.subject, m.split): m.value for m in found.record.measurements}
 
 
-def fewer(zoo, count: int, source: str = "held_out"):
+def fewer(zoo, count: int, source: str = "test_images"):
     """Images of which only so many are of class 3."""
     images = getattr(zoo.source, source)
     others, mine = (images.y != 3).nonzero().flatten(), (images.y == 3).nonzero().flatten()
@@ -259,7 +259,7 @@ def test_test_images_of_the_class_only_are_refused(zoo):
 def test_train_images_without_the_class_leave_its_measures_absent(zoo):
     """What is left of the data after a request to forget: the likeliest train split of all."""
     try:
-        found = quick(zoo, train=fewer(zoo, 0, "seen"))
+        found = quick(zoo, train=fewer(zoo, 0, "train_images"))
     except UnhotError:
         return
     assert found.get("forget_accuracy", "unlearned", "train").absent_because
@@ -276,7 +276,7 @@ def test_train_images_of_the_class_only_leave_the_others_absent(zoo):
 
 
 def test_too_few_images_of_the_class(zoo):
-    found = quick(zoo, test=fewer(zoo, 4), train=fewer(zoo, 4, "seen"))
+    found = quick(zoo, test=fewer(zoo, 4), train=fewer(zoo, 4, "train_images"))
     few = "only 4 images of a forgotten class to learn from"
     assert found["probe_accuracy"].absent_because == f"{few}, at least 5 are needed"
     assert found["knn_accuracy"].absent_because == f"{few}, at least 20 are needed"

@@ -160,8 +160,8 @@ def test_a_model_that_is_none_is_refused(toy: Toy) -> None:
 def test_options_are_checked_together() -> None:
     with pytest.raises(OptionError, match=r"'steps'.*Got -1; 'depth'.*Got 2"):
         NhleCwm.of({"steps": -1, "depth": 2})
-    with pytest.raises(UnknownNameError, match=r"Unknown hyperparameter of nhle-cwm: 'guardd'\. Did you mean 'guard'"):
-        NhleCwm.of({"guardd": 1})
+    with pytest.raises(UnknownNameError, match=r"Unknown hyperparameter of nhle-cwm: 'stepss'\. Did you mean 'steps'"):
+        NhleCwm.of({"stepss": 1})
     assert NhleCwm.of({"steps": 3}) == NhleCwm(steps=3)
 
 
