@@ -27,6 +27,10 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
 
 
 class UnhotError(Exception):
@@ -92,6 +96,21 @@ def shortened(items: Iterable[object], limit: int = 12) -> str:
     texts = [str(i) for i in items]
     more = f" and {len(texts) - limit} more" if len(texts) > limit else ""
     return ", ".join(texts[:limit]) + more
+
+
+def first_line(error: object, limit: int = 200) -> str:
+    """Return the first line of what somebody else's code raised, cut to ``limit``, without a full stop at its end."""
+    return str(error).strip().partition("\n")[0][:limit].rstrip(".")
+
+
+def invalid_values(error: ValidationError) -> list[str]:
+    """Say of each value that pydantic refused where it is, what is wrong with it, and of a single one what it is."""
+    said = []
+    for e in error.errors(include_url=False):
+        at, given = ".".join(map(str, e["loc"]))[:200], e["input"]
+        got = f". Got {repr(given)[:80]}" if isinstance(given, str | int | float | None) else ""
+        said.append(f"{at!r}: " * bool(at) + e["msg"].removeprefix("Value error, ") + got)
+    return said
 
 
 def raise_all(kind: type[InputError], subject: str, problems: list[str]) -> None:

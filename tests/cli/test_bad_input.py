@@ -226,7 +226,7 @@ def test_bundles_that_are_damaged(refused, bundle: Path, tmp_path: Path, damage:
     said = refused(*forget(place))
     expected = {
         "weights": "is not the file that bundle.json describes",
-        "info": "is not a valid BundleInfo: outputs",
+        "info": "is not a valid BundleInfo: 'outputs'",
         "newer": "was written by a newer unhot",
         "gone": "is not a bundle: it needs",
         "classes": "the head has 10 outputs, and bundle.json names 0 classes",

@@ -86,7 +86,7 @@ def edited(tmp_path: Path, **changes: Any) -> Path:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"colour": "red"}, "not a valid BundleInfo: colour"),
+        ({"colour": "red"}, "not a valid BundleInfo: 'colour'"),
         ({"outputs": 0}, "outputs"),
         ({"classes": [{"index": -1, "name": "x"}]}, r"classes\.0\.index"),
         ({"schema_version": 99}, "was written by a newer unhot"),

@@ -7,7 +7,7 @@ import os
 from typing import Any
 
 from unhot.bench.privacy import send_nothing
-from unhot.errors import InputError
+from unhot.errors import InputError, first_line
 from unhot.records.bench import BenchRecord
 
 
@@ -34,8 +34,7 @@ class MlflowTracker:
             found = self._client.get_experiment_by_name(experiment)
             self._experiment = found.experiment_id if found else self._client.create_experiment(experiment)
         except Exception as error:  # each kind of store raises its own
-            said = str(error).strip().partition("\n")[0][:200].rstrip(".")
-            raise InputError(f"MLflow cannot use {uri!r}: {said}. Check --mlflow.") from error
+            raise InputError(f"MLflow cannot use {uri!r}: {first_line(error)}. Check --mlflow.") from error
 
     def log(self, record: BenchRecord) -> None:
         """Log what a cell is as parameters, and what was measured of the unlearned model as metrics."""

@@ -14,7 +14,7 @@ from torch.utils.data import ConcatDataset, Subset
 
 from unhot.data.images import LabelledImages, Pictures
 from unhot.data.labels import Label, one_label, read_labels
-from unhot.errors import DataError, shortened
+from unhot.errors import DataError, first_line, shortened
 
 IMAGE_KEYS = ("image", "img", "pixel_values")
 LABEL_KEYS = ("label", "labels", "target")
@@ -77,8 +77,7 @@ def _item(data: Any, i: int, origin: str) -> Any:
     try:
         return data[i]
     except Exception as error:  # whatever the user's code raises
-        said = str(error).partition("\n")[0]
-        raise DataError(f"{origin}: item {i} cannot be read ({type(error).__name__}: {said}).") from error
+        raise DataError(f"{origin}: item {i} cannot be read ({type(error).__name__}: {first_line(error)}).") from error
 
 
 def _pair(item: Any, name: str) -> tuple[Image.Image | Tensor, Any]:

@@ -13,7 +13,7 @@ import torch
 from PIL import Image, ImageCms, UnidentifiedImageError
 from torch import Tensor
 
-from unhot.errors import DataError
+from unhot.errors import DataError, first_line
 from unhot.records.model import InputSpec
 
 # raster formats that Pillow decodes by itself; it renders others, such as EPS, by starting programs
@@ -177,7 +177,7 @@ def _sized(image: Image.Image, spec: InputSpec, name: str) -> Image.Image:
 
 def unreadable(name: str, error: Exception) -> DataError:
     """Return the error to raise for what Pillow raised on a picture."""
-    said = str(error).partition("\n")[0]
+    said = first_line(error)
     reason = (
         "not in a format that is known" if isinstance(error, UnidentifiedImageError) else said or type(error).__name__
     )

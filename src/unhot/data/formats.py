@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from unhot.errors import DataError
+from unhot.errors import DataError, first_line
 from unhot.runtime import torchvision_ops
 
 T = TypeVar("T")
@@ -92,7 +92,7 @@ def guarded(path: Path, read: Callable[[], T]) -> T:
     try:
         return read()
     except Exception as error:  # readers raise nearly anything on damaged files
-        said = str(error).partition("\n")[0] or "no reason given"
+        said = first_line(error) or "no reason given"
         raise DataError(
             f"{path} is damaged, or not what its name says ({type(error).__name__}: {said}). Get it again."
         ) from error

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -132,6 +132,14 @@ class LabelledImages:
     def where(self, chosen: Tensor) -> LabelledImages:
         """Return the images for which ``chosen``, bool (N,), holds."""
         return self.select(chosen.nonzero().flatten())
+
+    def of(self, labels: Sequence[int]) -> LabelledImages:
+        """Return the images that have one of these labels."""
+        return self.where(torch.isin(self.y, torch.tensor(labels, dtype=torch.int64)))
+
+    def without(self, labels: Sequence[int]) -> LabelledImages:
+        """Return the images that have none of these labels."""
+        return self.where(~torch.isin(self.y, torch.tensor(labels, dtype=torch.int64)))
 
     def check_scale(self, spec: InputSpec | None) -> None:
         """Refuse floating tensors that hold pixels, 0..1 or 0..255, where the model takes normalised ones.

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from unhot.data.source import check_size, photo_input
-from unhot.errors import OptionError
+from unhot.errors import OptionError, invalid_values
 from unhot.records.model import InputSpec
 
 
@@ -78,11 +78,7 @@ def checked(values: dict[str, Any]) -> InputSpec:
     try:
         return InputSpec.model_validate(values)
     except ValidationError as error:
-        said = "; ".join(
-            ": ".join(filter(None, (".".join(map(str, e["loc"])), e["msg"].removeprefix("Value error, "))))
-            for e in error.errors()
-        )
-        raise OptionError(f"The preprocessing cannot be used: {said}.") from error
+        raise OptionError(f"Invalid preprocessing: {'; '.join(invalid_values(error))}.") from error
 
 
 def _in_proportion(spec: InputSpec, size: int) -> int | tuple[int, ...] | None:

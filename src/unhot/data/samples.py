@@ -57,7 +57,7 @@ def draw(data: ImageSource, classes: Sequence[int | str], shots: int = 16, seed:
     """Draw a few images of each class to forget, without replacement.
 
     Args:
-        data: A data set of ``unhot.load_images``, tensors ``(x, y)``, or a torch ``Dataset``.
+        data: The images of ``unhot.load_named``, tensors ``(x, y)``, or a torch ``Dataset``.
         classes: The classes, by index or, where the data has class names, by name.
         shots: How many images of each class.
         seed: The same seed draws the same images on every machine.
@@ -87,7 +87,7 @@ def draw_at(images: LabelledImages, positions: Sequence[int], shots: int, seed: 
 
 def every(images: LabelledImages, positions: Sequence[int]) -> Samples:
     """Take every image of some labels in ``images.y``."""
-    return Samples(images.where(torch.isin(images.y, torch.tensor(positions))), _called(images, positions))
+    return Samples(images.of(positions), _called(images, positions))
 
 
 @usual_settings()

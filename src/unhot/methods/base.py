@@ -24,9 +24,10 @@ from unhot.errors import (
     OptionError,
     UndeclaredReadError,
     UnknownNameError,
+    invalid_values,
     shortened,
 )
-from unhot.methods.checks import Classified, check_samples, cut_and_compare, logits_of, warnings_of
+from unhot.methods.checks import Classified, check_samples, cut_and_compare, sample_logits, warnings_of
 from unhot.methods.provenance import provenance
 from unhot.models.classifier import Classifier
 from unhot.models.cut import Cut
@@ -188,10 +189,7 @@ class Method(BaseModel, ABC):
         try:
             return cls.model_validate(options)
         except ValidationError as error:
-            said = "; ".join(
-                f"'{'.'.join(map(str, e['loc']))}': {e['msg']}. Got {e['input']!r}" for e in error.errors()
-            )
-            raise OptionError(f"Hyperparameters of {cls.name} do not fit: {said}.") from error
+            raise OptionError(f"Invalid hyperparameters for {cls.name}: {'; '.join(invalid_values(error))}.") from error
 
     @classmethod
     def _hyperparameters(cls) -> set[str]:
@@ -345,7 +343,7 @@ class Method(BaseModel, ABC):
             raise DataError(f"The model has forgotten {shortened(again)} already. Leave that class out.")
         if whole and len(labels) >= len(model.classes) - sum(c in model.classes for c in model.forgotten):
             raise DataError("Every class would be forgotten. Leave at least one class to be retained.")
-        logits = logits_of(model, x)
+        logits = sample_logits(model, x)
         if not logits.isfinite().all():
             raise ModelError(
                 "The model returns NaN or infinite logits on some of the samples. Check them and its weights."
@@ -393,7 +391,7 @@ class Method(BaseModel, ABC):
 def _retained(model: Classifier, source: ImageSource, columns: list[int]) -> LabelledImages:
     """Leave out the images of classes to forget, and of those forgotten before: a whole training set may be given."""
     images = model.align(as_images(source), model.forgotten)
-    kept = images.where(~torch.isin(images.y, torch.tensor(columns)))
+    kept = images.without(columns)
     if len(kept) == 0:
         raise DataError(f"{images.origin} holds no image of a retained class. Give images of the other classes.")
     return kept

@@ -14,9 +14,9 @@ from pydantic import Field, JsonValue
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from unhot.data.images import input_range
 from unhot.methods.base import Batch, Data, Method, Outcome, Use
-from unhot.methods.parts.batches import FORWARD, forget_stream
+from unhot.methods.parts.ascent import ascended
+from unhot.methods.parts.batches import forget_stream, logits_of
 from unhot.methods.parts.losses import Request
 from unhot.models.classifier import Classifier
 from unhot.runtime import Runtime
@@ -69,12 +69,4 @@ class BoundaryShrink(Method):
 
     def across(self, model: Classifier, forget: Batch) -> Tensor:
         """Return the model's logits, (B, K), one step of the fast gradient sign method away from each sample."""
-        low, high = input_range(forget.x, model.input)
-        found = []
-        for x, y in zip(forget.x.split(FORWARD), forget.y.split(FORWARD), strict=True):
-            x = x.detach().requires_grad_()
-            (gradient,) = torch.autograd.grad(cross_entropy(model.logits(x), y, reduction="sum"), x)
-            with torch.no_grad():
-                beside = (x + self.epsilon * (high - low) * gradient.sign()).clamp(low, high)
-                found.append(model.logits(beside))
-        return torch.cat(found)
+        return logits_of(model, ascended(model, forget.x, forget.y, self.epsilon, self.epsilon, steps=1))

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from unhot.data.images import LabelledImages
-from unhot.errors import DataError, MethodFailedError, ModelWarning, SampleWarning, UnhotWarning, shortened
-from unhot.methods.parts.batches import FORWARD
+from unhot.errors import DataError, MethodFailedError, ModelWarning, SampleWarning, UnhotWarning, first_line, shortened
+from unhot.methods.parts.batches import FORWARD, logits_of
 from unhot.models.classifier import Classifier
 from unhot.models.cut import Cut, cut_classes
 from unhot.models.plain import branched
@@ -27,18 +27,17 @@ IMAGES = 5_000  # of the retained classes that are evaluated
 DROP = 0.035  # of accuracy on the retained classes: what NHLE-CWM's paper promises not to exceed
 
 
-@torch.no_grad()
-def logits_of(model: Classifier, x: Tensor) -> Tensor:
+def sample_logits(model: Classifier, x: Tensor) -> Tensor:
     """Return the logits (N, K) of inputs (N, C, H, W), some at a time.
 
     Raises:
         MethodFailedError: The net fails, as one does that reads the weights of a head that another layer replaced.
     """
     try:
-        return torch.cat([model.logits(some) for some in x.split(FORWARD)])
+        return logits_of(model, x)
     except Exception as error:  # the net is the caller's: it may raise anything
-        reason = str(error).partition("\n")[0]
-        raise MethodFailedError(f"The net fails on the samples ({type(error).__name__}: {reason}).") from error
+        what = f"{type(error).__name__}: {first_line(error)}"
+        raise MethodFailedError(f"The net fails on the samples ({what}).") from error
 
 
 def check_samples(model: Classifier, labels: Sequence[ClassLabel], y: Tensor, logits: Tensor, force: bool) -> None:
@@ -98,11 +97,11 @@ def cut_and_compare(
     if how == "none":
         return model, model
     others = [model.classes[c] for c in model.others(model.columns(labels)).tolist()]
-    logits = logits_of(model, x)
+    logits = sample_logits(model, x)
     before = logits[:, model.columns(others)].double()
     uncut = replace(model, module=branched(model.module, model.head))
     cut = cut_classes(model, labels, how)
-    after = logits_of(cut, x)[:, cut.columns(others)].double()
+    after = sample_logits(cut, x)[:, cut.columns(others)].double()
     if how == "bottleneck":
         before, after = (z - z.mean(1, keepdim=True) for z in (before, after))
     moved = (after - before).abs().max().item()
@@ -166,7 +165,7 @@ class Classified:
             MethodFailedError: The logits of the unlearned model are not finite.
         """
         x, y, logits = self.data.samples
-        now = logits_of(unlearned, x)
+        now = sample_logits(unlearned, x)
         if not now.isfinite().all():
             raise MethodFailedError("The unlearned model returns NaN or infinite logits on the samples.")
         was, now = logits.argmax(1), _in(self.model, unlearned)[now.argmax(1).cpu()].to(y.device)

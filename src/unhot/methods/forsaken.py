@@ -7,16 +7,16 @@ us.
 
 from __future__ import annotations
 
-from itertools import islice
 from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field, JsonValue
 from torch import Tensor
 
-from unhot.data.augment import distort
 from unhot.methods.base import Data, Method, Outcome, Use
-from unhot.methods.parts.batches import FORWARD, forget_stream
+from unhot.methods.parts.batches import forget_stream, logits_of
+from unhot.methods.parts.stand_ins import distorted
+from unhot.methods.parts.stopping import Stop, probability
 from unhot.models.classifier import Classifier
 from unhot.runtime import Runtime
 
@@ -71,18 +71,14 @@ class Forsaken(Method):
         log_q, weights = self.unknown(model, data, runtime).log(), list(model.module.parameters())
         original = [w.detach().clone() for w in weights]
         batches = forget_stream(data.forget, self.batch_size, runtime)
-        reason, left = "round cap", 1.0
-        for done, (x, _, _) in enumerate(islice(batches, self.rounds + 1)):
-            with torch.no_grad():
-                left = model.logits(x).softmax(1)[:, data.columns].sum(1).mean().item()
-            if left <= self.stop_at:
-                reason = f"probability of the forgotten classes at most {self.stop_at}"
+        stop = Stop(self.stop_at, self.rounds, reason="round cap")
+        for x, _, _ in batches:
+            if stop(probability(logits_of(model, x), data.columns)):
                 break
-            if done < self.rounds:
-                self.mask(model, x, log_q, runtime)
+            self.mask(model, x, log_q, runtime)
         moved = sum(int((w != old).sum()) for w, old in zip(weights, original, strict=True))
-        notes: dict[str, JsonValue] = {"probability_left": left, "moved": moved / sum(w.numel() for w in weights)}
-        return Outcome(model, reason, notes)
+        notes: dict[str, JsonValue] = {"probability_left": stop.value, "moved": moved / sum(w.numel() for w in weights)}
+        return Outcome(model, stop.reason, notes)
 
     def mask(self, model: Classifier, x: Tensor, log_q: Tensor, runtime: Runtime) -> None:
         """Find a mask by proximal steps, and leave it added to the weights."""
@@ -109,9 +105,7 @@ class Forsaken(Method):
         earlier = model.columns(c for c in model.forgotten if c in model.classes)
         p = torch.ones_like(logits[0])
         if self.reference == "distorted":
-            some = torch.randperm(len(x), generator=runtime.generator("some"))[:DISTORTED].to(x.device)
-            away = distort(x[some], runtime.generator("distort"))
-            p = torch.cat([model.logits(part).softmax(1) for part in away.split(FORWARD)]).mean(0)
+            p = logits_of(model, distorted(x, DISTORTED, runtime)).softmax(1).mean(0)
         gone = [*data.columns, *earlier]
         p[gone] = 0
         q = (1 - self.floor) * p / p.sum()

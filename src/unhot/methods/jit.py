@@ -7,7 +7,6 @@ and its released code.
 
 from __future__ import annotations
 
-from itertools import islice
 from typing import ClassVar
 
 import torch
@@ -17,6 +16,7 @@ from torch.linalg import vector_norm
 
 from unhot.methods.base import Data, Method, Outcome, Use
 from unhot.methods.parts.batches import forget_stream
+from unhot.methods.parts.stopping import Stop, probability
 from unhot.models.classifier import Classifier
 from unhot.runtime import Runtime
 
@@ -66,16 +66,13 @@ class Jit(Method):
         """Smooth, and look before every step whether it is still needed."""
         optimizer, noise = torch.optim.SGD(model.module.parameters(), self.lr), runtime.generator("noise")
         batches = forget_stream(data.forget, self.batch_size, runtime)
-        reason, left = "step cap", 1.0
-        for step, (x, _, _) in enumerate(islice(batches, self.steps + 1)):
+        stop = Stop(self.stop_at, self.steps)
+        for x, _, _ in batches:
             logits = model.logits(x)
-            left = logits.softmax(1)[:, data.columns].sum(1).mean().item()
-            if left <= self.stop_at:
-                reason = f"probability of the forgotten classes at most {self.stop_at}"
+            if stop(probability(logits, data.columns)):
                 break
-            if step < self.steps:
-                runtime.step(self.slope(model, x, logits, noise), optimizer, self.clip)
-        return Outcome(model, reason, {"probability_left": left})
+            runtime.step(self.slope(model, x, logits, noise), optimizer, self.clip)
+        return Outcome(model, stop.reason, {"probability_left": stop.value})
 
     def slope(self, model: Classifier, x: Tensor, logits: Tensor, noise: torch.Generator) -> Tensor:
         """Return how far the output is from that on noisy copies, of the length of the noise; mean over both."""

@@ -16,7 +16,8 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from unhot.methods.base import Data, Method, Outcome, Use
-from unhot.methods.parts.batches import forget_stream
+from unhot.methods.parts.batches import drawn, forget_stream, logits_of
+from unhot.methods.parts.stopping import Stop, probability
 from unhot.models.classifier import Classifier
 from unhot.runtime import Runtime
 
@@ -63,23 +64,21 @@ class MuMis(Method):
         x, y, _ = data.forget
         kept = torch.tensor([c for c in range(len(model.classes)) if c not in data.columns])
         draws, watched = runtime.generator("other class"), slice(WATCHED)
-        others = _drawn(kept, y[watched], draws)
+        others = drawn(kept, y[watched], draws)
         optimizer = torch.optim.SGD(model.module.parameters(), self.lr, momentum=0.9)
-        reason, left, back = "step cap", 1.0, 1.0
+        stop, reason, left, back = Stop(self.stop_at), "step cap", 1.0, 1.0
         with sdpa_kernel(SDPBackend.MATH):
             first = [s.mean() for s in sensitivities(model, x[watched], (y[watched], others))]
             for some, mine, _ in itertools.islice(forget_stream(data.forget, self.batch_size, runtime), self.steps):
-                target, other = sensitivities(model, some, (mine, _drawn(kept, mine, draws)), create_graph=True)
+                target, other = sensitivities(model, some, (mine, drawn(kept, mine, draws)), create_graph=True)
                 runtime.step((target - other).mean() / first[0], optimizer)
                 now = [s.mean() for s in sensitivities(model, x[watched], (y[watched], others))]
                 left, back = (float(a / b) for a, b in zip(now, first, strict=True))
                 if back >= self.recovered:
                     reason = f"sensitivity of the retained classes at least {self.recovered} of the original"
                     break
-                with torch.no_grad():
-                    likely = model.logits(x[watched]).softmax(1)[:, data.columns].sum(1).mean()
-                if likely <= self.stop_at:
-                    reason = f"probability of the forgotten classes at most {self.stop_at}"
+                if stop(probability(logits_of(model, x[watched]), data.columns)):
+                    reason = stop.reason
                     break
         return Outcome(model, reason, {"sensitivity_left": left, "sensitivity_retained": back})
 
@@ -96,8 +95,3 @@ def sensitivities(
         (gradient,) = torch.autograd.grad(chosen, x, create_graph=create_graph, retain_graph=True)
         found.append(gradient.square().flatten(1).sum(1))
     return found
-
-
-def _drawn(kept: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:
-    """Draw one of the retained columns for each sample, int64 (B,)."""
-    return kept[torch.randint(len(kept), (len(y),), generator=generator)].to(y.device)

@@ -7,7 +7,6 @@ understanding factors influencing machine unlearning, EuroS&P 2022 (arXiv 2109.1
 
 from __future__ import annotations
 
-from itertools import islice
 from typing import ClassVar
 
 import torch
@@ -16,6 +15,7 @@ from pydantic import Field
 from unhot.methods.base import Data, Method, Outcome, Use
 from unhot.methods.parts.batches import forget_stream
 from unhot.methods.parts.losses import Request, literal
+from unhot.methods.parts.stopping import Stop, probability
 from unhot.models.classifier import Classifier
 from unhot.runtime import Runtime
 
@@ -55,13 +55,10 @@ class NegGrad(Method):
         """Ascend, and look before every step whether it is still needed."""
         optimizer = torch.optim.SGD(model.module.parameters(), self.lr, momentum=0.9)
         batches = forget_stream(data.forget, self.batch_size, runtime)
-        reason, left = "step cap", 1.0
-        for step, (x, y, original) in enumerate(islice(batches, self.steps + 1)):
+        stop = Stop(self.stop_at, self.steps)
+        for x, y, original in batches:
             logits = model.logits(x)
-            left = logits.softmax(1)[:, data.columns].sum(1).mean().item()
-            if left <= self.stop_at:
-                reason = f"probability of the forgotten classes at most {self.stop_at}"
+            if stop(probability(logits, data.columns)):
                 break
-            if step < self.steps:
-                runtime.step(literal(logits, Request(y, data.columns, original)), optimizer, self.clip)
-        return Outcome(model, reason, {"probability_left": left})
+            runtime.step(literal(logits, Request(y, data.columns, original)), optimizer, self.clip)
+        return Outcome(model, stop.reason, {"probability_left": stop.value})

@@ -61,7 +61,7 @@ class NegGradPlus(Method):
         samples = forget_stream(data.forget, self.sample_batch, runtime)
         for epoch in range(self.epochs):
             for x, y in retain_batches(data.retain, model, self.batch_size, runtime, epoch):
-                x_f, y_f, _ = (part[: len(x)] for part in next(samples))
+                x_f, y_f, _ = next(samples).part(slice(len(x)))
                 z = model.logits(torch.cat([x, x_f]))
                 retain, forget = cross_entropy(z[: len(x)], y), cross_entropy(z[len(x) :], y_f)
                 ascent = (1 - self.beta) * forget * (forget < self.ceiling)

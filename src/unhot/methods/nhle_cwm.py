@@ -6,16 +6,17 @@ weight masking, Scientific Reports 2026, doi 10.1038/s41598-026-40379-9. Only it
 
 from __future__ import annotations
 
-import math
 from typing import ClassVar, Literal
 
 import torch
 from pydantic import AliasChoices, Field
 
-from unhot.data.augment import Augment, distort
+from unhot.data.augment import Augment
 from unhot.methods.base import Data, Method, Outcome, Use
 from unhot.methods.parts.losses import ENCODINGS, Request
 from unhot.methods.parts.preconditioning import Preconditioner
+from unhot.methods.parts.stand_ins import distorted
+from unhot.methods.parts.stopping import Stop, probability
 from unhot.models.classifier import Classifier
 from unhot.models.cut import Cut
 from unhot.models.layers import nearest_head, weight_layers
@@ -73,28 +74,14 @@ class NhleCwm(Method):
         for weight in weights:
             weight.requires_grad_(True)
         shifted = Augment(round(self.shift * x.shape[-1]))
-        best, best_state, reason = math.inf, [w.detach().clone() for w in weights], "step cap"
-        for step in range(self.steps + 1):
-            logits = model.logits(shifted(x, moving))
-            left = logits.softmax(1)[:, data.columns].sum(1).mean().item()
-            if not math.isfinite(left):
-                reason = "not finite: rolled back"
-                break
-            if left < best:
-                best, best_state = left, [w.detach().clone() for w in weights]
-            if left <= self.stop_at:
-                reason = f"probability of the forgotten classes at most {self.stop_at}"
-                break
-            if step < self.steps and weights:
-                gradients = torch.autograd.grad(ENCODINGS[self.encoding](logits, request), weights)
-                runtime.descend(weights, precondition(gradients), self.step_size)
-        for weight, state in zip(weights, best_state, strict=True):
-            weight.data.copy_(state)
-        return Outcome(model, reason, {"probability_left": best}, self.cut)
+        stop = Stop(self.stop_at, self.steps if weights else 0, weights)
+        while not stop(probability(logits := model.logits(shifted(x, moving)), data.columns)):
+            gradients = torch.autograd.grad(ENCODINGS[self.encoding](logits, request), weights)
+            runtime.descend(weights, precondition(gradients), self.step_size)
+        return Outcome(model, stop.reason, {"probability_left": stop.value}, self.cut)
 
     def _precondition(self, model: Classifier, x: torch.Tensor, runtime: Runtime) -> Preconditioner:
         """Choose the layers nearest the head, and look at what distorted samples send into them."""
         layers = nearest_head(weight_layers(model, x[:1]), self.depth)
-        some = torch.randperm(len(x), generator=runtime.generator("some"))[:DISTORTED].to(x.device)
-        away = distort(x[some], runtime.generator("distort"))
+        away = distorted(x, DISTORTED, runtime)
         return Preconditioner.of(model, layers, away, self.preconditioning, runtime.generator("rows"))

@@ -20,10 +20,11 @@ from torch.optim.lr_scheduler import LinearLR
 from unhot.data.augment import Augment
 from unhot.data.images import LabelledImages
 from unhot.methods.base import Batch, Data, Method, Outcome, Use
-from unhot.methods.parts.batches import FORWARD
+from unhot.methods.parts.batches import FORWARD, logits_of
 from unhot.methods.parts.losses import Request, masked
 from unhot.methods.parts.preconditioning import Spared
 from unhot.methods.parts.stand_ins import stand_ins
+from unhot.methods.parts.stopping import probability
 from unhot.models.classifier import Classifier, pooled
 from unhot.models.cut import Cut
 from unhot.models.layers import nearest_head
@@ -151,9 +152,7 @@ class NhleGuard(Method):
         x, _, original = data.forget
         retained = model.others(data.columns).to(x.device)
         images = stand_ins(model, x, original, retained, self.images, self.descent, runtime)
-        with torch.no_grad():
-            logits = torch.cat([model.logits(some) for some in images.split(FORWARD)])
-        taken = retained[logits[:, retained].argmax(1)].cpu()
+        taken = retained[logits_of(model, images)[:, retained].argmax(1)].cpu()
         names, keys = tuple(c.name for c in model.classes), tuple(range(len(images)))
         return ClassStatistics.collect(model, LabelledImages(images, taken, names, MOVED, keys), runtime)
 
@@ -213,7 +212,7 @@ class _Draws:
         logits, features = self._rest(torch.cat([self.around.x, retained.x]))
         count = len(self.around.y)
         return {
-            "probability_left": logits[:count].softmax(1)[:, self.columns].sum(1).mean().item(),
+            "probability_left": probability(logits[:count], self.columns),
             "energy": self._apart(features[-1][:count], self.around.y, self.features[-1]).item(),
             "divergence": self._divergence(logits[count:], retained).item(),
         }

@@ -6,7 +6,6 @@ Source: Le, Peng, Liu, Noble: POUR: A provably optimal method for unlearning rep
 
 from __future__ import annotations
 
-import itertools
 from typing import ClassVar, Literal
 
 import torch
@@ -16,6 +15,7 @@ from torch import Tensor
 from unhot.errors import ModelError, OptionError
 from unhot.methods.base import Batch, Data, Method, Outcome, Use
 from unhot.methods.parts.batches import FORWARD, forget_stream
+from unhot.methods.parts.stopping import Stop
 from unhot.models.classifier import Classifier
 from unhot.models.cut import Cut
 from unhot.models.head import is_plain
@@ -120,13 +120,10 @@ class PourD(Method):
             taken_out = (h - target).square().sum(1).mean().clamp_min(torch.finfo(h.dtype).tiny)
         optimizer = torch.optim.SGD(model.module.parameters(), self.lr, momentum=0.9)
         batches = forget_stream(Batch(x, y, target), self.batch_size, runtime)
-        reason, distance = "step cap", 1.0
-        for some, _, goal in itertools.islice(batches, self.steps + 1):
+        stop = Stop(self.stop_at, self.steps, measure="distance")
+        for some, _, goal in batches:
             loss = (model.features(some) - goal).square().sum(1).mean() / taken_out
-            distance = loss.item()
-            if distance <= self.stop_at:
-                reason = f"distance at most {self.stop_at}"
+            if stop(loss.item()):
                 break
-            if runtime.steps < self.steps:
-                runtime.step(loss, optimizer)
-        return Outcome(model, reason, {"distance": distance})
+            runtime.step(loss, optimizer)
+        return Outcome(model, stop.reason, {"distance": stop.value})

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from unhot.methods.base import Data, Method, Outcome, Use
-from unhot.methods.parts.batches import forget_stream
+from unhot.methods.parts.batches import drawn, forget_stream
 from unhot.models.classifier import Classifier
 from unhot.runtime import Runtime
 
@@ -52,12 +52,10 @@ class RandomLabel(Method):
         forget = data.forget._replace(y=self.labels(model, data, runtime))
         optimizer = torch.optim.SGD(model.module.parameters(), self.lr, momentum=0.9)
         batches = forget_stream(forget, self.batch_size, runtime)
-        for x, drawn, _ in islice(batches, self.steps):
-            runtime.step(cross_entropy(model.logits(x), drawn), optimizer)
+        for x, label, _ in islice(batches, self.steps):
+            runtime.step(cross_entropy(model.logits(x), label), optimizer)
         return Outcome(model, "steps done")
 
     def labels(self, model: Classifier, data: Data, runtime: Runtime) -> Tensor:
         """Draw one of the classes that are retained, and were not forgotten before, for each sample, int64 (B,)."""
-        y = data.forget.y
-        others = model.others(data.columns)
-        return others[torch.randint(len(others), (len(y),), generator=runtime.generator("random labels"))].to(y.device)
+        return drawn(model.others(data.columns), data.forget.y, runtime.generator("random labels"))

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from unhot.methods.base import Batch, Data, Method, Outcome, Use
-from unhot.methods.parts.batches import FORWARD, forget_stream, retain_batches
+from unhot.methods.parts.batches import FORWARD, drawn, forget_stream, retain_batches
 from unhot.models.classifier import Classifier
 from unhot.runtime import Runtime
 
@@ -66,8 +66,8 @@ class SalUn(Method):
         samples = forget_stream(data.forget, self.sample_batch, runtime)
         for epoch in range(self.epochs):
             for x, y in retain_batches(data.retain, model, self.batch_size, runtime, epoch):
-                x_f = next(samples).x[: len(x)]
-                random = others[torch.randint(len(others), (len(x_f),), generator=drawing)].to(y.device)
+                x_f, y_f, _ = next(samples).part(slice(len(x)))
+                random = drawn(others, y_f, drawing)
                 z = model.logits(torch.cat([x, x_f]))
                 retain, forget = cross_entropy(z[: len(x)], y), cross_entropy(z[len(x) :], random)
                 runtime.step(forget + self.alpha * retain, optimizer)

@@ -12,11 +12,11 @@ from typing import ClassVar
 import torch
 from pydantic import Field, JsonValue
 from torch import Tensor
-from torch.nn.functional import cross_entropy, normalize
+from torch.nn.functional import normalize
 
-from unhot.data.images import input_range
 from unhot.methods.base import Batch, Data, Method, Outcome, Use
-from unhot.methods.parts.batches import FORWARD, forget_batches
+from unhot.methods.parts.ascent import ascended
+from unhot.methods.parts.batches import forget_batches, logits_of
 from unhot.methods.parts.losses import Request, masked
 from unhot.models.classifier import Classifier
 from unhot.runtime import Runtime
@@ -90,18 +90,5 @@ class Spotter(Method):
     def neighbours(self, model: Classifier, forget: Batch, runtime: Runtime) -> Batch:
         """Find an image beside each sample on which the model is less sure of the class."""
         x, y, _ = forget
-        low, high = input_range(x, model.input)
-        reach = self.epsilon * (high - low)
-        noise = torch.rand(x.shape, generator=runtime.generator("neighbours")).to(x)
-        found, logits = [], []
-        for some, mine, start in zip(x.split(FORWARD), y.split(FORWARD), noise.split(FORWARD), strict=True):
-            near = (some + (2 * start - 1) * reach).clamp(low, high)
-            for _ in range(self.ascent):
-                near.requires_grad_()
-                (gradient,) = torch.autograd.grad(cross_entropy(model.logits(near), mine, reduction="sum"), near)
-                near = near.detach() + reach / 3 * gradient.sign()
-                near = near.clamp(some - reach, some + reach).clamp(low, high)
-            found.append(near)
-            with torch.no_grad():
-                logits.append(model.logits(near))
-        return Batch(torch.cat(found), y, torch.cat(logits))
+        near = ascended(model, x, y, self.epsilon, self.epsilon / 3, self.ascent, runtime.generator("neighbours"))
+        return Batch(near, y, logits_of(model, near))

@@ -16,7 +16,8 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, log_softmax, normalize
 
 from unhot.methods.base import Batch, Data, Method, Outcome, Use
-from unhot.methods.parts.batches import FORWARD, forget_batches, forget_stream, retain_batches, retain_stream
+from unhot.methods.parts.batches import forget_batches, forget_stream, logits_of, retain_batches, retain_stream
+from unhot.methods.parts.stopping import Stop, probability
 from unhot.models.classifier import Classifier
 from unhot.runtime import Runtime
 
@@ -91,18 +92,13 @@ class Ugradsl(Method):
         """Go through the samples until they are forgotten."""
         optimizer = torch.optim.SGD(model.module.parameters(), self.lr, momentum=0.9)
         images = retain_stream(data.retain, model, self.batch_size, runtime)
-        for epoch in count():
-            if (left := probability(model, data)) <= self.stop_at:
-                reason = f"probability of the forgotten classes at most {self.stop_at}"
-                break
-            if runtime.steps >= self.steps:
-                reason = "step cap"
-                break
-            for samples in forget_batches(data.forget, self.sample_batch, runtime, epoch):
+        stop, passes = Stop(self.stop_at), count()
+        while not stop(left(model, data), last=runtime.steps >= self.steps):
+            for samples in forget_batches(data.forget, self.sample_batch, runtime, next(passes)):
                 if runtime.steps < self.steps:
                     loss = mixed(self, model, samples, next(images))
                     runtime.step(loss, optimizer, self.clip)
-        return Outcome(model, reason, {"probability_left": left})
+        return Outcome(model, stop.reason, {"probability_left": stop.value})
 
 
 class UgradslPlus(Method):
@@ -145,22 +141,21 @@ class UgradslPlus(Method):
             for images in retain_batches(data.retain, model, self.batch_size, runtime, epoch):
                 loss = mixed(self, model, next(samples), images)
                 runtime.step(loss, optimizer, self.clip)
-        return Outcome(model, "epochs done", {"probability_left": probability(model, data)})
+        return Outcome(model, "epochs done", {"probability_left": left(model, data)})
 
 
 def mixed(method: Ugradsl | UgradslPlus, model: Classifier, samples: Batch, images: tuple[Tensor, Tensor]) -> Tensor:
     """Return the loss of one step, in train mode."""
     model.module.train()
-    (x, y), (x_f, y_f, _), n = images, (part[: len(images[0])] for part in samples), len(images[0])
+    (x, y), n = images, len(images[0])
+    x_f, y_f, _ = samples.part(slice(n))
     h, z = model.features_and_logits(torch.cat([x, x_f]))
     rate = -near(h[n:], h[:n], method.beta) if method.alpha is None else torch.full_like(z[n:, 0], method.alpha)
     ascent = smoothed_cross_entropy(z[n:], y_f, rate) * (cross_entropy(z[n:], y_f) < method.ceiling)
     return method.p * cross_entropy(z[:n], y) - (1 - method.p) * ascent
 
 
-@torch.no_grad()
-def probability(model: Classifier, data: Data) -> float:
+def left(model: Classifier, data: Data) -> float:
     """Return the mean probability of the forgotten classes on the samples, in eval mode."""
     model.module.eval()
-    parts = [model.logits(x).softmax(1)[:, data.columns].sum(1) for x in data.forget.x.split(FORWARD)]
-    return torch.cat(parts).mean().item()
+    return probability(logits_of(model, data.forget.x), data.columns)

@@ -19,7 +19,7 @@ from safetensors.torch import load
 from torch import Tensor, nn
 from torch.nn.utils import skip_init
 
-from unhot.errors import ModelError, UnhotError
+from unhot.errors import ModelError, UnhotError, first_line
 from unhot.models.budget import Budget, of_layer, tensors_in
 from unhot.models.operators import Kind, Known, check_argument, check_call, operator_of, signature_of, writes
 from unhot.records.graph import Graph, Layer, Step
@@ -99,10 +99,9 @@ class GraphNet(nn.Module):
         except (UnhotError, torch.OutOfMemoryError):
             raise
         except FAILURES as error:
-            said = str(error).strip().partition("\n")[0].rstrip(".")
             called = "" if step is None else f", calling {step.layer or step.call}"
             raise ModelError(
-                f"The graph of this net fails on inputs of shape {tuple(x.shape)}{called}: {said}."
+                f"The graph of this net fails on inputs of shape {tuple(x.shape)}{called}: {first_line(error)}."
             ) from error
         if like is not None:
             self.unhot_within.add(like)

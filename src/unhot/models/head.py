@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-from unhot.errors import shortened
+from unhot.errors import first_line, shortened
 from unhot.models.weights import as_input
 
 
@@ -133,8 +133,7 @@ def run(module: nn.Module, x: Tensor, grad: bool = False) -> tuple[Any, str]:
         with torch.set_grad_enabled(grad):
             return module(as_input(module, x)), ""
     except Exception as error:  # the net is the caller's: it may raise anything
-        reason = str(error).partition("\n")[0]
-        return None, f"it fails on inputs of shape {tuple(x.shape)}: {reason}."
+        return None, f"it fails on inputs of shape {tuple(x.shape)}: {first_line(error)}."
     finally:
         for m, flag in training.items():
             m.training = flag

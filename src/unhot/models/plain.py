@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
-from unhot.errors import ModelError, raise_all
+from unhot.errors import ModelError, first_line, raise_all
 from unhot.models.weights import odd_weights
 
 WRAPPERS = (nn.DataParallel, nn.parallel.DistributedDataParallel, AveragedModel)
@@ -75,8 +75,7 @@ def copied(module: nn.Module, device: torch.device) -> nn.Module:
     try:
         return copy.deepcopy(plain).to(device)
     except Exception as error:  # the net is the caller's: it may hold anything
-        reason = str(error).partition("\n")[0]
         raise ModelError(
-            f"The model does not fit: it cannot be copied with copy.deepcopy ({reason}). Take what cannot be copied "
-            "out of the net."
+            f"The model does not fit: it cannot be copied with copy.deepcopy ({first_line(error)}). Take what cannot "
+            "be copied out of the net."
         ) from error

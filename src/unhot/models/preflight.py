@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from unhot.errors import ModelWarning, shortened
+from unhot.errors import ModelWarning, first_line, shortened
 from unhot.models.head import flowing, inspect_outputs, run
 from unhot.shared_state import SHARED_STATE
 
@@ -254,8 +254,7 @@ def gradient_problem(module: nn.Module, example: Tensor, head: str) -> str:
         try:
             found = torch.autograd.grad(logits.sum(), weights, allow_unused=True)
         except Exception as error:  # torch and what the net is made of raise many kinds
-            reason = str(error).partition("\n")[0]
-            return f"it cannot be differentiated ({reason}). Change nothing in place that a layer was given."
+            return f"it cannot be differentiated ({first_line(error)}). Change nothing in place that a layer was given."
     if all(g is None for g in found):
         return (
             "no gradient reaches the layers before its head: its forward pass switches gradients off, as "

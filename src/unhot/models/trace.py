@@ -18,7 +18,7 @@ from pydantic import JsonValue
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from unhot.errors import ModelError
+from unhot.errors import ModelError, first_line
 from unhot.models.classifier import Classifier
 from unhot.models.cut import CUT_OUTPUTS
 from unhot.models.graph import LAYERS, GraphNet, references
@@ -47,7 +47,7 @@ def graph_of(model: Classifier) -> Graph:
         net: Any = copy.deepcopy(model.module).cpu().eval()
         net.to(memory_format=torch.contiguous_format)
     except Exception as error:  # the net is the caller's: it may raise anything
-        raise ModelError(f"it cannot be copied ({_first_line(error)})") from error
+        raise ModelError(f"it cannot be copied ({first_line(error)})") from error
     if isinstance(net, GraphNet) and net.unhot_graph.shape == shape and not _difference(net.unhot_graph, net):
         return net.unhot_graph
     if CUT_OUTPUTS in dict(net.get_submodule(model.head).named_buffers()):
@@ -79,7 +79,7 @@ def _difference(graph: Graph, net: nn.Module) -> str:
     except AssertionError:
         return "what its graph returns is not always what it returns"
     except Exception as error:
-        return f"it does not run as a graph ({_first_line(error)})"
+        return f"it does not run as a graph ({first_line(error)})"
     return ""
 
 
@@ -93,7 +93,7 @@ def _traced(net: nn.Module, x: Tensor) -> torch.export.ExportedProgram:
                 return torch.export.export(net, (x,), dynamic_shapes=batch, strict=strict)
             except Exception as error:  # torch and the net raise many kinds
                 reason = error
-    raise ModelError(f"torch.export cannot trace it ({_first_line(reason)})") from reason
+    raise ModelError(f"torch.export cannot trace it ({first_line(reason)})") from reason
 
 
 @contextmanager
@@ -248,7 +248,3 @@ def _packed(constants: Mapping[str, Any], steps: list[Step], state: Mapping[str,
     return (
         base64.b64encode(save({n: t.detach().contiguous().clone() for n, t in found.items()})).decode() if found else ""
     )
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0][:200]

@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from unhot.errors import InputError
+from unhot.errors import InputError, invalid_values
 from unhot.escaping import json_words
 from unhot.files import write_atomic
 from unhot.reading import parse_json, read_text
@@ -67,9 +67,7 @@ class Record(Stored):
         try:
             return cls.model_validate(raw)
         except ValidationError as error:
-            first = error.errors(include_url=False, include_input=False)[0]
-            at = ".".join(str(p) for p in first["loc"])[:200]
-            raise InputError(f"{where} is not a valid {cls.__name__}: {at}: {first['msg']}.") from error
+            raise InputError(f"{where} is not a valid {cls.__name__}: {invalid_values(error)[0]}.") from error
 
     @classmethod
     def _check_version(cls, version_read: object, where: str) -> None:

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import math
 
-import torch
 from pydantic import Field
 from torch import Tensor
-from torch.nn.functional import cross_entropy, log_softmax
+from torch.nn.functional import log_softmax
 
-from unhot.data.images import pixel_range
 from unhot.evaluation.metric import Attack, Case, Finding, NotMeasurable
 from unhot.evaluation.metrics.output import js
 from unhot.evaluation.stats import mean
+from unhot.methods.parts.ascent import ascended
 
 
 class OverUnlearning(Attack):
@@ -51,26 +50,15 @@ class OverUnlearning(Attack):
 
     def _ascend(self, case: Case) -> Tensor:
         images, original = case.images("test"), case.views.models["original"][0]
-        spec = original.input
-        if spec is None:
+        if original.input is None:
             raise NotMeasurable("the model does not say how pixels become its inputs")
         asked = case.some_forgotten(self.images)
         device = case.runtime.device
-        start, y = images.inputs(asked, spec, device), images.y[asked].to(device)
-        low, high, scale = pixel_range(spec, device)
+        x, y = images.inputs(asked, original.input, device), images.y[asked].to(device)
         model = original.trainable(device)
         model.module.eval().requires_grad_(False)
-        noise = torch.rand(start.shape, generator=case.runtime.generator("neighbours")).to(device)
-        x = (start + (2 * noise - 1) * self.epsilon * scale).clamp(low, high)
-        for _ in range(self.steps):
-            x.requires_grad_(True)
-            parts = x.split(64)
-            pairs = zip(parts, y.split(64), strict=True)
-            losses = [cross_entropy(model.logits(p), t, reduction="sum") for p, t in pairs]
-            (gradient,) = torch.autograd.grad(torch.stack(losses).sum(), x)
-            x = x.detach() + self.step * scale * gradient.sign()
-            x = x.clamp(start - self.epsilon * scale, start + self.epsilon * scale).clamp(low, high)
-        return x.detach()
+        generator = case.runtime.generator("neighbours")
+        return ascended(model, x, y, self.epsilon, self.step, self.steps, generator)
 
     @staticmethod
     def _outputs(case: Case, x: Tensor) -> Tensor:

@@ -20,6 +20,17 @@ if TYPE_CHECKING:
 FORWARD = 512  # samples in one forward pass: thousands at once would not fit
 
 
+@torch.no_grad()
+def logits_of(model: Classifier, x: Tensor) -> Tensor:
+    """Return the logits (N, K) of inputs (N, C, H, W), some at a time."""
+    return torch.cat([model.logits(some) for some in x.split(FORWARD)])
+
+
+def drawn(columns: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:
+    """Draw one of some columns for each image of y (B,), int64 (B,), on its device."""
+    return columns[torch.randint(len(columns), (len(y),), generator=generator)].to(y.device)
+
+
 def forget_batches(forget: Batch, size: int, runtime: Runtime, *purpose: object) -> Iterator[Batch]:
     """Yield the samples once, in random order.
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, one_hot
 
-from unhot.data.augment import Augment
+from unhot.data.augment import Augment, distort
 from unhot.data.images import input_range
 from unhot.models.classifier import Classifier
 from unhot.runtime import Runtime
@@ -56,6 +56,12 @@ def stand_ins(
     made = torch.cat([_moved(model, some, towards, steps) for some, towards in pieces])
     runtime.steps += steps
     return made
+
+
+def distorted(x: Tensor, count: int, runtime: Runtime) -> Tensor:
+    """Return distorted copies of some inputs (B, C, H, W), at most ``count``, drawn at random: (6 count, C, H, W)."""
+    some = torch.randperm(len(x), generator=runtime.generator("some"))[:count].to(x.device)
+    return distort(x[some], runtime.generator("distort"))
 
 
 def _moved(model: Classifier, x: Tensor, target: Tensor, steps: int) -> Tensor:

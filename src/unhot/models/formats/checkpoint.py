@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load
 from torch import Tensor, nn
 
-from unhot.errors import ModelError, raise_all, shortened
+from unhot.errors import ModelError, first_line, raise_all, shortened
 from unhot.models.weights import odd_tensors
 from unhot.shared_state import SHARED_STATE
 
@@ -60,7 +60,7 @@ def _read_safetensors(path: Path, sha256: str | None) -> dict[str, Tensor]:
     try:
         state: dict[str, Tensor] = load(content)
     except Exception as error:  # of an unknown number type it raises a KeyError
-        raise ModelError(f"{path} is not a readable safetensors file ({_first_line(error)}).") from error
+        raise ModelError(f"{path} is not a readable safetensors file ({first_line(error)}).") from error
     raise_all(ModelError, str(path), odd_tensors(state.items()))
     return state
 
@@ -75,13 +75,13 @@ def _read_torch(file: IO[bytes], path: Path, trust_pickle: bool) -> dict[str, Te
             loaded = torch.load(file, map_location="cpu", weights_only=not trust_pickle)
     except pickle.UnpicklingError as error:
         if trust_pickle or "weights_only" not in str(error).lower():
-            raise ModelError(f"{path} is damaged, or not a file of torch ({_first_line(error)}).") from error
+            raise ModelError(f"{path} is damaged, or not a file of torch ({first_line(error)}).") from error
         raise ModelError(
             f"{path} is not a plain file of weights: loading it may run code, so it was not loaded. Save the "
             "state_dict as safetensors, or pass --trust-pickle if you trust where it is from."
         ) from error
     except Exception as error:  # torch raises many kinds on a damaged file
-        raise ModelError(f"{path} is damaged, or not a file of torch ({_first_line(error)}).") from error
+        raise ModelError(f"{path} is damaged, or not a file of torch ({first_line(error)}).") from error
     return _state_in(loaded, path)
 
 
@@ -153,7 +153,3 @@ def _check_pickle(file: IO[bytes]) -> None:
         stack += [None if made is pickletools.markobject else count for made in op.stack_after]
         if op.name in ("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"):
             memo[len(memo) if op.name == "MEMOIZE" else arg] = stack[-1] or 0
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0][:300]

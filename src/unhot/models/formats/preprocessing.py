@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import JsonValue, ValidationError
 from torch import Tensor
 
-from unhot.errors import ModelError, ModelWarning, raise_all
+from unhot.errors import ModelError, ModelWarning, invalid_values, raise_all
 from unhot.reading import parse_json, read_text
 from unhot.records.model import InputSpec
 from unhot.runtime import torchvision_ops
@@ -106,7 +106,7 @@ def of_processor(config: JsonValue, where: str) -> InputSpec:
             | {"interpolation": FILTERS[int(str(config.get("resample", 2)))]}
         )
     except ValidationError as error:
-        raise ModelError(f"{where} asks for what cannot be: {error.errors()[0]['msg']}.") from error
+        raise ModelError(f"{where} asks for what cannot be: {invalid_values(error)[0]}.") from error
     except (KeyError, TypeError, ValueError, IndexError, ZeroDivisionError, OverflowError) as error:
         raise ModelError(
             f"{where} does not say what is needed ({type(error).__name__}: {error}). Remove it, and say with "

@@ -1,0 +1,55 @@
+"""When a run ends: as soon as a measure is low enough, or after so many rounds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+PROBABILITY = "probability of the forgotten classes"
+
+
+def probability(logits: Tensor, columns: list[int]) -> float:
+    """Return the mean probability that logits (B, K) give to some output columns together."""
+    return logits.detach().softmax(1)[:, columns].sum(1).mean().item()
+
+
+@dataclass
+class Stop:
+    """Called with a measure before every round, it says whether the run ends there.
+
+    Attributes:
+        at_most: The run ends when the measure is no higher than this,
+        rounds: or after so many rounds.
+        weights: Given back the state in which the measure was lowest, when the run ends; it ends also when the measure
+            is not finite. Without them the weights stay as they are.
+        measure: What it is, in words.
+        reason: Why the run ended.
+        value: The measure: the last one, or the lowest where there are weights.
+    """
+
+    at_most: float
+    rounds: float = math.inf
+    weights: Sequence[Tensor] = ()
+    measure: str = PROBABILITY
+    reason: str = "step cap"
+    value: float = math.inf
+    _kept: list[Tensor] = field(default_factory=list, repr=False)
+
+    def __call__(self, measured: float, last: bool = False) -> bool:
+        """Note the measure, and return whether the run ends; it does if this was the ``last`` round."""
+        if self.weights and not math.isfinite(measured):
+            self.reason = "not finite: rolled back"
+        else:
+            if not self.weights or measured < self.value:
+                self.value, self._kept = measured, [w.detach().clone() for w in self.weights]
+            if measured <= self.at_most:
+                self.reason = f"{self.measure} at most {self.at_most}"
+            elif self.rounds > 0 and not last:
+                self.rounds -= 1
+                return False
+        for weight, state in zip(self.weights, self._kept, strict=False):  # none are kept of a run that began so
+            weight.data.copy_(state)
+        return True
