@@ -19,7 +19,7 @@ from unhot.evaluation.auditor import audit
 from unhot.methods.mask import Mask
 from unhot.methods.nhle_cwm import NhleCwm
 from unhot.runtime import Runtime
-from unhot.training import train_classifier
+from unhot.training import train
 
 RECOVERY = ("probe_accuracy", "knn_accuracy", "prototype_attack_accuracy")
 
@@ -34,11 +34,11 @@ def main() -> None:
     args.add_argument("--out", type=Path)
     given = args.parse_args()
     source = load_source(given.dataset)
-    originals = [train_classifier(source, given.arch, seed=s)[0] for s in range(given.originals)]
+    originals = [train(source, given.arch, seed=s)[0] for s in range(given.originals)]
     done = []
     for label in given.classes:
         seeds = range(10, 10 + given.retrained)
-        references = [train_classifier(source, given.arch, seed=s, exclude=[label])[0] for s in seeds]
+        references = [train(source, given.arch, seed=s, exclude=[label])[0] for s in seeds]
         for seed, original in enumerate(originals):
             _, result = cells.forget(original, source, NhleCwm(), label, 16, seed)
             _, mask = cells.forget(original, source, Mask(), label, 16, seed)

@@ -16,12 +16,8 @@ import torch
 from pydantic import Field
 
 import unhot
-from unhot.data.source import load_source
-from unhot.methods.base import Data, Outcome, Use
-from unhot.models.classifier import Classifier
-from unhot.runtime import Runtime
+from unhot import Classifier, Data, Outcome, Runtime, Use
 from unhot.testing import check_method
-from unhot.training import train_classifier
 
 
 @unhot.method("fade", uses=())
@@ -62,8 +58,8 @@ class FadeAll(unhot.Method):
 
 def main() -> None:
     check_method(FadeAll)
-    source = load_source("digits")
-    model, _ = train_classifier(source, "lenet5", settings={"epochs": 10})
+    source = unhot.load_source("digits")
+    model, _ = unhot.train(source, "lenet5", settings={"epochs": 10})
     samples = unhot.draw(source.train_images, classes=[3], shots=16)
     for method in (unhot.methods.get("fade")(share=0.2), FadeAll(), unhot.methods.get("nhle-cwm")()):
         result = unhot.forget(model, samples, method=method)

@@ -28,7 +28,7 @@ from unhot.data.source import Source, load_source
 from unhot.models.bundle import save
 from unhot.models.classifier import Classifier
 from unhot.runtime import Runtime
-from unhot.training import train_classifier
+from unhot.training import train
 
 settings.register_profile(
     "unhot",
@@ -90,7 +90,7 @@ def digits() -> Source:
 @pytest.fixture(scope="session")
 def trained(digits: Source):
     """A LeNet-5 on the digits, and the record of its training; seconds to make, about 0.95 on test images."""
-    return train_classifier(digits, "lenet5", settings={"epochs": EPOCHS}, runtime=Runtime(torch.device("cpu")))
+    return train(digits, "lenet5", settings={"epochs": EPOCHS}, runtime=Runtime(torch.device("cpu")))
 
 
 @pytest.fixture(scope="session")

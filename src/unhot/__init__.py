@@ -1,6 +1,7 @@
 """unhot: make a trained image classifier forget classes from a handful of their images, and see what was forgotten.
 
-Names are imported when they are first used, so that ``import unhot`` does not import torch.
+Names are imported when they are first used, so that ``import unhot`` does not import torch. What is not listed in
+``unhot.__all__`` may change from one release to the next.
 """
 
 from __future__ import annotations
@@ -8,68 +9,105 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
+from unhot.version import __version__ as __version__
+
 if TYPE_CHECKING:
-    from unhot import methods
+    from unhot import errors, methods, testing
     from unhot.data.concept import LabelMap
+    from unhot.data.images import LabelledImages
     from unhot.data.named import load_named
     from unhot.data.samples import Samples, draw, folder
-    from unhot.errors import UnhotError
+    from unhot.data.source import Source, load_source
+    from unhot.errors import UnhotError, UnhotWarning
     from unhot.evaluation.audit import Audit
     from unhot.evaluation.auditor import audit
-    from unhot.methods.base import ForgetResult, Method
+    from unhot.evaluation.verdict import Thresholds
+    from unhot.methods.base import Batch, Data, ForgetResult, Method, Outcome, Use
     from unhot.methods.forget import forget
     from unhot.methods.function import method
+    from unhot.models.arch import build
     from unhot.models.bundle import load, save
     from unhot.models.classifier import Classifier
+    from unhot.records.audit import Measurement
     from unhot.records.model import InputSpec
     from unhot.runtime import Runtime
+    from unhot.statistics import ClassStatistics
+    from unhot.training import train
 
 _HOMES = {
     "Audit": "unhot.evaluation.audit",
+    "Batch": "unhot.methods.base",
+    "ClassStatistics": "unhot.statistics",
     "Classifier": "unhot.models.classifier",
+    "Data": "unhot.methods.base",
     "ForgetResult": "unhot.methods.base",
     "InputSpec": "unhot.records.model",
     "LabelMap": "unhot.data.concept",
+    "LabelledImages": "unhot.data.images",
+    "Measurement": "unhot.records.audit",
     "Method": "unhot.methods.base",
+    "Outcome": "unhot.methods.base",
     "Runtime": "unhot.runtime",
     "Samples": "unhot.data.samples",
+    "Source": "unhot.data.source",
+    "Thresholds": "unhot.evaluation.verdict",
     "UnhotError": "unhot.errors",
+    "UnhotWarning": "unhot.errors",
+    "Use": "unhot.methods.base",
     "audit": "unhot.evaluation.auditor",
+    "build": "unhot.models.arch",
     "draw": "unhot.data.samples",
     "folder": "unhot.data.samples",
     "forget": "unhot.methods.forget",
     "load": "unhot.models.bundle",
     "load_named": "unhot.data.named",
+    "load_source": "unhot.data.source",
     "method": "unhot.methods.function",
     "save": "unhot.models.bundle",
+    "train": "unhot.training",
 }
 
-_PACKAGES = ("methods",)
+_MODULES = ("errors", "methods", "testing")
 
 __all__ = [
     "Audit",
+    "Batch",
+    "ClassStatistics",
     "Classifier",
+    "Data",
     "ForgetResult",
     "InputSpec",
     "LabelMap",
+    "LabelledImages",
+    "Measurement",
     "Method",
+    "Outcome",
     "Runtime",
     "Samples",
+    "Source",
+    "Thresholds",
     "UnhotError",
+    "UnhotWarning",
+    "Use",
     "audit",
+    "build",
     "draw",
+    "errors",
     "folder",
     "forget",
     "load",
     "load_named",
+    "load_source",
     "method",
     "methods",
     "save",
+    "testing",
+    "train",
 ]
 
 
 def __getattr__(name: str) -> object:
-    if name in _PACKAGES:
+    if name in _MODULES:
         return importlib.import_module(f"unhot.{name}")
     if name not in _HOMES:
         raise AttributeError(f"module 'unhot' has no attribute {name!r}")

@@ -21,7 +21,7 @@ from unhot.data.images import LabelledImages, prepare
 from unhot.data.preprocessing import Preprocessing
 from unhot.data.samples import class_position
 from unhot.data.source import Source, folder_input
-from unhot.errors import DataError, InputError, OptionError
+from unhot.errors import DataError, InputError, OptionError, invalid_values
 from unhot.files import write_atomic
 from unhot.models.arch import build, channels_of, learning_rate
 from unhot.models.classifier import Classifier
@@ -64,8 +64,7 @@ class TrainSettings(Stored):
         try:
             return cls.model_validate(values)
         except ValidationError as error:
-            said = "; ".join(f"'{e['loc'][0]}': {e['msg']}. Got {e['input']!r}" for e in error.errors())
-            raise OptionError(f"Settings of training do not fit: {said}.") from error
+            raise OptionError(f"Invalid settings of training: {'; '.join(invalid_values(error))}.") from error
 
 
 def batches_of(order: Tensor, size: int) -> tuple[Tensor, ...]:
@@ -172,7 +171,7 @@ def fit(
 
 
 @usual_settings()
-def train_classifier(
+def train(
     source: Source,
     arch: str,
     *,
@@ -206,9 +205,9 @@ def train_classifier(
         OptionError: A setting or an option does not fit.
     """
     runtime = replace(runtime or Runtime(), seed=seed, steps=0)
-    train = source.train_images
-    names = train.class_names or ()
-    dropped = [class_position(train, c) for c in exclude]
+    images = source.train_images
+    names = images.class_names or ()
+    dropped = [class_position(images, c) for c in exclude]
     if len(set(dropped)) >= len(names) - 1:
         raise DataError("At least two classes must be left to train on. Exclude fewer.")
     spec = channels_of(arch, _input(source, preprocessing or Preprocessing(size=image_size)))
@@ -218,7 +217,7 @@ def train_classifier(
     model = replace(
         Classifier.wrap(
             net.to(runtime.device),
-            example=train.inputs(torch.arange(min(2, len(train))), spec, runtime.device),
+            example=images.inputs(torch.arange(min(2, len(images))), spec, runtime.device),
             class_names=names,
             input=spec,
         ),
@@ -227,7 +226,7 @@ def train_classifier(
     )
     runtime.precision = precision or usual_precision(net, runtime.device)
     fitted = complete(settings or {}, source, arch)
-    kept = train.where(~torch.isin(train.y, torch.tensor(dropped, dtype=torch.int64)))
+    kept = images.without(dropped)
     seconds = fit(model, kept, fitted, source.augment, runtime, checkpoint)
     record = TrainRecord(
         dataset=source.name,

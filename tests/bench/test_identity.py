@@ -19,7 +19,7 @@ from unhot.data.source import load_source
 from unhot.errors import InputError
 from unhot.records.bench import TrainSpec
 from unhot.records.train import TrainRecord
-from unhot.training import train_classifier
+from unhot.training import train
 
 GRID = """
 schema = 1
@@ -151,7 +151,7 @@ def test_a_model_trained_in_another_way_is_not_taken_for_this_one(tmp_path: Path
     settings = {"epochs": 1}
 
     def of(**more: object) -> TrainSpec:
-        return TrainSpec.of_record(train_classifier(source, "lenet5", settings=settings, **more)[1])  # type: ignore[arg-type]
+        return TrainSpec.of_record(train(source, "lenet5", settings=settings, **more)[1])  # type: ignore[arg-type]
 
     assert of() == wanted
     assert of(precision="bf16").digest != wanted.digest

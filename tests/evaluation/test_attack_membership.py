@@ -19,7 +19,7 @@ from unhot.evaluation.metric import Case, NotMeasurable
 from unhot.evaluation.stats import proportion
 from unhot.evaluation.view import Views
 from unhot.records.audit import Split
-from unhot.training import train_classifier
+from unhot.training import train
 
 AREAS = ("mia_auc", "mia_auc_loss", "mia_auc_confidence")
 
@@ -217,9 +217,7 @@ def test_on_digits_an_overfitted_original_gives_its_members_away(zoo):
     source = zoo.source
     few = source.train_images.select(torch.arange(0, 400))
     small = replace(source, train=few)
-    model, _ = train_classifier(
-        small, "lenet5", settings={"epochs": 40, "lr": 0.1, "weight_decay": 0.0}, runtime=runtime()
-    )
+    model, _ = train(small, "lenet5", settings={"epochs": 40, "lr": 0.1, "weight_decay": 0.0}, runtime=runtime())
     splits = {"train": few, "test": source.test_images}
     aligned = {s: model.align(i).cached(model.input) for s, i in splits.items()}
     views = Views(model, model, [], [model.label(c) for c in (3, 8)], aligned, runtime())

@@ -15,7 +15,7 @@ from zoo import Zoo
 from unhot.data.source import load_source
 from unhot.evaluation.verdict import Thresholds, judge
 from unhot.records.audit import Measurement, Subject
-from unhot.training import train_classifier
+from unhot.training import train
 
 EXPECTED = {
     "second retrained": "at the level of a retrained model",
@@ -66,14 +66,12 @@ def fashion():
     whole = load_source("fashion-mnist")
     source = replace(whole, train=whole.train_images.select(torch.arange(20_000)))
 
-    def train(seed: int, *exclude: int):
+    def trained(seed: int, *exclude: int):
         settings = {"epochs": 4}
-        return train_classifier(source, "lenet5", exclude=exclude, settings=settings, runtime=runtime(seed), seed=seed)[
-            0
-        ]
+        return train(source, "lenet5", exclude=exclude, settings=settings, runtime=runtime(seed), seed=seed)[0]
 
     zoo = Zoo(source)
-    zoo.original, zoo.retrained = cache(lambda seed: train(seed)), cache(lambda label, seed=10: train(seed, label))
+    zoo.original, zoo.retrained = cache(trained), cache(lambda label, seed=10: trained(seed, label))
     return zoo
 
 

@@ -14,7 +14,7 @@ from unhot.evaluation.audit import Audit
 from unhot.evaluation.auditor import audit
 from unhot.models.classifier import Classifier
 from unhot.models.cut import Cut, cut_classes
-from unhot.training import train_classifier
+from unhot.training import train
 
 EPOCHS = 10
 
@@ -34,9 +34,7 @@ class Zoo:
 
     def _train(self, seed: int, exclude: tuple[int, ...]) -> Classifier:
         settings = {"epochs": EPOCHS}
-        return train_classifier(
-            self.source, "lenet5", exclude=exclude, settings=settings, seed=seed, runtime=runtime(seed)
-        )[0]
+        return train(self.source, "lenet5", exclude=exclude, settings=settings, seed=seed, runtime=runtime(seed))[0]
 
     def _original(self, seed: int = 0) -> Classifier:
         return self._train(seed, ())

@@ -13,7 +13,7 @@ import unhot
 from unhot.data.source import Source, load_source
 from unhot.models.classifier import Classifier
 from unhot.runtime import Runtime
-from unhot.training import train_classifier
+from unhot.training import train
 
 HERE = Path(os.environ.get("UNHOT_DATA", "nowhere"))
 pytestmark = [
@@ -31,7 +31,7 @@ def fashion() -> Source:
 
 @pytest.fixture(scope="module")
 def lenet(fashion: Source) -> Classifier:
-    made, record = train_classifier(
+    made, record = train(
         fashion, "lenet5", settings={"epochs": 3, "batch_size": 64}, runtime=Runtime(torch.device("cpu"))
     )
     assert record.test_accuracy is not None

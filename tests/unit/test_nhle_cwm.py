@@ -20,7 +20,7 @@ from unhot.models.classifier import Classifier
 from unhot.models.cut import CUT_LOGIT
 from unhot.runtime import Runtime
 from unhot.testing import Toy, toy_problem
-from unhot.training import train_classifier
+from unhot.training import train
 
 CPU = torch.device("cpu")
 # most runs here take a few steps and do not cut the class out of the output
@@ -278,7 +278,7 @@ def test_the_cut_comes_last(toy: Toy) -> None:
 
 def test_it_forgets_a_digit_at_its_defaults(digits: Source) -> None:
     runtime = Runtime(CPU)
-    original, _ = train_classifier(digits, "lenet5", settings={"epochs": 8}, runtime=runtime)
+    original, _ = train(digits, "lenet5", settings={"epochs": 8}, runtime=runtime)
     result = NhleCwm()(original, draw(digits.train_images, [0], shots=16), runtime=runtime)
     x = torch.cat([x for x, _ in digits.test_images.batches(original.input, CPU)])
     y = digits.test_images.y

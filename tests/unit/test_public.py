@@ -7,7 +7,9 @@ import importlib
 import inspect
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
+from typing import Literal, get_origin
 
 import pytest
 
@@ -21,9 +23,9 @@ def imported_for_types() -> set[str]:
 
 
 def test_the_three_lists_of_names_are_the_same() -> None:
-    assert set(unhot.__all__) == set(unhot._HOMES) | set(unhot._PACKAGES)
+    assert set(unhot.__all__) == set(unhot._HOMES) | set(unhot._MODULES)
     assert set(unhot.__all__) == imported_for_types()
-    assert len(unhot.__all__) == len(set(unhot.__all__)) <= 20
+    assert len(unhot.__all__) == len(set(unhot.__all__)) <= 40
     assert dir(unhot) == unhot.__all__
     assert unhot.__all__ == sorted(unhot.__all__)
 
@@ -35,12 +37,31 @@ def test_every_name_is_the_one_of_its_home(name: str) -> None:
         importlib.import_module(f"unhot.{name}") if home is None else getattr(importlib.import_module(home), name)
     )
     assert getattr(unhot, name) is expected
-    assert inspect.getdoc(expected)
+    assert inspect.getdoc(expected) or get_origin(expected) is Literal  # an alias of types has no place for words
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="module 'unhot' has no attribute 'forgett'"):
         unhot.forgett  # noqa: B018
+
+
+def test_a_checkout_that_is_not_installed_says_its_version(tmp_path: Path) -> None:
+    assert version("unhot") == unhot.__version__
+    code = """
+import importlib.metadata as metadata
+known = metadata.version
+def version(name):
+    if name == "unhot":
+        raise metadata.PackageNotFoundError(name)
+    return known(name)
+metadata.version = version
+from unhot.cli import main
+from unhot.records.environment import Environment
+assert main(["--version"]) == 0
+print(Environment.here().unhot)
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert done.stdout.split() == [unhot.__version__] * 2, done.stderr
 
 
 LIGHT = {

@@ -19,7 +19,7 @@ from unhot.errors import DataError, InputError, OptionError, UnknownNameError
 from unhot.models.classifier import Classifier
 from unhot.records.model import InputSpec
 from unhot.runtime import Runtime
-from unhot.training import TrainSettings, accuracy, fit, train_classifier
+from unhot.training import TrainSettings, accuracy, fit, train
 
 CPU = torch.device("cpu")
 SPEC = InputSpec(height=12, width=12, channels=1, mean=(0.5,), std=(0.25,))
@@ -237,9 +237,9 @@ def test_a_checkpoint_of_another_run_is_refused(
 def test_a_checkpoint_of_a_run_without_another_class_is_refused(source: Source, tmp_path: Path) -> None:
     file = tmp_path / "checkpoint"
     with pytest.raises(InterruptError):
-        train_classifier(source, "lenet5", exclude=["a"], runtime=runtime(stop_after=30), checkpoint=file)
+        train(source, "lenet5", exclude=["a"], runtime=runtime(stop_after=30), checkpoint=file)
     with pytest.raises(InputError, match=r"other settings"):  # it saw class b, which is now to be excluded
-        train_classifier(source, "lenet5", exclude=["b"], runtime=runtime(), checkpoint=file)
+        train(source, "lenet5", exclude=["b"], runtime=runtime(), checkpoint=file)
 
 
 def test_a_checkpoint_of_another_augmentation_is_refused(model: Classifier, checkpoint: Path) -> None:
@@ -301,7 +301,7 @@ def test_bad_settings_are_listed() -> None:
     with pytest.raises(OptionError) as caught:
         TrainSettings.of({"epochs": 0, "lr": -1, "warmup": 3, "clip": "far", "momentum": 1})
     said = str(caught.value)
-    assert said.startswith("Settings of training do not fit: ")
+    assert said.startswith("Invalid settings of training: ")
     for part in ("'epochs': ", "Got 0", "'lr': ", "Got -1", "'warmup': ", "'clip': ", "Got 'far'", "'momentum': "):
         assert part in said
     for wrong in (float("nan"), float("inf")):
@@ -326,7 +326,7 @@ def test_an_excluded_class_is_never_seen(source: Source, monkeypatch: pytest.Mon
     original = module.prepare
     monkeypatch.setattr(module, "cross_entropy", spy_loss)
     monkeypatch.setattr(module, "prepare", spy_pixels)
-    model, record = train_classifier(source, "lenet5", exclude=["c", 0], runtime=runtime())
+    model, record = train(source, "lenet5", exclude=["c", 0], runtime=runtime())
     assert set(labels) == set(brightest) == {1, 3}
     assert len(labels) == 5 * 20
     assert record.train_images == 20
@@ -338,15 +338,15 @@ def test_an_excluded_class_is_never_seen(source: Source, monkeypatch: pytest.Mon
 def test_too_few_classes_left(source: Source) -> None:
     for excluded in (["a", "b", "c"], ["a", "b", "c", "d"]):
         with pytest.raises(DataError, match=r"At least two classes must be left to train on\. Exclude fewer\."):
-            train_classifier(source, "lenet5", exclude=excluded, runtime=runtime())
+            train(source, "lenet5", exclude=excluded, runtime=runtime())
     with pytest.raises(UnknownNameError, match=r"Unknown class 'e'\."):
-        train_classifier(source, "lenet5", exclude=["e"], runtime=runtime())
+        train(source, "lenet5", exclude=["e"], runtime=runtime())
     with pytest.raises(DataError, match=r"toy has no train split"):
-        train_classifier(replace(source, train=None), "lenet5", runtime=runtime())
+        train(replace(source, train=None), "lenet5", runtime=runtime())
 
 
 def test_the_record_says_what_was_done(source: Source) -> None:
-    model, record = train_classifier(source, "lenet5", settings={"lr": 0.03}, seed=7, runtime=runtime())
+    model, record = train(source, "lenet5", settings={"lr": 0.03}, seed=7, runtime=runtime())
     assert (record.dataset, record.arch, record.seed, record.train_images) == ("toy", "lenet5", 7, 40)
     assert record.settings["lr"] == 0.03
     assert record.settings["epochs"] == 5  # the data set's
@@ -355,9 +355,9 @@ def test_the_record_says_what_was_done(source: Source) -> None:
     assert record.weights_sha256 == model.sha256()
     assert record.cost.steps == 5
     assert (model.arch, model.input, model.outputs) == ("lenet5", SPEC, 4)
-    again, _ = train_classifier(source, "lenet5", settings={"lr": 0.03}, seed=7, runtime=runtime())
+    again, _ = train(source, "lenet5", settings={"lr": 0.03}, seed=7, runtime=runtime())
     assert again.sha256() == model.sha256()
-    other, blind = train_classifier(replace(source, test=None), "lenet5", seed=8, runtime=runtime())
+    other, blind = train(replace(source, test=None), "lenet5", seed=8, runtime=runtime())
     assert other.sha256() != model.sha256()
     assert blind.test_accuracy is None
     assert blind.settings["lr"] == 0.1  # the net's
@@ -366,7 +366,7 @@ def test_the_record_says_what_was_done(source: Source) -> None:
 def test_options_size_and_precision(digits: Source) -> None:
     some = replace(digits, train=digits.train_images.select(torch.arange(60)), test=None)
     settings = {"epochs": 1, "batch_size": 32}
-    model, record = train_classifier(
+    model, record = train(
         some, "resnet9", options={"width": 4}, image_size=8, settings=settings, precision="bf16", runtime=runtime()
     )
     assert model.input.shape == (1, 8, 8)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -15,7 +14,7 @@ from pydantic import BeforeValidator, Field, JsonValue, ValidationError
 from unhot import methods
 from unhot.data.samples import class_position
 from unhot.data.source import Source, folder_input, load_source
-from unhot.errors import InputError, UnhotError, raise_all
+from unhot.errors import InputError, UnhotError, invalid_values, raise_all
 from unhot.methods.base import Method
 from unhot.models.arch import build, channels_of
 from unhot.reading import parse_toml, read_text
@@ -25,6 +24,7 @@ from unhot.records.environment import Precision
 from unhot.records.model import InputSpec
 from unhot.runtime import own_generators, pick_device
 from unhot.training import complete, usual_precision
+from unhot.version import __version__
 
 Class = int | str
 Request = Class | list[Class]
@@ -220,8 +220,7 @@ def _parsed(path: Path) -> GridFile:
     try:
         return GridFile.model_validate(raw)
     except ValidationError as error:
-        said = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}." for e in error.errors()]
-        raise_all(InputError, str(path), list(dict.fromkeys(said)))
+        raise_all(InputError, str(path), [f"{said}." for said in dict.fromkeys(invalid_values(error))])
         raise
 
 
@@ -351,7 +350,7 @@ def _cells(
             retained=fixed.retained if retains else None,
             guarded=trial.guarded,
             audit=fixed.audit,
-            unhot=version("unhot"),
+            unhot=__version__,
         )
         options, uses = trial.options, trial.method.uses
         if trial.guarded and "guard" not in uses:  # it may be tried without, too

@@ -15,7 +15,7 @@ import torch
 from pydantic import JsonValue
 from torch.nn.functional import cosine_similarity, cross_entropy, kl_div, log_softmax
 
-from unhot import methods
+from unhot import methods, training
 from unhot.bench.results import SEQUENCE
 from unhot.data.augment import distort
 from unhot.data.images import LabelledImages
@@ -36,7 +36,6 @@ from unhot.records.model import ClassLabel
 from unhot.records.train import TrainRecord
 from unhot.runtime import Progress, Runtime, no_progress, pick_device
 from unhot.statistics import MAX_IMAGES, ClassStatistics
-from unhot.training import train_classifier
 
 Bundle = Path | dict[str, bytes]
 
@@ -76,7 +75,7 @@ def train(spec: TrainSpec, src: str, place: WorkerConfig, checkpoint: Path | Non
         checkpoint: A file on this machine, from which an interrupted training goes on.
     """
     runtime = place.runtime(spec.seed)
-    model, record = train_classifier(
+    model, record = training.train(
         _source(src, place.data_dir, spec.data_sha256),
         spec.arch,
         options=dict(spec.arch_options),
@@ -230,7 +229,7 @@ def _guard(original: Path, src: str, data_dir: Path | None, content: str | None)
 
 def _retained(source: Source, spec: CellSpec, runtime: Runtime) -> LabelledImages:
     """Draw images of the retained classes of the train split."""
-    kept = source.train_images.where(~torch.isin(source.train_images.y, torch.tensor(spec.classes)))
+    kept = source.train_images.without(spec.classes)
     if spec.retained is None or spec.retained >= len(kept):
         return kept
     order = torch.randperm(len(kept), generator=runtime.generator("retained"))
@@ -252,7 +251,7 @@ def _labels(model: Classifier, source: Source, classes: Sequence[int]) -> tuple[
 def _before_cut(
     model: Classifier, uncut: Classifier, spec: CellSpec, source: Source, runtime: Runtime
 ) -> dict[str, float]:
-    test = source.test_images.where(torch.isin(source.test_images.y, torch.tensor(spec.classes)))
+    test = source.test_images.of(spec.classes)
     case = _case(model, uncut, spec.classes, source, test, runtime)
     was, now = case.original.features, case.view.features
     cosine = cosine_similarity(was, now).mean().item() if was.shape == now.shape else 0.0

@@ -8,7 +8,6 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable
-from importlib.metadata import version
 
 import typer
 
@@ -22,6 +21,7 @@ from unhot.cli.guard import guard
 from unhot.cli.output import note, prepare_streams
 from unhot.cli.report import report
 from unhot.cli.train import train
+from unhot.version import __version__
 
 app = typer.Typer(
     name="unhot",
@@ -52,7 +52,7 @@ def options(
 ) -> None:
     """Take the options that come before a command."""
     if show_version:
-        typer.echo(version("unhot"))
+        typer.echo(__version__)
         raise typer.Exit
 
 

@@ -29,17 +29,17 @@ def demo(
     from unhot.models.bundle import write_bundle
     from unhot.records.audit import Subject
     from unhot.report.tables import shown
-    from unhot.training import train_classifier
+    from unhot.training import train
 
     out = out or _free(Path("unhot-demo"))
     runtime, digits = make_runtime(None, seed), load_source("digits")
     with staged_folder(out) as stage:
         note("Training a LeNet-5 on handwritten digits ...")
-        original, trained = train_classifier(digits, "lenet5", seed=seed, runtime=runtime)
+        original, trained = train(digits, "lenet5", seed=seed, runtime=runtime)
         note(f"Forgetting the digit {FORGOTTEN} from {SHOTS} of its images ...")
         result = forget(original, draw(digits.train_images, [FORGOTTEN], SHOTS, seed), seed=seed, runtime=runtime)
         note(f"Training again without the digit {FORGOTTEN}, to compare ...")
-        retrained, again = train_classifier(digits, "lenet5", exclude=[FORGOTTEN], seed=seed + 1, runtime=runtime)
+        retrained, again = train(digits, "lenet5", exclude=[FORGOTTEN], seed=seed + 1, runtime=runtime)
         found = audit(
             original=original,
             unlearned=result.classifier,

@@ -60,13 +60,13 @@ def train(
     -o sets options of the architecture; with --label-map the classes are its groups. An interrupted run goes on where
     it was when the same command is given again.
     """
+    from unhot import training
     from unhot.cli.output import note, say
     from unhot.data.concept import LabelMap
     from unhot.data.preprocessing import Preprocessing
     from unhot.data.source import load_source
     from unhot.files import check_free
     from unhot.models.bundle import save
-    from unhot.training import train_classifier
 
     check_free(out)
     options = settings(option) | ({} if width is None else {"width": width})
@@ -84,7 +84,7 @@ def train(
         note(f"No file can be written beside {out}, so that this run starts again if it is interrupted.")
     elif checkpoint.exists():
         note(f"Going on from {checkpoint}.")
-    model, record = train_classifier(
+    model, record = training.train(
         source,
         arch,
         options=options,

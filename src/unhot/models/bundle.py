@@ -10,7 +10,6 @@ import hashlib
 import os
 import re
 import warnings
-from importlib.metadata import version
 from pathlib import Path
 from typing import TypeVar
 
@@ -34,6 +33,7 @@ from unhot.records.base import Record
 from unhot.records.graph import Graph
 from unhot.records.model import BundleInfo
 from unhot.runtime import own_generators, usual_settings
+from unhot.version import __version__
 
 R = TypeVar("R", bound=Record)
 WEIGHTS, INFO, GRAPH, RECORD = "model.safetensors", "bundle.json", "graph.json", "record.json"
@@ -93,7 +93,7 @@ def write_bundle(model: Classifier, folder: Path, record: Record | None = None) 
         head=model.head,
         weights_sha256=sha256(folder / WEIGHTS),
         graph_sha256=None if graph is None else sha256(folder / GRAPH),
-        unhot_version=version("unhot"),
+        unhot_version=__version__,
     )
     info.write(folder / INFO)
     if record is not None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from unhot.records.base import Count, Seconds, Stored
+from unhot.version import __version__
 
 Precision = Literal["fp32", "bf16"]
 
@@ -44,7 +45,7 @@ class Environment(Stored):
     ) -> Environment:
         """Describe this process; reads package metadata, so torch need not be imported."""
         return cls(
-            unhot=version("unhot"),
+            unhot=__version__,
             python=".".join(map(str, sys.version_info[:3])),
             torch=version("torch"),
             torchvision=version("torchvision"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib.metadata import version
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -15,6 +14,7 @@ from unhot.report.content import Loaded, content
 from unhot.report.markdown import model_card, summary
 from unhot.report.tables import SUBJECTS, class_names, interval, number
 from unhot.report.texts import SUBJECTS as SUBJECT_TEXTS
+from unhot.version import __version__
 
 
 def write_report(folder: Path) -> None:
@@ -61,7 +61,7 @@ def render(audits: Sequence[Loaded]) -> str:
         contents=[content(a, f"a{i}") for i, a in enumerate(audits, 1)],
         comparison=compared(audits) if len(audits) > 1 else None,
         subjects=SUBJECTS,
-        version=version("unhot"),
+        version=__version__,
     )
     return page if page.endswith("\n") else page + "\n"
 

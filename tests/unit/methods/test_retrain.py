@@ -19,7 +19,7 @@ from unhot.models.cut import cut_classes
 from unhot.models.nets import ResNet9, VitTiny
 from unhot.runtime import Runtime
 from unhot.testing import Toy, toy_problem
-from unhot.training import train_classifier
+from unhot.training import train
 
 CPU = Runtime(torch.device("cpu"))
 
@@ -30,7 +30,7 @@ def retrained(toy: Toy, **settings: Any) -> Classifier:
 
 def test_it_is_training_without_the_class(digits: Source, original: Classifier, samples: Samples) -> None:
     """To the bit, with the seed and the options of that training."""
-    wanted, _ = train_classifier(digits, "lenet5", exclude=[3], settings={"epochs": 2}, seed=5, runtime=CPU)
+    wanted, _ = train(digits, "lenet5", exclude=[3], settings={"epochs": 2}, seed=5, runtime=CPU)
     found = Retrain(epochs=2, shift=1)(original, samples, retain=digits.train_images, seed=5, runtime=CPU)
     assert found.record.weights_sha256 == wanted.sha256()
     assert found.record.notes == {"not_reset_by_a_layer": []}

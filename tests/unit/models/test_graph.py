@@ -31,7 +31,7 @@ from unhot.models.layers import weight_layers
 from unhot.models.operators import operator_of
 from unhot.records.model import InputSpec
 from unhot.runtime import Runtime, torchvision_ops
-from unhot.training import train_classifier
+from unhot.training import train
 
 NETS = """
 import torch
@@ -452,7 +452,7 @@ def test_without_the_package_it_forgets_is_audited_and_saved(mine: Any, digits: 
     for kind in KINDS:
         settings = {"epochs": 12 if kind == "Attention" else 6, "lr": 0.1}
         runtime = Runtime(torch.device("cpu"))
-        model, record = train_classifier(digits, f"nets_of_mine:{kind}", settings=settings, runtime=runtime)
+        model, record = train(digits, f"nets_of_mine:{kind}", settings=settings, runtime=runtime)
         save(model, tmp_path / kind / "original", record)
         samples = unhot.draw(digits.train_images, classes=[3], shots=16, seed=0)
         lived[kind] = unhot.forget(model, samples, device="cpu")
