@@ -396,6 +396,11 @@ def _catalogued() -> Results:
     return merged(sorted([*RECORDS.glob("bench-catalogue-*.json"), *RECORDS.glob("bench-retained-*.json")]))
 
 
+def _departs_from(name: str) -> str:
+    """Say in a word or two what a method departs from."""
+    return ", ".join(what for what, text in methods.get(name).departures._asdict().items() if text) or "–"
+
+
 def _does(rows: Sequence[Row], subject: str) -> list[str]:
     """Say for each data set what the measures are for a subject, in the mean over classes."""
     cells = []
@@ -408,40 +413,9 @@ def _does(rows: Sequence[Row], subject: str) -> list[str]:
 
 
 def departures() -> str:
-    """One line a method: what it does otherwise than its paper or released code, in the words of its docstring."""
-    lines = []
-    for name in methods.catalogue:
-        base, sentences = _departures(name)
-        said = " ".join(sentences) or "none stated."
-        lines.append(f"- **{name}**: {said if base == name else f'as {base}.'}")
-    return "\n".join(lines)
-
-
-def _departures(name: str) -> tuple[str, list[str]]:
-    """Return the sentences in which a method states departures, as Markdown, and whose these are.
-
-    They are another method's where the docstring states none and refers to that method instead.
-    """
-    text = " ".join((methods.get(name).__doc__ or "").split("Attributes:")[0].split())
-    # up to the end of the sentence: the full stops of 0..1 do not end one
-    sentences = re.findall(r"(?:Unlike|Reconstruction:|Not as in).*?[^.]\.(?=\s|$)", text)
-    others = (n for n in methods.catalogue if f":class:`{methods.get(n).__name__}`" in text)
-    base = None if sentences else next(others, None)
-    return (name, [_plain(s) for s in sentences]) if base is None else _departures(base)
-
-
-def _departs_from(name: str) -> str:
-    """Say in a word or two what a method departs from."""
-    text = " ".join(re.findall(r"(?:[Uu]nlike|Not as in|Reconstruction)[^:,;]*", " ".join(_departures(name)[1])))
-    words = {"reconstruction": "Reconstruction", "paper": "paper", "code": "code"}
-    return ", ".join(said for said, word in words.items() if word in text) or "–"
-
-
-def _plain(text: str) -> str:
-    """Return text of a docstring as Markdown."""
-    text = re.sub(r":math:`(.*?)`", r"$\1$", text)
-    text = re.sub(r":(?:class|func):`~?(?:[\w.]*\.)?(\w+)`", r"`\1`", text)
-    return text.replace("``", "`")
+    """One line a method: what it does otherwise than its paper or released code."""
+    said = {name: str(methods.get(name).departures) for name in methods.catalogue}
+    return "\n".join(f"- **{name}**: {text or 'none stated.'}" for name, text in said.items())
 
 
 def head_to_head() -> str:

@@ -77,6 +77,7 @@ def show(
                     "name": method,
                     "uses": found.uses,
                     "may_use": found.may_use,
+                    "departures": found.departures._asdict(),
                     "presets": found.presets,
                     "hyperparameters": fields,
                 },
@@ -88,6 +89,7 @@ def show(
     given = f"; if given: {', '.join(found.may_use)}" if found.may_use else ""
     say(f"Reads: {', '.join(found.uses) or 'nothing but the class'}{given}\n")
     say(inspect.getdoc(found) or "")
+    say(f"\n{found.departures}" if any(found.departures) else "")
     rows = [(name, _kind(f), str(f.get("default", "")), _range(f)) for name, f in fields.items()]
     table("", ["hyperparameter (-o)", "type", "default", "allowed"], rows)
     for name, values in found.presets.items():

@@ -28,6 +28,7 @@ from unhot.errors import (
     shortened,
 )
 from unhot.methods.checks import Classified, check_samples, cut_and_compare, sample_logits, warnings_of
+from unhot.methods.parts.departures import Departures
 from unhot.methods.provenance import provenance
 from unhot.models.classifier import Classifier
 from unhot.models.cut import Cut
@@ -158,6 +159,7 @@ class Method(BaseModel, ABC):
             it may read and in its record, so that runs with and without it are told apart.
         moves_statistics: Whether it trains with the normalisation statistics of its batches, and so moves the running
             ones; with a few samples of one class that wrecks a net.
+        departures: What is not as in its paper or released code.
         presets: Hyperparameters that its paper uses, by data set or net.
         parts: Whether it can forget a part of a class and retain the rest.
     """
@@ -168,6 +170,7 @@ class Method(BaseModel, ABC):
     uses: ClassVar[tuple[Use, ...]]
     may_use: ClassVar[tuple[Use, ...]] = ()
     moves_statistics: ClassVar[bool] = False
+    departures: ClassVar[Departures] = Departures()
     presets: ClassVar[dict[str, dict[str, JsonValue]]] = {}
     parts: ClassVar[bool] = False
 

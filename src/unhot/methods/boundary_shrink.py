@@ -17,6 +17,7 @@ from torch.nn.functional import cross_entropy
 from unhot.methods.base import Batch, Data, Method, Outcome, Use
 from unhot.methods.parts.ascent import ascended
 from unhot.methods.parts.batches import forget_stream, logits_of
+from unhot.methods.parts.departures import Departures
 from unhot.methods.parts.losses import Request
 from unhot.models.classifier import Classifier
 from unhot.runtime import Runtime
@@ -30,14 +31,8 @@ class BoundaryShrink(Method):
         y' = \operatorname*{argmax}_{k \notin F} f_o(x')_k, \quad
         \min_\theta \operatorname*{mean}_{D_f} \ell(f_\theta(x), y')
 
-    Unlike the released code: ``epsilon`` is of pixels in 0..1 and x' is kept among images that exist (the code undoes
-    the normalisation of CIFAR-10, with a wrong mean, whatever the model's is); y' is never a class to forget (the code
-    takes what x' is taken for, so that a sample whose x' does not cross the boundary is taught its own class);
-    normalisation statistics are frozen, since those of samples of one class are not those of the rest; x' is found
-    once, since the original does not change. Steps are counted, not 10 passes over 5,000 images at a rate of 1e-5,
-    which does nothing in the few steps that 16 samples give. Rate and steps are those with which eight samples
-    of some classes of Fashion-MNIST and MNIST made eight others unknown to the model, at little change of its output
-    on distorted copies (:func:`unhot.data.augment.distort`).
+    Rate and steps are those with which eight samples of some classes of Fashion-MNIST and MNIST made eight others
+    unknown to the model, at little change of its output on distorted copies (:func:`unhot.data.augment.distort`).
 
     Attributes:
         lr: Learning rate of SGD with momentum 0.9.
@@ -48,6 +43,14 @@ class BoundaryShrink(Method):
 
     name: ClassVar[str] = "boundary-shrink"
     uses: ClassVar[tuple[Use, ...]] = ("forget",)
+    departures: ClassVar[Departures] = Departures(
+        code="`epsilon` is of pixels in 0..1 and x' is kept among images that exist, where the code undoes the "
+        "normalisation of CIFAR-10, with a wrong mean, whatever the model's is. y' is never a class to forget, where "
+        "the code takes the class that x' is classified as, so that a sample whose x' does not cross the boundary is "
+        "taught its own class. Normalisation statistics are frozen, since those of samples of one class are not those "
+        "of the rest. x' is found once, since the original does not change. Steps are counted, not 10 passes over "
+        "5,000 images at a rate of 1e-5, which does nothing in the few steps that 16 samples give.",
+    )
     presets: ClassVar[dict[str, dict[str, JsonValue]]] = {"cifar10": {"lr": 1e-5, "steps": 790}}
 
     lr: float = Field(default=1e-4, gt=0)

@@ -14,6 +14,7 @@ from pydantic import Field, JsonValue
 
 from unhot.methods.base import Data, Method, Outcome, Use
 from unhot.methods.parts.batches import forget_stream
+from unhot.methods.parts.departures import Departures
 from unhot.methods.parts.losses import Request, masked
 from unhot.models.classifier import Classifier
 from unhot.runtime import Runtime
@@ -26,12 +27,9 @@ class Delete(Method):
         \min_\theta \operatorname*{mean}_{D_f} \operatorname{KL}(\tilde p(x) \Vert p_\theta(x)), \quad
         \tilde p = \operatorname{softmax}(z_o \text{ with } z_{o,k} = -\infty \text{ for } k \in F)
 
-    Unlike the released code: where several classes are forgotten, all are left out of the target (the code leaves out
-    the sample's own, and teaches it the other ones); normalisation statistics are frozen, which is an option there,
-    since those of samples of one class are not those of the rest. Steps are counted, not 20 passes over the whole
-    class, which are the presets. The rate is the paper's for CIFAR-10; the steps are the fewest of 10, 20 and 40 after
-    which no other eight samples of some classes of Fashion-MNIST and MNIST were taken for the class that eight
-    samples were given of, chosen with distorted copies (:func:`unhot.data.augment.distort`) in view.
+    The rate is the paper's for CIFAR-10; the steps are the fewest of 10, 20 and 40 after which no other eight samples
+    of some classes of Fashion-MNIST and MNIST were classified as the class that eight samples were given of, chosen
+    with distorted copies (:func:`unhot.data.augment.distort`) in view.
 
     Attributes:
         lr: Learning rate of SGD with momentum 0.9.
@@ -41,6 +39,12 @@ class Delete(Method):
 
     name: ClassVar[str] = "delete"
     uses: ClassVar[tuple[Use, ...]] = ("forget",)
+    departures: ClassVar[Departures] = Departures(
+        code="Where several classes are forgotten, all are left out of the target, where the code leaves out the "
+        "sample's own, and teaches it the other ones. Normalisation statistics are frozen, since those of samples of "
+        "one class are not those of the rest; that is an option there. Steps are counted, not 20 passes over the "
+        "whole class, which are the presets.",
+    )
     presets: ClassVar[dict[str, dict[str, JsonValue]]] = {
         "cifar10": {"lr": 1e-4, "steps": 800},
         "cifar100": {"lr": 5e-5, "steps": 80},

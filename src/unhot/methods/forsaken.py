@@ -15,6 +15,7 @@ from torch import Tensor
 
 from unhot.methods.base import Data, Method, Outcome, Use
 from unhot.methods.parts.batches import forget_stream, logits_of
+from unhot.methods.parts.departures import Departures
 from unhot.methods.parts.stand_ins import distorted
 from unhot.methods.parts.stopping import Stop, probability
 from unhot.models.classifier import Classifier
@@ -33,14 +34,10 @@ class Forsaken(Method):
 
     From the paper: dummy gradients, the masks, are added to the weights again and again; they are sparse, so that most
     weights keep their values; they bring the output on the samples near q, that on images which the model does not
-    know. Reconstruction: the masks are found by proximal steps
-    :math:`\delta \leftarrow S_{a \lambda}(\delta - a \nabla_\delta \operatorname{KL})`, in which the soft threshold S
-    sets elements to exactly 0; a is such that the step is ``step_size`` times as long as the weights; and
-    :math:`\lambda` is ``l1`` times the :math:`\lambda` from which on no weight would move. Unlike the paper, which
-    forgets single images: q gives the forgotten classes only ``floor``, since images of other classes are all that a
-    model without them knows; rounds end when the samples are no longer taken for them. The paper's settings
-    are not known: ours are those with which eight samples of some classes of Fashion-MNIST and MNIST made eight others
-    unknown to the model, at the least change of its output on distorted copies.
+    know. The masks are found by proximal steps :math:`\delta \leftarrow S_{a \lambda}(\delta - a \nabla_\delta
+    \operatorname{KL})` with the soft threshold S. The paper's settings are not known: ours are those with which eight
+    samples of some classes of Fashion-MNIST and MNIST made eight others unknown to the model, at the least change of
+    its output on distorted copies.
 
     Attributes:
         rounds: No more masks than this.
@@ -56,6 +53,14 @@ class Forsaken(Method):
 
     name: ClassVar[str] = "forsaken"
     uses: ClassVar[tuple[Use, ...]] = ("forget",)
+    departures: ClassVar[Departures] = Departures(
+        paper="Classes are forgotten, not single images: q gives the forgotten classes only `floor`, since images of "
+        "other classes are all that a model without them knows. Rounds end when the samples are no longer classified "
+        "as the forgotten classes.",
+        reconstruction="The masks are found by proximal steps, whose soft threshold sets elements to exactly 0. A "
+        "step is `step_size` times as long as the weights, and the penalty is `l1` times that from which on no weight "
+        "would move.",
+    )
 
     rounds: int = Field(default=40, ge=0)
     inner: int = Field(default=5, ge=1)

@@ -16,6 +16,7 @@ from torch.linalg import vector_norm
 
 from unhot.methods.base import Data, Method, Outcome, Use
 from unhot.methods.parts.batches import forget_stream
+from unhot.methods.parts.departures import Departures
 from unhot.methods.parts.stopping import Stop, probability
 from unhot.models.classifier import Classifier
 from unhot.runtime import Runtime
@@ -28,14 +29,11 @@ class Jit(Method):
         \min_\theta \operatorname*{mean}_{D_f} \operatorname*{mean}_{\xi \sim N(0, \sigma^2)}
         \frac{\lVert f_\theta(x) - \operatorname{sg} f_\theta(x + \xi) \rVert_2}{\lVert \xi \rVert_2}
 
-    sg stops the gradient, as in the released code. Unlike that code, whose gradients add up from batch to batch, every
-    step is along its own; noise is not clipped to the range of the batch. Unlike paper and code, which make one pass
-    at a rate chosen for each net, with a sum over the batch (the presets: rates are multiplied by its 128 samples): the
-    norm of the gradient is clipped, since the output on the copies moves with the weights, and what chases it can run
-    away to infinity; and it stops when the samples are no longer taken for the class. sigma and ``copies`` are the
-    paper's; rate and ``clip`` those with which eight samples of some classes of Fashion-MNIST and MNIST made eight
-    others unknown to the model, looking at distorted copies (:func:`unhot.data.augment.distort`), whose output
-    changed much at every rate: on nets like these it costs the other classes more than it should.
+    sg stops the gradient, as in the released code. sigma and ``copies`` are the paper's; rate and ``clip`` those with
+    which eight samples of some classes of Fashion-MNIST and MNIST made eight others unknown to the model, with
+    distorted copies (:func:`unhot.data.augment.distort`) in view, whose output changed much at every rate: on nets like
+    these it costs the other classes more than it should. The presets make one pass, at the paper's rates times its
+    batch of 128.
 
     Attributes:
         lr: Learning rate of SGD.
@@ -49,6 +47,13 @@ class Jit(Method):
 
     name: ClassVar[str] = "jit"
     uses: ClassVar[tuple[Use, ...]] = ("forget",)
+    departures: ClassVar[Departures] = Departures(
+        paper="The norm of the gradient is clipped, since the output on the copies moves with the weights, and "
+        "descent towards it can run away to infinity. It stops when the samples are no longer classified as the "
+        "class, where paper and code make one pass at a rate chosen for each net.",
+        code="Every step is along its own gradient, where there gradients add up from batch to batch. Noise is not "
+        "clipped to the range of the batch.",
+    )
     presets: ClassVar[dict[str, dict[str, JsonValue]]] = {
         "vgg16": {"sigma": 0.5, "lr": 0.0384, "steps": 4, "clip": 1e9, "stop_at": 0.0},
         "vit": {"sigma": 0.8, "lr": 192.0, "steps": 4, "clip": 1e9, "stop_at": 0.0},

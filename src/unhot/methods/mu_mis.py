@@ -17,6 +17,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from unhot.methods.base import Data, Method, Outcome, Use
 from unhot.methods.parts.batches import drawn, forget_stream, logits_of
+from unhot.methods.parts.departures import Departures
 from unhot.methods.parts.stopping import Stop, probability
 from unhot.models.classifier import Classifier
 from unhot.runtime import Runtime
@@ -35,12 +36,10 @@ class MuMis(Method):
     ``recovered`` times what it was, or when the samples are no longer taken for the class: what comes after that only
     harms the rest, of which there was much where many classes made the sensitivity slow to recover. The gradient of a
     gradient goes through max pooling and ReLU, and through attention computed in the plain way, since fused kernels
-    have no second derivative. Normalisation statistics are frozen. Unlike the paper, as far as is known: the loss is
-    divided by :math:`s_0`, the class's sensitivity in the original model, so that one learning rate suits nets of any
-    scale; the sensitivity that it stops at is measured on classes drawn once, so that steps can be compared; and the
-    second of the two rules. The paper's settings are not known to us; ours were chosen on 16 samples of classes of
-    Fashion-MNIST and MNIST: those after which no sample is assigned to the class, and outputs on distorted copies of
-    the samples have drifted least.
+    have no second derivative. Normalisation statistics are frozen. :math:`s_0` is the class's sensitivity in the
+    original model. The paper's settings are not known to us; ours were chosen on 16 samples of classes of Fashion-MNIST
+    and MNIST: those after which no sample is classified as the class, and outputs on distorted copies of the samples
+    have drifted least.
 
     Attributes:
         lr: Learning rate of SGD with momentum 0.9.
@@ -52,6 +51,11 @@ class MuMis(Method):
 
     name: ClassVar[str] = "mu-mis"
     uses: ClassVar[tuple[Use, ...]] = ("forget",)
+    departures: ClassVar[Departures] = Departures(
+        paper="The loss is divided by the class's sensitivity in the original model, so that one learning rate suits "
+        "nets of any scale. The sensitivity that it stops at is measured on classes drawn once, so that steps can be "
+        "compared. It also stops when the samples are no longer classified as the class.",
+    )
 
     lr: float = Field(default=4e-3, gt=0)
     steps: int = Field(default=100, ge=0)

@@ -14,6 +14,7 @@ from pydantic import Field
 
 from unhot.methods.base import Data, Method, Outcome, Use
 from unhot.methods.parts.batches import forget_stream
+from unhot.methods.parts.departures import Departures
 from unhot.methods.parts.losses import Request, literal
 from unhot.methods.parts.stopping import Stop, probability
 from unhot.models.classifier import Classifier
@@ -26,9 +27,7 @@ class NegGrad(Method):
     .. math::
         \theta \leftarrow \theta + \eta \nabla_\theta \operatorname*{mean}_{D_f} \ell(f_\theta(x), y)
 
-    Unlike the papers: the ascent has no bound, and stops when the samples are no longer taken for the class, instead of
-    after some passes. Unlike circulating code: normalisation statistics are frozen, since those of samples of one class
-    are not those of the rest. Circulating settings, passes over the whole class at rates of 1e-5 to 1e-3, do nothing
+    Circulating settings, passes over the whole class at rates of 1e-5 to 1e-3, do nothing
     where the model is sure of the samples, since the gradient is almost 0 there, and wreck it once it is not: hence a
     great rate, and a norm of the gradient that is clipped early, so that most steps are equally long. Both are those
     with which eight samples of some classes of Fashion-MNIST and MNIST made eight others unknown to the model, at
@@ -44,6 +43,11 @@ class NegGrad(Method):
 
     name: ClassVar[str] = "neggrad"
     uses: ClassVar[tuple[Use, ...]] = ("forget",)
+    departures: ClassVar[Departures] = Departures(
+        paper="The ascent, which has no bound, stops when the samples are no longer classified as the class, instead "
+        "of after some passes.",
+        code="Normalisation statistics are frozen, since those of samples of one class are not those of the rest.",
+    )
 
     lr: float = Field(default=0.1, gt=0)
     steps: int = Field(default=200, ge=0)

@@ -14,6 +14,7 @@ from torch.nn.functional import cross_entropy
 
 from unhot.methods.base import Data, Method, Outcome, Use
 from unhot.methods.parts.batches import forget_stream, retain_batches
+from unhot.methods.parts.departures import Departures
 from unhot.models.classifier import Classifier
 from unhot.runtime import Runtime
 
@@ -25,11 +26,8 @@ class NegGradPlus(Method):
         L = \beta \operatorname*{mean}_{D_r} \ell(f_\theta(x), y)
         - (1 - \beta) \operatorname*{mean}_{D_f} \ell(f_\theta(x), y)
 
-    A pass is over the retained images; the samples are gone through again as often as that takes. Unlike the paper: the
-    ascent, which has no bound, is left out of a step where the mean loss on the samples is above ``ceiling``; without
-    that a long run destroys the net, whatever beta. As in the released code, normalisation takes the statistics of
-    its batch and moves the running ones; unlike there, samples and retained images pass together, mixed about as
-    in training, since the statistics of a batch of one class are not those of the rest. ``beta`` and ``lr`` are the
+    A pass is over the retained images; the samples are gone through again as often as that takes. As in the released
+    code, normalisation takes the statistics of its batch and moves the running ones. ``beta`` and ``lr`` are the
     released code's; ``ceiling`` was chosen on training images of Fashion-MNIST.
 
     Attributes:
@@ -44,6 +42,12 @@ class NegGradPlus(Method):
 
     name: ClassVar[str] = "neggrad+"
     uses: ClassVar[tuple[Use, ...]] = ("forget", "retain")
+    departures: ClassVar[Departures] = Departures(
+        paper="The ascent, which has no bound, is left out of a step where the mean loss on the samples is above "
+        "`ceiling`; without that a long run destroys the net, whatever beta.",
+        code="Samples and retained images pass together, mixed about as in training, since the statistics of a batch "
+        "of one class are not those of the rest.",
+    )
     moves_statistics: ClassVar[bool] = True
 
     epochs: int = Field(default=5, ge=0)

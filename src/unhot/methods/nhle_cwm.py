@@ -13,6 +13,7 @@ from pydantic import AliasChoices, Field
 
 from unhot.data.augment import Augment
 from unhot.methods.base import Data, Method, Outcome, Use
+from unhot.methods.parts.departures import Departures
 from unhot.methods.parts.losses import ENCODINGS, Request
 from unhot.methods.parts.preconditioning import Preconditioner
 from unhot.methods.parts.stand_ins import distorted
@@ -35,11 +36,10 @@ class NhleCwm(Method):
         G_l = \nabla_{W_l} L_\text{encoding}(z(x_f)), \quad P_l = (I + \rho S_l / \operatorname{tr} S_l)^{-1}
 
     From the paper: the two stages and their order; that a small number of images of the forgotten classes is all that
-    is used; iterating over them. Reconstruction: which encoding, which layers, how long, and how the logit is cut.
-    Unlike the paper, as far as is known: :math:`P_l` spares the directions that distorted copies of the images use
-    (:func:`unhot.data.augment.distort`), which stand in for the other classes; without it the neighbours of the class
-    are damaged. The images are shifted at random in every step, so that the class is forgotten and not just these
-    images. The head is not trained, so that what changes are the features; normalisation statistics are frozen.
+    is used; iterating over them. :math:`P_l` spares the directions that distorted copies of the images use
+    (:func:`unhot.data.augment.distort`), which stand in for the other classes. The images are shifted at random in
+    every step, so that the class is forgotten and not just these images. The head is not trained, so that what changes
+    are the features; normalisation statistics are frozen.
 
     Attributes:
         encoding: The loss on the samples; see :mod:`unhot.methods.parts.losses`.
@@ -54,6 +54,12 @@ class NhleCwm(Method):
 
     name: ClassVar[str] = "nhle-cwm"
     uses: ClassVar[tuple[Use, ...]] = ("forget",)
+    departures: ClassVar[Departures] = Departures(
+        paper="Gradients are preconditioned by distorted copies of the images; without that the neighbours of the "
+        "class are damaged.",
+        reconstruction="The paper's full text was not available: which encoding, which layers, how long, and how the "
+        "logit is cut are ours.",
+    )
 
     encoding: EncodingName = "masked"
     step_size: float = Field(default=0.02, gt=0, le=1)

@@ -15,6 +15,7 @@ from torch import Tensor
 from unhot.errors import ModelError, OptionError
 from unhot.methods.base import Batch, Data, Method, Outcome, Use
 from unhot.methods.parts.batches import FORWARD, forget_stream
+from unhot.methods.parts.departures import Departures
 from unhot.methods.parts.stopping import Stop
 from unhot.models.classifier import Classifier
 from unhot.models.cut import Cut
@@ -89,11 +90,9 @@ class PourD(Method):
         \min_\theta \frac{\sum_x \lVert h_\theta(x) - P h_o(x) \rVert^2}{\sum_x \lVert h_o(x) - P h_o(x) \rVert^2},
         \quad P = I - U^\top U
 
-    The head is not trained, and its row of the class not cut; normalisation statistics are frozen.
-    Unlike the paper, as far as is known: the distance is a share of what the projection takes out, so that ``lr`` and
-    ``stop_at`` mean the same for every net. The paper's settings are not known to us; ours were chosen on 16 samples of
-    classes of Fashion-MNIST and MNIST: those after which hardly a sample is assigned to the class, and outputs on
-    distorted copies of the samples have drifted least.
+    The head is not trained, and its row of the class not cut; normalisation statistics are frozen. The paper's settings
+    are not known to us; ours were chosen on 16 samples of classes of Fashion-MNIST and MNIST: those after which hardly
+    a sample is assigned to the class, and outputs on distorted copies of the samples have drifted least.
 
     Attributes:
         lr: Learning rate of SGD with momentum 0.9.
@@ -104,6 +103,10 @@ class PourD(Method):
 
     name: ClassVar[str] = "pour-d"
     uses: ClassVar[tuple[Use, ...]] = ("forget",)
+    departures: ClassVar[Departures] = Departures(
+        paper="The distance is a share of what the projection takes out, so that `lr` and `stop_at` mean the same for "
+        "every net.",
+    )
 
     lr: float = Field(default=0.01, gt=0)
     steps: int = Field(default=100, ge=0)

@@ -16,6 +16,7 @@ from torch.nn.functional import cross_entropy
 
 from unhot.methods.base import Data, Method, Outcome, Use
 from unhot.methods.parts.batches import drawn, forget_stream
+from unhot.methods.parts.departures import Departures
 from unhot.models.classifier import Classifier
 from unhot.runtime import Runtime
 
@@ -27,12 +28,9 @@ class RandomLabel(Method):
         \min_\theta \operatorname*{mean}_{D_f} \ell(f_\theta(x), y'), \quad
         y' \text{ drawn for each sample among the retained classes}
 
-    The label is drawn once, and the sample keeps it. Unlike the papers, which go on with retained images, and
-    circulating code, which draws over all classes, so that samples may keep their own: y' is never a class to forget,
-    nor one that was forgotten before. Unlike that code also: normalisation statistics are frozen, since those of
-    samples of one class are not those of the rest. Steps are counted, not passes over the whole class. A rate of 1e-4
-    is one that circulates; the steps are those after which eight samples of some classes of Fashion-MNIST and MNIST
-    made eight others unknown to the model, with their distorted copies (:func:`unhot.data.augment.distort`) in view.
+    The label is drawn once, and the sample keeps it. A rate of 1e-4 is one that circulates; the steps are those after
+    which eight samples of some classes of Fashion-MNIST and MNIST made eight others unknown to the model, with their
+    distorted copies (:func:`unhot.data.augment.distort`) in view.
 
     Attributes:
         lr: Learning rate of SGD with momentum 0.9.
@@ -42,6 +40,12 @@ class RandomLabel(Method):
 
     name: ClassVar[str] = "random-label"
     uses: ClassVar[tuple[Use, ...]] = ("forget",)
+    departures: ClassVar[Departures] = Departures(
+        paper="Only the samples are trained on, where the papers go on with retained images.",
+        code="y' is never a class to forget, nor one that was forgotten before, where circulating code draws over all "
+        "classes, so that samples may keep their own. Normalisation statistics are frozen, since those of samples of "
+        "one class are not those of the rest. Steps are counted, not passes over the whole class.",
+    )
 
     lr: float = Field(default=1e-4, gt=0)
     steps: int = Field(default=40, ge=0)

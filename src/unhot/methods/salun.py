@@ -15,6 +15,7 @@ from torch.nn.functional import cross_entropy
 
 from unhot.methods.base import Batch, Data, Method, Outcome, Use
 from unhot.methods.parts.batches import FORWARD, drawn, forget_stream, retain_batches
+from unhot.methods.parts.departures import Departures
 from unhot.models.classifier import Classifier
 from unhot.runtime import Runtime
 
@@ -30,10 +31,7 @@ class SalUn(Method):
 
     y' is drawn anew in every step. The threshold gamma is such that ``share`` of all weights is salient, and not more
     where many gradients are zero. As in the released code, normalisation takes the statistics of its batch and moves
-    the running ones. Unlike that code: y' is of a retained class, where it may be the class itself there; weights that
-    are not salient stay bit for bit the original's, where weight decay moved them in earlier versions; and, as in the
-    paper's equation, each step sees samples and retained images, which pass together, mixed about as in training, where
-    there an epoch is a pass over the samples and then one over the retained images. ``lr`` was chosen on training
+    the running ones. ``lr`` was chosen on training
     images of Fashion-MNIST; the released code's, for random images of all classes, is 0.013.
 
     Attributes:
@@ -47,6 +45,12 @@ class SalUn(Method):
 
     name: ClassVar[str] = "salun"
     uses: ClassVar[tuple[Use, ...]] = ("forget", "retain")
+    departures: ClassVar[Departures] = Departures(
+        code="y' is of a retained class, where it may be the class itself there. Weights that are not salient stay "
+        "bit for bit the original's, where weight decay moved them in earlier versions. As in the paper's equation, "
+        "each step sees samples and retained images, which pass together, mixed about as in training, where there an "
+        "epoch is a pass over the samples and then one over the retained images.",
+    )
     moves_statistics: ClassVar[bool] = True
 
     epochs: int = Field(default=10, ge=0)

@@ -17,6 +17,7 @@ from torch.optim.lr_scheduler import MultiStepLR
 
 from unhot.methods.base import Data, Method, Outcome, Use
 from unhot.methods.parts.batches import forget_stream, retain_batches
+from unhot.methods.parts.departures import Departures
 from unhot.models.classifier import Classifier
 from unhot.runtime import Runtime
 
@@ -37,11 +38,7 @@ class Scrub(Method):
         - \frac{1}{|D_f|} \sum_{D_f} d(x; \theta), \qquad
         d(x; \theta) = T^2 \operatorname{KL}(p_{\theta_o}(x / T) \Vert p_\theta(x / T))
 
-    Unlike the paper: a max epoch follows a min epoch, since before the first of these student and teacher are the same,
-    and the gradient of d is zero; a max epoch is ``max_steps`` steps, the samples gone through again as often as that
-    takes, and not one pass, which is a single step if there are few samples. Unlike the released code:
-    batches of the class alone pass with the running statistics of normalisation, and do not move them; those
-    of retained images do, as there. ``max_steps`` was chosen on training images of Fashion-MNIST, all else is the
+    ``max_steps`` was chosen on training images of Fashion-MNIST, all else is the
     released code's, of its small data sets.
 
     Attributes:
@@ -57,6 +54,13 @@ class Scrub(Method):
 
     name: ClassVar[str] = "scrub"
     uses: ClassVar[tuple[Use, ...]] = ("forget", "retain")
+    departures: ClassVar[Departures] = Departures(
+        paper="A max epoch follows a min epoch, since before the first of these student and teacher are the same, and "
+        "the gradient of d is zero. A max epoch is `max_steps` steps, the samples gone through again as often as that "
+        "takes, and not one pass, which is a single step if there are few samples.",
+        code="Batches of the class alone pass with the running statistics of normalisation, and do not move them; "
+        "those of retained images do, as there.",
+    )
     moves_statistics: ClassVar[bool] = True
 
     epochs: int = Field(default=10, ge=1)

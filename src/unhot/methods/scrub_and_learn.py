@@ -14,6 +14,7 @@ from pydantic import Field
 
 from unhot.methods.base import Data, Method, Outcome, Use
 from unhot.methods.parts.batches import forget_stream
+from unhot.methods.parts.departures import Departures
 from unhot.methods.parts.losses import Request, second_class
 from unhot.models.classifier import Classifier
 from unhot.runtime import Runtime
@@ -26,8 +27,8 @@ class ScrubAndLearn(Method):
         \min_\theta \operatorname*{mean}_{D_f} \ell(f_\theta(x), y'), \quad
         y' = \operatorname*{argmax}_{k \notin F} f_o(x)_k
 
-    From the paper: the labels, taken once from the original, and that only images of the class are fine-tuned on.
-    Reconstruction: optimiser, rate, steps, and frozen normalisation statistics. The paper studies rates and the choice
+    From the paper: the labels, taken once from the original, and that only images of the class are fine-tuned on. The
+    paper studies rates and the choice
     of samples, in what we could not read: ours are those with which eight samples of some classes of Fashion-MNIST and
     MNIST made eight others unknown to the model, at little change of its output on distorted copies
     (:func:`unhot.data.augment.distort`).
@@ -40,6 +41,10 @@ class ScrubAndLearn(Method):
 
     name: ClassVar[str] = "scrub-and-learn"
     uses: ClassVar[tuple[Use, ...]] = ("forget",)
+    departures: ClassVar[Departures] = Departures(
+        reconstruction="Only the paper's abstract and outline were available: optimiser, rate, steps, and frozen "
+        "normalisation statistics are ours.",
+    )
 
     lr: float = Field(default=1e-4, gt=0)
     steps: int = Field(default=40, ge=0)

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from unhot.methods.base import Data, Method, Outcome, Use
+from unhot.methods.parts.departures import Departures
 from unhot.models.classifier import Classifier
 from unhot.runtime import Runtime
 
@@ -28,8 +29,7 @@ class Ssd(Method):
         \quad\text{where } I_i(D_f) > \alpha I_i(D), \qquad
         I_i(S) = \operatorname*{mean}_{x \in S} \left( \frac{\partial \ell(x)}{\partial \theta_i} \right)^2
 
-    Unlike the released code, which squares the mean gradient of a batch, the gradient of each image is squared.
-    Unlike the paper, D is the retained images and not all images. With all of them a class that is more than
+    D is the retained images. With all images a class that is more than
     1 / ``alpha`` of the images has :math:`\alpha I_i(D) \ge I_i(D_f)` for every weight, so that nothing could be
     dampened where there are ten classes; of many classes the two are nearly the same.
 
@@ -46,6 +46,10 @@ class Ssd(Method):
 
     name: ClassVar[str] = "ssd"
     uses: ClassVar[tuple[Use, ...]] = ("forget", "retain")
+    departures: ClassVar[Departures] = Departures(
+        paper="D is the retained images and not all images.",
+        code="The gradient of each image is squared, where the code squares the mean gradient of a batch.",
+    )
     presets: ClassVar[dict[str, dict[str, JsonValue]]] = {
         "resnet18": {"alpha": 10.0, "strength": 1.0},
         "vit": {"alpha": 5.0, "strength": 1.0},

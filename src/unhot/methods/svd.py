@@ -15,6 +15,7 @@ from torch.nn.utils.parametrize import is_parametrized
 
 from unhot.data.images import LabelledImages
 from unhot.methods.base import Data, Method, Outcome, Use
+from unhot.methods.parts.departures import Departures
 from unhot.models.classifier import Classifier
 from unhot.models.layers import input_rows, weight_layers
 from unhot.runtime import Runtime
@@ -35,8 +36,7 @@ class Svd(Method):
     \alpha S ((\alpha - 1) S + I)^{-1}`, which is the same and needs no decomposition. Layers are linear ones, the head
     among them, convolutions without groups, and the input projection of self-attention.
     As in the released demo, the alphas are searched for by accuracy on the retained images times error on the samples,
-    the images that were looked at; those tried are of the released script that tunes them. Unlike the released code,
-    patches are drawn from all over the image, and the output projection of ``nn.MultiheadAttention`` is left.
+    the images that were looked at; those tried are of the released script that tunes them.
 
     Attributes:
         alpha_r: How much of the directions that retained images use is spared; None to search from 10 to 1000.
@@ -47,6 +47,10 @@ class Svd(Method):
 
     name: ClassVar[str] = "svd"
     uses: ClassVar[tuple[Use, ...]] = ("forget", "retain")
+    departures: ClassVar[Departures] = Departures(
+        code="Patches are drawn from all over the image. The output projection of `nn.MultiheadAttention` is left as "
+        "it is.",
+    )
     presets: ClassVar[dict[str, dict[str, JsonValue]]] = {
         "cifar10": {"alpha_r": 100.0, "alpha_f": 3.0},
         "cifar100": {"alpha_r": 1000.0, "alpha_f": 30.0, "per_class": 10},

@@ -17,6 +17,7 @@ from unhot.data.images import LabelledImages
 from unhot.errors import DataError
 from unhot.methods.base import Data, Method, Outcome, Use
 from unhot.methods.parts.batches import FORWARD, forget_stream, retain_stream
+from unhot.methods.parts.departures import Departures
 from unhot.models.classifier import Classifier
 from unhot.runtime import Runtime
 
@@ -43,16 +44,9 @@ class Tarf(Method):
     - Data mismatch: samples of a part of the concept, which is a class. The images of its rest carry its label, and are
       left out of the remaining ones by that.
 
-    Unlike the paper, as far as is known: t counts steps, not epochs, and every step sees all of the samples or a batch
-    of them; normalisation statistics are frozen, since in phase I they would become those of the concept; the norm of
-    the gradient is clipped; and a sample is ascended up to the ``ceiling`` only. Without one, settings weak enough to
-    spare the net left a class of which the model is sure, and stronger ones wrecked the net. The paper compares k of
-    0.01 to 0.5, and its schedule was not available to us: ours is chosen on training images of Sandal and Shirt of
-    Fashion-MNIST, after test images of Sandal had shown that the ascent needs a ceiling, and that the descent alone of
-    100 steps brings the class back in part.
-
-    Not as in the paper: from 16 samples of Sandal, gravity named Dress and Shirt as the rest of the footwear, and not
-    Sneaker and Ankle boot; and a part of a class was forgotten further than a model retrained without it forgets it.
+    The paper compares k of 0.01 to 0.5, and its schedule was not available to us: ours is chosen on training images of
+    Sandal and Shirt of Fashion-MNIST, after test images of Sandal had shown that the ascent needs a ceiling, and that
+    the descent alone of 100 steps brings the class back in part.
 
     Attributes:
         steps: T.
@@ -70,6 +64,14 @@ class Tarf(Method):
 
     name: ClassVar[str] = "tarf"
     uses: ClassVar[tuple[Use, ...]] = ("forget", "retain")
+    departures: ClassVar[Departures] = Departures(
+        paper="t counts steps, not epochs, and every step sees all of the samples or a batch of them. Normalisation "
+        "statistics are frozen, since in phase I they would become those of the concept. The norm of the gradient is "
+        "clipped. A sample is ascended up to the `ceiling` only; without one, settings weak enough to spare the net "
+        "left a class of which the model is sure, and stronger ones wrecked the net. The result differs: from 16 "
+        "samples of Sandal, gravity named Dress and Shirt as the rest of the footwear, and not Sneaker and Ankle "
+        "boot; and a part of a class was forgotten further than a model retrained without it forgets it.",
+    )
     parts: ClassVar[bool] = True
 
     steps: int = Field(default=200, ge=1)

@@ -17,6 +17,7 @@ from torch.nn.functional import cross_entropy, log_softmax, normalize
 
 from unhot.methods.base import Batch, Data, Method, Outcome, Use
 from unhot.methods.parts.batches import forget_batches, forget_stream, logits_of, retain_batches, retain_stream
+from unhot.methods.parts.departures import Departures
 from unhot.methods.parts.stopping import Stop, probability
 from unhot.models.classifier import Classifier
 from unhot.runtime import Runtime
@@ -53,12 +54,6 @@ class Ugradsl(Method):
     (e_y - 1/K)`, which is not. A pass is over the samples, each step with some retained images. Without ``alpha``
     each sample has its own: :math:`\alpha_j = -c_j / |B_r|`, with :math:`c_j` the number of retained images of
     the step whose features are within ``beta`` of the sample's.
-    Unlike the paper, as far as is known: samples and retained images pass together, mixed about as in training and
-    not half and half, since normalisation takes the statistics of its batch and moves the running ones; means are
-    taken and not sums, and c_j is divided by the number of retained images and not of samples, so that both may be
-    of any number; the distance, which the paper leaves open, is half of 1 - cosine; the convergence that ends the
-    run is ``stop_at``; the ascent, which has no bound, is left out of a step where the mean cross-entropy of the
-    samples, not smoothed, is above ``ceiling``.
 
     Attributes:
         steps: No more steps than this.
@@ -75,6 +70,14 @@ class Ugradsl(Method):
 
     name: ClassVar[str] = "ugradsl"
     uses: ClassVar[tuple[Use, ...]] = ("forget", "retain")
+    departures: ClassVar[Departures] = Departures(
+        paper="Samples and retained images pass together, mixed about as in training and not half and half, since "
+        "normalisation takes the statistics of its batch and moves the running ones. Means are taken and not sums, "
+        "and c_j is divided by the number of retained images and not of samples, so that both may be of any number. "
+        "The distance, which the paper leaves open, is half of 1 - cosine. The convergence that ends the run is "
+        "`stop_at`. The ascent, which has no bound, is left out of a step where the mean cross-entropy of the "
+        "samples, not smoothed, is above `ceiling`.",
+    )
     moves_statistics: ClassVar[bool] = True
 
     steps: int = Field(default=100, ge=0)
@@ -104,7 +107,7 @@ class Ugradsl(Method):
 class UgradslPlus(Method):
     r"""Fine-tuning on the retained images, with ascent on negatively smoothed labels in every step.
 
-    The loss, and what is unlike the paper, are those of :class:`Ugradsl`. A pass is over the retained images; the
+    The loss is that of :class:`Ugradsl`. A pass is over the retained images; the
     samples are gone through again as often as that takes.
 
     Attributes:
@@ -121,6 +124,7 @@ class UgradslPlus(Method):
 
     name: ClassVar[str] = "ugradsl+"
     uses: ClassVar[tuple[Use, ...]] = ("forget", "retain")
+    departures: ClassVar[Departures] = Ugradsl.departures
     moves_statistics: ClassVar[bool] = True
 
     epochs: int = Field(default=5, ge=0)

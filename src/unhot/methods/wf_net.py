@@ -18,6 +18,7 @@ from unhot.data.samples import ImageSource, as_images
 from unhot.errors import DataError, shortened
 from unhot.methods.base import Data, Method, Outcome, Use
 from unhot.methods.parts.batches import forget_stream, retain_stream
+from unhot.methods.parts.departures import Departures
 from unhot.models.classifier import Classifier
 from unhot.models.weight_filter import WeightFilter, call, gated_weights, multiply
 from unhot.runtime import Runtime, usual_settings
@@ -40,11 +41,8 @@ class WfNet(Method):
     any is selected at run time (:class:`unhot.models.weight_filter.WeightFilter`). Rows share nothing, so that the
     method itself learns only the row that it bakes: one for all classes to forget, where there are several.
 
-    Unlike the paper, as far as is known: gates are clipped to 0..1 after each step, so that they can be exactly one;
-    0.01 is added to a loss before its reciprocal is taken, since the loss of a sample that the model is sure of is 0;
-    normalisation statistics are frozen, since normalising by those of the batch undoes the gates before it; a step
-    serves one row, where the paper pairs each image with several random rows. The paper's learning rate, lambdas and
-    number of steps were not available to us: these are chosen on training images of Fashion-MNIST.
+    The paper's learning rate, lambdas and number of steps were not available to us: these are chosen on training images
+    of Fashion-MNIST.
 
     Attributes:
         steps: Steps of Adam for a row.
@@ -56,6 +54,12 @@ class WfNet(Method):
 
     name: ClassVar[str] = "wf-net"
     uses: ClassVar[tuple[Use, ...]] = ("forget", "retain")
+    departures: ClassVar[Departures] = Departures(
+        paper="Gates are clipped to 0..1 after each step, so that they can be exactly one. 0.01 is added to a loss "
+        "before its reciprocal is taken, since the loss of a sample that the model is sure of is 0. Normalisation "
+        "statistics are frozen, since normalising by those of the batch undoes the gates before it. A step serves one "
+        "row, where the paper pairs each image with several random rows.",
+    )
 
     steps: int = Field(default=200, ge=1)
     lr: float = Field(default=0.05, gt=0)
