@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from unhot.data.source import Source, load_source
     from unhot.errors import UnhotError, UnhotWarning
     from unhot.evaluation.audit import Audit
-    from unhot.evaluation.auditor import audit
+    from unhot.evaluation.auditor import Auditor, audit
     from unhot.evaluation.verdict import Thresholds
     from unhot.methods.base import Batch, Data, ForgetResult, Method, Outcome, Use
     from unhot.methods.forget import forget
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Audit": "unhot.evaluation.audit",
+    "Auditor": "unhot.evaluation.auditor",
     "Batch": "unhot.methods.base",
     "ClassStatistics": "unhot.statistics",
     "Classifier": "unhot.models.classifier",
@@ -71,6 +72,7 @@ _MODULES = ("errors", "methods", "testing")
 
 __all__ = [
     "Audit",
+    "Auditor",
     "Batch",
     "ClassStatistics",
     "Classifier",

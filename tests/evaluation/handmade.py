@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -38,6 +38,16 @@ def nothing(k: int) -> Classifier:
         return Classifier(nn.Sequential(nn.Flatten(), nn.Linear(1, k)), labels(k), "1", outputs=k)
 
 
+class Handmade(Views):
+    """Views of models that are not run: ``outputs`` says of each model what it does on a split."""
+
+    outputs: list[tuple[Classifier, dict[Split, Outputs]]]
+
+    def _view(self, model: Classifier, subject: Subject, split: Split) -> View:
+        logits, features = next(given for one, given in self.outputs if one is model)[split]
+        return View(logits, features, {}, self.splits[split].y, self.columns)
+
+
 class Board:
     """Hand-made outputs of all models of an audit, from which cases are made.
 
@@ -59,12 +69,9 @@ class Board:
         splits: dict[Split, LabelledImages] = {
             s: LabelledImages(torch.zeros(len(v), 1, 1, 1), v, None, s, tuple(range(len(v)))) for s, v in y.items()
         }
-        done: dict[Hashable, object] = {}
-        for model, output in zip(models, outputs, strict=True):
-            for split, (logits, features) in output.items():
-                done[id(model), split] = View(logits, features, {}, y[split], list(forgotten))
         gone = [labels(k)[i] for i in forgotten]
-        self.views = Views(models[0], models[1], models[2:], gone, splits, runtime(seed), done)
+        self.views = Handmade(models[0], models[1], models[2:], gone, splits, runtime(seed))
+        self.views.outputs = list(zip(models, outputs, strict=True))
 
     def case(self, subject: Subject = "unlearned", run: int = 0, split: Split = "test") -> Case:
         return Case(self.views, subject, split, run)

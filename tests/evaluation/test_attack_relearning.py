@@ -96,11 +96,9 @@ def test_steps_and_ratio_by_hand(digits_views):
     assert found["relearn_ratio"][:3] == pytest.approx(((4 / 6 + 16 / 8) / 2, 4 / 6, 2))
 
 
-def test_ratio_of_a_retrained_model_with_itself_is_one(digits_views, zoo):
-    one = zoo.retrained(3, 10)
-    views = Views(
-        zoo.original(0), one, [one], digits_views.labels, digits_views.splits, runtime(), digits_views._done
-    )  # fmt: skip
+def test_ratio_of_a_retrained_model_with_itself_is_one(digits_views):
+    (original,), (one, _) = digits_views.results["original"], digits_views.results["retrained"]
+    views = Views(original, one, [one], digits_views.labels, digits_views.splits, runtime())
     e = QUICK.run(Case(views, "unlearned")).estimates["relearn_ratio"]
     assert e[:3] == (1, 1, 1)
 

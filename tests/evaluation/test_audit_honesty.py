@@ -16,7 +16,7 @@ from unhot.data.samples import draw
 from unhot.errors import DataError, DataWarning, ModelError, ModelWarning
 from unhot.evaluation import auditor as audits
 from unhot.evaluation.audit import Audit
-from unhot.evaluation.auditor import audit
+from unhot.evaluation.auditor import Auditor, audit
 from unhot.methods import get
 from unhot.methods.base import Data, Method, Outcome, Use
 from unhot.models.classifier import Classifier
@@ -76,10 +76,10 @@ def test_audits_of_models_that_forgot_unlike_classes_share_no_images() -> None:
     model, test = level_net(5, names=NAMES), level_images([15] * 5, NAMES)
     once = cut_classes(model.copy(), [model.classes[2]], "mask")
     twice = cut_classes(once.copy(), [model.classes[1]], "mask")
-    shared: dict = {}
-    assert audited(model, test, unlearned=once, shared=shared)["retain_accuracy"].n == 60
+    auditor = Auditor(model, test=test, runtime=runtime())
+    assert auditor.audit(once, ["cat"], quick=True)["retain_accuracy"].n == 60
     with pytest.warns(DataWarning, match=r"15 images of bee"):
-        assert audited(model, test, unlearned=twice, shared=shared)["retain_accuracy"].n == 45
+        assert auditor.audit(twice, ["cat"], quick=True)["retain_accuracy"].n == 45
 
 
 def test_every_class_but_those_that_went_before_cannot_be_named() -> None:

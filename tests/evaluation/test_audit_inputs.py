@@ -16,10 +16,12 @@ from torch import nn
 
 from unhot.errors import DataError, ModelError, ModelWarning, UnhotError
 from unhot.evaluation.audit import Audit
-from unhot.evaluation.auditor import audit
+from unhot.evaluation.auditor import Auditor, audit
 from unhot.evaluation.verdict import Thresholds
+from unhot.evaluation.view import View, Views
 from unhot.models.classifier import Classifier, replace_layer
 from unhot.models.cut import cut_classes
+from unhot.records.audit import Split, Subject
 
 
 @pytest.fixture(scope="module")
@@ -331,33 +333,56 @@ def test_a_module_in_training_mode_is_measured_as_deployed(zoo, tensors):
     assert values(quick(zoo, original=net.train(), **given)) == evaluated
 
 
-def test_shared_results_change_nothing(zoo):
-    shared: dict = {}
+def test_an_auditor_that_is_asked_again_says_what_a_new_one_says(zoo):
+    """Of other models, of other classes of the same original, and of the original and the reference themselves."""
     reference = zoo.retrained(3, 10)
-    cases = [  # alive until the end; other models, and other classes of the same original
-        {"unlearned": zoo.retrained(3, 11)},
-        {"unlearned": zoo.cut(0, 3)},
-        {"unlearned": zoo.cut(0, 5), "classes": [5]},
-        {"unlearned": zoo.cut(0, 3), "classes": [3, 5]},
-    ]
-    alone = [quick(zoo, retrained=reference, **case).record for case in cases]
-    together = [quick(zoo, retrained=reference, shared=shared, **case).record for case in cases]
+    data = {"test": zoo.source.test_images, "train": zoo.source.train_images, "retrained": reference}
+    auditor = Auditor(zoo.original(0), **data, runtime=runtime())
     timed = {"cost", "environment"}
-    for one, other in zip(alone, together, strict=True):
-        assert one.model_dump(exclude=timed) == other.model_dump(exclude=timed)
+    for unlearned, classes in (
+        (zoo.retrained(3, 11), [3]),
+        (zoo.cut(0, 3), [3]),
+        (zoo.cut(0, 5), [5]),
+        (zoo.cut(0, 3), [3, 5]),
+        (zoo.cut(0, 3), [5, 3]),
+        (reference, [3]),
+        (zoo.original(0), [3]),
+        (zoo.cut(0, 3), [3]),
+    ):
+        again = auditor.audit(unlearned, classes, quick=True).record
+        fresh = quick(zoo, unlearned=unlearned, classes=classes, **data).record
+        assert again.model_dump(exclude=timed) == fresh.model_dump(exclude=timed)
 
 
-def test_shared_results_keep_alive_what_they_are_keyed_by(zoo):
-    shared: dict = {}
-    model = replace(zoo.cut(0, 3))
-    alive = weakref.ref(model)
-    quick(zoo, unlearned=model, shared=shared)
+def test_a_retrained_model_that_is_audited_is_still_compared_with_the_other_retrained_ones(zoo):
+    reference = zoo.retrained(3, 10)
+    found = quick(zoo, unlearned=reference, retrained=reference)
+    assert found["output_js_to_retrained"].value == pytest.approx(0, abs=1e-6)
+    assert "second retrained model" in found.get("output_js_to_retrained", "retrained").absent_because
+
+
+def test_an_auditor_runs_the_original_and_the_retrained_once_and_lets_go_of_the_unlearned(zoo, monkeypatch):
+    ran: list[str] = []
+    plain = Views._view
+
+    def counted(self: Views, model: Classifier, subject: Subject, split: Split) -> View:
+        ran.append(subject)
+        view = plain(self, model, subject, split)
+        if subject == "unlearned":
+            alive.append(weakref.ref(view.features))
+        return view
+
+    alive: list[weakref.ref] = []
+    monkeypatch.setattr(Views, "_view", counted)
+    auditor = Auditor(zoo.original(0), test=zoo.source.test_images, retrained=zoo.retrained(3, 10), runtime=runtime())
+    for label in (3, 5, 3):
+        model = zoo.cut(0, label)
+        alive += [weakref.ref(model), weakref.ref(model.module)]
+        auditor.audit(model, [label], quick=True)
     del model
     gc.collect()
-    assert alive() is not None
-    del shared
-    gc.collect()
-    assert alive() is None
+    assert sorted(ran) == ["original", "retrained", "unlearned", "unlearned", "unlearned"]
+    assert [ref() for ref in alive] == [None] * 9
 
 
 # settings

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
 from functools import cache
 
 import sklearn.preprocessing  # noqa: F401  (imports rich, which draws from Python's generator: not within a test)
@@ -30,7 +29,6 @@ class Zoo:
         self.original = cache(self._original)
         self.retrained = cache(self._retrained)
         self.audited = cache(self._audited)
-        self._shared: dict[tuple, dict[Hashable, object]] = {}
 
     def _train(self, seed: int, exclude: tuple[int, ...]) -> Classifier:
         settings = {"epochs": EPOCHS}

@@ -22,10 +22,10 @@ from unhot.data.images import LabelledImages
 from unhot.data.samples import Samples, draw_at, every
 from unhot.data.source import Source, load_source
 from unhot.errors import DataError, UnhotWarning
-from unhot.evaluation.auditor import audit
+from unhot.evaluation.auditor import Auditor
 from unhot.evaluation.metric import Case
 from unhot.evaluation.metrics import catalogue as metrics
-from unhot.evaluation.view import Views, without
+from unhot.evaluation.view import ModelResults, Views
 from unhot.methods.base import ForgetResult, Method
 from unhot.methods.parts.batches import FORWARD
 from unhot.models.bundle import load, read_record, write_bundle
@@ -110,14 +110,13 @@ def cell(
     given = _given(method, spec, src, place, original)
     requests = [(c,) for c in spec.classes] if spec.in_sequence else [spec.classes]
     unlearned, sequence, results = model, [], list[ForgetResult]()
-    shared: dict[Hashable, object] = {}
+    results_of_original = ModelResults(model)
     for i, classes in enumerate(requests):
         samples = _samples(spec, source, classes)
         results.append(_forget(method, unlearned, samples, given, runtime))
         unlearned = results[-1].classifier
         if spec.in_sequence:
-            sequence.append(_lost(model, unlearned, spec.classes[: i + 1], source, runtime, shared))
-            shared = without(shared, unlearned)
+            sequence.append(_lost(results_of_original, unlearned, spec.classes[: i + 1], source, runtime))
     samples = _samples(spec, source, spec.classes)
     uncut = unlearned if spec.in_sequence else results[-1].uncut
     found = _audited(spec, src, place, model, unlearned, references)
@@ -252,43 +251,37 @@ def _before_cut(
     model: Classifier, uncut: Classifier, spec: CellSpec, source: Source, runtime: Runtime
 ) -> dict[str, float]:
     test = source.test_images.of(spec.classes)
-    case = _case(model, uncut, spec.classes, source, test, runtime)
+    case = _case(ModelResults(model), uncut, spec.classes, source, test, runtime)
     was, now = case.original.features, case.view.features
     cosine = cosine_similarity(was, now).mean().item() if was.shape == now.shape else 0.0
     return {"forget_accuracy": case.view.correct.float().mean().item(), "feature_cosine": cosine}
 
 
 def _lost(
-    model: Classifier,
-    unlearned: Classifier,
-    classes: Sequence[int],
-    source: Source,
-    runtime: Runtime,
-    shared: dict[Hashable, object],
+    original: ModelResults, unlearned: Classifier, classes: Sequence[int], source: Source, runtime: Runtime
 ) -> dict[str, float]:
-    case = _case(model, unlearned, classes, source, source.test_images, runtime, shared)
+    case = _case(original, unlearned, classes, source, source.test_images, runtime)
     return {name: metrics.get(name)(case).value for name in sorted(SEQUENCE)}
 
 
 def _case(
-    model: Classifier,
+    original: ModelResults,
     unlearned: Classifier,
     classes: Sequence[int],
     source: Source,
     test: LabelledImages,
     runtime: Runtime,
-    shared: dict[Hashable, object] | None = None,
 ) -> Case:
+    model = original.model
     labels = _labels(model, source, classes)
-    return Case(Views(model, unlearned, [], labels, {"test": model.align(test)}, runtime, shared), "unlearned")
+    return Case(Views(original, unlearned, [], labels, {"test": model.align(test)}, runtime), "unlearned")
 
 
 class _Shared:
     """What the audits of one model and its references share; another takes its place."""
 
     key: Hashable = None
-    content: dict[Hashable, object] = {}
-    runtime: Runtime | None = None
+    auditor: Auditor
 
 
 def _audited(
@@ -302,21 +295,13 @@ def _audited(
     runtime = place.runtime()
     content = spec.original.data_sha256
     key = (src, place.data_dir, content, id(model), tuple(map(id, references)), str(runtime.device))
-    if key != _Shared.key:
-        _Shared.key, _Shared.content, _Shared.runtime = key, {}, runtime
     source = _source(src, place.data_dir, content)
-    found = audit(
-        original=model,
-        unlearned=unlearned,
-        classes=_labels(model, source, spec.classes),
-        test=source.test_images,
-        train=source.train_images,
-        retrained=references,
-        quick=spec.audit == "quick",
-        runtime=_Shared.runtime,
-        shared=_Shared.content,
-    )
-    _Shared.content = without(_Shared.content, unlearned)
+    if key != _Shared.key:
+        test, train = source.test_images, source.train_images
+        _Shared.auditor = Auditor(model, retrained=references, test=test, train=train, runtime=runtime)
+        _Shared.key = key
+    classes = _labels(model, source, spec.classes)
+    found = _Shared.auditor.audit(unlearned, classes, quick=spec.audit == "quick")
     return found.record
 
 

@@ -8,7 +8,7 @@ import operator
 import os
 import re
 import unicodedata
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple
@@ -130,7 +130,7 @@ def run_audits(
     runtime: Runtime,
 ) -> Iterator[Audit]:
     """Load models and audit one or several unlearned ones; what the others do is computed once."""
-    from unhot.evaluation.auditor import audit as run
+    from unhot.evaluation.auditor import Auditor
     from unhot.models.bundle import read_record
     from unhot.records.forget import ForgetRecord
     from unhot.records.train import TrainRecord
@@ -142,20 +142,14 @@ def run_audits(
         for path, model in zip(retrained, references, strict=True)
         if (record := read_record(path, TrainRecord)) is not None and record.weights_sha256 == model.sha256()
     ]
-    shared: dict[Hashable, object] = {}
+    auditor = Auditor(before, retrained=references, test=data.test_images, train=data.train, runtime=runtime)
     for path, model in zip(unlearned, after, strict=True):
-        found = run(
-            original=before,
-            unlearned=model,
-            retrained=references,
-            classes=classes,
-            test=data.test_images,
-            train=data.train,
+        found = auditor.audit(
+            model,
+            classes,
             quick=quick,
             made_by=read_record(path, ForgetRecord),
             retrain_seconds=training[0].cost.seconds if training else None,
-            runtime=runtime,
-            shared=shared,
         )
         if (made_by := found.record.made_by) is not None and thumbnails:
             found = replace(found, samples=used_images(data.train, made_by, before.input))

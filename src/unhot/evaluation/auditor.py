@@ -1,10 +1,10 @@
-"""audit(): measure an unlearned model beside the original, the masked original and retrained models."""
+"""Auditor and audit(): measure unlearned models beside the original, the masked original and retrained models."""
 
 from __future__ import annotations
 
 import statistics
 import warnings
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -16,14 +16,14 @@ from unhot.evaluation import pictures
 from unhot.evaluation.attacks import catalogue as attacks
 from unhot.evaluation.audit import Audit
 from unhot.evaluation.catalogue import measures
-from unhot.evaluation.inputs import gather
+from unhot.evaluation.inputs import Pool, as_classifier, gather
 from unhot.evaluation.metric import Attack, Case, Finding, NotMeasurable, measured
 from unhot.evaluation.metrics import catalogue as metrics
 from unhot.evaluation.metrics.accuracy import per_class
 from unhot.evaluation.scores import Score, info
 from unhot.evaluation.stats import Estimate
 from unhot.evaluation.verdict import Thresholds, judge
-from unhot.evaluation.view import Views
+from unhot.evaluation.view import ModelResults, Views, results_of
 from unhot.models.classifier import Classifier
 from unhot.models.preflight import gradient_problem
 from unhot.records.audit import AuditCost, AuditRecord, ClassAccuracy, Measurement, PlotData, Split, Subject
@@ -37,7 +37,109 @@ TEST_IMAGES = 20_000
 NEAR_CHANCE = 0.1  # of the way from chance to all correct
 
 
-@usual_settings()
+class Auditor:
+    """Measures unlearned models beside the original, the masked original and retrained models.
+
+    What is computed of the original, the retrained models and the images is kept as long as this object, and so
+    computed once for all audits of the same classes; what is computed of an unlearned model goes with its audit.
+
+    Args:
+        original: The model before; like the others, it must not change while this object is used.
+        test: Images that none of the models was trained on, of all classes; at most 20,000 of them are looked at.
+        train: Images that the original was trained on; at most 5,000 of them are looked at.
+        retrained: One or more models trained without the classes.
+        runtime: Device, seed and progress.
+
+    Raises:
+        ModelError: A model does not fit.
+        DataError: The images do not fit.
+    """
+
+    @usual_settings()
+    def __init__(
+        self,
+        original: nn.Module | Classifier,
+        *,
+        test: ImageSource,
+        train: ImageSource | None = None,
+        retrained: nn.Module | Classifier | Sequence[nn.Module | Classifier] | None = None,
+        runtime: Runtime | None = None,
+    ) -> None:
+        self.runtime = runtime or Runtime()
+        self._pools: dict[Split, Pool] = {"test": Pool(test, TEST_IMAGES, self.runtime)}
+        if train is not None:
+            self._pools["train"] = Pool(train, TRAIN_IMAGES, self.runtime)
+        self._some = self._pools["test"].first(2)
+        self._original = ModelResults(as_classifier(original, self._some, None, "original"))
+        self._known = [self._original]
+        for model in [retrained] if isinstance(retrained, nn.Module | Classifier) else retrained or ():
+            self._known.append(self._results(model, "retrained"))
+
+    def _results(self, model: nn.Module | Classifier, subject: Subject) -> ModelResults:
+        """Return what was computed of a model, if it is the original or a retrained one, or nothing yet."""
+        return results_of(as_classifier(model, self._some, self._original.model, subject), self._known)
+
+    @usual_settings()
+    def audit(
+        self,
+        unlearned: nn.Module | Classifier,
+        classes: Sequence[int | str | ClassLabel],
+        *,
+        quick: bool = False,
+        thresholds: Thresholds | None = None,
+        made_by: ForgetRecord | None = None,
+        retrain_seconds: float | None = None,
+    ) -> Audit:
+        """Measure an unlearned model.
+
+        Args:
+            unlearned: The model after; made by anything.
+            classes: The forgotten classes, by index or by name.
+            quick: Leave out the attacks that train or optimise, and the layers before the penultimate one.
+            thresholds: Of the verdict.
+            made_by: The record of the run that made the unlearned model.
+            retrain_seconds: What training the retrained model took.
+
+        Raises:
+            ModelError: A model does not fit.
+            DataError: The images do not fit.
+        """
+        runtime = self.runtime
+        started, declared = runtime.clock(), tuple(measures().values())
+        after = self._results(unlearned, "unlearned")
+        given = gather(self._original, after, tuple(self._known[1:]), classes, self._pools)
+        made_by, flags = _believed(made_by, after.sha256())
+        views = given.views(runtime)
+        views.compute()
+        looked = runtime.clock()
+        found = _measure_all(views, quick)
+        by_name = {(m.name, m.subject): m for m in found.measured if m.split == "test"}
+        flags += given.flags()
+        flags += _near_chance(by_name["retain_accuracy", "original"], len(self._original.model.classes))
+        record = AuditRecord(
+            classes=given.labels,
+            measures=declared,
+            measurements=tuple(found.measured),
+            verdict=judge(lambda name, subject: by_name[name, subject], thresholds or Thresholds(), flags),
+            per_class=tuple(_per_class(views)),
+            curves=tuple(found.curves),
+            seed=runtime.seed,
+            attacks={name: attack.model_dump(mode="json") for name, attack in _attacks().items()},
+            scores=info(found.scores),
+            inputs=given.record(),
+            made_by=made_by,
+            cost=AuditCost(
+                forget_seconds=None if made_by is None else made_by.cost.seconds,
+                floor_seconds=None if made_by is None else _floor(views, sum(made_by.samples.count)),
+                retrain_seconds=retrain_seconds,
+                audit_seconds=runtime.clock() - started,
+                forward_seconds=looked - started,
+            ),
+            environment=runtime.environment(),
+        )
+        return Audit(record, found.drawings, scores=tuple(found.scores))
+
+
 def audit(
     *,
     original: nn.Module | Classifier,
@@ -51,90 +153,26 @@ def audit(
     made_by: ForgetRecord | None = None,
     retrain_seconds: float | None = None,
     runtime: Runtime | None = None,
-    shared: dict[Hashable, object] | None = None,
 ) -> Audit:
-    """Measure an unlearned model beside the original, the masked original and retrained models.
-
-    Args:
-        original: The model before.
-        unlearned: The model after; made by anything.
-        classes: The forgotten classes, by index or by name.
-        test: Images that none of the models was trained on, of all classes; at most 20,000 of them are looked at.
-        train: Images that the original was trained on; at most 5,000 of them are looked at.
-        retrained: One or more models trained without the classes.
-        quick: Leave out the attacks that train or optimise, and the layers before the penultimate one.
-        thresholds: Of the verdict.
-        made_by: The record of the run that made the unlearned model.
-        retrain_seconds: What training the retrained model took.
-        runtime: Device, seed and progress.
-        shared: Given to several audits with the same original, retrained models, images and runtime, which are all
-            kept alive meanwhile, it holds what was computed of these.
+    """Measure one unlearned model; the arguments are those of :class:`Auditor` and :meth:`Auditor.audit`.
 
     Raises:
         ModelError: A model does not fit.
         DataError: The images do not fit.
     """
-    runtime = runtime or Runtime()
-    started, declared = runtime.clock(), measures()
-    sources: dict[Split, ImageSource] = {"test": test} if train is None else {"test": test, "train": train}
-    references = [retrained] if isinstance(retrained, nn.Module | Classifier) else list(retrained or [])
-    given = gather(
-        {"original": [original], "unlearned": [unlearned], "retrained": references},
+    return Auditor(original, test=test, train=train, retrained=retrained, runtime=runtime).audit(
+        unlearned,
         classes,
-        sources,
-        {"test": TEST_IMAGES, "train": TRAIN_IMAGES},
-        runtime,
-    )
-    made_by, flags = _believed(made_by, given.unlearned)
-    views = Views(
-        given.original,
-        given.unlearned,
-        given.retrained,
-        given.labels,
-        given.splits,
-        runtime,
-        shared,
-        given.earlier,
-    )
-    for subject, models in views.models.items():
-        for split in given.splits:
-            for run in range(len(models)):
-                views.of(subject, split, run)
-    looked = runtime.clock()
-    taken = [m for name in metrics for m in _measure(name, views)]
-    curves = [*pictures.confusion(views), *pictures.feature_map(views), *([] if quick else pictures.layers(views))]
-    chosen = {name: attacks.get(name)() for name in attacks}
-    found = _attack_all(chosen, views, quick)
-    taken += found.measured
-    by_name = {(m.name, m.subject): m for m in taken if m.split == "test"}
-    flags += [*given.flags(), *_near_chance(by_name["retain_accuracy", "original"], len(given.original.classes))]
-    record = AuditRecord(
-        classes=given.labels,
-        measures=tuple(declared.values()),
-        measurements=tuple(taken),
-        verdict=judge(lambda name, subject: by_name[name, subject], thresholds or Thresholds(), flags),
-        per_class=tuple(_per_class(views)),
-        curves=(*curves, *found.curves),
-        seed=runtime.seed,
-        attacks={name: attack.model_dump(mode="json") for name, attack in chosen.items()},
-        scores=info(found.scores),
-        inputs=given.record(),
+        quick=quick,
+        thresholds=thresholds,
         made_by=made_by,
-        cost=AuditCost(
-            forget_seconds=None if made_by is None else made_by.cost.seconds,
-            floor_seconds=None if made_by is None else _floor(views, sum(made_by.samples.count)),
-            retrain_seconds=retrain_seconds,
-            audit_seconds=runtime.clock() - started,
-            forward_seconds=looked - started,
-        ),
-        environment=runtime.environment(),
+        retrain_seconds=retrain_seconds,
     )
-    return Audit(record, found.drawings, scores=tuple(found.scores))
 
 
 @dataclass
 class _Found:
-    """What the attacks found."""
+    """What the measures found."""
 
     measured: list[Measurement] = field(default_factory=list)
     curves: list[PlotData] = field(default_factory=list)
@@ -142,8 +180,15 @@ class _Found:
     scores: list[Score] = field(default_factory=list)
 
 
-def _attack_all(chosen: Mapping[str, Attack], views: Views, quick: bool) -> _Found:
-    total = _Found()
+def _attacks() -> dict[str, Attack]:
+    return {name: attacks.get(name)() for name in attacks}
+
+
+def _measure_all(views: Views, quick: bool) -> _Found:
+    total = _Found([m for name in metrics for m in _measure(name, views)])
+    total.curves += [*pictures.confusion(views), *pictures.feature_map(views)]
+    total.curves += [] if quick else pictures.layers(views)
+    chosen = _attacks()
     with views.runtime.progress("attacks", len(chosen)) as advance:
         for name, attack in chosen.items():
             entry = attacks.entry(name)
@@ -159,9 +204,9 @@ def _attack_all(chosen: Mapping[str, Attack], views: Views, quick: bool) -> _Fou
     return total
 
 
-def _believed(record: ForgetRecord | None, unlearned: Classifier) -> tuple[ForgetRecord | None, list[str]]:
+def _believed(record: ForgetRecord | None, sha256: str) -> tuple[ForgetRecord | None, list[str]]:
     """Return the record of how the unlearned model was made, if it is of these weights; and what to say if not."""
-    if record is None or record.weights_sha256 == unlearned.sha256():
+    if record is None or record.weights_sha256 == sha256:
         return record, []
     warnings.warn(
         "The record beside the unlearned model is of other weights, so it is not used. Restore the one of this model.",

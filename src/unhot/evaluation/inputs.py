@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -14,14 +14,80 @@ from unhot.data.images import LabelledImages
 from unhot.data.matching import listed
 from unhot.data.samples import ImageSource, as_images
 from unhot.errors import DataError, DataWarning, ModelError, raise_all, shortened
+from unhot.evaluation.view import ModelResults, Views
 from unhot.models.classifier import Classifier
 from unhot.models.weights import check_weights
 from unhot.records.audit import AuditInputs, Split, Subject
 from unhot.records.base import digest
-from unhot.records.model import ClassLabel
+from unhot.records.model import ClassLabel, InputSpec
 from unhot.runtime import Runtime
 
 RARE = 200  # images of a forgotten class that has less than half of an equal share of a large set are looked at first
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The images of a split that an audit evaluates.
+
+    Attributes:
+        images: The images, labelled with columns of the original.
+        key: What they were chosen by; those of the same pool and key are the same.
+        given: How many there were.
+        left_out: How many of these are of classes that were forgotten before.
+    """
+
+    images: LabelledImages
+    key: Hashable
+    given: int
+    left_out: int
+
+    @cached_property
+    def digests(self) -> tuple[str, ...]:
+        """The digest of every image."""
+        return self.images.digests()
+
+
+class Pool:
+    """All images of a split. What audits choose of them is kept, for the next one that chooses the same.
+
+    Args:
+        images: The images.
+        limit: How many an audit evaluates at most.
+        runtime: Gives the seed.
+    """
+
+    def __init__(self, images: ImageSource, limit: int, runtime: Runtime) -> None:
+        self.images, self._limit, self._runtime = as_images(images), limit, runtime
+        self._chosen: dict[Hashable, Chosen] = {}
+
+    def first(self, count: int) -> LabelledImages:
+        """Return a few images, labelled as they were given."""
+        return self.images.select(_drawn(self.images, self._limit, self._runtime, ())[0][:count])
+
+    def choose(
+        self,
+        original: Classifier,
+        labels: Sequence[ClassLabel],
+        earlier: tuple[ClassLabel, ...],
+        spec: InputSpec | None,
+    ) -> Chosen:
+        """Choose images for an audit, and label them with columns of the original.
+
+        Args:
+            original: The model before.
+            labels: The forgotten classes.
+            earlier: Those that were forgotten before.
+            spec: What pictures are decoded for, once; None if each model decodes them for itself.
+        """
+        aligned = original.align(self.images, earlier)
+        index, rare = _drawn(aligned, self._limit, self._runtime, original.columns(labels))
+        key = earlier, rare
+        if (key, spec) not in self._chosen:
+            images = aligned.select(index) if len(index) < len(aligned) else aligned
+            images = images if spec is None else images.cached(spec)
+            left_out = len(self.images) - len(aligned)
+            self._chosen[key, spec] = Chosen(images, key, len(self.images), left_out)
+        return self._chosen[key, spec]
 
 
 @dataclass(frozen=True)
@@ -29,128 +95,118 @@ class Inputs:
     """What an audit looks at.
 
     Attributes:
-        original: The model before.
+        original: The model before, like the others with what was computed of it.
         unlearned: The model after.
         retrained: Models trained without the classes.
         labels: The forgotten classes.
         earlier: Classes that earlier requests made a model forget: they are neither forgotten nor retained here.
-        splits: The images that are looked at, labelled with columns of the original.
-        given: How many images of each split there were.
-        left_out: How many of these are of ``earlier`` classes.
+        chosen: The images that are looked at.
     """
 
-    original: Classifier
-    unlearned: Classifier
-    retrained: tuple[Classifier, ...]
+    original: ModelResults
+    unlearned: ModelResults
+    retrained: tuple[ModelResults, ...]
     labels: tuple[ClassLabel, ...]
     earlier: tuple[ClassLabel, ...]
-    splits: dict[Split, LabelledImages]
-    given: dict[Split, int]
-    left_out: dict[Split, int]
+    chosen: dict[Split, Chosen]
 
-    @cached_property
-    def digests(self) -> dict[Split, tuple[str, ...]]:
-        """The digest of every image that is looked at."""
-        return {name: images.digests() for name, images in self.splits.items()}
+    def views(self, runtime: Runtime) -> Views:
+        """Return what the models do on the images."""
+        images = {name: c.images for name, c in self.chosen.items()}
+        keys = {name: c.key for name, c in self.chosen.items()}
+        return Views(self.original, self.unlearned, self.retrained, self.labels, images, runtime, self.earlier, keys)
 
     @cached_property
     def in_both(self) -> int:
         """How many of the test images are train images too."""
-        train = set(self.digests.get("train", ()))
-        return sum(d in train for d in self.digests["test"])
+        train = set(self.chosen["train"].digests) if "train" in self.chosen else set()
+        return sum(d in train for d in self.chosen["test"].digests)
 
     def flags(self) -> list[str]:
         """Say what a reader of the audit should know of the images."""
         found = []
-        if gone := {name: n for name, n in self.left_out.items() if n}:
+        if gone := {name: c.left_out for name, c in self.chosen.items() if c.left_out}:
             counts = " and ".join(f"{n:,} {name} images" for name, n in gone.items())
             names = shortened(c.name for c in self.earlier)
             found.append(f"{counts} of {names}, which an earlier request made the model forget, are left out.")
         if self.in_both:
             found.append(
-                f"{self.in_both:,} of the {len(self.splits['test']):,} test images are train images too: the models "
-                "have seen them, and what is measured on them says little about other images."
+                f"{self.in_both:,} of the {len(self.chosen['test'].images):,} test images are train images too: the "
+                "models have seen them, and what is measured on them says little about other images."
             )
         return found
 
     def record(self) -> AuditInputs:
         """Give the digests of what was looked at."""
-        splits = self.splits
+        chosen = self.chosen
         return AuditInputs(
             original_sha256=self.original.sha256(),
             unlearned_sha256=self.unlearned.sha256(),
             retrained_sha256=tuple(m.sha256() for m in self.retrained),
-            data="; ".join(i.origin for i in splits.values()),
-            data_sha256={name: digest(list(found)) for name, found in self.digests.items()},
-            images={name: len(i) for name, i in splits.items()},
-            given={name: n for name, n in self.given.items() if n > len(splits[name])},
-            preprocessing=self.original.input,
+            data="; ".join(c.images.origin for c in chosen.values()),
+            data_sha256={name: digest(list(c.digests)) for name, c in chosen.items()},
+            images={name: len(c.images) for name, c in chosen.items()},
+            given={name: c.given for name, c in chosen.items() if c.given > len(c.images)},
+            preprocessing=self.original.model.input,
             forgotten_before=self.earlier,
-            left_out={name: n for name, n in self.left_out.items() if n},
+            left_out={name: c.left_out for name, c in chosen.items() if c.left_out},
             test_in_train=self.in_both,
         )
 
 
 def gather(
-    models: Mapping[Subject, Sequence[nn.Module | Classifier]],
+    original: ModelResults,
+    unlearned: ModelResults,
+    retrained: tuple[ModelResults, ...],
     classes: Sequence[int | str | ClassLabel],
-    images: Mapping[Split, ImageSource],
-    limits: Mapping[Split, int],
-    runtime: Runtime,
+    pools: Mapping[Split, Pool],
 ) -> Inputs:
     """Put the models of an audit side by side, and choose and label the images for them.
 
     Args:
-        models: One original, one unlearned and any number of retrained ones.
+        original: The model before.
+        unlearned: The model after.
+        retrained: Models trained without the classes.
         classes: The forgotten classes.
-        images: Of each split.
-        limits: How many of each split are looked at.
-        runtime: Gives the seed.
+        pools: The images of each split.
 
     Raises:
         ModelError: A model does not fit.
         DataError: The images do not fit.
     """
-    given = {name: as_images(source) for name, source in images.items()}
-    some = _subset(given["test"], limits["test"], runtime, ())
-    (before,) = (_classifier(m, some, None, "original") for m in models["original"])
-    (after,) = (_classifier(m, some, before, "unlearned") for m in models["unlearned"])
-    references = tuple(_classifier(m, some, before, "retrained") for m in models["retrained"])
-    _check_same_inputs(given.values(), before, (after, *references))
+    before, after, others = original.model, unlearned.model, [r.model for r in (unlearned, *retrained)]
+    _check_same_inputs((pool.images for pool in pools.values()), before, others)
     labels = tuple(dict.fromkeys(before.label(c) for c in listed(classes)))
     earlier = _forgotten_before(before, after, labels)
-    aligned = {name: before.align(i, earlier) for name, i in given.items()}
-    splits = {name: _subset(i, limits[name], runtime, before.columns(labels)) for name, i in aligned.items()}
-    if len({m.input for m in (before, after, *references)}) == 1 and before.input is not None:
-        splits = {
-            name: i.cached(before.input) for name, i in splits.items()
-        }  # else pictures are decoded for each model
-    _check_classes(splits["test"], before, labels, earlier)
-    found = Inputs(
-        original=before,
-        unlearned=after,
-        retrained=references,
-        labels=labels,
-        earlier=earlier,
-        splits=splits,
-        given={name: len(i) for name, i in given.items()},
-        left_out={name: len(i) - len(aligned[name]) for name, i in given.items()},
-    )
+    spec = before.input if all(m.input == before.input for m in others) else None  # else each model decodes
+    chosen = {name: pool.choose(before, labels, earlier, spec) for name, pool in pools.items()}
+    _check_classes(chosen["test"].images, before, labels, earlier)
+    found = Inputs(original, unlearned, retrained, labels, earlier, chosen)
     if found.in_both:
         warnings.warn(
-            f"{found.in_both:,} of the {len(splits['test']):,} test images are among the train images. Test on images "
-            "that no model was trained on.",
+            f"{found.in_both:,} of the {len(chosen['test'].images):,} test images are among the train images. Test on "
+            "images that no model was trained on.",
             DataWarning,
             stacklevel=3,
         )
     return found
 
 
-def _classifier(
+def as_classifier(
     model: nn.Module | Classifier, images: LabelledImages, original: Classifier | None, subject: Subject
 ) -> Classifier:
-    """Wrap a bare net, whose inputs and classes are those of the original, and look at what a net returns."""
-    some = torch.arange(min(2, len(images)))
+    """Wrap a bare net, whose inputs and classes are those of the original, and look at what a net returns.
+
+    Args:
+        model: The model.
+        images: A few images.
+        original: The model before; None if it is this one.
+        subject: What to call it in errors.
+
+    Raises:
+        ModelError: It does not fit.
+    """
+    some = torch.arange(len(images))
     spec = original.input if original is not None else None
     if isinstance(model, Classifier):
         spec, device = model.input, model.device
@@ -187,21 +243,28 @@ def _forgotten_before(
     return tuple(c for c in everyone if c not in labels and (c in done or (unique and c.name in names)))
 
 
-def _subset(images: LabelledImages, limit: int, runtime: Runtime, forgotten: Sequence[int]) -> LabelledImages:
-    """Draw as many images as are looked at; those of a rare forgotten class come first."""
+def _drawn(
+    images: LabelledImages, limit: int, runtime: Runtime, forgotten: Sequence[int]
+) -> tuple[Tensor, tuple[tuple[int, int], ...]]:
+    """Draw as many images as are looked at; those of a rare forgotten class come first.
+
+    Returns:
+        Positions of the images; and the column of each rare class with how many of it came first, which tells this draw
+        from another of the same images.
+    """
     if len(images) <= limit:
-        return images
+        return torch.arange(len(images)), ()
     order = torch.randperm(len(images), generator=runtime.generator("audit", images.origin))
     ordered, classes = images.y[order], len(images.y.unique())
-    rare: list[Tensor] = []
+    rare: dict[int, Tensor] = {}
     for column in forgotten:
         mine = order[ordered == column]
         if not (ordered[:limit] == column).any() or 2 * classes * len(mine) < len(images):
-            rare.append(mine[: max(1, min(RARE, limit // (2 * len(forgotten))))])
+            rare[column] = mine[: max(1, min(RARE, limit // (2 * len(forgotten))))]
     if rare:
-        first = torch.cat(rare)
+        first = torch.cat(list(rare.values()))
         order = torch.cat([first, order[~torch.isin(order, first)]])
-    return images.select(order[:limit].sort().values)
+    return order[:limit].sort().values, tuple((column, len(mine)) for column, mine in rare.items())
 
 
 def _check_classes(

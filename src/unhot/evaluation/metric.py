@@ -97,7 +97,7 @@ class Case:
 
     def once(self, key: Hashable, compute: Callable[[], T]) -> T:
         """Compute something of this model once; ``masked`` and ``original`` have the same features and share it."""
-        return self.views.once((id(self.model), tuple(self.views.columns), key), compute)
+        return self.views.once(key, compute, self.subject, self.run)
 
     @property
     def halves(self) -> tuple[Tensor, Tensor]:
@@ -147,13 +147,14 @@ Compute = Callable[[Case], Estimate]
 
 
 def measured(measure: Measure, compute: Compute, case: Case) -> Estimate:
-    """Compute a metric of a model once, also where several audits share their results.
+    """Compute a metric of a model once.
 
     Raises:
         NotMeasurable: It cannot be taken.
     """
     masked = case.subject == "masked" and not measure.features_only
-    return case.once((measure.name, case.split, masked), lambda: compute(case))
+    among = case.run if case.subject == "retrained" else None  # one of these is compared with the others only
+    return case.once((measure.name, case.split, masked, among), lambda: compute(case))
 
 
 @dataclass(frozen=True)
@@ -182,7 +183,7 @@ class Attack(BaseModel, ABC):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     def found(self, case: Case) -> Finding:
-        """Attack a model once, also where several audits share their results."""
+        """Attack a model once."""
         return case.once((self, case.subject, case.run), lambda: self.run(case))
 
     @abstractmethod

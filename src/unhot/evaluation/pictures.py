@@ -56,8 +56,8 @@ def feature_map(views: Views) -> Iterator[PlotData]:
         return PlotData(name="map", subject=subject, run=run, x=tuple(x.tolist()), y=tuple(y.tolist()), groups=groups)
 
     for subject in FEATURE_SUBJECTS:
-        for run, model in enumerate(views.models[subject][:MAP_RUNS]):
-            yield views.once((id(model), "map", subject, run), partial(placed, subject, run))
+        for run in range(len(views.models[subject][:MAP_RUNS])):
+            yield views.once(("map", subject, run), partial(placed, subject, run), subject, run)
 
 
 def layers(views: Views) -> Iterator[PlotData]:

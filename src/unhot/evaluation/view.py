@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Collection, Hashable, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TypeVar, cast
@@ -24,14 +24,33 @@ T = TypeVar("T")
 LAYERS = 5  # as many layers before the penultimate one are looked at
 
 
-def without(shared: dict[Hashable, object], model: Classifier) -> dict[Hashable, object]:
-    """Return what several audits share, less what was computed of one model, which then need not be kept alive."""
-    kept = {k: v for k, v in shared.items() if not (isinstance(k, tuple) and k[0] == id(model))}
-    alive = cast("tuple[dict[Subject, tuple[Classifier, ...]], ...]", shared.get("alive", ()))
-    kept["alive"] = tuple(
-        {s: m for s, m in models.items() if all(one is not model for one in m)} for models in alive[:1]
-    )
-    return kept
+class ModelResults:
+    """A model, and what was computed of it; it is kept for as long as this object lives.
+
+    Args:
+        model: The model, which must not change meanwhile.
+    """
+
+    def __init__(self, model: Classifier) -> None:
+        self.model = model
+        self._done: dict[Hashable, object] = {}
+
+    def once(self, key: Hashable, compute: Callable[[], T]) -> T:
+        """Compute something once and keep it; the key names all that it depends on beside the model."""
+        if key not in self._done:
+            self._done[key] = compute()
+        return cast(T, self._done[key])
+
+    def sha256(self) -> str:
+        """Return the SHA-256 of the model's weights; see :meth:`unhot.models.classifier.Classifier.sha256`."""
+        return self.once("sha256", self.model.sha256)
+
+
+def results_of(model: Classifier | ModelResults, known: Iterable[ModelResults] = ()) -> ModelResults:
+    """Return what was computed of a model: what is known already, or nothing yet."""
+    if isinstance(model, ModelResults):
+        return model
+    return next((r for r in known if r.model is model), None) or ModelResults(model)
 
 
 @dataclass(frozen=True)
@@ -80,66 +99,77 @@ class Views:
     """All models of an audit on all splits.
 
     Args:
-        original: The model before.
+        original: The model before; like the others, with what was computed of it already for the same original,
+            retrained models and runtime, or a classifier of which nothing was.
         unlearned: The model after.
         retrained: Models trained without the classes.
         labels: The forgotten classes.
         splits: Images labelled with columns of the original model.
         runtime: Device and progress.
-        shared: Holds what was computed already, by model.
         earlier: Classes that were forgotten before: neither forgotten nor retained here, and without images.
+        chosen: What tells the images of a split from others that results were computed of.
     """
 
     def __init__(
         self,
-        original: Classifier,
-        unlearned: Classifier,
-        retrained: Sequence[Classifier],
+        original: Classifier | ModelResults,
+        unlearned: Classifier | ModelResults,
+        retrained: Sequence[Classifier | ModelResults],
         labels: Sequence[ClassLabel],
         splits: dict[Split, LabelledImages],
         runtime: Runtime,
-        shared: dict[Hashable, object] | None = None,
         earlier: Sequence[ClassLabel] = (),
+        chosen: Mapping[Split, Hashable] | None = None,
     ) -> None:
+        known: list[ModelResults] = []
+        for model in (original, unlearned, *retrained):
+            known.append(results_of(model, known))
+        before, after, *references = known
+        self.results: dict[Subject, tuple[ModelResults, ...]] = {
+            "original": (before,),
+            "masked": (before,),
+            "unlearned": (after,),
+            "retrained": tuple(references),
+        }
         self.models: dict[Subject, tuple[Classifier, ...]] = {
-            "original": (original,),
-            "masked": (original,),
-            "unlearned": (unlearned,),
-            "retrained": tuple(retrained),
+            subject: tuple(r.model for r in results) for subject, results in self.results.items()
         }
         self.labels = tuple(labels)
-        self.columns = original.columns(labels)
-        self.earlier = tuple(original.columns(c for c in earlier if c in original.classes))
-        # the images differ with the classes whose images are left out, and so does all that is shared
-        self._scope = tuple(c.index for c in earlier)
+        self.columns = before.model.columns(labels)
+        self.earlier = tuple(before.model.columns(c for c in earlier if c in before.model.classes))
         self.splits = splits
         self.runtime = runtime
-        self._places = {
-            id(model): original.columns(counterparts(original, model, labels, earlier, f"The {subject} model"))
+        self._chosen = chosen or {}
+        # what a result depends on beside its model, and what the original, the references and the runtime are
+        self._scope = (tuple(self.columns), tuple(earlier), tuple(self._chosen.values()))
+        self._places = [
+            (model, before.model.columns(counterparts(before.model, model, labels, earlier, f"The {subject} model")))
             for subject, models in self.models.items()
             for model in models
-        }
-        self._done = {} if shared is None else shared
-        # results are found by the identity of a model, so all models must live as long as the results
-        self._done["alive"] = (*cast(tuple[object, ...], self._done.get("alive", ())), self.models)
+        ]
 
     def of(self, subject: Subject, split: Split, run: int = 0) -> View:
         """Return what a model does on a split; ``run`` picks one of several retrained models."""
-        model = self.models[subject][run]
-        seen = self.once((id(model), split), lambda: self._view(model, subject, split))
-        view = self.once((id(model), split, tuple(self.columns)), lambda: replace(seen, forgotten=self.columns))
+        results, model = self.results[subject][run], self.models[subject][run]
+        images = ("view", split, self._chosen.get(split), tuple(self.places(model)))
+        seen = results.once(images, lambda: self._view(model, subject, split))
+        view = results.once((images, self._scope), lambda: replace(seen, forgotten=self.columns, earlier=self.earlier))
         return view.masked if subject == "masked" else view
 
-    def once(self, key: tuple[Hashable, ...], compute: Callable[[], T]) -> T:
-        """Compute something once and keep it."""
-        key = (*key, *self._scope)
-        if key not in self._done:
-            self._done[key] = compute()
-        return cast(T, self._done[key])
+    def compute(self) -> None:
+        """Run every model on every split."""
+        for subject, models in self.models.items():
+            for split in self.splits:
+                for run in range(len(models)):
+                    self.of(subject, split, run)
+
+    def once(self, key: Hashable, compute: Callable[[], T], subject: Subject = "original", run: int = 0) -> T:
+        """Compute something of a model once for these classes and images, and keep it with what is known of it."""
+        return self.results[subject][run].once((key, self._scope), compute)
 
     def places(self, model: Classifier) -> list[int]:
         """Return which column of the original each output of a model stands for."""
-        return self._places[id(model)]
+        return next(places for one, places in self._places if one is model)
 
     @torch.no_grad()
     def logits(self, model: Classifier, x: Tensor) -> Tensor:
