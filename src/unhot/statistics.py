@@ -205,7 +205,7 @@ class ClassStatistics:
         """
         path = Path(path)
         if not path.is_file():
-            raise InputError(f"There is no guard at {path}. Check the path, or make one with: unhot guard.")
+            raise InputError(f"There is no guard at {path}. Check the path, or make one with: unhot guard collect.")
         try:
             with safe_open(path, "pt") as file:
                 metadata = file.metadata() or {}
@@ -213,7 +213,7 @@ class ClassStatistics:
         except Exception as error:  # of an unknown number type it raises a KeyError
             raise InputError(f"{path} is not a readable safetensors file ({error}).") from error
         if METADATA not in metadata:
-            raise InputError(f"{path} is not a guard. Make one with: unhot guard.")
+            raise InputError(f"{path} is not a guard. Make one with: unhot guard collect.")
         guard = cls(StatisticsInfo.parse(metadata[METADATA], str(path)), tensors)
         raise_all(InputError, f"{path} is damaged", list(guard._problems()))
         return guard

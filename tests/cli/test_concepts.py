@@ -140,7 +140,7 @@ BAD = {
     "a group that is a label": ('{"1": ["0"], "a": ["1"]}', ["--class", "a"], "both a group and a label"),
     "an unknown concept": (GROUPS, ["--class", "lo"], "Unknown label or class 'lo'. Did you mean 'low'?"),
     "a label of no image": ({"a": ["0", "zero"]}, ["--class", "a"], "Unknown label or class 'zero'"),
-    "given what is not of it": (GROUPS, ["--class", "low", "--given", 8], "8 is given and not a part of low"),
+    "given what is not of it": (GROUPS, ["--class", "low", "--given", 8], "8 is given but is not part of low"),
     "every class": ({"a": [str(i) for i in range(10)]}, ["--class", "a"], "Every class would be forgotten"),
     "a method that finds no classes": (GROUPS, ["--class", "low", "--given", 0], "none are given of 1, 2"),
 }
@@ -166,7 +166,7 @@ def test_bad_requests_of_a_model_of_groups(
     whole = unhot(*call, "--samples", "digits", "--class", "0")
     assert (whole.code, "cannot forget a mere part of a class, here 0" in whole.err) == (2, True)
     both = unhot(*call, "--samples", "digits", "--class", "0", "--class", "high", *TARF)
-    assert (both.code, "all of high and a part of low. Ask for one" in both.err) == (2, True)
+    assert (both.code, "all of high but only part of low" in both.err) == (2, True)
     parts = unhot(*call, "--samples", "digits", "--class", "0", "--class", "8", "--given", "0", *TARF)
     assert (parts.code, "a part of high, of which no images are given" in parts.err) == (2, True)
     mixed = tmp_path / "mixed"

@@ -24,28 +24,39 @@ SHORT = ("-o", "steps=40", "-o", "images=27", "-o", "descent=5")
 @pytest.fixture
 def file(unhot: Run, bundle: Path, tmp_path: Path) -> Path:
     out = tmp_path / "g.safetensors"
-    said = unhot("guard", bundle, "--data", "digits", "--out", out)
+    said = unhot("guard", "collect", bundle, "--data", "digits", "--out", out)
     assert said.code == 0, said.err
     assert said.out.startswith("Wrote statistics of 10 classes, ")
     return out
 
 
 def test_collecting_again_gives_the_same(unhot: Run, bundle: Path, file: Path, tmp_path: Path) -> None:
-    said = unhot("guard", bundle, "--data", "digits", "--json", "--out", tmp_path / "again")
+    said = unhot("guard", "collect", bundle, "--data", "digits", "--json", "--out", tmp_path / "again")
     assert said.json["model_sha256"] == load(bundle).sha256()
     assert sum(said.json["counts"]) == 1438
     assert ClassStatistics.load(tmp_path / "again").sha256() == ClassStatistics.load(file).sha256()
-    few = unhot("guard", bundle, "--data", "digits", "--max-images", 50, "--out", tmp_path / "few")
+    few = unhot("guard", "collect", bundle, "--data", "digits", "--max-images", 50, "--out", tmp_path / "few")
     assert few.code == 0
     assert ClassStatistics.load(tmp_path / "few").sha256() != ClassStatistics.load(file).sha256()
 
 
 def test_dropping_classes(unhot: Run, file: Path, bundle: Path, tmp_path: Path) -> None:
-    said = unhot("guard", file, "--drop", 3, "--drop", "7", "--json", "--out", tmp_path / "less")
+    said = unhot("guard", "drop", file, "--class", 3, "--class", "7", "--json", "--out", tmp_path / "less")
     assert [c["name"] for c in said.json["classes"]] == list("01245689")
-    at_once = unhot("guard", bundle, "--data", "digits", "--drop", 3, "--drop", 7, "--out", tmp_path / "at-once")
+    at_once = unhot(
+        "guard", "collect", bundle, "--data", "digits", "--drop", 3, "--drop", 7, "--out", tmp_path / "at-once"
+    )
     assert at_once.code == 0
     assert ClassStatistics.load(tmp_path / "at-once").sha256() == ClassStatistics.load(tmp_path / "less").sha256()
+
+
+@pytest.mark.filterwarnings("default::FutureWarning")
+def test_the_old_form_is_read(unhot: Run, bundle: Path, file: Path, tmp_path: Path) -> None:
+    old = unhot("guard", bundle, "--data", "digits", "--drop", 3, "--out", tmp_path / "old")
+    assert "unhot guard collect" in old.err
+    dropped = unhot("guard", file, "--drop", 3, "--out", tmp_path / "dropped")
+    assert "unhot guard drop" in dropped.err
+    assert ClassStatistics.load(tmp_path / "old").sha256() == ClassStatistics.load(tmp_path / "dropped").sha256()
 
 
 def test_forget_in_both_modes(unhot: Run, bundle: Path, file: Path, tmp_path: Path) -> None:
@@ -81,7 +92,7 @@ def test_where_a_guard_is_given_and_no_method_it_is_used(
 def test_a_class_that_was_dropped_before_is_forgotten_alike(
     unhot: Run, bundle: Path, file: Path, tmp_path: Path
 ) -> None:
-    assert unhot("guard", file, "--drop", 3, "--out", tmp_path / "less").code == 0
+    assert unhot("guard", "drop", file, "--class", 3, "--out", tmp_path / "less").code == 0
     call = ["forget", bundle, "--class", 3, "--samples", "digits", "--method", "nhle-guard", *SHORT, "--json"]
     found = [
         unhot(*call, "--guard", g, "--out", tmp_path / f"u{i}").json for i, g in enumerate((file, tmp_path / "less"))
@@ -98,10 +109,10 @@ def test_bad_input(unhot: Run, bundle: Path, file: Path, digits: Source, tmp_pat
         other.head_layer.bias.add_(1)
     ClassStatistics.collect(other, digits.train_images, max_images=20).save(tmp_path / "other")
     for call, sentence in (
-        (["guard", file, "--out", out], "There is nothing to do with"),
-        (["guard", file, "--drop", "cat", "--out", out], "Unknown class 'cat'"),
-        (["guard", tmp_path / "none", "--drop", 3, "--out", out], "There is no guard at"),
-        (["guard", file, "--drop", 3, "--out", file], "exists. Choose another --out"),
+        (["guard", "drop", file, "--out", out], "Missing option '--class'"),
+        (["guard", "drop", file, "--class", "cat", "--out", out], "Unknown class 'cat'"),
+        (["guard", "drop", tmp_path / "none", "--class", 3, "--out", out], "There is no guard at"),
+        (["guard", "drop", file, "--class", 3, "--out", file], "exists. Choose another --out"),
         ([*forget, "--method", "nhle-cwm", "--guard", file], "nhle-cwm does not read stored statistics"),
         ([*forget, "--method", "nhle-guard", "--guard", tmp_path / "short"], "not a readable safetensors file"),
         ([*forget, "--method", "nhle-guard", "--guard", tmp_path / "other"], "collected from another model"),

@@ -166,7 +166,7 @@ def test_an_ended_training_goes_on_and_ends_as_if_nothing_had_happened(
     assert "m" not in left
     said = unhot(*call, "--out", tmp_path / "m")
     assert said.code == 0
-    assert "Going on from" in said.err
+    assert "Resuming from" in said.err
     assert unhot(*call, "--out", tmp_path / "n").code == 0
     assert load(tmp_path / "m").sha256() == load(tmp_path / "n").sha256()
     assert ".m.checkpoint" not in names(tmp_path)

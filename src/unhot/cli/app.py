@@ -11,13 +11,13 @@ from collections.abc import Callable
 
 import typer
 
+from unhot.cli import guard
 from unhot.cli.audit import audit, compare
 from unhot.cli.bench import bench
 from unhot.cli.catalogue import env, list_, show
 from unhot.cli.demo import demo
 from unhot.cli.failure import FAILED, told
 from unhot.cli.forget import forget
-from unhot.cli.guard import guard
 from unhot.cli.output import note, prepare_streams
 from unhot.cli.report import report
 from unhot.cli.train import train
@@ -35,7 +35,7 @@ app = typer.Typer(
 app.command("demo")(demo)
 app.command("train")(train)
 app.command("forget")(forget)
-app.command("guard")(guard)
+app.add_typer(guard.app)
 app.command("audit")(audit)
 app.command("compare")(compare)
 app.command("bench")(bench)

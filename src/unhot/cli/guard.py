@@ -1,11 +1,13 @@
-"""``unhot guard``."""
+"""``unhot guard collect`` and ``unhot guard drop``."""
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from unhot.cli.options import (
     Arch,
@@ -25,19 +27,41 @@ from unhot.cli.options import (
     loader,
     make_runtime,
 )
-from unhot.errors import OptionError
 from unhot.files import check_new
 
+if TYPE_CHECKING:
+    from unhot.statistics import ClassStatistics
 
-def guard(
-    source: Annotated[Path, typer.Argument(metavar="SOURCE", help="With --data a model, without it a guard file.")],
-    out: Annotated[Path, typer.Option("--out", help="File to write; it must not exist yet.")],
-    data: Annotated[
-        str | None, typer.Option("--data", help="What the model was trained on: a named data set, or a folder.")
-    ] = None,
+
+class _ReadsOldForm(TyperGroup):
+    """Reads ``unhot guard SOURCE`` as before 0.2, too: with ``--data`` SOURCE is a model, without it a file."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
+        if args and args[0] not in self.commands:
+            name = "collect" if any(a.partition("=")[0] == "--data" for a in args) else "drop"
+            warnings.warn(f"This is unhot guard {name} now. The old form will go.", FutureWarning, stacklevel=2)
+            args = [name, *args]
+        return super().resolve_command(ctx, args)
+
+
+app = typer.Typer(
+    name="guard",
+    cls=_ReadsOldForm,
+    help="Collect statistics of a model's training images for unhot forget --guard, or drop classes from them.",
+    no_args_is_help=True,
+)
+
+GuardFile = Annotated[Path, typer.Option("--out", help="File to write; it must not exist yet.")]
+
+
+@app.command()
+def collect(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A bundle, or weights with --arch.")],
+    data: Annotated[str, typer.Option("--data", help="What the model was trained on: a named data set, or a folder.")],
+    out: GuardFile,
     max_images: Annotated[
         int | None,
-        typer.Option("--max-images", min=1, help="Look at no more images, at as many of each class [10,000]."),
+        typer.Option("--max-images", min=1, help="Read no more images, as many of each class [10,000]."),
     ] = None,
     drop: Annotated[list[str], typer.Option("--drop", help="Leave this class out; repeat for several.")] = [],  # noqa: B006
     seed: Seed = 0,
@@ -55,28 +79,45 @@ def guard(
     device: Device = None,
     json: Json = False,
 ) -> None:
-    """Collect statistics of a model's training images for unhot forget --guard, or drop classes from them."""
-    from unhot.cli.output import say
-    from unhot.data.matching import find_class
+    """Collect statistics of a model's training images, of each class on its own."""
     from unhot.data.preprocessing import Preprocessing
     from unhot.data.source import load_source
     from unhot.statistics import MAX_IMAGES, ClassStatistics
 
     check_new(out)
-    if data is None:
-        if not drop:
-            raise OptionError(f"There is nothing to do with {source}. Give --data, or the classes to --drop.")
-        made = ClassStatistics.load(source)
-    else:
-        wanted = Preprocessing.parse(image_size, resize, interpolation, mean, std)
-        images = load_source(data, data_dir, download)
-        model = loader(images, arch, arch_option, wanted, head, trust_pickle)(source)
-        made = ClassStatistics.collect(model, images.train_images, make_runtime(device, seed), max_images or MAX_IMAGES)
-    known = made.info.classes
-    made = made.excluding([known[find_class(c, known)] for c in drop])
-    made.save(out)
+    wanted = Preprocessing.parse(image_size, resize, interpolation, mean, std)
+    images = load_source(data, data_dir, download)
+    found = loader(images, arch, arch_option, wanted, head, trust_pickle)(model)
+    runtime = make_runtime(device, seed)
+    _write(ClassStatistics.collect(found, images.train_images, runtime, max_images or MAX_IMAGES), drop, out, json)
+
+
+@app.command()
+def drop(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="What unhot guard collect wrote.")],
+    classes: Annotated[list[str], typer.Option("--class", "--drop", help="Class to drop; repeat for several.")],
+    out: GuardFile,
+    json: Json = False,
+) -> None:
+    """Drop classes from collected statistics: what is left is what would have been collected without them."""
+    from unhot.statistics import ClassStatistics
+
+    check_new(out)
+    _write(ClassStatistics.load(file), classes, out, json)
+
+
+def _write(statistics: ClassStatistics, dropped: list[str], out: Path, json: bool) -> None:
+    from unhot.cli.output import say
+    from unhot.data.matching import find_class
+
+    known = statistics.info.classes
+    kept = statistics.excluding([known[find_class(c, known)] for c in dropped])
+    kept.save(out)
     if json:
-        say(made.info.to_json())
+        say(kept.info.to_json())
         return
     size = out.stat().st_size / 1e6
-    say(f"Wrote statistics of {len(made.info.classes)} classes, {size:.1f} MB, to {out}. Protect it as the images.")
+    say(
+        f"Wrote statistics of {len(kept.info.classes)} classes, {size:.1f} MB, to {out}. "
+        "Protect this file like the training images."
+    )

@@ -83,7 +83,7 @@ def train(
     if checkpoint is None:
         note(f"No file can be written beside {out}, so that this run starts again if it is interrupted.")
     elif checkpoint.exists():
-        note(f"Going on from {checkpoint}.")
+        note(f"Resuming from {checkpoint}.")
     model, record = training.train(
         source,
         arch,

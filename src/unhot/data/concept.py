@@ -94,7 +94,7 @@ class LabelMap:
         if not wanted or not at_hand:
             raise DataError("A concept needs at least one name, and images of at least one label.")
         if outside := sorted(set(at_hand) - set(wanted)):
-            raise DataError(f"{shortened(outside)} is given and not a part of {shortened(names)}. Leave it out.")
+            raise DataError(f"{shortened(outside)} is given but is not part of {shortened(names)}. Remove it.")
         known = dict.fromkeys((*classes, *self.labels(tuple(self.groups)), *wanted))
         there = frozenset(classes)
         seen_as = {label: name for label in known if (name := self._class_of(label, there)) is not None}
@@ -104,10 +104,12 @@ class LabelMap:
         parts = found.parts
         if parts and (whole := sorted(set(found.touched) - set(parts))):
             raise DataError(
-                f"It is all of {shortened(whole)} and a part of {shortened(parts)}. Ask for one, then the other."
+                f"The request covers all of {shortened(whole)} but only part of {shortened(parts)}. Make two requests."
             )
         if parts and found.hidden:
-            raise DataError(f"It is a part of {shortened(found.hidden)}, of which no images are given. Give some.")
+            raise DataError(
+                f"The request covers part of {shortened(found.hidden)}, of which no images are given. Give some."
+            )
         return found
 
     def _class_of(self, label: str, classes: frozenset[str]) -> str | None:

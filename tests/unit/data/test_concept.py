@@ -135,9 +135,9 @@ def test_a_label_that_the_model_does_not_know_is_left_to_the_model_to_refuse(ima
 @pytest.mark.parametrize(
     ("names", "classes", "given", "message"),
     [
-        (["shoes"], FINE, ["bag"], "bag is given and not a part of shoes"),
-        (["sandal", "bag"], COARSE, None, "all of bag and a part of shoes"),
-        (["sandal", "top"], COARSE, ["sandal"], "a part of tops, of which no images are given"),
+        (["shoes"], FINE, ["bag"], "bag is given but is not part of shoes"),
+        (["sandal", "bag"], COARSE, None, "all of bag but only part of shoes"),
+        (["sandal", "top"], COARSE, ["sandal"], "part of tops, of which no images are given"),
         ([], FINE, None, "at least one name"),
         (["shoes"], FINE, [], "at least one label"),
     ],
