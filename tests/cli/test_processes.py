@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import json
 import os
 import signal
 import subprocess
@@ -196,3 +197,34 @@ def test_the_callers_handler_of_ctrl_c_is_given_back() -> None:
         assert signal.getsignal(signal.SIGINT) is mine
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def together(*command: object) -> subprocess.CompletedProcess[str]:
+    """Run a command in two processes, as ``accelerate launch`` does."""
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "unhot"]
+    env = os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.run([*launcher, *map(str, command)], capture_output=True, text=True, timeout=300, env=env)
+
+
+def test_of_two_processes_that_forget_one_writes(unhot: Run, bundle: Path, tmp_path: Path) -> None:
+    call = ["forget", bundle, "--class", 3, "--samples", "digits", "--device", "cpu", "--json"]
+    ran = together(*call, "--out", tmp_path / "two")
+    assert ran.returncode == 0, ran.stderr
+    record = json.loads(ran.stdout)  # which one of them printed
+    assert names(tmp_path) == ["two"]
+    assert record["weights_sha256"] == unhot(*call, "--out", tmp_path / "one").json["weights_sha256"]
+
+
+def test_of_two_processes_that_share_nothing_one_runs(
+    unhot: Run, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    call = ["guard", "collect", bundle, "--data", "digits", "--max-images", 20, "--out", tmp_path / "guard"]
+    with monkeypatch.context() as second:
+        second.setenv("WORLD_SIZE", "2")
+        second.setenv("RANK", "1")
+        assert unhot(*call) == (0, "", "")
+        assert unhot("list", "methods") == (0, "", "")
+        assert names(tmp_path) == []
+        second.setenv("RANK", "0")
+        assert unhot(*call).code == 0
+    assert names(tmp_path) == ["guard"]

@@ -32,6 +32,9 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+# commands that several processes share, of which number 0 writes; of any other command only number 0 runs
+SHARED = ("train", "forget", "audit", "compare", "bench")
+
 app.command("demo")(demo)
 app.command("train")(train)
 app.command("forget")(forget)
@@ -47,12 +50,15 @@ app.command("env")(env)
 
 @app.callback(invoke_without_command=True)
 def options(
+    context: typer.Context,
     show_version: bool = typer.Option(False, "--version", help="Show the version and stop.", is_eager=True),
     show_traceback: bool = typer.Option(False, "--traceback", help="Show where an error comes from."),
 ) -> None:
     """Take the options that come before a command."""
     if show_version:
         typer.echo(__version__)
+        raise typer.Exit
+    if context.invoked_subcommand not in SHARED and int(os.environ.get("RANK", "0")):  # of torchrun, accelerate launch
         raise typer.Exit
 
 

@@ -141,6 +141,8 @@ def forget(
     result = chosen(
         classifier, images, retain=others, guard=stored, check=held_out, seed=seed, runtime=runtime, force=force
     )
+    if runtime.processes.rank:
+        return
     record = result.record
     if concept is not None:
         record = record.model_copy(update={"notes": record.notes | {"concept": _described(concept)}})

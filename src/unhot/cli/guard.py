@@ -88,7 +88,7 @@ def collect(
     wanted = Preprocessing.parse(image_size, resize, interpolation, mean, std)
     images = load_source(data, data_dir, download)
     found = loader(images, arch, arch_option, wanted, head, trust_pickle)(model)
-    runtime = make_runtime(device, seed)
+    runtime = make_runtime(device, seed, alone=True)
     _write(ClassStatistics.collect(found, images.train_images, runtime, max_images or MAX_IMAGES), drop, out, json)
 
 

@@ -147,12 +147,18 @@ def loader(
     return lambda path: load_model(path, arch, options, source.input, preprocessing, names, head, trust_pickle)
 
 
-def make_runtime(device: str | None, seed: int) -> Runtime:
-    """Make the runtime of a command: progress goes to a terminal, if there is one."""
+def make_runtime(device: str | None, seed: int, alone: bool = False) -> Runtime:
+    """Make the runtime of a command: progress goes to a terminal, if there is one.
+
+    Args:
+        device: As for torch; the best one if None.
+        seed: Of the command.
+        alone: It shares nothing with other processes; those have ended (:func:`unhot.cli.app.options`).
+    """
     from unhot.cli.output import progress
     from unhot.runtime import Runtime, no_progress, pick_device
     from unhot.runtime.distributed import ProcessGroup
 
     chosen = pick_device(device)
-    processes = ProcessGroup.here(chosen)
+    processes = ProcessGroup() if alone else ProcessGroup.here(chosen)
     return Runtime(device=chosen, seed=seed, progress=no_progress if processes.rank else progress, processes=processes)
