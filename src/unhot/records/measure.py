@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from unhot.records.base import Stored
 
@@ -30,9 +31,10 @@ class Measure(Stored):
         higher_is_better: For whoever wants the class forgotten and the rest retained; None if neither way is.
         at_original: The value of the original model, where the definition fixes it.
         at_retrained: The value that a model which never saw the class gives, but for chance, where that is known
-            beforehand. The original's is then another one.
-        beside_retrained: Whether it asks what is left of the class, of which a model that never saw it has some, too:
-            the aim is the retrained model's value, not an end of the range.
+            beforehand.
+        beside_retrained: Whether the retrained model's value is the aim, which is known only by measuring it.
+        found_in_original: Whether the original, which knows the class, must give a worse value than a model that never
+            saw it (or another one, where neither way is better): else the measure would not see the class at all.
         note: How else to read it.
         source: Who defined it, and what differs here.
         splits: Of which images it is measured.
@@ -51,10 +53,25 @@ class Measure(Stored):
     at_original: float | None = None
     at_retrained: float | None = None
     beside_retrained: bool = False
+    found_in_original: bool = False
     note: str = ""
     source: str = "standard definition"
     splits: tuple[Split, ...] = Field(default=("test",), min_length=1)
     features_only: bool = False
+
+    @model_validator(mode="after")
+    def _holds_together(self) -> Self:
+        low, high = self.bounds
+        if not low < high or not all(low <= v <= high for v in (self.at_original, self.at_retrained) if v is not None):
+            raise ValueError(f"the range of {self.name} is empty, or does not hold the value of a model")
+        if self.found_in_original and self.higher_is_better is None and self.at_retrained is None:
+            raise ValueError(f"{self.name} is found in the original, but has neither a direction nor at_retrained")
+        return self
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """The least and the greatest value; infinite where there is none."""
+        return -math.inf if self.low is None else self.low, math.inf if self.high is None else self.high
 
     @property
     def column(self) -> str:

@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import ast
-import pickle
-import random
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Literal, cast, get_args, get_origin
+from typing import Any, cast
 
-import numpy as np
 import torch
-from pydantic import ValidationError
-from torch import nn
 
 from unhot.errors import UnhotError
 from unhot.methods.base import Data, ForgetResult, Method, Outcome
 from unhot.models.classifier import Classifier
 from unhot.records.forget import ForgetRecord
 from unhot.runtime import Runtime
+from unhot.testing.settings import class_problems, idle_problems, written_problems
 from unhot.testing.toy import FORGOTTEN, Toy, toy_problem
+from unhot.testing.traces import generators, global_seed, left, state
 
 RETAIN_LOSS = 0.25  # no method may lose more of the retained classes' accuracy on the toy problem
 
@@ -43,7 +38,7 @@ def check_method(method: type[Method] | Method, alternatives: Mapping[str, Seque
     if not problems:
         chosen = method if isinstance(method, Method) else method()
         for mode in _modes(chosen):
-            for check in (_check_config, _check_untouched, _check_repeats, _check_reads, _check_result):
+            for check in (_check_written, _check_untouched, _check_repeats, _check_reads, _check_result):
                 problems += [p for p in check(mode) if p not in problems]
         problems += _check_knobs(chosen, alternatives or {})
     if problems:
@@ -70,30 +65,12 @@ def _check_class(cls: type[Method]) -> Iterator[str]:
         yield f"uses must be a tuple of 'forget', 'retain' and 'guard'. Got {uses!r}."
     if not (isinstance(cls.may_use, tuple) and set(cls.may_use) <= {"retain", "guard"} - set(uses or ())):
         yield f"may_use must be a tuple of 'retain' or 'guard', beside those of uses. Got {cls.may_use!r}."
-    try:
-        cls()
-    except ValidationError as error:
-        missing = ", ".join(str(e["loc"][0]) for e in error.errors() if e["loc"])
-        yield f"It cannot be made without arguments. Give defaults that suit real data to: {missing}."
-    if cls.model_config.get("extra") != "forbid" or not cls.model_config.get("frozen"):
-        yield "Its model_config must keep frozen=True and extra='forbid'."
+    yield from class_problems(cls)
 
 
-def _check_config(method: Method) -> Iterator[str]:
+def _check_written(method: Method) -> Iterator[str]:
     """Hyperparameters survive JSON and repr."""
-    if type(method).model_validate_json(method.model_dump_json()) != method:
-        yield "Its hyperparameters do not survive JSON."
-    try:
-        call = ast.parse(repr(method), mode="eval").body
-        if not isinstance(call, ast.Call):
-            raise ValueError("not a call")
-        values = {str(k.arg): ast.literal_eval(k.value) for k in call.keywords}
-        again = type(method)(**values)
-    except (SyntaxError, ValueError):
-        yield f"Its repr is not the call that makes it: {method!r}."
-    else:
-        if again != method:
-            yield f"Its hyperparameters do not survive repr: {method!r}."
+    yield from written_problems(method, "hyperparameters")
 
 
 def _check_untouched(method: Method) -> Iterator[str]:
@@ -115,28 +92,23 @@ def _traces(method: Method, toy: Toy, what: str) -> Iterator[str]:
     body.weight.requires_grad_(False)
     for i, p in enumerate(toy.model.parameters()):
         p.grad = torch.full_like(p, float(i))
-    before, generators = _state(toy.model), _generators()
+    before, drawn = state(toy.model), generators()
     try:
         _run(method, toy)
     except _PlantedError:
         pass
     except Exception as error:  # a method may raise anything
         yield f"A {what} raised {type(error).__name__}: {error}"
-    after, generators_after = _state(toy.model), _generators()
+    after = state(toy.model)
     handle.remove()
-    for part, value in before.items():
-        if after[part] != value:
-            yield f"A {what} changed the caller's model: {part}."
-    for name, state in generators.items():
-        if generators_after[name] != state:
-            yield f"A {what} used the global generator of {name}. Use runtime.generator(purpose)."
+    yield from left(before, after, drawn, f"A {what}")
 
 
 def _check_repeats(method: Method) -> Iterator[str]:
     """The same seed gives the same weights, whatever the global generators are."""
-    with _global_seed(1):
+    with global_seed(1):
         first = _attempt(method, toy_problem())
-    with _global_seed(2):
+    with global_seed(2):
         second = _attempt(method, toy_problem())
     if isinstance(first, str) or isinstance(second, str):
         return
@@ -216,19 +188,11 @@ def _check_knobs(method: Method, alternatives: Mapping[str, Sequence[object]]) -
     bases = [(mode, base) for mode, base in tried if not isinstance(base, str)]
     if not bases:
         return
-    for name in type(method).model_fields:
-        values = list(alternatives.get(name) or _other_values(method, name))
-        if not values:
-            yield f"No other value of {name!r} is known to check with. Pass alternatives={{{name!r}: [...]}}."
-        every = name in alternatives or get_origin(type(method).model_fields[name].annotation) is Literal
-        dead = [
-            v
-            for v in values
-            if all(_same(base, _attempt(m.model_copy(update={name: v}), toy_problem())) for m, base in bases)
-        ]
-        if dead and (every or len(dead) == len(values)):
-            old = getattr(method, name)
-            yield f"The hyperparameter {name!r} does nothing: {old!r} and {dead[0]!r} give the same result."
+
+    def same(name: str, value: object) -> bool:
+        return all(_same(base, _attempt(m.model_copy(update={name: value}), toy_problem())) for m, base in bases)
+
+    yield from idle_problems(method, "hyperparameter", alternatives, same)
 
 
 def _same(first: ForgetResult, second: ForgetResult | str) -> bool:
@@ -236,27 +200,6 @@ def _same(first: ForgetResult, second: ForgetResult | str) -> bool:
         return False
     a, b = ((r.record.weights_sha256, r.record.stop_reason, r.record.notes) for r in (first, second))
     return a == b
-
-
-def _other_values(method: Method, name: str) -> Iterator[object]:
-    """Give other values of a hyperparameter that its type and its range allow."""
-    value, annotation = getattr(method, name), type(method).model_fields[name].annotation
-    candidates: list[object] = []
-    if get_origin(annotation) is Literal:
-        candidates = list(get_args(annotation))
-    elif isinstance(value, bool):
-        candidates = [not value]
-    elif isinstance(value, int):
-        candidates = [value + 1, max(value // 2, 0), value * 3 + 2]
-    elif isinstance(value, float):
-        candidates = [value / 3, value * 3, value / 100, value * 100, 0.0, 0.5, 1.0]
-    for candidate in candidates:
-        try:
-            other = type(method).model_validate(method.model_dump() | {name: candidate})
-        except ValidationError:
-            continue
-        if other != method:
-            yield candidate
 
 
 def _run(method: Method, toy: Toy, *classes: int) -> ForgetResult:
@@ -299,36 +242,3 @@ class _SpyData(Data):
             own = {n: v for n, v in vars(self).items() if n != "read"}
             return getattr(Data(**own), name)
         return object.__getattribute__(self, name)
-
-
-def _state(model: nn.Module) -> dict[str, object]:
-    """Describe all of a model that a method may not change, in a form that can be compared."""
-    hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks")
-    return {
-        "weights or buffers": {n: v.numpy().tobytes() for n, v in model.state_dict().items()},
-        "train/eval flags": [m.training for m in model.modules()],
-        "requires_grad": [p.requires_grad for p in model.parameters()],
-        "gradients": [None if p.grad is None else p.grad.numpy().tobytes() for p in model.parameters()],
-        "hooks": [len(getattr(m, kind)) for m in model.modules() for kind in hooks],
-        "layers": [(n, id(m)) for n, m in model.named_modules()],
-    }
-
-
-def _generators() -> dict[str, bytes]:
-    states = {"torch": torch.get_rng_state().numpy(), "numpy": np.random.get_state(), "python": random.getstate()}
-    return {name: pickle.dumps(state) for name, state in states.items()}
-
-
-@contextmanager
-def _global_seed(seed: int) -> Iterator[None]:
-    """Put the global generators in some state inside the block, and back in their own after it."""
-    saved = torch.get_rng_state(), np.random.get_state(), random.getstate()
-    torch.manual_seed(seed)
-    np.random.seed(seed)
-    random.seed(seed)
-    try:
-        yield
-    finally:
-        torch.set_rng_state(saved[0])
-        np.random.set_state(saved[1])
-        random.setstate(saved[2])
