@@ -92,7 +92,8 @@ def test_a_weights_file_has_the_class_names_of_the_data(unhot: Run, tmp_path: Pa
     )
     assert said.code == 0, said.err
     assert "lenet5.safetensors names no classes. Its outputs are taken to be, in order: a, b, c," in said.err
-    assert json.loads((tmp_path / "u" / "bundle.json").read_text())["forgotten"] == [{"index": 3, "name": "d"}]
+    noted = json.loads((tmp_path / "u" / "bundle.json").read_text())["head_edits"][-1]
+    assert noted == {"kind": "forgotten", "classes": [{"index": 3, "name": "d"}]}
 
 
 def test_training_takes_what_is_asked(unhot: Run, tmp_path: Path) -> None:

@@ -15,8 +15,9 @@ from toy_settings import ALTERNATIVES, HEAD_ONLY, SETTINGS
 from unhot import draw, methods
 from unhot.methods.base import Data, Method, Outcome
 from unhot.methods.mask import Mask
-from unhot.models.classifier import Classifier, replace_layer
+from unhot.models.classifier import Classifier
 from unhot.models.cut import cut_classes
+from unhot.models.head import replace_layer
 from unhot.models.nets import VitTiny
 from unhot.runtime import Runtime
 from unhot.testing import check_method, toy_problem

@@ -19,8 +19,9 @@ from unhot.evaluation.audit import Audit
 from unhot.evaluation.auditor import Auditor, audit
 from unhot.evaluation.verdict import Thresholds
 from unhot.evaluation.view import View, Views
-from unhot.models.classifier import Classifier, replace_layer
+from unhot.models.classifier import Classifier
 from unhot.models.cut import cut_classes
+from unhot.models.head import replace_layer
 from unhot.records.audit import Split, Subject
 
 

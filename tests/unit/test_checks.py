@@ -16,7 +16,7 @@ from unhot.methods.base import Data, Outcome
 from unhot.methods.finetune import Finetune
 from unhot.methods.mask import Mask
 from unhot.models.classifier import Classifier
-from unhot.models.cut import CUT_LOGIT
+from unhot.models.head_edits.mask import CUT_LOGIT
 from unhot.records.forget import ForgetRecord
 from unhot.runtime import Runtime
 from unhot.testing import Toy, toy_problem

@@ -17,7 +17,7 @@ from unhot.methods.base import ForgetResult
 from unhot.methods.nhle_cwm import NhleCwm
 from unhot.methods.parts.losses import ENCODINGS
 from unhot.models.classifier import Classifier
-from unhot.models.cut import CUT_LOGIT
+from unhot.models.head_edits.mask import CUT_LOGIT
 from unhot.runtime import Runtime
 from unhot.testing import Toy, toy_problem
 from unhot.training import train

@@ -61,7 +61,7 @@ def test_round_trip(tmp_path: Path, record: BundleInfo | ForgetRecord) -> None:
     assert type(record).read(path) == record
     assert path.read_text() == record.to_json()
     assert record.to_json().endswith("}\n")
-    assert json.loads(record.to_json())["schema_version"] == 1
+    assert json.loads(record.to_json())["schema_version"] == record.VERSION
 
 
 def test_text_is_kept_as_it_is() -> None:

@@ -110,8 +110,8 @@ def load_model(
 
     from unhot.cli.output import note
     from unhot.models.bundle import load
-    from unhot.models.classifier import linear
     from unhot.models.formats.weights import WeightsFile, load_weights
+    from unhot.models.head import linear
     from unhot.report.inputs import input_text
 
     if path.is_dir() or not path.exists():

@@ -279,7 +279,7 @@ class Method(BaseModel, ABC):
         if unlearned.head_layer is not work_head:
             unlearned.head_layer.train(head_training).requires_grad_(head_trained)
         gone = [c.label for c in recognised if c.forgotten and (whole or c.label not in data.labels)]
-        unlearned = replace(unlearned, forgotten=work.forgotten).mark_forgotten(gone)
+        unlearned = unlearned.marked((*work.forgotten, *gone))
         record = ForgetRecord(
             **known,
             guard_sha256=None if guard is None else guard.sha256(),
@@ -293,9 +293,7 @@ class Method(BaseModel, ABC):
         )
         for warning in warnings_of(record):
             warnings.warn(warning, stacklevel=4)
-        return ForgetResult(
-            unlearned, record, unlearned if outcome.cut == "none" else replace(uncut, forgotten=work.forgotten)
-        )
+        return ForgetResult(unlearned, record, unlearned if outcome.cut == "none" else uncut.marked(work.forgotten))
 
     def _check_outcome(self, outcome: Outcome, buffers: dict[str, Tensor]) -> None:
         """Refuse a model that cannot be used, and what a record cannot hold.

@@ -97,11 +97,12 @@ def cut_and_compare(
     if how == "none":
         return model, model
     others = [model.classes[c] for c in model.others(model.columns(labels)).tolist()]
-    logits = sample_logits(model, x)
-    before = logits[:, model.columns(others)].double()
+    logits = expected = sample_logits(model, x)
     uncut = replace(model, module=branched(model.module, model.head))
     cut = cut_classes(model, labels, how)
-    after = sample_logits(cut, x)[:, cut.columns(others)].double()
+    for edit in cut.head_edits:
+        expected = expected if edit in model.head_edits else edit.on_logits(expected)
+    before, after = (z[:, cut.columns(others)].double() for z in (expected, sample_logits(cut, x)))
     if how == "bottleneck":
         before, after = (z - z.mean(1, keepdim=True) for z in (before, after))
     moved = (after - before).abs().max().item()

@@ -6,7 +6,7 @@ Source: Le, Peng, Liu, Noble: POUR: A provably optimal method for unlearning rep
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import torch
 from pydantic import Field
@@ -20,7 +20,7 @@ from unhot.methods.parts.stopping import Stop
 from unhot.models.classifier import Classifier
 from unhot.models.cut import Cut
 from unhot.models.head import is_plain
-from unhot.models.projection import project_features, project_out, span
+from unhot.models.head_edits.projection import Deploy, ProjectionEdit, project_out, span
 from unhot.runtime import Runtime
 
 
@@ -45,23 +45,21 @@ class PourP(Method):
     name: ClassVar[str] = "pour-p"
     uses: ClassVar[tuple[Use, ...]] = ()
 
-    deploy: Literal["layer", "head"] = "layer"
+    deploy: Deploy = "layer"
     cut: Cut = "none"
 
     def run(self, model: Classifier, data: Data, runtime: Runtime) -> Outcome:
         """Project."""
         head = model.head_layer
-        away = span(head.weight[data.columns])
+        rows = head.weight[data.columns]
         if self.deploy == "layer":
-            _check_direction(model, data.columns, away, runtime)
-            model = project_features(model, away)
-        elif is_plain(head):
-            head.weight.data.copy_(project_out(head.weight.data, away))
-        else:
+            _check_direction(model, data.columns, span(rows), runtime)
+        elif not is_plain(head):
             raise OptionError(
                 f"deploy=head edits the weights of a plain nn.Linear, and the head {model.head!r} is a "
                 f"{type(head).__name__} that computes its logits in another way. Choose deploy=layer."
             )
+        model = model.edited(*ProjectionEdit.of(model, rows, self.deploy))
         return Outcome(model, "done", cut=self.cut)
 
 

@@ -20,7 +20,8 @@ from unhot.methods.base import Data, Method, Outcome, Use
 from unhot.methods.parts.batches import forget_stream, retain_stream
 from unhot.methods.parts.departures import Departures
 from unhot.models.classifier import Classifier
-from unhot.models.weight_filter import WeightFilter, call, gated_weights, multiply
+from unhot.models.head_edits.filter import FilterEdit, call, gated_weights
+from unhot.models.weight_filter import WeightFilter
 from unhot.runtime import Runtime, usual_settings
 
 Row = dict[str, Tensor]
@@ -74,7 +75,7 @@ class WfNet(Method):
         forget = forget_stream(data.forget, half, runtime)
         retain = retain_stream(retained, model, half, runtime)
         row = self._learn_row(model, ((x, y) for x, y, _ in forget), retain, runtime)
-        multiply(model.module, row)
+        model = model.edited(*FilterEdit.of(model, data.labels, row))
         return Outcome(model, "step cap", {"mean_gate": _mean(row).item()})
 
     @usual_settings()

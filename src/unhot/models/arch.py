@@ -18,8 +18,6 @@ from unhot.runtime import torchvision_ops
 
 Builder = Callable[..., nn.Module]
 
-PROJECTED = "unhot.models.projection:projected"  # a factory of ours, which builds the architecture that it is given
-
 
 def build(arch: str, outputs: int, spec: InputSpec | None, options: Mapping[str, JsonValue] | None = None) -> nn.Module:
     """Build an untrained net.
@@ -54,12 +52,8 @@ def build(arch: str, outputs: int, spec: InputSpec | None, options: Mapping[str,
     return net
 
 
-def is_ours(arch: JsonValue, options: JsonValue) -> bool:
+def is_ours(arch: str) -> bool:
     """Return whether an architecture comes with unhot or torchvision, so that its name is enough to build it."""
-    if arch == PROJECTED and isinstance(options, dict):
-        return is_ours(options.get("arch"), options.get("options"))
-    if not isinstance(arch, str):
-        return False
     return arch.startswith("torchvision:") or models.is_builtin(arch)
 
 

@@ -14,20 +14,22 @@ from pathlib import Path
 from typing import TypeVar
 
 import torch
+from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from torch.nn.utils import skip_init
 
-from unhot.errors import InputError, ModelError, ModelWarning, raise_all
+from unhot.errors import InputError, ModelError, ModelWarning, invalid_values, raise_all
 from unhot.files import sha256, staged_folder
 from unhot.models.arch import build, is_ours
-from unhot.models.classifier import Classifier, linear, replace_layer
-from unhot.models.cut import CUT_OUTPUTS, Bottleneck, mask_outputs
+from unhot.models.classifier import Classifier
 from unhot.models.formats.checkpoint import read_weights
+from unhot.models.formats.older_bundles import of_users, told_edits
+from unhot.models.formats.weights import load_state
 from unhot.models.graph import GraphNet, example_of, rebuilt
-from unhot.models.head import inspect_outputs, is_plain
-from unhot.models.weights import BEFORE, check_weights
+from unhot.models.head import inspect_outputs, linear
+from unhot.models.head_edits.edit import HeadEdit
+from unhot.models.head_edits.listed import ADAPTER
 from unhot.reading import read_text
 from unhot.records.base import Record
 from unhot.records.graph import Graph
@@ -36,6 +38,7 @@ from unhot.runtime import own_generators, usual_settings
 from unhot.version import __version__
 
 R = TypeVar("R", bound=Record)
+Edited = tuple[nn.Module, tuple[HeadEdit, ...]]  # a net with the layers of some edits of its head
 WEIGHTS, INFO, GRAPH, RECORD = "model.safetensors", "bundle.json", "graph.json", "record.json"
 
 
@@ -88,7 +91,7 @@ def write_bundle(model: Classifier, folder: Path, record: Record | None = None) 
         arch_options=model.arch_options,
         outputs=model.outputs,
         classes=model.classes,
-        forgotten=model.forgotten,
+        head_edits=tuple(edit.model_dump(mode="json") for edit in model.head_edits),
         input=model.input,
         head=model.head,
         weights_sha256=sha256(folder / WEIGHTS),
@@ -102,7 +105,7 @@ def write_bundle(model: Classifier, folder: Path, record: Record | None = None) 
 
 def _graph(model: Classifier) -> Graph | None:
     """Write down the net of a classifier, where its name is not enough to build it anywhere."""
-    if is_ours(model.arch, model.arch_options):
+    if model.arch is not None and is_ours(model.arch):
         return None
     from unhot.models.trace import graph_of  # torch takes seconds to import what it traces with
 
@@ -145,9 +148,11 @@ def load(path: str | Path, *, trust_arch: str | None = None) -> Classifier:
         raise ModelError(f"There is no model at {folder}. Check the path.")
     if not (folder / INFO).is_file() or not (folder / WEIGHTS).is_file():
         raise ModelError(f"{folder} is not a bundle: it needs {INFO} and {WEIGHTS}. For a weights file give --arch.")
-    info = BundleInfo.read(folder / INFO)
+    written = BundleInfo.read(folder / INFO)
+    info = of_users(written, str(folder / INFO))
     state = read_weights(folder / WEIGHTS, sha256=info.weights_sha256)
-    net = _net(folder, info, state, trust_arch)
+    trusted = bool(trust_arch) and trust_arch in (info.arch, written.arch)
+    net, edits = _edited_net(folder, info, state, trusted)
     load_state(net, state, info.head, str(folder))
     rows = linear(net, info.head).out_features
     if rows != len(info.classes):
@@ -162,25 +167,52 @@ def load(path: str | Path, *, trust_arch: str | None = None) -> Classifier:
         arch=info.arch or None,
         arch_options=dict(info.arch_options),
         outputs=info.outputs,
-        forgotten=info.forgotten,
+        head_edits=edits,
         example_shape=net.unhot_graph.shape if isinstance(net, GraphNet) and info.input is None else None,
     )
 
 
-def _net(folder: Path, info: BundleInfo, state: dict[str, Tensor], trust_arch: str | None) -> nn.Module:
-    """Make the net of a bundle, its weights still to be loaded."""
-    arch, file = info.arch, folder / GRAPH
-    registered = arch and ":" not in arch and info.graph_sha256 is None  # by whoever installed it
-    if is_ours(arch, info.arch_options) or registered or (arch and arch == trust_arch):
-        if is_ours(arch, info.arch_options) and (info.arch_options or not arch.startswith("torchvision:")):
-            _check_shapes(folder, info, state)
-        with own_generators():  # what a new net draws is overwritten, and not the caller's
-            return build(arch, info.outputs, info.input, info.arch_options)
+def _edited_net(folder: Path, info: BundleInfo, state: dict[str, Tensor], trusted: bool) -> Edited:
+    """Make the net of a bundle, its head edited and its weights still to be loaded."""
+    ours = is_ours(info.arch)
+    registered = info.arch and ":" not in info.arch and info.graph_sha256 is None  # by whoever installed it
+    if not (ours or registered or trusted):
+        net = _of_graph(folder, info, state)  # which has the layers of all edits
+        return net, _edits(folder, info, state, net)
+    if ours and (info.arch_options or not info.arch.startswith("torchvision:")):
+        with torch.device("meta"):
+            _check_shapes(folder, info, state, _built(folder, info, state)[0])
+    return _built(folder, info, state)
+
+
+def _built(folder: Path, info: BundleInfo, state: dict[str, Tensor]) -> Edited:
+    """Build the architecture of a bundle, and give it the layers of all edits."""
+    with own_generators():  # what a new net draws is overwritten, and not the caller's
+        net = build(info.arch, info.outputs, info.input, info.arch_options)
+    edits = _edits(folder, info, state, net)
+    for edit in edits:
+        net = edit.structure(net)
+    return net, edits
+
+
+def _edits(folder: Path, info: BundleInfo, state: dict[str, Tensor], net: nn.Module) -> tuple[HeadEdit, ...]:
+    if info.schema_version == 1:
+        return told_edits(info, state, net)
+    try:
+        return ADAPTER.validate_python(info.head_edits)
+    except ValidationError as error:
+        said = invalid_values(error)[0]
+        raise InputError(f"{folder / INFO} is not a valid BundleInfo: head_edits {said}.") from error
+
+
+def _of_graph(folder: Path, info: BundleInfo, state: dict[str, Tensor]) -> GraphNet:
+    """Make the net of a bundle of its graph."""
     if info.graph_sha256 is None:
         raise ModelError(
-            f"{folder} holds no graph of its net, only the name of code that builds it, {arch!r}. If you trust that "
-            f"code, name it: --arch {arch}, or unhot.load(..., trust_arch={arch!r})."
+            f"{folder} holds no graph of its net, only the name of code that builds it, {info.arch!r}. If you trust "
+            f"that code, name it: --arch {info.arch}, or unhot.load(..., trust_arch={info.arch!r})."
         )
+    file = folder / GRAPH
     text = read_text(file) if file.is_file() else ""
     if hashlib.sha256(text.encode()).hexdigest() != info.graph_sha256:
         raise ModelError(f"{file} is not the file that {INFO} describes. Restore the original bundle.")
@@ -190,18 +222,15 @@ def _net(folder: Path, info: BundleInfo, state: dict[str, Tensor], trust_arch: s
     return rebuilt(graph, state, str(file))
 
 
-def _check_shapes(folder: Path, info: BundleInfo, state: dict[str, Tensor]) -> None:
+def _check_shapes(folder: Path, info: BundleInfo, state: dict[str, Tensor], net: nn.Module) -> None:
     """Refuse a net of ours whose layers before the head are not as large as their weights, before it takes memory."""
-    with own_generators(), torch.device("meta"):
-        own = build(info.arch, info.outputs, info.input, info.arch_options).state_dict()
-    head = info.head.rpartition(".")[0] if info.head.endswith(".1") else info.head  # a bottleneck is made of one layer
+    own = {k: v for k, v in net.state_dict().items() if not k.startswith(f"{info.head}.")}
     problems = [
         f"{k} has shape {tuple(state[k].shape)}, the architecture {tuple(v.shape)}."
         for k, v in own.items()
-        if k in state and state[k].shape != v.shape and not k.startswith(head)
+        if k in state and state[k].shape != v.shape
     ]
-    missing = [k for k in own if k not in state and not k.startswith(head)]
-    problems += [f"no weights for {k}." for k in missing]
+    problems += [f"no weights for {k}." for k in own if k not in state]
     raise_all(ModelError, f"{folder} does not fit the architecture", problems)
 
 
@@ -217,55 +246,3 @@ def read_record(path: str | Path, kind: type[R]) -> R | None:
         return kind.read(file) if file.is_file() else None
     except InputError:
         return None
-
-
-def _narrow(net: nn.Module, state: dict[str, Tensor], head: str) -> None:
-    """Put a bottleneck in the place of a linear layer, in place, where the head is the second half of one."""
-    place, _, child = head.rpartition(".")
-    weights = [state[k] for k in (f"{place}.0.weight", f"{head}.weight") if k in state and state[k].ndim == 2]
-    if child == "1" and len(weights) == 2 and _is_plain(net, place):
-        read, said = (skip_init(nn.Linear, w.shape[1], w.shape[0], bias=w is weights[1]) for w in weights)
-        replace_layer(net, place, Bottleneck(read, said))
-
-
-def _is_plain(net: nn.Module, name: str) -> bool:
-    layer = dict(net.named_modules()).get(name)
-    return isinstance(layer, nn.Linear) and is_plain(layer)
-
-
-def load_state(net: nn.Module, state: dict[str, Tensor], head: str, where: str) -> None:
-    """Load weights into a net, first bringing its head to the number of rows (and the bias) that they have.
-
-    A head that was cut by a bottleneck is two layers, and is made that where the net has one; one whose outputs were
-    masked masks them again. Only a plain linear layer is given another number of rows.
-
-    Raises:
-        ModelError: Something is missing, left over, of another shape, or not finite; everything is listed.
-    """
-    _narrow(net, state, head)
-    layer, weight = linear(net, head), state.get(f"{head}.weight")
-    if f"{head}.{CUT_OUTPUTS}" in state:
-        mask_outputs(layer)
-    elif weight is not None and weight.ndim == 2 and weight.shape[1] == layer.in_features and is_plain(layer):
-        has_bias = f"{head}.bias" in state
-        if len(weight) != layer.out_features or has_bias != (layer.bias is not None):
-            replace_layer(net, head, skip_init(nn.Linear, layer.in_features, len(weight), bias=has_bias))
-    own = net.state_dict()
-    problems = [f"no weights for {k}." for k in own if k not in state]
-    problems += [f"{k} is not part of the architecture." for k in state if k not in own]
-    problems += [
-        f"{k} has shape {tuple(v.shape)}, the architecture {tuple(own[k].shape)}."
-        for k, v in state.items()
-        if k in own and own[k].shape != v.shape
-    ]
-    problems += [
-        f"{k} holds {str(v.dtype).removeprefix('torch.')} numbers, the architecture floating ones. {BEFORE}"
-        for k, v in state.items()
-        if k in own and own[k].is_floating_point() and not v.is_floating_point()
-    ]
-    raise_all(ModelError, f"{where} does not fit the architecture", problems)
-    kinds = {v.dtype for v in state.values() if v.is_floating_point()}
-    if len(kinds) == 1 and kinds != {v.dtype for v in own.values() if v.is_floating_point()}:
-        net.to(kinds.pop())
-    net.load_state_dict(state)
-    raise_all(ModelError, where, check_weights(net))

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from operator import attrgetter
 from typing import Any
 
 import torch
@@ -17,7 +18,10 @@ from unhot.data.images import LabelledImages
 from unhot.data.matching import Known, find_class
 from unhot.data.samples import Samples
 from unhot.errors import DataError, DataWarning, ModelError, raise_all, shortened
-from unhot.models.head import find_head, flowing
+from unhot.models.head import find_head, flowing, linear
+from unhot.models.head_edits.edit import HeadEdit
+from unhot.models.head_edits.forgotten import ForgottenEdit
+from unhot.models.head_edits.listed import edits_in
 from unhot.models.plain import copied, plain_name, unwrapped
 from unhot.models.preflight import check_behaviour, fixed_batch, undisturbed
 from unhot.models.weights import as_input, check_weights, odd_weights, widen
@@ -37,7 +41,7 @@ class Classifier:
         arch: How to build the net again: as for ``--arch``. None for a net that was passed as an object.
         arch_options: Keyword arguments of the architecture.
         outputs: Number of outputs that the architecture was built with.
-        forgotten: The classes that were forgotten so far.
+        head_edits: What was done to the head since, in order, and which classes were forgotten.
         example_shape: (C, H, W) of the inputs that the net was run on, where ``input`` does not say it.
     """
 
@@ -48,7 +52,7 @@ class Classifier:
     arch: str | None = None
     arch_options: dict[str, JsonValue] = field(default_factory=dict)
     outputs: int = 0
-    forgotten: tuple[ClassLabel, ...] = ()
+    head_edits: tuple[HeadEdit, ...] = ()
     example_shape: tuple[int, int, int] | None = None
 
     @classmethod
@@ -94,7 +98,8 @@ class Classifier:
         if len(names) != count:
             raise ModelError(f"The model has {count} outputs and {len(names)} class names. Give one name an output.")
         labels = tuple(ClassLabel(index=i, name=n) for i, n in enumerate(names))
-        return cls(module, labels, name, input, outputs=count).with_example_shape(example)
+        found = cls(module, labels, name, input, outputs=count, head_edits=edits_in(module, name))
+        return found.with_example_shape(example)
 
     def with_example_shape(self, example: Tensor | None) -> Classifier:
         """Return the classifier with the shape of an example, where nothing tells the shape of its inputs yet."""
@@ -287,9 +292,39 @@ class Classifier:
         gone = {*columns, *self.columns(c for c in self.forgotten if c in self.classes)}
         return torch.tensor([c for c in range(len(self.classes)) if c not in gone])
 
+    @property
+    def forgotten(self) -> tuple[ClassLabel, ...]:
+        """The classes that were forgotten so far, in the order of the requests."""
+        return tuple(c for e in self.head_edits if isinstance(e, ForgottenEdit) for c in e.classes)
+
     def mark_forgotten(self, labels: Iterable[ClassLabel]) -> Classifier:
-        """Return the classifier with these classes noted as forgotten."""
-        return replace(self, forgotten=self.forgotten + tuple(c for c in labels if c not in self.forgotten))
+        """Return the classifier with these classes noted as forgotten, too."""
+        return self.marked(dict.fromkeys((*self.forgotten, *labels)))
+
+    def marked(self, labels: Iterable[ClassLabel]) -> Classifier:
+        """Return the classifier with these classes, and no others, noted as forgotten."""
+        edits: list[HeadEdit] = [e for e in self.head_edits if not isinstance(e, ForgottenEdit)]
+        marks = tuple(labels)
+        return replace(self, head_edits=(*edits, *([ForgottenEdit(classes=marks)] if marks else [])))
+
+    def edited(self, edit: HeadEdit, values: Mapping[str, Tensor]) -> Classifier:
+        """Apply an edit to the net, in place, and note it.
+
+        Args:
+            edit: The edit.
+            values: What new or changed weights are, by dotted name. The ``of`` of an edit's class returns both.
+        """
+        module = edit.structure(self.module)
+        with torch.no_grad():
+            for name, value in values.items():
+                attrgetter(name)(module).copy_(value)
+        return replace(
+            self,
+            module=module,
+            classes=edit.classes_after(self.classes),
+            head=edit.head_after(self.head),
+            head_edits=(*self.head_edits, edit),
+        )
 
     def copy(self, device: torch.device | None = None) -> Classifier:
         """Return a deep copy that shares nothing with this one, on ``device``; of its plain net, if it is wrapped.
@@ -334,23 +369,3 @@ def _problems(module: nn.Module, head: str | None, example: Tensor | None) -> tu
 def pooled(x: Tensor) -> Tensor:
     """Average what flows into a layer over positions: (B, C, H, W) or (B, T, C) to (B, C); (B, C) as it is."""
     return x.flatten(2).mean(2) if x.ndim == 4 else x.mean(1) if x.ndim == 3 else x
-
-
-def linear(module: nn.Module, name: str) -> nn.Linear:
-    """Return the linear layer of that dotted name.
-
-    Raises:
-        ModelError: It is not one.
-    """
-    layer = dict(module.named_modules()).get(name)
-    if layer is None:
-        raise ModelError(f"The net has no layer {name!r} to be its head.")
-    if not isinstance(layer, nn.Linear):
-        raise ModelError(f"The head {name!r} is a {type(layer).__name__}. Name the final nn.Linear.")
-    return layer
-
-
-def replace_layer(module: nn.Module, name: str, layer: nn.Module) -> None:
-    """Put another layer in the place of the one with that dotted name."""
-    parent, _, child = name.rpartition(".")
-    setattr(module.get_submodule(parent), child, layer)

@@ -1,4 +1,4 @@
-"""Finding the final linear layer of a net, and checking what flows through it and what the net returns."""
+"""The final linear layer of a net: finding it, putting another in its place, and checking what the net returns."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import linear
+from torch.nn import functional
+from torch.nn.utils import skip_init
 
-from unhot.errors import first_line, shortened
+from unhot.errors import ModelError, first_line, shortened
 from unhot.models.weights import as_input
 
 
@@ -114,7 +115,7 @@ def is_plain(head: nn.Linear) -> bool:
     h = torch.randn(4, head.in_features, generator=generator) * torch.tensor([[0.1], [1.0], [10.0], [100.0]])
     h = h.to(weight)
     try:
-        return torch.allclose(head(h), linear(h, weight, head.bias))
+        return torch.allclose(head(h), functional.linear(h, weight, head.bias))
     except Exception:  # a hook is the caller's: it may raise anything
         return False
 
@@ -137,3 +138,31 @@ def run(module: nn.Module, x: Tensor, grad: bool = False) -> tuple[Any, str]:
     finally:
         for m, flag in training.items():
             m.training = flag
+
+
+def linear(module: nn.Module, name: str) -> nn.Linear:
+    """Return the linear layer of that dotted name.
+
+    Raises:
+        ModelError: It is not one.
+    """
+    layer = dict(module.named_modules()).get(name)
+    if layer is None:
+        raise ModelError(f"The net has no layer {name!r} to be its head.")
+    if not isinstance(layer, nn.Linear):
+        raise ModelError(f"The head {name!r} is a {type(layer).__name__}. Name the final nn.Linear.")
+    return layer
+
+
+def linear_like(head: nn.Linear, rows: int | None = None, features: int | None = None, bias: bool = True) -> nn.Linear:
+    """Return a linear layer of other sizes where they are given, its weights still to be set; it draws no numbers."""
+    sizes = head.in_features if features is None else features, head.out_features if rows is None else rows
+    made: nn.Linear = skip_init(nn.Linear, *sizes, bias=bias, device=head.weight.device, dtype=head.weight.dtype)
+    made.train(head.training).requires_grad_(head.weight.requires_grad)
+    return made
+
+
+def replace_layer(module: nn.Module, name: str, layer: nn.Module) -> None:
+    """Put another layer in the place of the one with that dotted name."""
+    parent, _, child = name.rpartition(".")
+    setattr(module.get_submodule(parent), child, layer)

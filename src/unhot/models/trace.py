@@ -20,8 +20,8 @@ from torch import Tensor, nn
 
 from unhot.errors import ModelError, first_line
 from unhot.models.classifier import Classifier
-from unhot.models.cut import CUT_OUTPUTS
 from unhot.models.graph import LAYERS, GraphNet, references
+from unhot.models.head_edits.mask import MaskEdit
 from unhot.models.operators import TYPES, operator_of
 from unhot.records.graph import Graph, Layer, Step
 from unhot.runtime import own_generators
@@ -50,7 +50,7 @@ def graph_of(model: Classifier) -> Graph:
         raise ModelError(f"it cannot be copied ({first_line(error)})") from error
     if isinstance(net, GraphNet) and net.unhot_graph.shape == shape and not _difference(net.unhot_graph, net):
         return net.unhot_graph
-    if CUT_OUTPUTS in dict(net.get_submodule(model.head).named_buffers()):
+    if any(isinstance(edit, MaskEdit) and edit.by == "hook" for edit in model.head_edits):
         raise ModelError(f"its head {model.head!r} is not a plain nn.Linear, and its output is masked")
     graph = _written(net, model.head, shape)
     if model.head not in graph.layers:

@@ -7,25 +7,20 @@ IEEE Intelligent Systems 2024 (arXiv 2304.02049).
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
-import torch
 from safetensors import safe_open
 from safetensors.torch import save
-from torch import Tensor, nn
-from torch.func import functional_call
+from torch import Tensor
 
 from unhot.errors import ModelError, shortened
 from unhot.files import write_atomic
 from unhot.models.classifier import Classifier
-from unhot.models.weights import as_input
+from unhot.models.head_edits.filter import FilterEdit, gated_weights
+from unhot.records.model import ClassLabel
 
 FORMAT = "unhot weight filter 1"
-LAYERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
-ATTENTION = ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight")
 
 
 @dataclass(frozen=True)
@@ -59,7 +54,7 @@ class WeightFilter:
         Raises:
             UnknownNameError: The model has no such class.
         """
-        columns = self.model.columns([self.model.label(c) for c in classes])
+        columns = self.model.columns(self._labels(classes))
         return {name: gates[columns].prod(0) for name, gates in self.gates.items()}
 
     def select(self, *classes: int | str) -> Classifier:
@@ -68,8 +63,8 @@ class WeightFilter:
         Raises:
             UnknownNameError: The model has no such class.
         """
-        module = Filtered(self.model.module, self.row(*classes)).train(self.model.module.training)
-        return replace(self.model, module=module, head=f"base.{self.model.head}", arch=None)
+        row = self.row(*classes)
+        return self.model.edited(*FilterEdit.of(self.model, self._labels(classes), row, selected=True))
 
     def bake(self, *classes: int | str) -> Classifier:
         """Return a copy of the classifier with the gates multiplied into its weights: it needs no filter.
@@ -77,9 +72,11 @@ class WeightFilter:
         Raises:
             UnknownNameError: The model has no such class.
         """
-        baked = self.model.copy().mark_forgotten([self.model.label(c) for c in classes])
-        multiply(baked.module, self.row(*classes))
-        return baked
+        copy, labels = self.model.copy(), self._labels(classes)
+        return copy.edited(*FilterEdit.of(copy, labels, self.row(*classes))).mark_forgotten(labels)
+
+    def _labels(self, classes: tuple[int | str, ...]) -> list[ClassLabel]:
+        return [self.model.label(c) for c in classes]
 
     def save(self, path: str | Path) -> None:
         """Write the gates, without the weights, to a safetensors file."""
@@ -112,59 +109,3 @@ class WeightFilter:
         if odd := [n for n, g in found.items() if not (g.is_floating_point() and bool(((g >= 0) & (g <= 1)).all()))]:
             raise ModelError(f"{path} is damaged: gates of {shortened(odd, 3)} are not numbers from 0 to 1.")
         return cls(model, {name: found[name].to(gates) for name, gates in blank.items()})
-
-
-class Filtered(nn.Module):
-    """A net whose weights are multiplied by gates in every forward pass."""
-
-    def __init__(self, base: nn.Module, row: Mapping[str, Tensor]) -> None:
-        super().__init__()
-        self.base = base
-        self.row = dict(row)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return logits (B, K) of inputs x (B, C, H, W)."""
-        return call(self.base, self.row, x)
-
-
-def gated_weights(module: nn.Module) -> dict[str, nn.Parameter]:
-    """Return the weights that have gates, by dotted name: of convolutions, linear layers and attention's projections.
-
-    Raises:
-        ModelError: There are none.
-    """
-    found: dict[str, nn.Parameter] = {}
-    for prefix, layer in module.named_modules():
-        own = (
-            ATTENTION if isinstance(layer, nn.MultiheadAttention) else ("weight",) if isinstance(layer, LAYERS) else ()
-        )
-        weights = {name: layer._parameters.get(name) for name in own}  # a weight that is computed is not in there
-        found |= {f"{prefix}.{name}".lstrip("."): w for name, w in weights.items() if w is not None}
-    once = {id(w): name for name, w in reversed(found.items())}  # a weight that two layers share has one gate
-    if not once:
-        raise ModelError("The net has no convolution, linear layer or attention to put gates on.")
-    return {name: w for name, w in found.items() if once[id(w)] == name}
-
-
-def gated(module: nn.Module, row: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the weights of a net multiplied by their gates (rows,).
-
-    Raises:
-        ModelError: The net does not have them.
-    """
-    weights = gated_weights(module)
-    if unlike := sorted(row.keys() ^ weights.keys()):
-        raise ModelError(f"The gates do not fit the net: they differ in {shortened(unlike)}.")
-    return {n: w * row[n].to(w).view(-1, *[1] * (w.ndim - 1)) for n, w in weights.items()}
-
-
-def call(module: nn.Module, row: Mapping[str, Tensor], x: Tensor) -> Tensor:
-    """Return what a net whose weights are multiplied by their gates returns for inputs x (B, C, H, W)."""
-    return cast(Tensor, functional_call(module, gated(module, row), (as_input(module, x),)))
-
-
-@torch.no_grad()
-def multiply(module: nn.Module, row: Mapping[str, Tensor]) -> None:
-    """Multiply the weights of a net by their gates, in place."""
-    for name, weight in gated(module, row).items():
-        module.get_parameter(name).copy_(weight)

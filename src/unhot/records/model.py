@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, JsonValue, model_validator
 
@@ -76,28 +76,40 @@ class BundleInfo(Record):
         arch_options: Keyword arguments of the architecture.
         outputs: Number of outputs that the architecture is built with; excised rows are removed after that.
         classes: What each output stands for, in order.
-        forgotten: The classes that were forgotten, in the order of the requests.
+        head_edits: What was done to the head since, in order; see :mod:`unhot.models.head_edits`.
         input: How images become inputs; None if the model takes tensors only.
         head: Dotted name of the final linear layer.
         weights_sha256: Of ``model.safetensors``.
         graph_sha256: Of ``graph.json``; None if there is none, and the net is built by ``arch``.
+        forgotten: The classes that were forgotten, in a file of version 1; it is not written any more.
     """
 
+    VERSION: ClassVar[int] = 2
+
+    schema_version: int = 2
     arch: str
     arch_options: dict[str, JsonValue] = Field(default_factory=dict)
     outputs: int = Field(gt=0, le=MOST_OUTPUTS)
     classes: tuple[ClassLabel, ...]
-    forgotten: tuple[ClassLabel, ...] = ()
+    head_edits: tuple[dict[str, JsonValue], ...] = ()
     input: InputSpec | None
     head: str
     weights_sha256: str
     graph_sha256: str | None = None
     unhot_version: str
+    forgotten: tuple[ClassLabel, ...] = Field(default=(), exclude=True)
 
     @model_validator(mode="after")
     def _every_class_once(self) -> Self:
         check_once("class", (c.index for c in self.classes))
         check_once("forgotten class", (c.index for c in self.forgotten))
+        return self
+
+    @model_validator(mode="after")
+    def _of_one_version(self) -> Self:
+        fields = self.model_fields_set & ({"head_edits"} if self.schema_version == 1 else {"forgotten"})
+        if fields:
+            raise ValueError(f"version {self.schema_version} has no {fields.pop()}")
         return self
 
     @model_validator(mode="after")

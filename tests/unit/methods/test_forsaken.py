@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
 from typing import Any
 
 import pytest
@@ -88,7 +87,7 @@ def test_the_reference_leaves_the_forgotten_classes_the_floor(reference: str, cl
 
 def test_the_reference_holds_nothing_for_what_was_forgotten_before() -> None:
     model, data = given(toy_problem(dtype=DOUBLE), 1)
-    q = Forsaken(floor=0.04).unknown(dataclasses.replace(model, forgotten=(model.classes[3],)), data, CPU)
+    q = Forsaken(floor=0.04).unknown(model.mark_forgotten([model.classes[3]]), data, CPU)
     assert q.tolist() == pytest.approx([0.48, 0.02, 0.48, 0.02])
 
 

@@ -181,7 +181,7 @@ def test_a_method_that_forgets_whole_classes_refuses_a_part(world: World) -> Non
 
 def test_a_part_of_the_only_class_that_is_left_can_be_forgotten(world: World) -> None:
     concept = MAP.concept(["a0"], ("a", "b", "c"))
-    last = replace(world.coarse, forgotten=world.coarse.classes[1:])
+    last = world.coarse.mark_forgotten(world.coarse.classes[1:])
     samples = concept.take(draw(world.images, concept.given, shots=4))
     retain = concept.remaining(world.images)
     with pytest.warns(DataWarning, match="160 images of b, c, which the model was made to forget before"):

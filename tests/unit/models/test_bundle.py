@@ -16,8 +16,9 @@ from unhot.data.source import Source
 from unhot.errors import InputError, ModelError, OutputError, UnknownNameError
 from unhot.models.arch import build
 from unhot.models.bundle import load, read_record, save
-from unhot.models.classifier import Classifier, replace_layer
+from unhot.models.classifier import Classifier
 from unhot.models.cut import cut_classes
+from unhot.models.head import replace_layer
 from unhot.records.forget import ForgetRecord
 from unhot.records.model import InputSpec
 from unhot.records.train import TrainRecord

@@ -12,8 +12,9 @@ from unhot.data.images import LabelledImages
 from unhot.data.samples import draw
 from unhot.errors import DataError, DataWarning, ModelError, UnknownNameError
 from unhot.methods.forget import forget
-from unhot.models.classifier import Classifier, linear, replace_layer
+from unhot.models.classifier import Classifier
 from unhot.models.cut import cut_classes
+from unhot.models.head import linear, replace_layer
 from unhot.records.model import ClassLabel, InputSpec
 
 Mlp = Callable[..., nn.Sequential]

@@ -24,9 +24,10 @@ from unhot.errors import ModelError
 from unhot.files import sha256
 from unhot.models.arch import build
 from unhot.models.bundle import GraphWarning, load, save
-from unhot.models.classifier import Classifier, replace_layer
+from unhot.models.classifier import Classifier
 from unhot.models.cut import Cut, cut_classes
 from unhot.models.graph import GraphNet
+from unhot.models.head import replace_layer
 from unhot.models.layers import weight_layers
 from unhot.models.operators import operator_of
 from unhot.records.model import InputSpec

@@ -18,8 +18,9 @@ from unhot.methods.checks import cut_and_compare
 from unhot.methods.pour import PourP
 from unhot.models.bundle import GraphWarning, load, save
 from unhot.models.classifier import Classifier
-from unhot.models.cut import CUT_LOGIT, CUT_OUTPUTS, cut_classes
+from unhot.models.cut import cut_classes
 from unhot.models.head import is_plain
+from unhot.models.head_edits.mask import CUT_LOGIT, CUT_OUTPUTS
 
 
 class Cosine(nn.Linear):

@@ -10,7 +10,7 @@ from torch import nn
 from unhot.models.arch import build
 from unhot.models.bundle import load, save
 from unhot.models.classifier import Classifier
-from unhot.models.projection import Projection, project_features, project_out, span
+from unhot.models.head_edits.projection import Projection, ProjectionEdit, project_out, span
 from unhot.records.model import ClassLabel, InputSpec
 
 Spec = Callable[..., InputSpec]
@@ -21,6 +21,10 @@ NETS = [("lenet5", 12, {}), ("resnet9", 8, {"width": 4}), ("resnet18", 8, {"widt
 def made(name: str, spec: InputSpec, options: dict[str, int]) -> Classifier:
     labels = tuple(ClassLabel(index=i, name=f"class {i}") for i in range(4))
     return Classifier(build(name, 4, spec, options).eval(), labels, "head", spec, name, dict(options), 4)
+
+
+def project_features(model: Classifier, rows: torch.Tensor) -> Classifier:
+    return model.edited(*ProjectionEdit.of(model, rows))
 
 
 def test_it_takes_out_what_lies_along_its_rows() -> None:
@@ -59,7 +63,8 @@ def test_a_bundle_of_a_projected_net_loads_as_any_other(
     assert torch.equal(h_loaded, h)
     assert torch.equal(z_loaded, z)
     assert (loaded.head, loaded.arch, loaded.arch_options) == (model.head, model.arch, model.arch_options)
-    assert loaded.arch_options["rank"] == 3
+    assert (loaded.arch, loaded.arch_options, loaded.head_edits) == (name, options, model.head_edits)
+    assert loaded.head_edits[-1].rank == 3
 
 
 def test_the_head_of_a_projected_net_is_found_again(spec: Spec) -> None:

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from unhot.errors import ModelError, UnknownNameError
 from unhot.models.arch import build
 from unhot.models.classifier import Classifier
-from unhot.models.weight_filter import WeightFilter, gated_weights
+from unhot.models.head_edits.filter import gated_weights
+from unhot.models.weight_filter import WeightFilter
 from unhot.records.model import InputSpec
 
 NETS = [("resnet9", {"width": 4}), ("lenet5", {}), ("vit_tiny", {"patch": 8})]

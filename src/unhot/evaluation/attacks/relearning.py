@@ -12,8 +12,8 @@ from torch.optim import SGD
 from unhot.data.images import LabelledImages
 from unhot.evaluation.metric import Attack, Case, Finding, NotMeasurable
 from unhot.evaluation.stats import Estimate, mean
-from unhot.models.classifier import Classifier, replace_layer
-from unhot.models.head import is_plain
+from unhot.models.classifier import Classifier
+from unhot.models.head import is_plain, replace_layer
 from unhot.records.audit import PlotData
 
 PROBED = 200  # test images of the class after every evaluation

@@ -1,4 +1,4 @@
-"""Weights files that say nothing of themselves: the net is named by ``--arch``."""
+"""Weights into an architecture: those of a bundle, and of a file whose net is named by ``--arch``."""
 
 from __future__ import annotations
 
@@ -6,14 +6,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor, nn
+
 from unhot.data.preprocessing import Preprocessing
 from unhot.errors import ModelError, raise_all
 from unhot.models.arch import build, channels_of, find_builder
-from unhot.models.bundle import load_state
 from unhot.models.classifier import Classifier
 from unhot.models.formats.checkpoint import read_weights
 from unhot.models.formats.preprocessing import own_input, reads_grey
-from unhot.models.head import find_head
+from unhot.models.head import find_head, is_plain, linear, linear_like, replace_layer
+from unhot.models.weights import BEFORE, check_weights
 from unhot.records.model import ClassLabel, InputSpec
 from unhot.runtime import own_generators
 
@@ -71,3 +73,37 @@ def load_weights(path: Path, how: WeightsFile) -> Classifier:
         names = how.class_names
     labels = tuple(ClassLabel(index=i, name=name) for i, name in enumerate(names))
     return Classifier(net.eval(), labels, head, how.input, how.arch, how.arch_options, outputs)
+
+
+def load_state(net: nn.Module, state: dict[str, Tensor], head: str, where: str) -> None:
+    """Load weights into a net, first bringing its head to the number of rows (and the bias) that they have.
+
+    Only a plain linear layer is given another number of rows.
+
+    Raises:
+        ModelError: Something is missing, left over, of another shape, or not finite; everything is listed.
+    """
+    layer, weight = linear(net, head), state.get(f"{head}.weight")
+    if weight is not None and weight.ndim == 2 and weight.shape[1] == layer.in_features and is_plain(layer):
+        has_bias = f"{head}.bias" in state
+        if len(weight) != layer.out_features or has_bias != (layer.bias is not None):
+            replace_layer(net, head, linear_like(layer, rows=len(weight), bias=has_bias))
+    own = net.state_dict()
+    problems = [f"no weights for {k}." for k in own if k not in state]
+    problems += [f"{k} is not part of the architecture." for k in state if k not in own]
+    problems += [
+        f"{k} has shape {tuple(v.shape)}, the architecture {tuple(own[k].shape)}."
+        for k, v in state.items()
+        if k in own and own[k].shape != v.shape
+    ]
+    problems += [
+        f"{k} holds {str(v.dtype).removeprefix('torch.')} numbers, the architecture floating ones. {BEFORE}"
+        for k, v in state.items()
+        if k in own and own[k].is_floating_point() and not v.is_floating_point()
+    ]
+    raise_all(ModelError, f"{where} does not fit the architecture", problems)
+    kinds = {v.dtype for v in state.values() if v.is_floating_point()}
+    if len(kinds) == 1 and kinds != {v.dtype for v in own.values() if v.is_floating_point()}:
+        net.to(kinds.pop())
+    net.load_state_dict(state)
+    raise_all(ModelError, where, check_weights(net))
