@@ -349,6 +349,12 @@ def speed() -> str:
     return tables.grid(["net", "parameters", "one pass, s", "forget, s", "passes", "of training"], rows)
 
 
+def measures() -> str:
+    """One row a measure of an audit."""
+    rows = [[m.title, m.name, m.sentence, m.reading, m.source] for m in BUILTIN.values()]
+    return tables.grid(["measure", "name", "what is compared", "how to read it", "source"], rows, text=5)
+
+
 def audit_speed() -> str:
     """One row a kind of audit."""
     record = read("audit-speed")
@@ -467,6 +473,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "settings": settings,
     "speed": speed,
     "audit-speed": audit_speed,
+    "measures": measures,
     "verdicts": verdicts,
 }
 

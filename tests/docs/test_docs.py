@@ -7,11 +7,17 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from unhot.cli import main
+from unhot.evaluation import metrics
+from unhot.evaluation.stats import mean
 from unhot.methods import catalogue
+from unhot.records.measure import Measure
+from unhot.testing import check_metric
 
 ROOT = Path(__file__).resolve().parents[2]
+GUIDE = (ROOT / "CONTRIBUTING.md").read_text()
 README = (ROOT / "README.md").read_text()
 
 
@@ -51,6 +57,19 @@ def test_every_command_of_the_readme_exists(capsys):
 def test_tables_are_those_of_the_committed_records():
     run = subprocess.run([sys.executable, ROOT / "docs" / "make_tables.py", "--check"], capture_output=True, text=True)
     assert run.returncode == 0, run.stdout
+
+
+def test_the_metric_of_the_guide_keeps_its_contract():
+    code = next(c for c in re.findall(r"```python\n(.*?)```", GUIDE, flags=re.DOTALL) if c.startswith("@metrics"))
+    try:
+        exec(
+            "from __future__ import annotations\n" + code,
+            {"metrics": metrics, "Measure": Measure, "mean": mean, "torch": torch},
+        )
+        assert check_metric("entropy") is None
+    finally:
+        metrics.catalogue._entries.pop("entropy", None)
+        metrics.catalogue._loaded.pop("entropy", None)
 
 
 def test_every_method_has_a_page_or_a_line_in_the_docs():

@@ -79,10 +79,10 @@ def selected(rows: Iterable[Row]) -> dict[Setting, list[Row]]:
     return dict(min(tried.items(), key=order) for tried in by_method.values())
 
 
-def grid(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a Markdown table; the first column is text. Nothing in a cell is Markdown itself."""
+def grid(columns: Sequence[str], rows: Iterable[Sequence[str]], text: int = 1) -> str:
+    """Return a Markdown table, whose first ``text`` columns are text. Nothing in a cell is Markdown itself."""
     lines = [[*map(markdown, line)] for line in (columns, *rows)]
-    lines.insert(1, ["---", *["---:"] * (len(columns) - 1)])
+    lines.insert(1, [*["---"] * text, *["---:"] * (len(columns) - text)])
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
