@@ -56,6 +56,7 @@ def test_registering_and_duplicates(numbers: Registry[object]) -> None:
 
     assert numbers.get("e") is E
     assert numbers.summary("e") == "Euler's number."
+    assert numbers.known("e").where is E
     with pytest.raises(InputError, match=r"A number named 'e' is registered already"):
         numbers.register("e")(E)
     with pytest.raises(InputError, match=r"'pi' is registered already"):
@@ -68,6 +69,32 @@ def test_an_installed_package_adds_entries(numbers: Registry[object], plugin) ->
     assert list(numbers) == ["inf", "pi", "tau"]
     assert numbers.get("inf") == float("inf")
     assert numbers.summary("inf") == "from fake-plugin"
+
+
+def test_an_installed_package_may_describe_what_it_adds(tmp_path: Path, monkeypatch, plugin) -> None:
+    (tmp_path / "fake_numbers.py").write_text(
+        "from unhot.registry import Entry\nINF = Entry('math:inf', 'without end', origin='Wallis 1655')\n"
+    )
+    monkeypatch.setattr("sys.dont_write_bytecode", True)
+    numbers = Registry("number", {"pi": Entry("math:pi", "3.14")})
+    plugin("inf = fake_numbers:INF")
+    assert numbers.known("inf").summary == "from fake-plugin"
+    assert numbers.entry("inf") == Entry("math:inf", "without end", origin="Wallis 1655")
+    assert list(numbers.entries()) == ["pi", "inf"]
+    assert numbers.get("inf") == float("inf")
+
+
+def test_an_entry_of_another_kind_is_refused(plugin) -> None:
+    class Described(Entry):
+        pass
+
+    numbers: Registry = Registry("number", {"pi": Described("math:pi", "3.14")}, Described)
+    plugin("inf = math:inf")
+    with pytest.raises(
+        InputError, match=r"'inf' \(from fake-plugin\) is a float. Its entry point must name a Described"
+    ):
+        numbers.get("inf")
+    assert numbers.get("pi") == pytest.approx(3.14159265)
 
 
 def test_an_installed_package_cannot_replace_an_entry(numbers: Registry[object], plugin) -> None:
