@@ -13,6 +13,7 @@ from torch.nn.functional import cosine_similarity
 import unhot
 from unhot.bench import work
 from unhot.bench.grid import Grid
+from unhot.bench.results import row
 from unhot.bench.store import Store
 from unhot.bench.work import WorkerConfig
 from unhot.methods.nhle_cwm import NhleCwm
@@ -99,7 +100,7 @@ def test_all_images_of_a_class_can_be_given(grid_of: GridOf, done: Path, tmp_pat
     assert run(grid, store).problems == []
     record = store.record(next(c.spec for c in grid.cells if c.spec.method == "nhle-cwm"))
     assert record is not None
-    assert record.track == "all forget data"
+    assert row(record).track == "all forget data"
 
 
 def test_a_timing_is_a_multiple_of_one_pass(grid_of: GridOf, done: Path) -> None:
@@ -130,7 +131,7 @@ def test_a_guard_is_collected_from_the_training_images_of_the_original(grid_of: 
     assert retrained is not None
     record = work.cell(cell.spec, cell.src, cell.options, WorkerConfig(threads=1), original, retrained)
     assert record.uses == ("forget", "guard")
-    assert record.track == "stored statistics"
+    assert row(record).track == "stored statistics"
     train, model = unhot.load_named("digits", train=True), unhot.load(str(original))
     stored = ClassStatistics.collect(model, train, Runtime())
     result = unhot.forget(model, unhot.draw(train, classes=[6], shots=4), method=NhleGuard(), guard=stored)

@@ -16,7 +16,7 @@ from unhot.bench.store import Store
 from unhot.bench.tables import Setting, heads, of_row
 from unhot.escaping import csv_cell, line, markdown
 from unhot.files import write_atomic
-from unhot.methods import DEFAULT
+from unhot.methods import DEFAULT, REFERENCES
 from unhot.records.environment import Environment
 from unhot.shared_state import SHARED_STATE
 
@@ -111,7 +111,7 @@ def _markdown(results: Results) -> str:
     if usual:
         parts += ["## Leaderboards\n", tables.leaderboard(results)]
     methods = {r.method for r in usual}
-    if DEFAULT in methods and len(methods - {"mask", "retrain"}) > 1:
+    if DEFAULT in methods and len(methods - REFERENCES.keys()) > 1:
         parts += [f"## Paired differences to {DEFAULT}\n", tables.paired(results, DEFAULT), ""]
     if len({r.shots for r in usual}) > 1:
         parts += ["## Number of images\n", tables.budget(results), ""]

@@ -11,15 +11,17 @@ from pydantic import Field, JsonValue, model_validator
 
 from unhot.escaping import json_words
 from unhot.files import write_atomic
+from unhot.methods import REFERENCES
 from unhot.records.audit import VerdictLabel
 from unhot.records.base import Count, Record, Seconds, Stored
-from unhot.records.bench import BenchRecord, CellSpec, FailureRecord, TimingRecord, Track, TrainSpec, track
+from unhot.records.bench import BenchRecord, CellSpec, FailureRecord, TimingRecord, Track, TrainSpec
 from unhot.records.environment import Environment
 
 # what every cell that did not fail has
 PROMISED = ("forget_accuracy", "retain_drop")
 SIGNALS = frozenset({"probability_left", "drift_nats"})
 SEQUENCE = frozenset({"forget_accuracy", "retain_accuracy", "retain_drop_masked", "worst_class_drop"})
+FEW = 50  # images of a class; with more, a method is in the track of all forget data
 DIGITS = 6  # of a value; its interval is thousands of times wider
 
 
@@ -118,7 +120,7 @@ def row(record: BenchRecord) -> Row:
         **_identity(record.spec),
         names=tuple(c.name for c in record.names),
         options=record.options,
-        track=record.track,
+        track=track(record.spec.method, record.uses, record.spec.shots),
         values=values,
         before_cut=_rounded(record.before_cut),
         signals=_rounded(record.signals),
@@ -127,6 +129,17 @@ def row(record: BenchRecord) -> Row:
         steps=record.steps,
         seconds=round(record.seconds, 4),
     )
+
+
+def track(method: str, uses: tuple[str, ...], shots: int | None) -> Track:
+    """Return which methods one may be compared with: those that read as much."""
+    if method in REFERENCES:
+        return "reference"
+    if "retain" in uses:
+        return "retained data"
+    if "guard" in uses:
+        return "stored statistics"
+    return "few samples" if shots is not None and shots <= FEW else "all forget data"
 
 
 def failed_row(failure: FailureRecord) -> Row | None:

@@ -18,6 +18,7 @@ from unhot.bench.results import Results, Row, Timing
 from unhot.escaping import markdown
 from unhot.evaluation.catalogue import BUILTIN
 from unhot.evaluation.stats import mean
+from unhot.methods import REFERENCES as SUBJECTS
 
 FORGOTTEN = 0.1  # of settings that leave no more than this of the samples' probability, the one with the least drift
 
@@ -130,7 +131,7 @@ def _board(rows: list[Row], references: list[Row], timings: Sequence[Timing]) ->
         for subject in REFERENCES
     ]
     ranked = sorted(selected(rows).items(), key=lambda item: _rank(item[1]))
-    for setting, mine in [*ranked, *selected(r for r in references if r.method != "mask").items()]:
+    for setting, mine in [*ranked, *selected(r for r in references if SUBJECTS.get(r.method) != "masked").items()]:
         kept = f"{sum(r.promised for r in mine)} of {len(mine)}"
         failures = [r for r in mine if r.error is not None]
         note = f"; {len(failures)} failed" if failures else ""

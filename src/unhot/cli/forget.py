@@ -32,7 +32,7 @@ from unhot.cli.options import (
     settings,
 )
 from unhot.errors import DataError, OptionError, UnknownNameError, shortened
-from unhot.methods import DEFAULT, GUARDED, default, get
+from unhot.methods import DEFAULT, GUARDED, catalogue, default, get
 
 if TYPE_CHECKING:
     from pydantic import JsonValue
@@ -184,14 +184,15 @@ def _finding(method: Method, concept: Concept) -> Method:
     Raises:
         DataError: It finds none.
     """
-    if not concept.hidden or "hidden_classes" in method.model_fields_set:
+    if not concept.hidden or method.finds in method.model_fields_set:
         return method
-    if "hidden_classes" not in type(method).model_fields:
+    if method.finds is None:
+        able = shortened(name for name in catalogue if get(name).finds)
         raise DataError(
             f"{method.name} needs images of every class of the concept, and none are given of "
-            f"{shortened(concept.hidden)}. Give some, or choose tarf, which looks for such classes."
+            f"{shortened(concept.hidden)}. Give some, or choose a method that looks for such classes: {able}."
         )
-    return method.model_copy(update={"hidden_classes": len(concept.hidden)})
+    return method.model_copy(update={method.finds: len(concept.hidden)})
 
 
 def _described(concept: Concept) -> dict[str, JsonValue]:

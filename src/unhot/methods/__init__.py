@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from unhot.methods.base import Method
 
 DEFAULT, GUARDED = "nhle-cwm", "nhle-guard"
+REFERENCES = {"mask": "masked", "retrain": "retrained"}  # what they make is a subject of every audit, not a rival
 
 catalogue: Registry[type[Method], Entry] = Registry(
     "method",

@@ -162,6 +162,7 @@ class Method(BaseModel, ABC):
         departures: What is not as in its paper or released code.
         presets: Hyperparameters that its paper uses, by data set or net.
         parts: Whether it can forget a part of a class and retain the rest.
+        finds: The hyperparameter that says how many classes without samples it is to find, if it looks for such.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -173,6 +174,7 @@ class Method(BaseModel, ABC):
     departures: ClassVar[Departures] = Departures()
     presets: ClassVar[dict[str, dict[str, JsonValue]]] = {}
     parts: ClassVar[bool] = False
+    finds: ClassVar[str | None] = None
 
     @classmethod
     def of(cls, options: dict[str, JsonValue]) -> Self:
@@ -383,7 +385,7 @@ class Method(BaseModel, ABC):
             )
         if "guard" not in self.uses + self.may_use:
             raise OptionError(
-                f"{self.name} does not read stored statistics. Leave the guard out, or choose nhle-guard."
+                f"{self.name} does not read stored statistics. Leave the guard out, or choose a method that does."
             )
         guard.check(model)
         return guard.excluding(labels + model.forgotten)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from unhot.methods.base import Data
 
 IMAGES = 5_000  # of the retained classes that are evaluated
-DROP = 0.035  # of accuracy on the retained classes: what NHLE-CWM's paper promises not to exceed
+DROP = 0.035  # of accuracy on the retained classes: more than this is warned of
 
 
 def sample_logits(model: Classifier, x: Tensor) -> Tensor:

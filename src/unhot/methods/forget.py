@@ -37,8 +37,7 @@ def forget(
     Args:
         model: Any net that returns logits, or a classifier of ``unhot.load``. It is not changed.
         samples: The images of the classes to forget, from ``unhot.draw`` or ``unhot.folder``.
-        method: A method with its hyperparameters, or the name of one; if None NHLE-CWM, or NHLE-Guard if a guard is
-            given.
+        method: A method with its hyperparameters, or the name of one; if None that of :func:`unhot.methods.default`.
         retain: Images of the other classes, for the methods that use them.
         guard: Stored statistics of the model, for the methods that use them.
         check: Images of the other classes that accuracy is compared on, before and after, and that the method does not

@@ -9,6 +9,7 @@ import torch
 from pydantic import Field, JsonValue
 from torch import nn
 
+from unhot.data import catalogue as datasets
 from unhot.data.augment import Augment
 from unhot.data.source import Source
 from unhot.methods.base import Data, Method, Outcome, Use
@@ -50,12 +51,8 @@ class Retrain(Method):
     uses: ClassVar[tuple[Use, ...]] = ("retain",)
     moves_statistics: ClassVar[bool] = True
     presets: ClassVar[dict[str, dict[str, JsonValue]]] = {
-        "digits": {"epochs": 30, "shift": 1, "flip": False},
-        "mnist": {"epochs": 6, "shift": 2, "flip": False},
-        "fashion-mnist": {"epochs": 8, "shift": 2, "flip": True},
-        "svhn": {"epochs": 10, "shift": 2, "flip": False},
-        "cifar10": {"epochs": 18, "shift": 4, "flip": True},
-        "cifar100": {"epochs": 18, "shift": 4, "flip": True},
+        name: {"epochs": found.epochs, "shift": found.augment.shift, "flip": found.augment.flip}
+        for name, found in ((name, datasets.get(name)) for name in datasets.builtin)
     }
 
     epochs: int = Field(default=10, ge=1)

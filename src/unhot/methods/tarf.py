@@ -73,6 +73,7 @@ class Tarf(Method):
         "boot; and a part of a class was forgotten further than a model retrained without it forgets it.",
     )
     parts: ClassVar[bool] = True
+    finds: ClassVar[str | None] = "hidden_classes"
 
     steps: int = Field(default=200, ge=1)
     k: float = Field(default=1.0, ge=0)

@@ -18,9 +18,6 @@ from unhot.records.train import TrainRecord
 
 Track = Literal["few samples", "all forget data", "stored statistics", "retained data", "reference"]
 
-FEW = 50  # images of a class; with more, a method is in the track of all forget data
-REFERENCES = ("mask", "retrain")
-
 
 class TrainSpec(Stored):
     """A model to train.
@@ -155,11 +152,6 @@ class BenchRecord(Record):
     peak_memory_bytes: int
     environment: Environment
 
-    @property
-    def track(self) -> Track:
-        """Which methods it may be compared with: those that read as much."""
-        return track(self.spec.method, self.uses, self.spec.shots)
-
 
 class FailureRecord(Record):
     """``failure.json``: why a piece of work has no result. It is tried again by the next run."""
@@ -194,14 +186,3 @@ class TimingRecord(Record):
     train_seconds: float | None
     load: float
     environment: Environment
-
-
-def track(method: str, uses: tuple[str, ...], shots: int | None) -> Track:
-    """Return the track of a method by what it reads."""
-    if method in REFERENCES:
-        return "reference"
-    if "retain" in uses:
-        return "retained data"
-    if "guard" in uses:
-        return "stored statistics"
-    return "few samples" if shots is not None and shots <= FEW else "all forget data"
