@@ -10,10 +10,10 @@ os.environ["OPENBLAS_NUM_THREADS"] = "1"
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["MPLBACKEND"] = "agg"
 
-import dataclasses
 import random
 import signal
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -22,11 +22,13 @@ import torch
 from hypothesis import HealthCheck, settings
 
 import unhot.evaluation.auditor  # noqa: F401 - imported here, since importing rich draws a random number
-from unhot.data import catalogue as datasets
-from unhot.data.samples import draw
+from support import for_epochs
+from unhot.data.samples import Samples, draw
 from unhot.data.source import Source, load_source
+from unhot.methods import catalogue as methods
 from unhot.models.bundle import save
 from unhot.models.classifier import Classifier
+from unhot.records.train import TrainRecord
 from unhot.runtime import Runtime
 from unhot.training import train
 
@@ -59,7 +61,7 @@ def surroundings() -> dict[str, str]:
 
 
 @pytest.fixture(autouse=True)
-def _no_trace(tmp_path_factory: pytest.TempPathFactory):
+def _no_trace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Fail a test that changes global generators, the environment, the signal handler, or writes to its cwd."""
     home, empty = Path.cwd(), tmp_path_factory.mktemp("cwd")
     os.chdir(empty)
@@ -88,7 +90,7 @@ def digits() -> Source:
 
 
 @pytest.fixture(scope="session")
-def trained(digits: Source):
+def trained(digits: Source) -> tuple[Classifier, TrainRecord]:
     """A LeNet-5 on the digits, and the record of its training; seconds to make, about 0.95 on test images."""
     return train(digits, "lenet5", settings={"epochs": EPOCHS}, runtime=Runtime(torch.device("cpu")))
 
@@ -107,19 +109,25 @@ def bundle(original: Classifier, trained, tmp_path_factory: pytest.TempPathFacto
 
 
 @pytest.fixture(scope="session")
-def samples(digits: Source):
+def samples(digits: Source) -> Samples:
     return draw(digits.train_images, [FORGOTTEN], shots=16, seed=0)
 
 
 @pytest.fixture
 def short_digits(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the command line train on the digits for a few epochs only."""
-    short = dataclasses.replace(datasets.get("digits"), epochs=EPOCHS)
-    monkeypatch.setitem(datasets._loaded, "digits", short)
+    monkeypatch.setattr("unhot.data.source.load_source", for_epochs(load_source, EPOCHS))
 
 
 @pytest.fixture
-def keep_generators():
+def own_methods(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let other tests know nothing of the methods that one registers."""
+    for known in ("_entries", "_loaded"):
+        monkeypatch.setattr(methods, known, dict(getattr(methods, known)))
+
+
+@pytest.fixture
+def keep_generators() -> Iterator[None]:
     """Give the global generators back their state after a test that is meant to use them."""
     saved = torch.get_rng_state(), np.random.get_state(), random.getstate()
     yield

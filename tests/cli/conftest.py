@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,8 +19,9 @@ from unhot.data.source import Source
 
 # digits, but a few epochs of them: the whole demo in a few seconds
 SHORT = (
-    "import dataclasses, sys; from unhot.cli import main; from unhot.data import catalogue as c; "
-    "c._loaded['digits'] = dataclasses.replace(c.get('digits'), epochs=4); sys.exit(main(sys.argv[1:]))"
+    f"import sys; sys.path.append({str(Path(__file__).parents[1])!r}); from support import for_epochs; "
+    "import unhot.data.source as s; s.load_source = for_epochs(s.load_source, 4); "
+    "from unhot.cli import main; sys.exit(main(sys.argv[1:]))"
 )
 
 
@@ -47,7 +48,7 @@ def unhot(capsys: pytest.CaptureFixture[str]) -> Callable[..., Said]:
 
 
 @pytest.fixture
-def start():
+def start() -> Iterator[Callable[..., subprocess.Popen[str]]]:
     """Start a command in a process of its own, with short training on digits; it is ended after the test."""
     running: list[subprocess.Popen[str]] = []
 

@@ -24,7 +24,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def test_forget_and_audit(bundle, tmp_path, capsys):
+def test_forget_and_audit(bundle, tmp_path, capsys) -> None:
     out, page = tmp_path / "u", tmp_path / "a"
     call = ["forget", str(bundle), "--class", "3", "--samples", "digits", "--out", str(out), "--json"]
     assert main(call) == 0
@@ -40,7 +40,7 @@ def test_forget_and_audit(bundle, tmp_path, capsys):
     assert "Not met: retain_accuracy" in capsys.readouterr().err
 
 
-def test_several_models_in_one_table(bundle, tmp_path, capsys):
+def test_several_models_in_one_table(bundle, tmp_path, capsys) -> None:
     cut = tmp_path / "cut"
     call = ["forget", str(bundle), "--class", "3", "--samples", "digits", "--method", "mask", "-o", "cut=excise"]
     assert main([*call, "--out", str(cut)]) == 0
@@ -53,12 +53,12 @@ def test_several_models_in_one_table(bundle, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("what", ["methods", "metrics", "attacks", "models", "datasets"])
-def test_lists_are_json_when_asked(what, capsys):
+def test_lists_are_json_when_asked(what, capsys) -> None:
     assert main(["list", what, "--json"]) == 0
     assert all(json.loads(capsys.readouterr().out).values())
 
 
-def test_show_says_what_is_a_reconstruction(capsys):
+def test_show_says_what_is_a_reconstruction(capsys) -> None:
     assert main(["show", "nhle-cwm"]) == 0
     said = capsys.readouterr().out
     assert "Reconstruction:" in said
@@ -67,7 +67,7 @@ def test_show_says_what_is_a_reconstruction(capsys):
     assert "torch" in json.loads(capsys.readouterr().out)
 
 
-def test_an_interrupted_training_goes_on_where_it_was(tmp_path, capsys):
+def test_an_interrupted_training_goes_on_where_it_was(tmp_path, capsys) -> None:
     call = ["train", "--dataset", "digits", "--arch", "lenet5", "--epochs", "300", "--out", str(tmp_path / "t")]
     run = subprocess.Popen([sys.executable, "-m", "unhot", *call], stderr=subprocess.PIPE, text=True)
     checkpoint = tmp_path / ".t.checkpoint"

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from unhot.methods import catalogue, register
+from unhot.methods import register
 from unhot.methods.base import Data, Method, Outcome
 from unhot.models.bundle import load
 from unhot.models.classifier import Classifier
@@ -27,10 +27,7 @@ NAME = "only-the-first"
 
 
 @pytest.fixture(autouse=True)
-def _only_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    for known in ("_entries", "_loaded"):  # so that other tests know nothing of it
-        monkeypatch.setattr(catalogue, known, dict(getattr(catalogue, known)))
-
+def _only_the_first(own_methods: None) -> None:
     @register(NAME)
     class OnlyTheFirst(Method):
         """Lowers the logit of the first class to forget, and of class 8."""

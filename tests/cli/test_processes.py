@@ -18,6 +18,7 @@ import pytest
 
 from unhot.cli import main
 from unhot.data import catalogue as datasets
+from unhot.data.named import DIGITS
 from unhot.models.bundle import load
 
 Run = Callable[..., Any]
@@ -87,7 +88,7 @@ def test_ctrl_c_that_a_library_wraps(unhot: Run, tmp_path: Path, monkeypatch: py
         except BaseException as error:
             raise RuntimeError("Error calling __set_name__") from error
 
-    monkeypatch.setitem(datasets._loaded, "digits", dataclasses.replace(datasets.get("digits"), read=read))
+    monkeypatch.setattr(datasets, "get", lambda _: dataclasses.replace(DIGITS, read=read))
     said = unhot("train", "--dataset", "digits", "--arch", "lenet5", "--out", tmp_path / "m")
     assert said == (130, "", "\nInterrupted.\n")
 
@@ -99,7 +100,7 @@ def test_ctrl_c_that_a_library_forgets(unhot: Run, tmp_path: Path, monkeypatch: 
             time.sleep(5)
         raise AttributeError("module 'numpy' has no attribute 'multiply'")  # its import went no further
 
-    monkeypatch.setitem(datasets._loaded, "digits", dataclasses.replace(datasets.get("digits"), read=read))
+    monkeypatch.setattr(datasets, "get", lambda _: dataclasses.replace(DIGITS, read=read))
     said = unhot("train", "--dataset", "digits", "--arch", "lenet5", "--out", tmp_path / "m")
     assert said == (130, "", "\nInterrupted.\n")
 
@@ -129,7 +130,7 @@ def test_ctrl_c_in_a_callback(unhot: Run, tmp_path: Path, monkeypatch: pytest.Mo
         time.sleep(100)
         pytest.fail("it went on")
 
-    monkeypatch.setitem(datasets._loaded, "digits", dataclasses.replace(datasets.get("digits"), read=read))
+    monkeypatch.setattr(datasets, "get", lambda _: dataclasses.replace(DIGITS, read=read))
     started, hook = time.monotonic(), sys.unraisablehook
     said = unhot("train", "--dataset", "digits", "--arch", "lenet5", "--out", tmp_path / "m")
     assert said == (130, "", "\nInterrupted.\n")

@@ -22,13 +22,13 @@ README = (ROOT / "README.md").read_text()
 
 
 @pytest.fixture(scope="module")
-def demo(tmp_path_factory):
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("demo")
     assert main(["demo", "--out", str(folder / "unhot-demo")]) == 0
     return folder
 
 
-def test_the_python_of_the_readme_runs_as_it_stands(demo, monkeypatch, capsys):
+def test_the_python_of_the_readme_runs_as_it_stands(demo, monkeypatch, capsys) -> None:
     (code,) = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
     assert len([line for line in code.splitlines() if line.strip()]) <= 12
     script = demo / "readme.py"
@@ -40,26 +40,26 @@ def test_the_python_of_the_readme_runs_as_it_stands(demo, monkeypatch, capsys):
     assert verdict.strip() == names["audit"].record.verdict.label
 
 
-def test_the_demo_writes_three_models_and_a_page(demo):
+def test_the_demo_writes_three_models_and_a_page(demo) -> None:
     out = demo / "unhot-demo"
     for name in ("original", "unlearned", "retrained"):
         assert {p.name for p in (out / name).iterdir()} == {"bundle.json", "model.safetensors", "record.json"}
     assert (out / "audit" / "report.html").stat().st_size > 5_000
 
 
-def test_every_command_of_the_readme_exists(capsys):
+def test_every_command_of_the_readme_exists(capsys) -> None:
     named = set(re.findall(r"^\| `unhot ([a-z]+)`", README, flags=re.MULTILINE))
     assert main(["--help"]) == 0
     known = set(re.findall(r"^  ([a-z]+)  ", capsys.readouterr().out, flags=re.MULTILINE))
     assert named | {"show"} == known
 
 
-def test_tables_are_those_of_the_committed_records():
+def test_tables_are_those_of_the_committed_records() -> None:
     run = subprocess.run([sys.executable, ROOT / "docs" / "make_tables.py", "--check"], capture_output=True, text=True)
     assert run.returncode == 0, run.stdout
 
 
-def test_the_metric_of_the_guide_keeps_its_contract():
+def test_the_metric_of_the_guide_keeps_its_contract() -> None:
     code = next(c for c in re.findall(r"```python\n(.*?)```", GUIDE, flags=re.DOTALL) if c.startswith("@metrics"))
     try:
         exec(
@@ -72,6 +72,6 @@ def test_the_metric_of_the_guide_keeps_its_contract():
         metrics.catalogue._loaded.pop("entropy", None)
 
 
-def test_every_method_has_a_page_or_a_line_in_the_docs():
+def test_every_method_has_a_page_or_a_line_in_the_docs() -> None:
     text = README + "".join(p.read_text() for p in (ROOT / "docs").glob("*.md"))
     assert [name for name in catalogue if name not in text] == []

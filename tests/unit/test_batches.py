@@ -63,9 +63,7 @@ def test_methods_train_on_any_number_of_images(name: str, net: nn.Module, images
     found = method(net, samples, retain=(x[others], y[others]), runtime=runtime())
     assert all(p.isfinite().all() for p in found.model.parameters())
     if name in ("finetune", "scrub", "retrain"):  # the others put samples beside retained images
-        with pytest.raises(
-            DataError, match=r"cannot normalise a batch of a single image\. Give more images, or a larger"
-        ):
+        with pytest.raises(DataError, match=r"normalise.*single.*larger"):
             method(net, samples, retain=(x[others[:1]], y[others[:1]]), runtime=runtime())
 
 
@@ -76,5 +74,5 @@ def test_training_takes_any_number_of_images(net: nn.Module) -> None:
     run, settings = runtime(), TrainSettings(epochs=2, batch_size=4, lr=0.01)
     fit(model, images, settings, Augment(), run)
     assert run.steps == 4  # of 4 and of 5 images, twice
-    with pytest.raises(DataError, match="cannot normalise a batch of a single image"):
+    with pytest.raises(DataError, match=r"normalise.*batch.*single"):
         fit(model, images, settings.model_copy(update={"batch_size": 1}), Augment(), runtime())

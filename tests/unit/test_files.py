@@ -150,7 +150,7 @@ def test_what_another_process_is_writing_is_left_alone(
     out = tmp_path / "out"
     with writer(out, *prefix) as process:
         for refused in (lambda: check_free(out), lambda: staged_folder(out).__enter__()):
-            with pytest.raises(OutputError, match=r"is being written by another process"):
+            with pytest.raises(OutputError, match=r"being.*written.*process"):
                 refused()
         assert process.stdin is not None
         process.stdin.close()
@@ -224,7 +224,7 @@ def test_a_mount_point_is_filled(mounted: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_mount_point_that_is_filled_meanwhile_is_not_overwritten(mounted: Path) -> None:
-    said = pytest.raises(OutputError, match=r"not empty.* The result is kept in ")
+    said = pytest.raises(OutputError, match=r"empty.*result.*kept")
     with said as caught, staged_folder(mounted) as stage:
         (stage / "a").write_text("mine")
         (mounted / "a").write_text("yours")
@@ -246,9 +246,9 @@ def test_an_empty_folder_in_one_that_is_read_only_is_filled(as_nobody: Path) -> 
         (stage / "a").write_text("x")
     assert names(out) == ["a"]
     assert names(out.parent) == ["out"]
-    with pytest.raises(OutputError, match=r"new cannot be written: Permission denied\. Choose another place\."):
+    with pytest.raises(OutputError, match=r"written.*Permission.*denied"):
         check_free(out.parent / "new")
-    with pytest.raises(OutputError, match=r"cannot be written: Permission denied"):
+    with pytest.raises(OutputError, match=r"written.*Permission.*denied"):
         write_atomic(out.parent / "file", b"x")
 
 
@@ -309,7 +309,7 @@ def test_check_new(as_nobody: Path) -> None:
         with pytest.raises(OutputError, match=reason):
             check_new(as_nobody / taken)
     as_nobody.chmod(0o555)
-    with pytest.raises(OutputError, match=r"new cannot be written: Permission denied\. Choose another place\."):
+    with pytest.raises(OutputError, match=r"written.*Permission.*denied"):
         check_new(as_nobody / "new")
     assert names(as_nobody) == ["there"]
 

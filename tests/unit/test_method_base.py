@@ -70,13 +70,13 @@ def test_an_undeclared_read_is_refused(toy: Toy) -> None:
         def run(self, model: Classifier, data: Data, runtime: Runtime) -> Outcome:
             return Outcome(model, str(len(data.retain)))
 
-    with pytest.raises(UndeclaredReadError, match=r"read 'retain' data but declares uses = \(\)"):
+    with pytest.raises(UndeclaredReadError, match=r"read.*'retain'.*declares"):
         Peeks()(toy.model, toy.samples())
 
 
 def test_retained_images_are_labelled_with_columns_and_needed_where_they_are_used(toy: Toy) -> None:
     assert Retaining()(toy.model, toy.samples(), retain=toy.retain()).record.uses == ("retain",)
-    with pytest.raises(DataError, match="needs images of the retained classes"):
+    with pytest.raises(DataError, match=r"images.*retained.*classes"):
         Retaining()(toy.model, toy.samples())
 
 
@@ -132,7 +132,7 @@ def test_classes_forgotten_one_after_the_other(toy: Toy) -> None:
     masked = unhot.forget(toy.model, toy.samples(1), method=Mask()).classifier
     with pytest.raises(DataError, match="has forgotten 1 already"):
         unhot.forget(masked, toy.samples(1))
-    with pytest.raises(DataError, match="Every class would be forgotten"):
+    with pytest.raises(DataError, match=r"Every.*class.*forgotten"):
         unhot.forget(masked, toy.samples(0, 2, 3))
 
 
@@ -144,23 +144,23 @@ def test_samples_of_other_classes_are_refused_or_warned_of(toy: Toy) -> None:
     mixed = torch.cat([x[y == 1][:6], x[y == 2][:2]]), torch.ones(8)
     with pytest.warns(SampleWarning, match="^Only 6 of 8 samples of '1' are classified as it, 2 as '2'"):
         assert unhot.forget(toy.model, unhot.draw(mixed, [1], 8)).record.samples.count == (8,)
-    with pytest.raises(DataError, match="There are no samples of class '3'"):
+    with pytest.raises(DataError, match=r"samples.*class.*'3'"):
         unhot.forget(toy.model, Samples(toy.samples(1).images, (3,)))
-    with pytest.raises(DataError, match=r"Expected images of the class, .* Got none\."):
+    with pytest.raises(DataError, match=r"images.*class.*none"):
         unhot.forget(toy.model, Samples(toy.samples().images.select(torch.arange(0)), (1,)))
 
 
 def test_a_model_that_is_none_is_refused(toy: Toy) -> None:
-    with pytest.raises(ModelError, match=r"Expected a torch\.nn\.Module or an unhot.Classifier, got str"):
+    with pytest.raises(ModelError, match=r"torch\.nn\.Module.*unhot\.Classifier.*str"):
         unhot.forget("model", toy.samples())  # type: ignore[arg-type]
     with pytest.raises(ModelError, match="it fails on inputs of shape"):
         unhot.forget(toy.model, unhot.draw((toy.x.expand(-1, 3, -1, -1), toy.y), [1], 4))
 
 
 def test_options_are_checked_together() -> None:
-    with pytest.raises(OptionError, match=r"'steps'.*Got -1; 'depth'.*Got 2"):
+    with pytest.raises(OptionError, match=r"'steps'.*1.*'depth'.*2"):
         NhleCwm.of({"steps": -1, "depth": 2})
-    with pytest.raises(UnknownNameError, match=r"Unknown hyperparameter of nhle-cwm: 'stepss'\. Did you mean 'steps'"):
+    with pytest.raises(UnknownNameError, match=r"hyperparameter.*'stepss'.*'steps'"):
         NhleCwm.of({"stepss": 1})
     assert NhleCwm.of({"steps": 3}) == NhleCwm(steps=3)
 

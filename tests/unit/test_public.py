@@ -41,7 +41,7 @@ def test_every_name_is_the_one_of_its_home(name: str) -> None:
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:
-    with pytest.raises(AttributeError, match="module 'unhot' has no attribute 'forgett'"):
+    with pytest.raises(AttributeError, match=r"'unhot'.*attribute.*'forgett'"):
         unhot.forgett  # noqa: B018
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ def numbers() -> Registry[object]:
 
 
 @pytest.fixture
-def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Install a fake distribution that registers entry points."""
 
     def install(*lines: str) -> None:
@@ -42,7 +43,7 @@ def test_listing_and_getting(numbers: Registry[object]) -> None:
 
 @pytest.mark.parametrize("ask", ["get", "summary"])
 def test_a_wrong_name_is_answered_with_the_right_one(numbers: Registry[object], ask: str) -> None:
-    with pytest.raises(UnknownNameError, match=r"Unknown number 'pii'. Did you mean 'pi'"):
+    with pytest.raises(UnknownNameError, match=r"Unknown.*'pii'.*'pi'"):
         getattr(numbers, ask)("pii")
 
 
@@ -57,7 +58,7 @@ def test_registering_and_duplicates(numbers: Registry[object]) -> None:
     assert numbers.get("e") is E
     assert numbers.summary("e") == "Euler's number."
     assert numbers.known("e").where is E
-    with pytest.raises(InputError, match=r"A number named 'e' is registered already"):
+    with pytest.raises(InputError, match=r"'e'.*registered.*already"):
         numbers.register("e")(E)
     with pytest.raises(InputError, match=r"'pi' is registered already"):
         numbers.register("pi", "other")(E)
@@ -99,7 +100,7 @@ def test_an_entry_of_another_kind_is_refused(plugin) -> None:
 
 def test_an_installed_package_cannot_replace_an_entry(numbers: Registry[object], plugin) -> None:
     plugin("pi = math:e")
-    with pytest.warns(UserWarning, match=r"fake-plugin: the number 'pi' exists already; skipped"):
+    with pytest.warns(UserWarning, match=r"fake-plugin.*'pi'.*already"):
         assert "pi" in numbers
     assert numbers.get("pi") == pytest.approx(3.14159265)
 
@@ -139,5 +140,5 @@ def test_an_entry_whose_code_fails_is_refused(tmp_path: Path, monkeypatch: pytes
     (tmp_path / "broken_entry.py").write_text(code)
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setattr("sys.dont_write_bytecode", True)
-    with pytest.raises(InputError, match=r"The method 'x' cannot be loaded from broken_entry"):
+    with pytest.raises(InputError, match=r"method.*'x'.*broken_entry"):
         Registry("method", {"x": Entry("broken_entry:X", "a method")}).get("x")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 
 import pytest
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::unhot.errors.UnhotWarning")  # 
 
 
 @contextmanager
-def default_dtype(kind: torch.dtype):
+def default_dtype(kind: torch.dtype) -> Iterator[None]:
     torch.set_default_dtype(kind)
     try:
         yield
@@ -32,7 +32,7 @@ def default_dtype(kind: torch.dtype):
 
 
 @contextmanager
-def deterministic():
+def deterministic() -> Iterator[None]:
     torch.use_deterministic_algorithms(True)
     try:
         yield

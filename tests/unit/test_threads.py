@@ -18,6 +18,7 @@ from torch.nn.functional import cross_entropy
 from torch.optim import SGD
 
 import unhot
+from support import DEVICE
 from unhot.data.augment import Augment
 from unhot.data.images import LabelledImages
 from unhot.methods.base import Data, Method, Outcome, Use
@@ -27,7 +28,6 @@ from unhot.report.svg import drawing
 from unhot.runtime import Runtime, own_generators
 from unhot.training import TrainSettings, fit
 
-CPU = torch.device("cpu")
 SPEC = InputSpec(height=4, width=4, channels=1, mean=(0.5,), std=(0.25,))
 
 
@@ -54,7 +54,7 @@ def test_dropout_in_training_is_that_of_one_thread(net: nn.Module, images: Label
 
     def trained(seed: int) -> str:
         mine = model.copy()
-        fit(mine, images, TrainSettings(epochs=6, batch_size=8), Augment(), Runtime(CPU, seed=seed))
+        fit(mine, images, TrainSettings(epochs=6, batch_size=8), Augment(), Runtime(DEVICE, seed=seed))
         with own_generators():
             nn.Linear(100, 100)  # draws its first weights from the global generators
         return mine.sha256()
@@ -79,8 +79,8 @@ class Drops(Method):
 
 @pytest.mark.filterwarnings("ignore:Did not forget")  # it only draws
 def test_dropout_in_a_method_is_that_of_one_thread(net: nn.Module, images: LabelledImages) -> None:
-    fit(Classifier.wrap(net, input=SPEC), images, TrainSettings(epochs=20, batch_size=8), Augment(), Runtime(CPU))
-    x = images.inputs(torch.arange(48), SPEC, CPU)
+    fit(Classifier.wrap(net, input=SPEC), images, TrainSettings(epochs=20, batch_size=8), Augment(), Runtime(DEVICE))
+    x = images.inputs(torch.arange(48), SPEC, DEVICE)
     with torch.no_grad():
         found = net(x).argmax(1)
     chosen = (found == 1).nonzero().flatten()[:4]

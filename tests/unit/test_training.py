@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from support import DEVICE
 from unhot import training as module
 from unhot.data.augment import Augment
 from unhot.data.images import LabelledImages
@@ -21,7 +22,6 @@ from unhot.records.model import InputSpec
 from unhot.runtime import Runtime
 from unhot.training import TrainSettings, accuracy, fit, train
 
-CPU = torch.device("cpu")
 SPEC = InputSpec(height=12, width=12, channels=1, mean=(0.5,), std=(0.25,))
 NAMES = ("a", "b", "c", "d")
 SETTINGS = TrainSettings(epochs=3, batch_size=16, lr=0.05)
@@ -76,7 +76,7 @@ def runtime(seed: int = 0, stop_after: float = float("inf")) -> Runtime:
 
         yield advance
 
-    return Runtime(CPU, seed=seed, progress=progress)
+    return Runtime(DEVICE, seed=seed, progress=progress)
 
 
 def trained(model: Classifier, seed: int = 0, images: LabelledImages | None = None, **settings: Any) -> str:
@@ -229,7 +229,7 @@ def test_a_checkpoint_of_another_run_is_refused(
     model: Classifier, checkpoint: Path, settings: TrainSettings, seed: int, images: LabelledImages
 ) -> None:
     content = checkpoint.read_bytes()
-    with pytest.raises(InputError, match=r"checkpoint is of a run with other settings\. Remove it to start again\."):
+    with pytest.raises(InputError, match=r"checkpoint.*settings.*Remove"):
         fit(model.copy(), images, settings, Augment(1), runtime(seed), checkpoint)
     assert checkpoint.read_bytes() == content
 
@@ -268,7 +268,7 @@ def test_a_file_that_is_no_checkpoint_is_refused(model: Classifier, tmp_path: Pa
 def test_a_damaged_checkpoint_is_refused(model: Classifier, checkpoint: Path) -> None:
     for content in (checkpoint.read_bytes()[:500], b"", b"nonsense"):
         checkpoint.write_bytes(content)
-        with pytest.raises(InputError, match=r"The checkpoint .* is damaged\. Remove it to start again\."):
+        with pytest.raises(InputError, match=r"checkpoint.*damaged.*Remove.*start"):
             fit(model.copy(), toy(), SETTINGS, Augment(1), runtime(), checkpoint)
 
 
@@ -279,7 +279,7 @@ def test_a_diverging_run_is_stopped(model: Classifier) -> None:
 
 def test_nothing_to_train_on(model: Classifier) -> None:
     for m, images in ((model, toy().select(torch.zeros(0, dtype=torch.int64))), (replace(model, input=None), toy())):
-        with pytest.raises(DataError, match=r"Training needs images, and a model that says how it takes them\."):
+        with pytest.raises(DataError, match=r"Training.*says.*takes"):
             fit(m, images, SETTINGS, Augment(), runtime())
 
 
@@ -337,7 +337,7 @@ def test_an_excluded_class_is_never_seen(source: Source, monkeypatch: pytest.Mon
 
 def test_too_few_classes_left(source: Source) -> None:
     for excluded in (["a", "b", "c"], ["a", "b", "c", "d"]):
-        with pytest.raises(DataError, match=r"At least two classes must be left to train on\. Exclude fewer\."):
+        with pytest.raises(DataError, match=r"left.*train.*Exclude"):
             train(source, "lenet5", exclude=excluded, runtime=runtime())
     with pytest.raises(UnknownNameError, match=r"Unknown class 'e'\."):
         train(source, "lenet5", exclude=["e"], runtime=runtime())

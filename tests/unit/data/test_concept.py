@@ -103,7 +103,7 @@ def test_hidden_classes_remain_for_a_method_that_looks_for_them(images: Labelled
 
 def test_images_of_a_class_do_not_say_which_are_of_a_part_of_it(images: LabelledImages) -> None:
     coarse = MAP.coarse(images)
-    with pytest.raises(DataError, match="the concept is a part of shoes, and the images do not say"):
+    with pytest.raises(DataError, match=r"concept.*part.*shoes"):
         of(["sandal"], COARSE).remaining(coarse)
     whole = of(["shoes"], COARSE).seen(coarse)
     assert torch.equal(whole.y, of(["shoes"], COARSE).seen(images).y)

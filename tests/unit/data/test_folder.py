@@ -54,9 +54,9 @@ def test_train_and_test_trees(class_folders: Path, tmp_path: Path) -> None:
     (root / "train").mkdir()
     assert splits_of(root) == ("train", "test")
     assert len(load_folder(root, "test")) == 5
-    with pytest.raises(DataError, match=r"/train holds no class folders. Put the images of each class in a folder"):
+    with pytest.raises(DataError, match=r"train.*folders.*folder"):
         load_folder(root, "train")
-    with pytest.raises(DataError, match=r"There is no folder .*nowhere. Check the path."):
+    with pytest.raises(DataError, match=r"folder.*nowhere.*Check.*path"):
         load_folder(tmp_path / "nowhere", "train")
 
 
@@ -64,14 +64,14 @@ def test_empty_class_folders_are_named_all_at_once(class_folders: Path) -> None:
     for name in ("c", "d"):
         (class_folders / name).mkdir()
     (class_folders / "d" / "notes.txt").write_text("no image")
-    with pytest.raises(DataError, match=r"no images in c, d. Add images, or remove the folder."):
+    with pytest.raises(DataError, match=r"c.*d.*remove"):
         load_folder(class_folders)
 
 
 def test_files_that_are_no_images_are_named_all_at_once(class_folders: Path) -> None:
     (class_folders / "a" / "empty.png").touch()
     (class_folders / "b" / "text.jpg").write_text("no image")
-    with pytest.raises(DataError, match=r"2 of 7 files are not readable images: a/empty.png, b/text.jpg."):
+    with pytest.raises(DataError, match=r"2.*7.*empty\.png.*b.*text\.jpg"):
         load_folder(class_folders)
 
 
@@ -186,20 +186,20 @@ def test_samples_of_folders_named_by_index(class_folders: Path) -> None:
 
 
 def test_bad_sample_folders(class_folders: Path, tmp_path: Path, picture: Make) -> None:
-    with pytest.raises(DataError, match=r"There is no folder .*nowhere. Check the path."):
+    with pytest.raises(DataError, match=r"folder.*nowhere.*Check.*path"):
         folder(tmp_path / "nowhere")
-    with pytest.raises(DataError, match=r"There is no folder .*0.png. Check the path."):
+    with pytest.raises(DataError, match=r"folder.*0.*Check.*path"):
         folder(class_folders / "a" / "0.png")
-    with pytest.raises(UnknownNameError, match=r"Unknown class folder in .*: 'aa'. Did you mean 'a'"):
+    with pytest.raises(UnknownNameError, match=r"Unknown.*class.*folder.*'aa'.*mean.*'a'"):
         folder(class_folders, ["aa"])
-    with pytest.raises(DataError, match=r"is a flat folder, and 2 classes are named. Make a subfolder for each."):
+    with pytest.raises(DataError, match=r"folder.*2.*subfolder"):
         folder(class_folders / "a", ["a", "b"])
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty" / ".hidden.png").touch()
-    with pytest.raises(DataError, match=r"empty holds no images. Put the images of the class to forget in it."):
+    with pytest.raises(DataError, match=r"empty.*holds.*forget"):
         folder(tmp_path / "empty")
     picture().save(class_folders / "stray.png")
-    with pytest.raises(DataError, match=r"holds both images and folders. Keep one of the two."):
+    with pytest.raises(DataError, match=r"holds.*both.*folders"):
         folder(class_folders)
 
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+from support import DEVICE
 from unhot.data import images as module
 from unhot.data.decoding import decode
 from unhot.data.images import LabelledImages, Pictures, check_tensor, pixel_range, prepare
@@ -17,7 +18,6 @@ from unhot.errors import DataError
 from unhot.records.model import InputSpec
 
 Spec = Callable[..., InputSpec]
-CPU = torch.device("cpu")
 GREY = np.array([[0, 50, 100], [150, 200, 255]], dtype=np.uint8)
 COLOUR = np.array([[[255, 0, 0], [0, 255, 0]], [[0, 0, 255], [10, 20, 30]]], dtype=np.uint8)
 
@@ -121,7 +121,7 @@ def test_inputs_that_do_not_fit_the_model_are_refused(spec: Spec, shape: tuple[i
 
 
 def test_pixel_range_is_what_black_and_white_become(spec: Spec) -> None:
-    black, white, between = pixel_range(spec(5, channels=3), CPU)
+    black, white, between = pixel_range(spec(5, channels=3), DEVICE)
     assert black.shape == (3, 1, 1)
     torch.testing.assert_close(black.flatten(), torch.tensor([-0.5, -2.0, -3.75]))
     torch.testing.assert_close(white.flatten(), torch.tensor([1.5, 2.0, 1.25]))
@@ -146,7 +146,7 @@ def test_a_tensor_that_is_not_images_is_refused(x: torch.Tensor, sentence: str) 
 
 
 def test_one_label_an_image(numbered: LabelledImages) -> None:
-    with pytest.raises(DataError, match=r"numbers: 12 images and 11 labels. Give one label an image."):
+    with pytest.raises(DataError, match=r"12.*11.*labels"):
         replace(numbered, y=numbered.y[:11])
 
 
@@ -162,7 +162,7 @@ def test_select_and_where_keep_everything_together(numbered: LabelledImages) -> 
 
 
 def test_batches_give_every_image_once_in_order(numbered: LabelledImages, spec: Spec) -> None:
-    got = list(numbered.batches(spec(2), CPU, size=5))
+    got = list(numbered.batches(spec(2), DEVICE, size=5))
     assert [len(y) for _, y in got] == [5, 5, 2]
     assert torch.equal(torch.cat([y for _, y in got]), numbered.y)
     torch.testing.assert_close(torch.cat([x for x, _ in got]), prepare(numbered.x, spec(2)))
@@ -184,8 +184,8 @@ def test_pictures_of_any_size_are_selected_and_decoded(spec: Spec) -> None:
 
 
 def test_pictures_need_a_model_that_says_how_it_takes_them() -> None:
-    with pytest.raises(DataError, match=r"pictures: the model does not say what size its inputs have. Wrap it with"):
-        pictures(GREY).inputs(torch.tensor([0]), None, CPU)
+    with pytest.raises(DataError, match=r"pictures.*size.*inputs"):
+        pictures(GREY).inputs(torch.tensor([0]), None, DEVICE)
 
 
 def test_pictures_are_held_block_by_block(spec: Spec, monkeypatch: pytest.MonkeyPatch) -> None:

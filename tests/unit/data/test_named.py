@@ -80,7 +80,7 @@ def test_batches_that_somebody_packed_again_are_read_with_a_note(tmp_path: Path,
     fortran = np.asfortranarray(COLOUR.transpose(0, 3, 1, 2).reshape(COUNT, -1))
     for images in (None, fortran):
         batches(tmp_path, images, labels, protocol)
-        with pytest.warns(DataWarning, match=r"cifar10: test_batch, batches\.meta in .* differ from those published"):
+        with pytest.warns(DataWarning, match=r"cifar10.*test_batch.*batches\.meta.*differ.*published"):
             got = load_named("cifar10", False, tmp_path)
         assert got.y.tolist() == LABELS
         assert np.array_equal(got.x.pixels.numpy(), COLOUR.transpose(0, 3, 1, 2))
@@ -190,7 +190,7 @@ def test_a_download_that_fails_is_one_error(tmp_path: Path, monkeypatch: pytest.
         raise OSError("no route to host")
 
     monkeypatch.setattr("torchvision.datasets.utils.download_and_extract_archive", refuse)
-    with pytest.raises(DataError, match=r"'cifar10' could not be downloaded to .* \(no route to host\)"):
+    with pytest.raises(DataError, match=r"'cifar10'.*downloaded.*route.*host"):
         load_named("cifar10", True, tmp_path, download=True)
 
 

@@ -90,7 +90,7 @@ def test_draw_by_name_and_by_index(numbered: LabelledImages) -> None:
 
 
 def test_bad_requests(numbered: LabelledImages) -> None:
-    with pytest.raises(DataError, match=r"numbers: asked for 5 images of class 'y', there are 4. Ask for fewer."):
+    with pytest.raises(DataError, match=r"numbers.*5.*'y'.*4"):
         draw(numbered, ["y"], 5)
     for shots in (0, -1, 2.5, "3"):
         with pytest.raises(
@@ -98,16 +98,16 @@ def test_bad_requests(numbered: LabelledImages) -> None:
         ):
             draw(numbered, ["y"], shots)
     for one in (1, "y", 1.0):
-        with pytest.raises(DataError, match=r"Expected a list of classes, got .*\. Write \["):
+        with pytest.raises(DataError, match=r"list.*classes.*Write"):
             draw(numbered, one, 1)  # type: ignore[arg-type]
     assert draw(numbered, torch.tensor([1]), 1).classes == ("y",)  # type: ignore[arg-type]
-    with pytest.raises(OptionError, match=r"A seed is a whole number\. Got None"):
+    with pytest.raises(OptionError, match=r"seed.*whole.*None"):
         draw(numbered, ["y"], 1, seed=None)  # type: ignore[arg-type]
     with pytest.raises(DataError, match=r"A class is named twice: y, y. Name each class once."):
         draw(numbered, ["y", "y"], 1)
     with pytest.raises(DataError, match=r"No class to forget is named."):
         draw(numbered, [], 1)
-    with pytest.raises(UnknownNameError, match=r"Unknown class 'yy'. Did you mean 'y'"):
+    with pytest.raises(UnknownNameError, match=r"Unknown.*'yy'.*'y'"):
         draw(numbered, ["yy"], 1)
 
 
@@ -123,7 +123,7 @@ def test_class_position(numbered: LabelledImages) -> None:
             class_position(numbered, wrong)
     unnamed = replace(numbered, class_names=None)
     assert class_position(unnamed, 2) == 2
-    with pytest.raises(UnknownNameError, match=r"Unknown class '3'. Known: 0, 1, 2."):
+    with pytest.raises(UnknownNameError, match=r"Unknown.*'3'.*0.*1.*2"):
         class_position(unnamed, 3)
     digits = replace(numbered, class_names=("5", "6", "7"))
     assert class_position(digits, "6") == 1
@@ -133,13 +133,13 @@ def test_a_number_is_a_name_where_all_names_are_numbers(numbered: LabelledImages
     # torchvision's ImageFolder sorts class folders 0 to 10 as 0, 1, 10, 2, ...: class 2 is the one that is called so
     sorted_as_text = replace(numbered, class_names=("0", "10", "2"))
     assert class_position(sorted_as_text, 10) == class_position(sorted_as_text, "10") == 1
-    with pytest.warns(DataWarning, match=r"class number 1, which is named '2'"):
+    with pytest.warns(DataWarning, match=r"number.*1.*'2'"):
         assert class_position(replace(numbered, class_names=("0", "2", "1")), 1) == 2
 
 
 def test_draw_of_two_classes_with_one_name_is_by_index(numbered: LabelledImages) -> None:
     cranes = replace(numbered, class_names=("crane", "heron", "crane"))
-    with pytest.raises(InputError, match=r"2 classes are named 'crane'\. Give the index of the one: 0, 2\."):
+    with pytest.raises(InputError, match=r"2.*'crane'.*index.*0.*2"):
         draw(cranes, ["crane"], 2)
     samples = draw(cranes, [2], 2)
     assert (samples.classes, samples.images.y.tolist()) == ((2,), [2, 2])
@@ -155,7 +155,7 @@ def test_tensors() -> None:
     assert not images.x.requires_grad
     assert (images.y.dtype, images.y.tolist()) == (torch.int64, [2, 0, 1])
     assert (images.class_names, images.origin, images.keys) == (None, "tensors", (0, 1, 2))
-    with pytest.raises(DataError, match=r"tensors: 3 images and 2 labels"):
+    with pytest.raises(DataError, match=r"tensors.*3.*2"):
         as_images((torch.zeros(3, 1, 2, 2), torch.zeros(2)))
 
 
@@ -222,7 +222,7 @@ def test_what_is_not_images_is_refused() -> None:
             as_images(wrong)
     with pytest.raises(DataError, match=r"The data set is empty."):
         as_images(Subset(Shapes(), []))
-    with pytest.raises(DataError, match=r"list: expected pictures or tensors, got ndarray."):
+    with pytest.raises(DataError, match=r"pictures.*tensors.*ndarray"):
         as_images([(np.zeros((2, 2)), 0)])
 
 

@@ -53,7 +53,7 @@ def test_a_named_set_that_is_not_there(name: str, tmp_path: Path, monkeypatch: p
 
 
 def test_neither_a_name_nor_a_folder() -> None:
-    with pytest.raises(UnknownNameError, match=r"Unknown data set 'fashionmnist'. Did you mean 'fashion-mnist'"):
+    with pytest.raises(UnknownNameError, match=r"Unknown.*'fashionmnist'.*'fashion-mnist'"):
         load_source("fashionmnist")
 
 
@@ -61,7 +61,7 @@ def test_a_folder_without_splits_is_a_test_split(class_folders: Path) -> None:
     source = load_source(str(class_folders))
     assert (source.name, source.train, len(source.test_images)) == ("set", None, 5)
     assert (source.input, source.augment) == (None, FOLDER_AUGMENT)
-    with pytest.raises(DataError, match=r"set has no train split. Put the class folders in a folder named train."):
+    with pytest.raises(DataError, match=r"train.*folders.*folder"):
         _ = source.train_images
 
 
@@ -71,12 +71,12 @@ def test_a_folder_with_splits(class_folders: Path, tmp_path: Path, picture: Make
     class_folders.rename(root / "train")
     only = load_source(str(root))
     assert (len(only.train_images), only.test) == (5, None)
-    with pytest.raises(DataError, match=r"tree has no test split. Put the class folders in a folder named test."):
+    with pytest.raises(DataError, match=r"split.*folders.*folder"):
         _ = only.test_images
     for name in ("a", "c"):
         (root / "test" / name).mkdir(parents=True)
         picture().save(root / "test" / name / "0.png")
-    with pytest.raises(DataError, match=r"tree: train and test have different class folders: b, c. Spell them alike."):
+    with pytest.raises(DataError, match=r"different.*b.*c"):
         load_source(str(root))
     (root / "test" / "c").rename(root / "test" / "b")
     both = load_source(str(root))
@@ -151,7 +151,7 @@ def test_only_some_of_many_pictures_are_looked_at() -> None:
 
 
 def test_tensors_do_not_tell_the_input(numbered: LabelledImages) -> None:
-    with pytest.raises(DataError, match=r"numbers: pictures are needed to tell the size of the inputs."):
+    with pytest.raises(DataError, match=r"pictures.*tell.*inputs"):
         folder_input(numbered)
 
 

@@ -8,14 +8,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from support import CPU
 from unhot.methods.base import Batch
 from unhot.methods.boundary_shrink import BoundaryShrink
 from unhot.models.classifier import Classifier
 from unhot.records.model import InputSpec
-from unhot.runtime import Runtime
 from unhot.testing import FORGOTTEN, Toy, toy_problem
-
-CPU = Runtime(torch.device("cpu"))
 
 
 def batch(toy: Toy, spec: InputSpec | None) -> tuple[Classifier, Batch]:

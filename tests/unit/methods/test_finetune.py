@@ -5,13 +5,11 @@ from typing import Any
 import torch
 from torch.nn.functional import cross_entropy
 
+from support import CPU
 from unhot.data.samples import draw
 from unhot.methods.base import ForgetResult
 from unhot.methods.finetune import Finetune
-from unhot.runtime import Runtime
 from unhot.testing import Toy, toy_problem
-
-CPU = Runtime(torch.device("cpu"))
 
 
 def finetune(toy: Toy, **settings: Any) -> ForgetResult:

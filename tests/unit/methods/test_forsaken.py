@@ -1,25 +1,24 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
+from functools import partial
 
 import pytest
 import torch
 from torch import Tensor
 
+import support
+from support import CPU
 from unhot.data.augment import distort
-from unhot.methods.base import Batch, Data, ForgetResult
+from unhot.methods.base import Batch, Data
 from unhot.methods.forsaken import Forsaken
 from unhot.models.classifier import Classifier
-from unhot.runtime import Runtime
 from unhot.testing import FORGOTTEN, Toy, toy_problem
 
-CPU = Runtime(torch.device("cpu"))
 DOUBLE = torch.float64
 
 
-def forget(toy: Toy, *classes: int, **settings: Any) -> ForgetResult:
-    return Forsaken.of(settings)(toy.model, toy.samples(*classes), runtime=CPU)
+forget = partial(support.forget, Forsaken)
 
 
 def given(toy: Toy, *classes: int) -> tuple[Classifier, Data]:

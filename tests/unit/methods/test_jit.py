@@ -1,24 +1,22 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
+from functools import partial
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from unhot.methods.base import ForgetResult
+import support
+from support import CPU
 from unhot.methods.jit import Jit
 from unhot.models.classifier import Classifier
-from unhot.runtime import Runtime
-from unhot.testing import FORGOTTEN, Toy, toy_problem
+from unhot.testing import FORGOTTEN, toy_problem
 
-CPU = Runtime(torch.device("cpu"))
 DOUBLE = torch.float64
 
 
-def forget(toy: Toy, **settings: Any) -> ForgetResult:
-    return Jit.of(settings)(toy.model, toy.samples(), seed=0, runtime=CPU)
+forget = partial(support.forget, Jit)
 
 
 def slow_slope(net: nn.Module, x: Tensor, sigma: float, copies: int, noise: torch.Generator) -> Tensor:

@@ -1,19 +1,17 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
+from functools import partial
 
 import pytest
 import torch
 
+import support
 from unhot.methods.base import ForgetResult
 from unhot.methods.neggrad import NegGrad
-from unhot.runtime import Runtime
 from unhot.testing import FORGOTTEN, Toy, toy_problem
 
-
-def forget(toy: Toy, *classes: int, **settings: Any) -> ForgetResult:
-    return NegGrad.of(settings)(toy.model, toy.samples(*classes), runtime=Runtime(torch.device("cpu")))
+forget = partial(support.forget, NegGrad)
 
 
 def probability(toy: Toy, result: ForgetResult, *classes: int) -> float:

@@ -1,23 +1,16 @@
 from __future__ import annotations
 
-from typing import Any
+from functools import partial
 
 import pytest
 import torch
 from torch import Tensor
 
-from unhot.methods.base import ForgetResult
+import support
 from unhot.methods.neggrad_plus import NegGradPlus
-from unhot.runtime import Runtime
 from unhot.testing import Toy, toy_problem
 
-CPU = Runtime(torch.device("cpu"))
-
-
-def forget(toy: Toy, *classes: int, count: int | None = None, **settings: Any) -> ForgetResult:
-    x, y = toy.retain(*classes)
-    retain = (x[:count], y[:count])
-    return NegGradPlus.of(settings)(toy.model, toy.samples(*classes), retain=retain, runtime=CPU)
+forget = partial(support.forget, NegGradPlus)
 
 
 def slow_loss(logits: Tensor, y: Tensor) -> Tensor:
@@ -69,7 +62,7 @@ def test_the_net_survives_a_long_ascent() -> None:
 def test_samples_are_gone_through_again_and_are_never_more_than_the_retained_images() -> None:
     toy, passed = toy_problem(), []
     toy.model[0].register_forward_pre_hook(lambda _, args: passed.append(args[0]))
-    result = forget(toy, count=35, epochs=2, batch_size=16, sample_batch=5)
+    result = forget(toy, retain=tuple(part[:35] for part in toy.retain()), epochs=2, batch_size=16, sample_batch=5)
     assert result.record.cost.steps == 6
     passed = passed[-8:-2]  # the last two evaluate what is left of the class and of the others
     assert [len(x) for x in passed] == [16 + 5, 16 + 3, 3 + 3, 16 + 3, 16 + 5, 3 + 3]  # of 5 and 3 samples

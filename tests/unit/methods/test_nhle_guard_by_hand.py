@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from unhot.data.augment import Augment
-from unhot.methods.base import Data
+from unhot.methods.base import Data, Outcome
 from unhot.methods.nhle_guard import NhleGuard, _Draws
 from unhot.models.classifier import Classifier
 from unhot.runtime import Runtime
@@ -140,7 +140,7 @@ def drawn_by_the_method(toy: Toy) -> _Draws:
     made: list[_Draws] = []
 
     class Looking(NhleGuard):
-        def run(self, model: Classifier, data: Data, runtime: Runtime):
+        def run(self, model: Classifier, data: Data, runtime: Runtime) -> Outcome:
             made.append(_Draws(self, model, data, data.guard.to(data.forget.x), ["4", "7"], runtime))
             return super().run(model, data, runtime)
 

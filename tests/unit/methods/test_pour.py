@@ -7,14 +7,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from support import CPU
 from unhot.errors import SampleWarning
 from unhot.methods.base import ForgetResult
 from unhot.methods.pour import PourD, PourP
 from unhot.models.classifier import Classifier
-from unhot.runtime import Runtime
 from unhot.testing import Toy, toy_problem
 
-CPU = Runtime(torch.device("cpu"))
 DOUBLE = torch.float64
 
 

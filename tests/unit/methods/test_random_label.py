@@ -2,23 +2,20 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from typing import Any
+from functools import partial
 
 import pytest
 import torch
 from torch import Tensor
 
-from unhot.methods.base import Batch, Data, ForgetResult
+import support
+from support import CPU
+from unhot.methods.base import Batch, Data
 from unhot.methods.random_label import RandomLabel
 from unhot.models.classifier import Classifier
-from unhot.runtime import Runtime
 from unhot.testing import Toy, toy_problem
 
-CPU = Runtime(torch.device("cpu"))
-
-
-def forget(toy: Toy, *classes: int, seed: int = 0, **settings: Any) -> ForgetResult:
-    return RandomLabel.of(settings)(toy.model, toy.samples(*classes), seed=seed, runtime=CPU)
+forget = partial(support.forget, RandomLabel)
 
 
 def drawn(model: Classifier, toy: Toy, *classes: int, seed: int = 0) -> Tensor:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 
+from support import CPU
 from unhot.data import catalogue as datasets
 from unhot.data.samples import Samples, draw
 from unhot.data.source import Source
@@ -17,11 +18,8 @@ from unhot.methods.retrain import Retrain, as_it_is, draw_anew
 from unhot.models.classifier import Classifier
 from unhot.models.cut import cut_classes
 from unhot.models.nets import ResNet9, VitTiny
-from unhot.runtime import Runtime
 from unhot.testing import Toy, toy_problem
 from unhot.training import train
-
-CPU = Runtime(torch.device("cpu"))
 
 
 def retrained(toy: Toy, **settings: Any) -> Classifier:

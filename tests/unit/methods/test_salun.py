@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 from typing import Any
 
 import pytest
@@ -9,19 +10,17 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.nn.utils import skip_init
 
+import support
 from unhot.methods import salun
-from unhot.methods.base import Batch, ForgetResult
+from unhot.methods.base import Batch
 from unhot.methods.salun import SalUn
 from unhot.models.classifier import Classifier
-from unhot.runtime import Runtime
 from unhot.testing import Toy, toy_problem
 
-CPU = Runtime(torch.device("cpu"))
 DOUBLE = torch.float64
 
 
-def forget(toy: Toy, *classes: int, **settings: Any) -> ForgetResult:
-    return SalUn.of(settings)(toy.model, toy.samples(*classes), retain=toy.retain(*classes), runtime=CPU)
+forget = partial(support.forget, SalUn)
 
 
 def batch(toy: Toy, *classes: int) -> tuple[Classifier, Batch]:

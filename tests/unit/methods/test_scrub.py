@@ -1,18 +1,17 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from functools import partial
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from unhot.methods.base import ForgetResult
+import support
 from unhot.methods.scrub import Scrub, divergence
 from unhot.runtime import Runtime
-from unhot.testing import Toy, toy_problem
+from unhot.testing import toy_problem
 
-CPU = Runtime(torch.device("cpu"))
 DOUBLE = torch.float64
 
 
@@ -27,8 +26,7 @@ class Watched(Runtime):
 noted: list[tuple[float, bool]] = []
 
 
-def forget(toy: Toy, *classes: int, runtime: Runtime = CPU, **settings: Any) -> ForgetResult:
-    return Scrub.of(settings)(toy.model, toy.samples(*classes), retain=toy.retain(*classes), runtime=runtime)
+forget = partial(support.forget, Scrub)
 
 
 def slow_divergence(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:

@@ -5,11 +5,9 @@ import copy
 import pytest
 import torch
 
+from support import CPU
 from unhot.methods.scrub_and_learn import ScrubAndLearn
-from unhot.runtime import Runtime
 from unhot.testing import toy_problem
-
-CPU = Runtime(torch.device("cpu"))
 
 
 @pytest.mark.parametrize("classes", [(1,), (0, 1)])

@@ -1,26 +1,25 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from functools import partial
 
 import pytest
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from unhot.methods.base import Batch, ForgetResult
+import support
+from support import CPU
+from unhot.methods.base import Batch
 from unhot.methods.spotter import Spotter, dispersion
 from unhot.models.classifier import Classifier
 from unhot.records.model import InputSpec
-from unhot.runtime import Runtime
 from unhot.testing import Toy, toy_problem
 
-CPU = Runtime(torch.device("cpu"))
 DOUBLE = torch.float64
 
 
-def forget(toy: Toy, *classes: int, seed: int = 0, **settings: Any) -> ForgetResult:
-    return Spotter.of(settings)(toy.model, toy.samples(*classes), seed=seed, runtime=CPU)
+forget = partial(support.forget, Spotter)
 
 
 def batch(toy: Toy, *classes: int, spec: InputSpec | None = None) -> tuple[Classifier, Batch]:

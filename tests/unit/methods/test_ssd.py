@@ -1,26 +1,18 @@
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from support import CPU, forget
 from unhot.data.samples import draw
-from unhot.methods.base import ForgetResult
 from unhot.methods.ssd import Lfssd, Ssd
 from unhot.models.classifier import Classifier
 from unhot.models.nets import VitTiny
-from unhot.runtime import Runtime
-from unhot.testing import Toy, toy_problem
+from unhot.testing import toy_problem
 
-CPU = Runtime(torch.device("cpu"))
 DOUBLE = torch.float64
-
-
-def forget(method: type[Ssd], toy: Toy, *classes: int, **settings: Any) -> ForgetResult:
-    return method.of(settings)(toy.model, toy.samples(*classes), retain=toy.retain(*classes), runtime=CPU)
 
 
 def slow_importance(method: type[Ssd], net: nn.Module, x: Tensor, y: Tensor) -> list[Tensor]:

@@ -1,27 +1,27 @@
 from __future__ import annotations
 
-from typing import Any
+from functools import partial
 
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import unfold
 
+import support
+from support import CPU
 from unhot.data.samples import as_images, draw
 from unhot.methods.base import ForgetResult
 from unhot.methods.svd import Svd, few_of_each, space
 from unhot.models.classifier import Classifier
 from unhot.models.nets import VitTiny
 from unhot.runtime import Runtime
-from unhot.testing import Toy, toy_problem
+from unhot.testing import toy_problem
 
-CPU = Runtime(torch.device("cpu"))
 DOUBLE = torch.float64
 WEIGHTS = ("0.weight", "4.weight", "7.weight", "10.weight")
 
 
-def forget(toy: Toy, *classes: int, **settings: Any) -> ForgetResult:
-    return Svd.of(settings)(toy.model, toy.samples(*classes), retain=toy.retain(*classes), runtime=CPU)
+forget = partial(support.forget, Svd)
 
 
 def slow_space(inputs: Tensor, alpha: float) -> Tensor:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from support import DEVICE
 from unhot.data.concept import Concept, LabelMap
 from unhot.data.images import LabelledImages
 from unhot.data.samples import draw
@@ -20,7 +21,6 @@ from unhot.models.classifier import Classifier
 from unhot.runtime import Runtime
 from unhot.testing import toy_problem
 
-CPU = torch.device("cpu")
 FINE = ("a0", "a1", "b0", "b1", "c0", "c1")
 MAP = LabelMap({"a": ("a0", "a1"), "b": ("b0", "b1"), "c": ("c0", "c1")})
 
@@ -38,7 +38,7 @@ def test_one_step_of_each_phase() -> None:
     samples = toy.samples()
     x, y = (part[:12] for part in toy.retain())
     method = Tarf(steps=3, k=0.4, t0=1, t1=1, lr=0.05, momentum=0.5, batch_size=1000, clip=1e9, ceiling=1e9)
-    result = method(toy.model, samples, retain=(x, y), runtime=Runtime(CPU))
+    result = method(toy.model, samples, retain=(x, y), runtime=Runtime(DEVICE))
 
     net, speed = toy.model, [torch.zeros_like(p) for p in toy.model.parameters()]
     for ascent, descent in ((0.4 * 2 / 3, 0), (0.4 * 1 / 3, 1), (0, 1)):
@@ -57,7 +57,7 @@ def test_gravity_is_the_change_of_the_loss() -> None:
     toy = toy_problem()
     x, y = toy.retain()
     settings = {"steps": 4, "t0": 0, "t1": 4, "k": 3.0, "lr": 0.02}  # phase I alone
-    result = Tarf(**settings)(toy.model, toy.samples(), retain=(x, y), runtime=Runtime(CPU))
+    result = Tarf(**settings)(toy.model, toy.samples(), retain=(x, y), runtime=Runtime(DEVICE))
     with torch.no_grad():
         before, after = (cross_entropy(net(x), y, reduction="none") for net in (toy.model, result.model))
     for c in (0, 2, 3):
@@ -77,7 +77,7 @@ def test_what_moves_most_is_left_out() -> None:
     assert nothing == []
     assert kept.tolist() == [True] * 6 + [False, False]
     assert Tarf().affected(gravity, y, own=[3])[1].all()
-    with pytest.raises(DataError, match="hidden_classes is 3, and 3 classes remain"):
+    with pytest.raises(DataError, match=r"hidden_classes.*3.*3.*remain"):
         Tarf(hidden_classes=3).affected(gravity, y, own=[3])
 
 
@@ -127,7 +127,7 @@ def forget(world: World, concept: Concept, model: Classifier, **settings: float)
     given = torch.tensor([label in concept.given for label in FINE])
     retain = concept.seen(world.images.where(~given[world.images.y]))  # nothing says what else is of the concept
     method = Tarf(steps=60, t0=20, t1=6, k=0.5, lr=0.02, batch_size=64, **settings)
-    return method(model, samples, retain=retain, runtime=Runtime(CPU))
+    return method(model, samples, retain=retain, runtime=Runtime(DEVICE))
 
 
 def test_all_matched(world: World) -> None:
@@ -175,7 +175,7 @@ def test_data_mismatch(world: World) -> None:
 
 def test_a_method_that_forgets_whole_classes_refuses_a_part(world: World) -> None:
     concept = MAP.concept(["a0"], ("a", "b", "c"))
-    with pytest.raises(DataError, match="mask cannot forget a mere part of a class, here a0"):
+    with pytest.raises(DataError, match=r"mask.*forget.*a0"):
         Mask()(world.coarse, concept.take(draw(world.images, concept.given, shots=4)))
 
 
@@ -184,8 +184,8 @@ def test_a_part_of_the_only_class_that_is_left_can_be_forgotten(world: World) ->
     last = world.coarse.mark_forgotten(world.coarse.classes[1:])
     samples = concept.take(draw(world.images, concept.given, shots=4))
     retain = concept.remaining(world.images)
-    with pytest.warns(DataWarning, match="160 images of b, c, which the model was made to forget before"):
-        result = Tarf(steps=2, t1=1)(last, samples, retain=retain, runtime=Runtime(CPU))
+    with pytest.warns(DataWarning, match=r"160.*b.*c"):
+        result = Tarf(steps=2, t1=1)(last, samples, retain=retain, runtime=Runtime(DEVICE))
     assert result.record.cost.steps == 2
 
 
@@ -210,7 +210,7 @@ def test_part_and_whole_are_different_requests(world: World) -> None:
     retain = part.remaining(world.images)
     brief = Tarf(steps=2, t1=1)
     asked, whole = (
-        brief(world.coarse, s, retain=retain, runtime=Runtime(CPU)).record
+        brief(world.coarse, s, retain=retain, runtime=Runtime(DEVICE)).record
         for s in (samples, replace(samples, part=None))
     )
     assert asked.digest != whole.digest

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from support import DEVICE
 from unhot.errors import DataError
 from unhot.methods.wf_net import WfNet
 from unhot.models.classifier import Classifier
@@ -15,7 +16,6 @@ from unhot.models.weight_filter import WeightFilter
 from unhot.runtime import Runtime
 from unhot.testing import FORGOTTEN, Toy, toy_problem
 
-CPU = torch.device("cpu")
 QUICK = WfNet(steps=80, lr=0.1, batch_size=96, forget_weight=0.3, sparsity=0.0)
 SHORT = QUICK.model_copy(update={"steps": 8})
 
@@ -26,7 +26,7 @@ def toy() -> Toy:
 
 
 def runtime() -> Runtime:
-    return Runtime(CPU, seed=1)
+    return Runtime(DEVICE, seed=1)
 
 
 def accuracy(model: Classifier | nn.Module, toy: Toy) -> list[float]:
