@@ -22,9 +22,10 @@ if TYPE_CHECKING:
     from unhot.evaluation.audit import Audit
     from unhot.evaluation.auditor import Auditor, audit
     from unhot.evaluation.verdict import Thresholds
-    from unhot.methods.base import Batch, Data, ForgetResult, Method, Outcome, Use
+    from unhot.methods.base import ForgetResult, Method, Outcome
     from unhot.methods.forget import forget
     from unhot.methods.function import method
+    from unhot.methods.parts.data import Batch, Data, Use
     from unhot.models.arch import build
     from unhot.models.bundle import load, save
     from unhot.models.classifier import Classifier
@@ -37,10 +38,10 @@ if TYPE_CHECKING:
 _HOMES = {
     "Audit": "unhot.evaluation.audit",
     "Auditor": "unhot.evaluation.auditor",
-    "Batch": "unhot.methods.base",
+    "Batch": "unhot.methods.parts.data",
     "ClassStatistics": "unhot.statistics",
     "Classifier": "unhot.models.classifier",
-    "Data": "unhot.methods.base",
+    "Data": "unhot.methods.parts.data",
     "ForgetResult": "unhot.methods.base",
     "InputSpec": "unhot.records.model",
     "LabelMap": "unhot.data.concept",
@@ -54,7 +55,7 @@ _HOMES = {
     "Thresholds": "unhot.evaluation.verdict",
     "UnhotError": "unhot.errors",
     "UnhotWarning": "unhot.errors",
-    "Use": "unhot.methods.base",
+    "Use": "unhot.methods.parts.data",
     "audit": "unhot.evaluation.auditor",
     "build": "unhot.models.arch",
     "draw": "unhot.data.samples",

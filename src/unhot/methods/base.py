@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import ClassVar, Literal, NamedTuple, Self, final
+from typing import ClassVar, Self, final
 
 import torch
 from pydantic import AliasChoices, BaseModel, ConfigDict, JsonValue, ValidationError
@@ -22,12 +22,14 @@ from unhot.errors import (
     MethodFailedError,
     ModelError,
     OptionError,
-    UndeclaredReadError,
     UnknownNameError,
     invalid_values,
     shortened,
 )
 from unhot.methods.checks import Classified, check_samples, cut_and_compare, sample_logits, warnings_of
+from unhot.methods.parts.data import Batch as Batch
+from unhot.methods.parts.data import Data as Data
+from unhot.methods.parts.data import Use as Use
 from unhot.methods.parts.departures import Departures
 from unhot.methods.provenance import provenance
 from unhot.models.classifier import Classifier
@@ -41,73 +43,6 @@ from unhot.records.model import ClassLabel
 from unhot.runtime import Runtime, usual_settings
 from unhot.statistics import ClassStatistics
 from unhot.training import normalising
-
-Use = Literal["forget", "retain", "guard"]
-
-
-class Batch(NamedTuple):
-    """The samples, ready for the model.
-
-    Attributes:
-        x: Inputs (B, C, H, W) on the device.
-        y: The output column of each image's class, int64 (B,).
-        logits: What the original model returns for them, (B, K).
-    """
-
-    x: Tensor
-    y: Tensor
-    logits: Tensor
-
-    def part(self, index: Tensor | slice) -> Batch:
-        """Return some of them."""
-        return Batch(*(values[index] for values in self))
-
-
-@dataclass(frozen=True)
-class Data:
-    """What a method is given; a read that the method's ``uses`` does not name raises.
-
-    Attributes:
-        labels: The classes to forget.
-        columns: Their output columns.
-        uses: What may be read.
-        samples: For the base class; a method reads ``forget``.
-        others: For the base class; a method reads ``retain``.
-        statistics: For the base class; a method reads ``guard``.
-    """
-
-    labels: tuple[ClassLabel, ...]
-    columns: list[int]
-    uses: tuple[Use, ...]
-    samples: Batch = field(repr=False)
-    others: LabelledImages | None = field(repr=False)
-    statistics: ClassStatistics | None = field(default=None, repr=False)
-
-    @property
-    def forget(self) -> Batch:
-        """The samples of the classes to forget."""
-        self._check("forget")
-        return self.samples
-
-    @property
-    def retain(self) -> LabelledImages:
-        """Images of the other classes, labelled with output columns."""
-        self._check("retain")
-        if self.others is None:
-            raise DataError("This method needs images of the retained classes. Pass retain=..., or choose another.")
-        return self.others
-
-    @property
-    def guard(self) -> ClassStatistics:
-        """Stored statistics of the retained classes."""
-        self._check("guard")
-        if self.statistics is None:
-            raise DataError("This method needs stored statistics. Pass guard=..., or choose another.")
-        return self.statistics
-
-    def _check(self, what: Use) -> None:
-        if what not in self.uses:
-            raise UndeclaredReadError(f"The method read {what!r} data but declares uses = {self.uses}.")
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,6 @@ boundary, CVPR 2023 (arXiv 2303.11570), and its released code.
 
 from __future__ import annotations
 
-from itertools import islice
 from typing import ClassVar
 
 import torch
@@ -64,8 +63,7 @@ class BoundaryShrink(Method):
         nearest = Request(y, data.columns, across).without_forgotten(across).argmax(1)
         forget = data.forget._replace(y=nearest)
         optimizer = torch.optim.SGD(model.module.parameters(), self.lr, momentum=0.9)
-        batches = forget_stream(forget, self.batch_size, runtime)
-        for x, label, _ in islice(batches, self.steps):
+        for x, label, _ in forget_stream(forget, self.batch_size, runtime, self.steps):
             runtime.step(cross_entropy(model.logits(x), label), optimizer)
         crossed = (across.argmax(1) == nearest).float().mean().item()
         return Outcome(model, "steps done", {"crossed": crossed})

@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -13,15 +12,13 @@ from torch import Tensor
 from unhot.data.images import LabelledImages
 from unhot.errors import DataError, MethodFailedError, ModelWarning, SampleWarning, UnhotWarning, first_line, shortened
 from unhot.methods.parts.batches import FORWARD, logits_of
+from unhot.methods.parts.data import Data
 from unhot.models.classifier import Classifier
 from unhot.models.cut import Cut, cut_classes
 from unhot.models.plain import branched
 from unhot.records.forget import ForgetRecord, Recognised, RetainedAccuracy
 from unhot.records.model import ClassLabel
 from unhot.runtime import Runtime
-
-if TYPE_CHECKING:
-    from unhot.methods.base import Data
 
 IMAGES = 5_000  # of the retained classes that are evaluated
 DROP = 0.035  # of accuracy on the retained classes: more than this is warned of

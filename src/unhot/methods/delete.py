@@ -6,7 +6,6 @@ class-centric tasks, CVPR 2025 (arXiv 2503.23751), and its released code.
 
 from __future__ import annotations
 
-from itertools import islice
 from typing import ClassVar
 
 import torch
@@ -57,7 +56,6 @@ class Delete(Method):
     def run(self, model: Classifier, data: Data, runtime: Runtime) -> Outcome:
         """Distil."""
         optimizer = torch.optim.SGD(model.module.parameters(), self.lr, momentum=0.9)
-        batches = forget_stream(data.forget, self.batch_size, runtime)
-        for x, y, teacher in islice(batches, self.steps):
+        for x, y, teacher in forget_stream(data.forget, self.batch_size, runtime, self.steps):
             runtime.step(masked(model.logits(x), Request(y, data.columns, teacher)), optimizer)
         return Outcome(model, "steps done")

@@ -75,9 +75,8 @@ class Forsaken(Method):
         """Add masks until the samples are no longer taken for the class."""
         log_q, weights = self.unknown(model, data, runtime).log(), list(model.module.parameters())
         original = [w.detach().clone() for w in weights]
-        batches = forget_stream(data.forget, self.batch_size, runtime)
         stop = Stop(self.stop_at, self.rounds, reason="round cap")
-        for x, _, _ in batches:
+        for x, _, _ in forget_stream(data.forget, self.batch_size, runtime):
             if stop(probability(logits_of(model, x), data.columns)):
                 break
             self.mask(model, x, log_q, runtime)

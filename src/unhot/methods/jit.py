@@ -70,9 +70,8 @@ class Jit(Method):
     def run(self, model: Classifier, data: Data, runtime: Runtime) -> Outcome:
         """Smooth, and look before every step whether it is still needed."""
         optimizer, noise = torch.optim.SGD(model.module.parameters(), self.lr), runtime.generator("noise")
-        batches = forget_stream(data.forget, self.batch_size, runtime)
         stop = Stop(self.stop_at, self.steps)
-        for x, _, _ in batches:
+        for x, _, _ in forget_stream(data.forget, self.batch_size, runtime):
             logits = model.logits(x)
             if stop(probability(logits, data.columns)):
                 break

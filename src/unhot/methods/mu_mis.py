@@ -7,7 +7,6 @@ and what it stops at are theirs, settings are ours.
 
 from __future__ import annotations
 
-import itertools
 from typing import ClassVar
 
 import torch
@@ -73,7 +72,7 @@ class MuMis(Method):
         stop, reason, left, back = Stop(self.stop_at), "step cap", 1.0, 1.0
         with sdpa_kernel(SDPBackend.MATH):
             first = [s.mean() for s in sensitivities(model, x[watched], (y[watched], others))]
-            for some, mine, _ in itertools.islice(forget_stream(data.forget, self.batch_size, runtime), self.steps):
+            for some, mine, _ in forget_stream(data.forget, self.batch_size, runtime, self.steps):
                 target, other = sensitivities(model, some, (mine, drawn(kept, mine, draws)), create_graph=True)
                 runtime.step((target - other).mean() / first[0], optimizer)
                 now = [s.mean() for s in sensitivities(model, x[watched], (y[watched], others))]

@@ -58,9 +58,8 @@ class NegGrad(Method):
     def run(self, model: Classifier, data: Data, runtime: Runtime) -> Outcome:
         """Ascend, and look before every step whether it is still needed."""
         optimizer = torch.optim.SGD(model.module.parameters(), self.lr, momentum=0.9)
-        batches = forget_stream(data.forget, self.batch_size, runtime)
         stop = Stop(self.stop_at, self.steps)
-        for x, y, original in batches:
+        for x, y, original in forget_stream(data.forget, self.batch_size, runtime):
             logits = model.logits(x)
             if stop(probability(logits, data.columns)):
                 break

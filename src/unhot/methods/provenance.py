@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from unhot.data.samples import Samples
+from unhot.methods.parts.data import Data
 from unhot.models.classifier import Classifier
 from unhot.records.base import digest
 from unhot.records.forget import RetainInfo, SamplesInfo
 
 if TYPE_CHECKING:
-    from unhot.methods.base import Data, Method
+    from unhot.methods.base import Method
 
 
 def provenance(method: Method, model: Classifier, samples: Samples, data: Data, seed: int) -> dict[str, Any]:

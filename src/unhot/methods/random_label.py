@@ -6,7 +6,6 @@ Source: Golatkar, Achille, Soatto: Eternal sunshine of the spotless net: selecti
 
 from __future__ import annotations
 
-from itertools import islice
 from typing import ClassVar
 
 import torch
@@ -55,8 +54,7 @@ class RandomLabel(Method):
         """Draw the labels once, and fine-tune."""
         forget = data.forget._replace(y=self.labels(model, data, runtime))
         optimizer = torch.optim.SGD(model.module.parameters(), self.lr, momentum=0.9)
-        batches = forget_stream(forget, self.batch_size, runtime)
-        for x, label, _ in islice(batches, self.steps):
+        for x, label, _ in forget_stream(forget, self.batch_size, runtime, self.steps):
             runtime.step(cross_entropy(model.logits(x), label), optimizer)
         return Outcome(model, "steps done")
 

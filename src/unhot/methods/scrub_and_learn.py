@@ -6,7 +6,6 @@ Source: Wang, Bie, Jing, Zhi: Scrub-and-Learn: category-aware weight modificatio
 
 from __future__ import annotations
 
-from itertools import islice
 from typing import ClassVar
 
 import torch
@@ -53,7 +52,6 @@ class ScrubAndLearn(Method):
     def run(self, model: Classifier, data: Data, runtime: Runtime) -> Outcome:
         """Fine-tune to the sub-maximum."""
         optimizer = torch.optim.SGD(model.module.parameters(), self.lr, momentum=0.9)
-        batches = forget_stream(data.forget, self.batch_size, runtime)
-        for x, y, original in islice(batches, self.steps):
+        for x, y, original in forget_stream(data.forget, self.batch_size, runtime, self.steps):
             runtime.step(second_class(model.logits(x), Request(y, data.columns, original)), optimizer)
         return Outcome(model, "steps done")

@@ -6,7 +6,6 @@ Source: Ha, Park, Yoon: Unlearning's blind spots: over-unlearning and prototypic
 
 from __future__ import annotations
 
-import itertools
 from typing import ClassVar
 
 import torch
@@ -16,7 +15,7 @@ from torch.nn.functional import normalize
 
 from unhot.methods.base import Batch, Data, Method, Outcome, Use
 from unhot.methods.parts.ascent import ascended
-from unhot.methods.parts.batches import forget_batches, logits_of
+from unhot.methods.parts.batches import forget_stream, logits_of
 from unhot.methods.parts.departures import Departures
 from unhot.methods.parts.losses import Request, masked
 from unhot.models.classifier import Classifier
@@ -76,14 +75,9 @@ class Spotter(Method):
         forget = data.forget
         optimizer = torch.optim.SGD(model.module.parameters(), self.lr, momentum=0.9, weight_decay=5e-4)
         beside = self.neighbours(model, forget, runtime)
-        pairs = (
-            zip(*(forget_batches(b, self.batch_size, runtime, epoch) for b in (forget, beside)), strict=True)
-            for epoch in itertools.count()  # the same epoch, the same order
-        )
+        here_and_near = (forget_stream(b, self.batch_size, runtime, self.steps) for b in (forget, beside))
         cosine = 0.0
-        for (x, y, teacher), (x_near, _, teacher_near) in itertools.islice(
-            itertools.chain.from_iterable(pairs), self.steps
-        ):
+        for (x, y, teacher), (x_near, _, teacher_near) in zip(*here_and_near, strict=True):  # in the same order
             h, z = model.features_and_logits(x)
             here = masked(z, Request(y, data.columns, teacher))
             near = masked(model.logits(x_near), Request(y, data.columns, teacher_near))

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import chain, count
-from typing import TYPE_CHECKING
+from itertools import chain, count, islice
 
 import torch
 from torch import Tensor
 
 from unhot.data.images import LabelledImages
+from unhot.methods.parts.data import Batch
 from unhot.models.classifier import Classifier
 from unhot.runtime import Runtime
 from unhot.training import batches_of
-
-if TYPE_CHECKING:
-    from unhot.methods.base import Batch
 
 FORWARD = 512  # samples in one forward pass: thousands at once would not fit
 
@@ -45,9 +42,9 @@ def forget_batches(forget: Batch, size: int, runtime: Runtime, *purpose: object)
         yield forget.part(index)
 
 
-def forget_stream(forget: Batch, size: int, runtime: Runtime) -> Iterator[Batch]:
-    """Yield the samples without end, pass after pass, each in an order of its own; see :func:`forget_batches`."""
-    return chain.from_iterable(forget_batches(forget, size, runtime, i) for i in count())
+def forget_stream(forget: Batch, size: int, runtime: Runtime, steps: int | None = None) -> Iterator[Batch]:
+    """Yield so many batches of samples, or no end of them, pass after pass, each in the order of its own number."""
+    return islice(chain.from_iterable(forget_batches(forget, size, runtime, i) for i in count()), steps)
 
 
 def retain_batches(
