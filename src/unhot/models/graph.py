@@ -170,7 +170,7 @@ def rebuilt(graph: Graph, state: Mapping[str, Tensor], where: str) -> GraphNet:
     try:
         return GraphNet(graph, state)
     except Exception as error:  # what is in the file may be anything
-        raise ModelError(f"{where} is not a graph that can be run: {str(error).partition(chr(10))[0]}.") from error
+        raise ModelError(f"{where} is not a graph that can be run: {first_line(error)}.") from error
 
 
 def example_of(net: GraphNet) -> Tensor:
