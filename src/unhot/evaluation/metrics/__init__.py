@@ -31,14 +31,10 @@ class MetricEntry(Entry):
         object.__setattr__(self, "summary", self.measure.sentence)
 
 
-_ACCURACY = "unhot.evaluation.metrics.accuracy"
-_FEATURES = "unhot.evaluation.metrics.features"
-_OUTPUT = "unhot.evaluation.metrics.output"
-
-_ENTRIES = (
-    MetricEntry(
-        f"{_ACCURACY}:forget_accuracy",
-        measure=Measure(
+# by the file in which the function of the same name computes it
+_MEASURES = {
+    "accuracy": (
+        Measure(
             name="forget_accuracy",
             title="Forget accuracy",
             group="Output",
@@ -51,10 +47,7 @@ _ENTRIES = (
             note="the original with the class masked out of its output gives 0, too",
             splits=("test", "train"),
         ),
-    ),
-    MetricEntry(
-        f"{_ACCURACY}:retain_accuracy",
-        measure=Measure(
+        Measure(
             name="retain_accuracy",
             title="Retain accuracy",
             group="Output",
@@ -64,10 +57,7 @@ _ENTRIES = (
             higher_is_better=True,
             splits=("test", "train"),
         ),
-    ),
-    MetricEntry(
-        f"{_ACCURACY}:retain_drop",
-        measure=Measure(
+        Measure(
             name="retain_drop",
             title="Retain drop",
             group="Output",
@@ -79,10 +69,7 @@ _ENTRIES = (
             at_original=0,
             note="below 0 is a gain",
         ),
-    ),
-    MetricEntry(
-        f"{_ACCURACY}:retain_drop_masked",
-        measure=Measure(
+        Measure(
             name="retain_drop_masked",
             title="Retain drop, classes masked",
             short="retain drop, masked",
@@ -95,10 +82,7 @@ _ENTRIES = (
             at_original=0,
             note="below 0 is a gain",
         ),
-    ),
-    MetricEntry(
-        f"{_ACCURACY}:worst_class_drop",
-        measure=Measure(
+        Measure(
             name="worst_class_drop",
             title="Worst class drop",
             group="Output",
@@ -111,9 +95,8 @@ _ENTRIES = (
             note="the interval is that of this class alone",
         ),
     ),
-    MetricEntry(
-        f"{_OUTPUT}:calibration_error",
-        measure=Measure(
+    "output": (
+        Measure(
             name="calibration_error",
             title="Calibration error",
             group="Output",
@@ -123,10 +106,7 @@ _ENTRIES = (
             higher_is_better=False,
             source="Guo et al., ICML 2017, equation 3",
         ),
-    ),
-    MetricEntry(
-        f"{_OUTPUT}:output_js_to_retrained",
-        measure=Measure(
+        Measure(
             name="output_js_to_retrained",
             title="Output divergence from retrained",
             short="JS to retrained",
@@ -140,10 +120,7 @@ _ENTRIES = (
             note="over the retained classes; two retrained models do not give 0 either",
             source="Lin, IEEE Trans. Inf. Theory 1991",
         ),
-    ),
-    MetricEntry(
-        f"{_OUTPUT}:activation_distance_to_retrained",
-        measure=Measure(
+        Measure(
             name="activation_distance_to_retrained",
             title="Output distance from retrained",
             group="Output",
@@ -156,10 +133,7 @@ _ENTRIES = (
             note="over the retained classes; two retrained models do not give 0 either",
             source="Golatkar et al., ECCV 2020",
         ),
-    ),
-    MetricEntry(
-        f"{_OUTPUT}:confusion_distance_to_retrained",
-        measure=Measure(
+        Measure(
             name="confusion_distance_to_retrained",
             title="Confusion distance from retrained",
             group="Output",
@@ -170,9 +144,8 @@ _ENTRIES = (
             note="over the retained classes; two retrained models do not give 0 either",
         ),
     ),
-    MetricEntry(
-        f"{_FEATURES}:probe_accuracy",
-        measure=Measure(
+    "features": (
+        Measure(
             name="probe_accuracy",
             title="Linear probe",
             short="probe",
@@ -188,10 +161,7 @@ _ENTRIES = (
             source="linear probe as in ESC, CVPR 2025, and CMF, AISTATS 2026; fitted by L-BFGS here",
             features_only=True,
         ),
-    ),
-    MetricEntry(
-        f"{_FEATURES}:knn_accuracy",
-        measure=Measure(
+        Measure(
             name="knn_accuracy",
             title="Nearest neighbours",
             short="kNN",
@@ -204,10 +174,7 @@ _ENTRIES = (
             found_in_original=True,
             features_only=True,
         ),
-    ),
-    MetricEntry(
-        f"{_FEATURES}:ncm_accuracy",
-        measure=Measure(
+        Measure(
             name="ncm_accuracy",
             title="Nearest class mean",
             group="Features",
@@ -219,10 +186,7 @@ _ENTRIES = (
             found_in_original=True,
             features_only=True,
         ),
-    ),
-    MetricEntry(
-        f"{_FEATURES}:feature_fisher_ratio",
-        measure=Measure(
+        Measure(
             name="feature_fisher_ratio",
             title="Fisher ratio",
             group="Features",
@@ -236,10 +200,7 @@ _ENTRIES = (
             source="Fisher, Annals of Eugenics 1936; nearest class",
             features_only=True,
         ),
-    ),
-    MetricEntry(
-        f"{_FEATURES}:feature_silhouette",
-        measure=Measure(
+        Measure(
             name="feature_silhouette",
             title="Silhouette",
             group="Features",
@@ -254,10 +215,7 @@ _ENTRIES = (
             source="Rousseeuw, J. Comput. Appl. Math. 1987",
             features_only=True,
         ),
-    ),
-    MetricEntry(
-        f"{_FEATURES}:feature_cka",
-        measure=Measure(
+        Measure(
             name="feature_cka",
             title="Similarity with the original",
             group="Features",
@@ -268,10 +226,7 @@ _ENTRIES = (
             source="Kornblith et al., ICML 2019",
             features_only=True,
         ),
-    ),
-    MetricEntry(
-        f"{_FEATURES}:feature_cka_to_retrained",
-        measure=Measure(
+        Measure(
             name="feature_cka_to_retrained",
             title="Similarity with retrained",
             group="Features",
@@ -284,9 +239,14 @@ _ENTRIES = (
             features_only=True,
         ),
     ),
-)
+}
+_ENTRIES = {
+    m.name: MetricEntry(f"unhot.evaluation.metrics.{file}:{m.name}", measure=m)
+    for file, found in _MEASURES.items()
+    for m in found
+}
 
-catalogue: Registry[Compute, MetricEntry] = Registry("metric", {e.measure.name: e for e in _ENTRIES}, MetricEntry)
+catalogue: Registry[Compute, MetricEntry] = Registry("metric", _ENTRIES, MetricEntry)
 
 
 def register(measure: Measure) -> Callable[[C], C]:
