@@ -21,6 +21,7 @@ from unhot.methods import get
 from unhot.methods.base import Data, Method, Outcome, Use
 from unhot.models.classifier import Classifier
 from unhot.models.cut import Cut, cut_classes
+from unhot.report.sentences import sentence
 from unhot.runtime import Runtime
 from unhot.statistics import ClassStatistics
 
@@ -69,7 +70,8 @@ def test_a_class_that_went_before_is_neither_forgotten_nor_retained(first: Cut, 
 
 
 def flags(found: Audit) -> tuple[str, ...]:
-    return found.record.verdict.flags
+    record = found.record
+    return tuple(sentence(f, record) for f in record.verdict.flags)
 
 
 def test_audits_of_models_that_forgot_unlike_classes_share_no_images() -> None:

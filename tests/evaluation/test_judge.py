@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 import re
-from typing import get_args
+from typing import NamedTuple, get_args
 
 import pytest
 
 from unhot.evaluation.verdict import RECOVERY, Thresholds, judge
-from unhot.records.audit import Measurement, Verdict, VerdictLabel
+from unhot.records.audit import AuditInputs, AuditRecord, Measurement, Verdict, VerdictLabel
+from unhot.report.sentences import sentences
 
 RETRAINED = 0.3, 0.3, 0.3  # probe, neighbours, prototype
 MASKED = 0.8, 0.8, 0.8  # so the gap is 1.5 in sum
 STEP = 1e-4
 
+SUBJECTS = ("original", "masked", "unlearned", "retrained")
 Values = dict[tuple[str, str], float | tuple[float, float, float]]
+
+
+class Judged(NamedTuple):
+    """A verdict, and what it says in words."""
+
+    label: VerdictLabel
+    because: list[str]
+    flags: tuple[str, ...]
+    thresholds: dict[str, float]
 
 
 def verdict(
@@ -23,7 +34,7 @@ def verdict(
     alone: bool = False,
     n: int = 1_000,
     **limits: float,
-) -> Verdict:
+) -> Judged:
     """Judge a model that is forgotten and undamaged, but for what is given; ``own`` is its recovery."""
     table: Values = {
         ("retain_drop_masked", "unlearned"): 0.0,
@@ -38,11 +49,20 @@ def verdict(
     def find(name: str, subject: str) -> Measurement:
         v = table.get((name, subject))
         if v is None or (alone and subject == "retrained"):
-            return Measurement(name=name, subject=subject, absent_because="not given")
+            return Measurement(name=name, subject=subject, split="test", absent_because="not given")
         value, low, high = v if isinstance(v, tuple) else (v, v - 0.01, v + 0.01)
-        return Measurement(name=name, subject=subject, value=value, low=low, high=high, n=n)
+        return Measurement(name=name, subject=subject, split="test", value=value, low=low, high=high, n=n)
 
-    return judge(find, Thresholds(**limits))
+    found = judge(find, Thresholds(**limits))
+    measured = tuple(find(n, s) for n in dict.fromkeys(name for name, _ in table) for s in SUBJECTS)
+    return Judged(found.label, *in_words(found, measured), found.thresholds)
+
+
+def in_words(found: Verdict, measured: tuple[Measurement, ...]) -> tuple[list[str], tuple[str, ...]]:
+    """Return what a verdict says: its reasons, and its flags."""
+    inputs = AuditInputs.model_construct(images={})
+    said = sentences(AuditRecord.model_construct(verdict=found, measurements=measured, inputs=inputs))
+    return said[: len(found.because)], tuple(said[len(found.because) :])
 
 
 def closing(share: float) -> tuple[float, ...]:
@@ -50,14 +70,14 @@ def closing(share: float) -> tuple[float, ...]:
     return tuple(m - share * (m - r) for m, r in zip(MASKED, RETRAINED, strict=True))
 
 
-EXAMPLES: dict[str, Verdict] = {
+EXAMPLES: dict[str, Judged] = {
     "model damaged": verdict({("retain_drop_masked", "unlearned"): 0.5}),
     "not forgotten": verdict({("forget_accuracy", "unlearned"): 0.9}),
     "hidden at the output only": verdict({("feature_cka", "unlearned"): 1.0}, MASKED),
     "short of a retrained model": verdict(own=closing(0.3)),
     "at the level of a retrained model": verdict(),
     "beyond a retrained model": verdict(own=closing(2.5)),
-    "not decided without a retrained model": verdict(own=closing(0.5), alone=True),
+    "undecided (no retrained model)": verdict(own=closing(0.5), alone=True),
 }
 
 
@@ -174,16 +194,14 @@ def test_damage_comes_before_everything_and_forgetting_before_features():
 def test_without_a_retrained_model_only_what_is_certain_is_said():
     assert verdict(own=MASKED, alone=True).label == HIDDEN
     assert verdict(own=tuple(0.9 * v + STEP for v in MASKED), alone=True).label == HIDDEN
-    assert (
-        verdict(own=tuple(0.9 * v - STEP for v in MASKED), alone=True).label == "not decided without a retrained model"
-    )
-    assert verdict(own=(0.0, 0.0, 0.0), alone=True).label == "not decided without a retrained model"
+    assert verdict(own=tuple(0.9 * v - STEP for v in MASKED), alone=True).label == "undecided (no retrained model)"
+    assert verdict(own=(0.0, 0.0, 0.0), alone=True).label == "undecided (no retrained model)"
     assert "needed to say more" in verdict(alone=True).because[-1]
 
 
 def test_without_features_to_read_nothing_is_decided():
     nothing = {(n, s): None for n in RECOVERY for s in ("unlearned", "masked", "retrained")}
-    assert verdict(nothing).label == "not decided without a retrained model"
+    assert verdict(nothing).label == "undecided (no retrained model)"
 
 
 def test_without_features_to_read_it_does_not_ask_for_what_was_given():

@@ -143,15 +143,19 @@ def make() -> Callable[..., AuditRecord]:
         models = [(s, 0) for s in SUBJECTS[:3]] + [("retrained", i) for i in range(retrained)]
         environment = dict.fromkeys(("unhot", "python", "torch", "torchvision", "platform", "processor"), "1.0")
         environment |= {"cpu_threads": 2, "device": "cpu"}
-        says = "; ".join(f"probe_accuracy ({s}) 0.5 [0.4, 0.6]" for s in ("unlearned", "masked", "retrained"))
+        read = [{"name": "probe_accuracy", "subject": s} for s in ("unlearned", "masked", "retrained")]
+        below = [{"name": "knn_accuracy", "subject": s} for s in ("unlearned", "retrained")]
         values = {
             "classes": chosen,
             "measurements": _measurements(rng, retrained, quick),
             "verdict": {
                 "label": "short of a retrained model",
-                "because": [f"{says}.", "Of the gap 59% is closed."],
+                "because": [
+                    {"code": "measured", "measurements": read},
+                    {"code": "gap_closed", "measurements": [], "numbers": {"share": 0.59, "gap": 1.1}},
+                ],
                 "thresholds": {"forgotten": 0.05, "damage": 0.1},
-                "flags": ["knn_accuracy is below the retrained model's."],
+                "flags": [{"code": "below_retrained", "measurements": below}],
             },
             "per_class": [
                 {"subject": s, "split": sp, "label": c, "value": 0.5, "low": 0.4, "high": 0.6, "n": 50}

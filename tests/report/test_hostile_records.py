@@ -64,6 +64,8 @@ def changed(record: AuditRecord, *path: str | int, to: Any = None) -> str:
         (("made_by", "cost", "seconds"), -1, "greater than or equal to 0"),
         (("cost", "audit_seconds"), -1, "greater than or equal to 0"),
         (("schema_version",), "99", "schema_version that is not a whole number from 1 on: '99'"),
+        (("verdict", "because"), [{"code": "guaranteed"}], "verdict.because"),
+        (("verdict", "flags"), [7], "verdict.flags"),
         (("schema_version",), 99, "was written by a newer unhot"),
         (("schema_version",), -1, "schema_version that is not a whole number"),
     ],
@@ -73,6 +75,15 @@ def test_what_does_not_fit_together_is_refused(
 ) -> None:
     with pytest.raises(InputError, match=f"^audit.json .*{why}"):
         AuditRecord.parse(changed(make(), *path, to=to), "audit.json")
+
+
+@pytest.mark.parametrize("code", ["damaged", "apart", "gap_closed", "features_unchanged"])
+def test_a_reason_without_its_numbers_is_one_sentence(make: Callable[..., AuditRecord], write: Any, code: str) -> None:
+    raw = json.loads(make().to_json())
+    raw |= {"curves": [], "per_class": []}
+    raw["verdict"]["because"] = [{"code": code, "measurements": []}]
+    with pytest.raises(InputError, match=rf"^The audit says '{code}' without all that it is about"):
+        render(load([write(AuditRecord.model_validate(raw))]))
 
 
 def test_hostile_text_does_nothing(make: Callable[..., AuditRecord], write: Callable[..., Path], parse: Any) -> None:

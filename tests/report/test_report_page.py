@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -17,9 +18,12 @@ from unhot.evaluation.auditor import audit
 from unhot.evaluation.catalogue import measures
 from unhot.evaluation.verdict import Thresholds
 from unhot.models.cut import cut_classes
+from unhot.records.audit import AuditRecord
 from unhot.report.comparison import compared
-from unhot.report.content import facts
+from unhot.report.content import Loaded, facts
+from unhot.report.markdown import summary
 from unhot.report.page import load, render, write_report
+from unhot.report.sentences import SENTENCES
 from unhot.report.tables import class_names, number, rows
 from unhot.report.texts import THRESHOLDS, VERDICTS, WITHOUT_RETRAINED
 
@@ -39,6 +43,34 @@ def test_every_verdict_has_a_meaning_that_promises_nothing() -> None:
 
     assert set(VERDICTS) == set(get_args(VerdictLabel))
     assert not re.search(r"guarante|certif|complian|secure|prove", " ".join(VERDICTS.values()))
+
+
+def test_every_reason_and_flag_has_a_sentence() -> None:
+    from typing import get_args
+
+    from unhot.records.audit import FlagCode, ReasonCode
+
+    assert set(SENTENCES) == {*get_args(ReasonCode), *get_args(FlagCode)}
+
+
+def version_1(record: AuditRecord) -> dict:
+    """Return a record as version 1 had it: reasons and flags are sentences, and a label has its former name."""
+    raw = json.loads(record.to_json()) | {"schema_version": 1}
+    raw["verdict"] |= {
+        "label": "not decided without a retrained model",
+        "because": ["probe_accuracy (unlearned) 0.5 [0.4, 0.6].", "A model trained without the class is needed."],
+        "flags": ["knn_accuracy is below the retrained model's."],
+    }
+    return raw
+
+
+def test_an_audit_of_version_1_says_what_it_said(make, write, parse) -> None:
+    record = AuditRecord.parse(json.dumps(version_1(make())), "audit.json")
+    assert (record.schema_version, record.verdict.label) == (1, "undecided (no retrained model)")
+    section = next(e for e in parse(render(load([write(record)]))).all("section") if "verdict" in e.get("class", ""))
+    for said in (*record.verdict.because, *record.verdict.flags):
+        assert said in section["text"]
+    assert all(said in summary(Loaded.read(write(record))).replace("\\", "") for said in record.verdict.because)
 
 
 def test_facts_say_what_the_run_left_and_what_it_cost(make) -> None:
@@ -119,8 +151,8 @@ def test_the_verdict_stands_with_what_decided_it(page) -> None:
     assert VERDICTS["short of a retrained model"] in text
     section = next(e for e in page.all("section") if "verdict" in (e.get("class") or ""))["text"]
     assert "Linear probe" in section
-    assert "Of the gap 59% is closed." in section
-    assert "Nearest neighbours is below the retrained model's." in section
+    assert "Of the gap between the masked original and a retrained model 59% is closed." in section
+    assert "Nearest neighbours is below the retrained model's: suppressed beyond it" in section
     assert "probe_accuracy (unlearned)" not in section
     assert re.search(r"damage\s*0\.1\s*Retain drop", section)
 

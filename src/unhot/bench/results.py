@@ -12,7 +12,7 @@ from pydantic import Field, JsonValue, model_validator
 from unhot.escaping import json_words
 from unhot.files import write_atomic
 from unhot.methods import REFERENCES
-from unhot.records.audit import VerdictLabel
+from unhot.records.audit import StoredLabel
 from unhot.records.base import Count, Record, Seconds, Stored
 from unhot.records.bench import BenchRecord, CellSpec, FailureRecord, TimingRecord, Track, TrainSpec
 from unhot.records.environment import Environment
@@ -51,7 +51,7 @@ class Row(Stored):
     before_cut: dict[str, float] = {}
     signals: dict[str, float] = {}
     sequence: tuple[dict[str, float], ...] = ()
-    verdict: VerdictLabel | None = None
+    verdict: StoredLabel | None = None
     steps: int | None = None
     seconds: float | None = None
 

@@ -188,6 +188,7 @@ def audit(
     from unhot.data.preprocessing import Preprocessing
     from unhot.data.source import load_source
     from unhot.files import check_free
+    from unhot.report.sentences import sentences
     from unhot.report.tables import SUBJECTS, audit_rows
 
     requirements = [Requirement.parse(text) for text in require]
@@ -206,7 +207,7 @@ def audit(
         title = f"Forgotten: {', '.join(c.name for c in result.record.classes)} (with intervals)"
         table(title, ["measure", *SUBJECTS], audit_rows(result.record))
         say(f"Verdict: {result.record.verdict.label}.")
-        for line in (*result.record.verdict.because, *result.record.verdict.flags):
+        for line in sentences(result.record):
             say(f"  {line}")
         say(f"Wrote {out}.")
     failed = [why for r in requirements if (why := r.unmet(result))]

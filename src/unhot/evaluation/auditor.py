@@ -22,11 +22,11 @@ from unhot.evaluation.metrics import catalogue as metrics
 from unhot.evaluation.metrics.accuracy import per_class
 from unhot.evaluation.scores import Score, info
 from unhot.evaluation.stats import Estimate
-from unhot.evaluation.verdict import Thresholds, judge
+from unhot.evaluation.verdict import Thresholds, flag, judge
 from unhot.evaluation.view import ModelResults, Views, results_of
 from unhot.models.classifier import Classifier
 from unhot.models.preflight import gradient_problem
-from unhot.records.audit import AuditCost, AuditRecord, ClassAccuracy, Measurement, PlotData, Split, Subject
+from unhot.records.audit import AuditCost, AuditRecord, ClassAccuracy, Flag, Measurement, PlotData, Split, Subject
 from unhot.records.forget import ForgetRecord
 from unhot.records.measure import Measure
 from unhot.records.model import ClassLabel
@@ -204,7 +204,7 @@ def _measure_all(views: Views, quick: bool) -> _Found:
     return total
 
 
-def _believed(record: ForgetRecord | None, sha256: str) -> tuple[ForgetRecord | None, list[str]]:
+def _believed(record: ForgetRecord | None, sha256: str) -> tuple[ForgetRecord | None, list[Flag]]:
     """Return the record of how the unlearned model was made, if it is of these weights; and what to say if not."""
     if record is None or record.weights_sha256 == sha256:
         return record, []
@@ -213,24 +213,21 @@ def _believed(record: ForgetRecord | None, sha256: str) -> tuple[ForgetRecord | 
         ModelWarning,
         stacklevel=3,
     )
-    return None, [
-        "The record that came with the unlearned model is of other weights (its SHA-256 differs): how the model was "
-        "made, and what that took, is not known."
-    ]
+    return None, [flag("other_weights")]
 
 
-def _near_chance(accuracy: Measurement, classes: int) -> list[str]:
+def _near_chance(accuracy: Measurement, classes: int) -> list[Flag]:
     """Say so where the original classifies the retained images little better than by guessing."""
     chance = 1 / classes
     if accuracy.value is None or accuracy.value - chance >= NEAR_CHANCE * (1 - chance):
         return []
-    flag = (
+    warnings.warn(
         f"The original model classifies {accuracy.value:.3f} of the retained test images correctly; guessing would "
-        f"give {chance:.3f}. Check the preprocessing (size, mean, standard deviation) and the order of the classes: "
-        "what is measured here says little if they are not those of the training."
+        f"give {chance:.3f}. Check the preprocessing (size, mean, standard deviation) and the order of the classes.",
+        DataWarning,
+        stacklevel=3,
     )
-    warnings.warn(flag, DataWarning, stacklevel=3)
-    return [flag]
+    return [flag("near_chance", accuracy, accuracy=accuracy.value, chance=chance)]
 
 
 def _floor(views: Views, count: int) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -14,10 +14,11 @@ from unhot.data.images import LabelledImages
 from unhot.data.matching import listed
 from unhot.data.samples import ImageSource, as_images
 from unhot.errors import DataError, DataWarning, ModelError, raise_all, shortened
+from unhot.evaluation.verdict import flag
 from unhot.evaluation.view import ModelResults, Views
 from unhot.models.classifier import Classifier
 from unhot.models.weights import check_weights
-from unhot.records.audit import AuditInputs, Split, Subject
+from unhot.records.audit import AuditInputs, Flag, Split, Subject
 from unhot.records.base import digest
 from unhot.records.model import ClassLabel, InputSpec
 from unhot.runtime import Runtime
@@ -122,19 +123,12 @@ class Inputs:
         train = set(self.chosen["train"].digests) if "train" in self.chosen else set()
         return sum(d in train for d in self.chosen["test"].digests)
 
-    def flags(self) -> list[str]:
-        """Say what a reader of the audit should know of the images."""
-        found = []
-        if gone := {name: c.left_out for name, c in self.chosen.items() if c.left_out}:
-            counts = " and ".join(f"{n:,} {name} images" for name, n in gone.items())
-            names = shortened(c.name for c in self.earlier)
-            found.append(f"{counts} of {names}, which an earlier request made the model forget, are left out.")
+    def flags(self) -> Iterator[Flag]:
+        """Give what a reader of the audit should know of the images."""
+        if any(c.left_out for c in self.chosen.values()):
+            yield flag("earlier_classes_left_out")
         if self.in_both:
-            found.append(
-                f"{self.in_both:,} of the {len(self.chosen['test'].images):,} test images are train images too: the "
-                "models have seen them, and what is measured on them says little about other images."
-            )
-        return found
+            yield flag("test_images_in_train")
 
     def record(self) -> AuditInputs:
         """Give the digests of what was looked at."""

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 from pydantic import Field
 
-from unhot.records.audit import Measurement, Subject, Verdict, VerdictLabel
+from unhot.records.audit import (
+    Flag,
+    FlagCode,
+    Measurement,
+    MeasurementKey,
+    Reason,
+    ReasonCode,
+    Subject,
+    Verdict,
+    VerdictLabel,
+)
 from unhot.records.base import Stored
 
 RECOVERY = ("probe_accuracy", "knn_accuracy", "prototype_attack_accuracy")
@@ -52,7 +62,7 @@ class Thresholds(Stored):
     tolerance: float = Field(default=0.1, ge=0)
 
 
-def judge(find: Find, thresholds: Thresholds, flags: Iterable[str] = ()) -> Verdict:
+def judge(find: Find, thresholds: Thresholds, flags: Iterable[Flag] = ()) -> Verdict:
     """Give the verdict on the unlearned model.
 
     Args:
@@ -61,53 +71,73 @@ def judge(find: Find, thresholds: Thresholds, flags: Iterable[str] = ()) -> Verd
         flags: What else a reader should know, that no measurement says.
     """
     label, because = _label(find, thresholds)
-    said = (*flags, *_flags(find))
-    return Verdict(label=label, because=tuple(because), thresholds=thresholds.model_dump(), flags=said)
+    return Verdict(
+        label=label,
+        because=tuple(because),
+        thresholds=thresholds.model_dump(),
+        flags=(*flags, *_flags(find)),
+    )
 
 
-def _label(find: Find, limits: Thresholds) -> tuple[VerdictLabel, list[str]]:
+def reason(code: ReasonCode, *measurements: Measurement, **numbers: float) -> Reason:
+    """Make a reason of what it is about."""
+    return Reason(code=code, measurements=_keys(measurements), numbers=numbers)
+
+
+def flag(code: FlagCode, *measurements: Measurement, **numbers: float) -> Flag:
+    """Make a flag of what it is about."""
+    return Flag(code=code, measurements=_keys(measurements), numbers=numbers)
+
+
+def _label(find: Find, limits: Thresholds) -> tuple[VerdictLabel, list[Reason]]:
     drop = find("retain_drop_masked", "unlearned")
     forget, reference = find("forget_accuracy", "unlearned"), find("forget_accuracy", "retrained")
     if _value(drop) > limits.damage:
-        return "model damaged", [f"{_say(drop)}: more than {limits.damage:g} of the retained accuracy is lost."]
+        return "model damaged", [reason("damaged", drop, limit=limits.damage)]
     allowed = limits.forgotten + (reference.value or 0.0)
     if _value(forget) > allowed:
-        return "not forgotten", [f"{_say(forget)}: more than {allowed:.3g}."]
+        return "not forgotten", [reason("still_recognised", forget, limit=allowed)]
     cka = find("feature_cka", "unlearned")
     if cka.value is not None and cka.value > limits.unchanged:
-        return "hidden at the output only", [
-            f"{_say(forget)}, but {_say(cka)}: the features of the forgotten classes are those of the original."
-        ]
+        return "hidden at the output only", [reason("features_unchanged", forget, cka, limit=limits.unchanged)]
     names = [n for n in RECOVERY if find(n, "unlearned").value is not None]
-    said = [f"{_say(find(n, 'unlearned'))}; {_say(find(n, 'masked'))}; {_say(find(n, 'retrained'))}." for n in names]
-    if reference.value is None or not names:
-        left = sum(_value(find(n, "unlearned")) for n in names)
-        before = sum(_value(find(n, "masked")) for n in names)
-        if names and left >= (1 - limits.closed_least / 2) * before:
-            return "hidden at the output only", [*said, "Nearly all that the features told before can still be read."]
-        missing = (
-            "A model trained without the class" if reference.value is None else "Something to read in the features"
-        )
-        return "not decided without a retrained model", [
-            *said,
-            f"{missing} is needed to say more.",
+    said = [reason("measured", *(find(n, s) for s in ("unlearned", "masked", "retrained"))) for n in names]
+    if not names:
+        return "undecided (no retrained model)", [
+            reason("no_retrained_model" if reference.value is None else "nothing_to_read")
         ]
-    left = sum(_value(find(n, "unlearned")) - _value(find(n, "retrained")) for n in names)
+    decide = _without_reference if reference.value is None else _beside_reference
+    label, because = decide(find, limits, names)
+    return label, [*said, *because]
+
+
+def _without_reference(find: Find, limits: Thresholds, names: list[str]) -> tuple[VerdictLabel, list[Reason]]:
+    """Judge what can be read of the classes where there is no retrained model to compare with."""
+    left = sum(_value(find(n, "unlearned")) for n in names)
+    limit = (1 - limits.closed_least / 2) * sum(_value(find(n, "masked")) for n in names)
+    if left >= limit:
+        return "hidden at the output only", [reason("nearly_all_left", left=left, limit=limit)]
+    return "undecided (no retrained model)", [reason("no_retrained_model")]
+
+
+def _beside_reference(find: Find, limits: Thresholds, names: list[str]) -> tuple[VerdictLabel, list[Reason]]:
+    """Judge what can be read of the classes beside what can be read of them in retrained models."""
+    above = {n: _value(find(n, "unlearned")) - _value(find(n, "retrained")) for n in names}
+    left = sum(above.values())
     gap = sum(_value(find(n, "masked")) - _value(find(n, "retrained")) for n in names)
     if gap < limits.small_gap:
         same = abs(left) <= limits.tolerance
-        said.append(f"A retrained model's features tell nearly as much as the original's (they differ by {gap:.3f}).")
         beyond: VerdictLabel = "beyond a retrained model" if left < 0 else "short of a retrained model"
-        return ("at the level of a retrained model" if same else beyond), said
+        why = reason("small_gap", gap=gap, limit=limits.small_gap, left=left, tolerance=limits.tolerance)
+        return ("at the level of a retrained model" if same else beyond), [why]
     closed = 1 - left / gap
-    said.append(f"Of the gap between the masked original and a retrained model {closed:.0%} is closed.")
+    said = [reason("gap_closed", share=closed, gap=gap)]
     if closed < limits.closed_least:
         return "hidden at the output only", said
-    above = {n: _value(find(n, "unlearned")) - _value(find(n, "retrained")) for n in RECOVERY[:2]}
     few = find(names[0], "unlearned").n < limits.few_images
     apart = limits.apart_few if few else limits.apart
-    if wide := [n for n in above if above[n] > apart]:
-        said.append(f"{', '.join(wide)} is more than {apart:g} above a retrained model's.")
+    if wide := [n for n in RECOVERY[:2] if above.get(n, 0.0) > apart]:
+        said.append(reason("apart", *(find(n, "unlearned") for n in wide), limit=apart))
     if closed < (limits.closed_level_few if few else limits.closed_level) or wide:
         return "short of a retrained model", said
     if closed <= limits.closed_beyond:
@@ -115,30 +145,25 @@ def _label(find: Find, limits: Thresholds) -> tuple[VerdictLabel, list[str]]:
     return "beyond a retrained model", said
 
 
-def _flags(find: Find) -> list[str]:
-    """Say what the label leaves out."""
-    found = []
+def _flags(find: Find) -> Iterator[Flag]:
+    """Give what the label leaves out."""
     for name in RECOVERY:
         own, other = find(name, "unlearned"), find(name, "retrained")
         if own.high is not None and other.low is not None and own.high < other.low:
-            found.append(f"{name} is below the retrained model's: suppressed beyond it, which is not better by itself.")
+            yield flag("below_retrained", own, other)
     gap = find("class_mia_gap", "unlearned")
     if gap.low is not None and gap.high is not None and (gap.low > 0 or gap.high < 0):
-        way = "give the class away more" if gap.low > 0 else "tell the class from its neighbours less"
-        found.append(f"The outputs {way} than a retrained model's do ({_say(gap)}).")
-    area = find("mia_auc", "unlearned")
-    other = find("mia_auc", "retrained")
+        yield flag("class_given_away" if gap.low > 0 else "class_hidden", gap)
+    area, other = find("mia_auc", "unlearned"), find("mia_auc", "retrained")
     if area.high is not None and area.high < 0.5 and (other.low is None or area.high < other.low):
-        found.append(f"{_say(area)} is below chance: images that were trained on stand out, which is a leak too.")
+        yield flag("members_below_chance", area)
     if area.low is not None and area.low > 0.5 and (other.high is None or area.low > other.high):
-        found.append(f"{_say(area)} is above chance: images that were trained on can be told from others.")
-    return found
+        yield flag("members_above_chance", area)
+
+
+def _keys(measurements: Iterable[Measurement]) -> tuple[MeasurementKey, ...]:
+    return tuple(MeasurementKey(name=m.name, subject=m.subject, split=m.split) for m in measurements)
 
 
 def _value(m: Measurement) -> float:
     return 0.0 if m.value is None else m.value
-
-
-def _say(m: Measurement) -> str:
-    where = f"{m.name} ({m.subject})"
-    return f"{where} absent" if m.value is None else f"{where} {m.value:.3f} [{m.low:.3f}, {m.high:.3f}]"

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field, JsonValue, StrictFloat, StrictStr, model_validator
+from pydantic import BeforeValidator, Field, JsonValue, StrictFloat, StrictStr, model_validator
 
 from unhot.records.base import Count, Record, Seconds, Stored, check_once
 from unhot.records.environment import Environment
@@ -22,7 +22,34 @@ VerdictLabel = Literal[
     "short of a retrained model",
     "at the level of a retrained model",
     "beyond a retrained model",
-    "not decided without a retrained model",
+    "undecided (no retrained model)",
+]
+RENAMED = {"not decided without a retrained model": "undecided (no retrained model)"}  # labels of older files
+StoredLabel = Annotated[VerdictLabel, BeforeValidator(lambda v: RENAMED.get(v, v) if isinstance(v, str) else v)]
+
+# why a verdict was given, and what else to know; the sentences are in report/sentences.py
+ReasonCode = Literal[
+    "damaged",
+    "still_recognised",
+    "features_unchanged",
+    "measured",
+    "nearly_all_left",
+    "no_retrained_model",
+    "nothing_to_read",
+    "small_gap",
+    "gap_closed",
+    "apart",
+]
+FlagCode = Literal[
+    "below_retrained",
+    "class_given_away",
+    "class_hidden",
+    "members_below_chance",
+    "members_above_chance",
+    "earlier_classes_left_out",
+    "test_images_in_train",
+    "other_weights",
+    "near_chance",
 ]
 
 
@@ -123,20 +150,54 @@ class PlotData(Stored):
         return self
 
 
+class MeasurementKey(Stored):
+    """Which measurement."""
+
+    name: str
+    subject: Subject
+    split: Split | None = "test"
+
+
+class Statement(Stored):
+    """What was found, as data; ``report/sentences.py`` puts it into words.
+
+    Attributes:
+        code: What is stated.
+        measurements: Of which measurements.
+        numbers: What was computed of these, and the thresholds that it was compared with, by name.
+    """
+
+    code: ReasonCode | FlagCode
+    measurements: tuple[MeasurementKey, ...] = ()
+    numbers: dict[str, float] = Field(default_factory=dict)
+
+
+class Reason(Statement):
+    """One step on the way to a verdict."""
+
+    code: ReasonCode
+
+
+class Flag(Statement):
+    """What somebody who reads a verdict should know besides."""
+
+    code: FlagCode
+
+
 class Verdict(Stored):
     """What the measurements say together.
 
     Attributes:
         label: One of six, or that it cannot be decided.
-        because: The measurements that decided it, in words.
-        thresholds: With which they were compared.
+        because: The steps that led to it, in order. In files of version 1 these, and the flags, are sentences.
+        thresholds: With which the measurements were compared.
         flags: What else somebody who reads the verdict should know.
     """
 
-    label: VerdictLabel
-    because: tuple[str, ...]
+    label: StoredLabel
+    because: tuple[Reason, ...] | tuple[str, ...]
     thresholds: dict[str, float]
-    flags: tuple[str, ...] = ()
+    flags: tuple[Flag, ...] | tuple[str, ...] = ()
 
 
 class AuditInputs(Stored):
@@ -204,6 +265,9 @@ class AuditRecord(Record):
         scores: None if membership could not be attacked; then there is no such file.
     """
 
+    VERSION: ClassVar[int] = 2
+
+    schema_version: int = 2
     kind: Literal["audit"] = "audit"
     classes: tuple[ClassLabel, ...] = Field(min_length=1)
     measures: tuple[Measure, ...] = ()
@@ -218,6 +282,11 @@ class AuditRecord(Record):
     made_by: ForgetRecord | None
     cost: AuditCost
     environment: Environment
+
+    def find(self, name: str, subject: Subject, split: Split | None = "test") -> Measurement | None:
+        """Return one measurement, if it was asked for; it may be absent."""
+        key = (name, subject, split)
+        return next((m for m in self.measurements if (m.name, m.subject, m.split) == key), None)
 
     @model_validator(mode="after")
     def _parts_belong_together(self) -> Self:

@@ -10,7 +10,7 @@ from typing import Literal
 
 from pydantic import Field, JsonValue
 
-from unhot.records.audit import Measurement, VerdictLabel
+from unhot.records.audit import Measurement, StoredLabel
 from unhot.records.base import Record, Stored, digest
 from unhot.records.environment import Environment, Precision
 from unhot.records.model import ClassLabel, InputSpec
@@ -144,7 +144,7 @@ class BenchRecord(Record):
     signals: dict[str, float]
     before_cut: dict[str, float]
     measurements: tuple[Measurement, ...]
-    verdict: VerdictLabel
+    verdict: StoredLabel
     sequence: tuple[dict[str, float], ...] = ()
     stop_reason: str
     steps: int

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from unhot.files import sha256
-from unhot.records.audit import AuditRecord, Measurement, Subject
+from unhot.records.audit import AuditRecord, Measurement, Reason, Subject
 from unhot.records.forget import ForgetRecord
 from unhot.report.inputs import input_text
 from unhot.report.pictures import Picture, draw
+from unhot.report.sentences import sentence
 from unhot.report.tables import SUBJECTS, Row, class_names, declared, number, rows
 from unhot.report.texts import GROUPS, LIMITS, THRESHOLDS, USES, VERDICTS, WITHOUT_RETRAINED
 from unhot.report.thumbnails import Strip, strip
 
 Facts = list[tuple[str, str]]
-MEASURED = r"\b\w+ \(\w+\) (?:absent|-?[\d.]+ \[[^\]]*\])"  # \b: a long word is tried once, not at each letter
-TONES = {"at the level of a retrained model": "good", "not decided without a retrained model": "open"}
+TONES = {"at the level of a retrained model": "good", "undecided (no retrained model)": "open"}
 BAD = ("not forgotten", "model damaged", "hidden at the output only")
 SAMPLES_LISTED = 64
 TITLED = 5  # classes that the title names
@@ -106,21 +105,22 @@ def content(loaded: Loaded, key: str) -> Content:
     """
     record = loaded.record
     table = rows(record)
-    decided, sentences = _because(record, table)
+    verdict = record.verdict
+    titles = {name: m.title for name, m in declared(record).items()}
+    # the values that were measured stand in the table of what decided it
+    reasons = [r for r in verdict.because if isinstance(r, str) or r.code != "measured"]
     return Content(
         loaded=loaded,
         key=key,
         subject=class_names(record.classes),
         facts=list(facts(record)),
-        meaning=VERDICTS[record.verdict.label],
-        tone="bad" if record.verdict.label in BAD else TONES.get(record.verdict.label, "part"),
+        meaning=VERDICTS[verdict.label],
+        tone="bad" if verdict.label in BAD else TONES.get(verdict.label, "part"),
         figures=list(_figures(record)),
-        decided=decided,
-        sentences=sentences,
-        flags=[plain(f, record) for f in record.verdict.flags],
-        thresholds=[
-            (name, f"{value:g}", THRESHOLDS.get(name, "")) for name, value in record.verdict.thresholds.items()
-        ],
+        decided=_decided(record, table),
+        sentences=[sentence(r, record, titles) for r in reasons],
+        flags=[sentence(f, record, titles) for f in verdict.flags],
+        thresholds=[(name, f"{value:g}", THRESHOLDS.get(name, "")) for name, value in verdict.thresholds.items()],
         groups=[(g, about, [r for r in table if r.measure.group == g]) for g, about in GROUPS.items()],
         pictures=draw(record, key),
         drawings=_drawings(loaded),
@@ -229,19 +229,10 @@ def limits(record: AuditRecord) -> list[str]:
     return [*_own_limits(record), *LIMITS]
 
 
-def _because(record: AuditRecord, table: list[Row]) -> tuple[list[Row], list[str]]:
-    """Split the reasons of a verdict: the measures that they name, and what they say beyond the values."""
-    text = " ".join(record.verdict.because)
-    names = dict.fromkeys(re.findall(r"\b(\w+) \(\w+\)", text))
-    decided = [r for n in names for r in table if r.measure.name == n and r.split in ("test", None)]
-    only = re.compile(rf"{MEASURED}(?:; {MEASURED})*\.")
-    return decided, [plain(s, record) for s in record.verdict.because if not only.fullmatch(s)]
-
-
-def plain(sentence: str, record: AuditRecord) -> str:
-    """Put the plain names of measures into a sentence of a verdict."""
-    known = declared(record)
-    return re.sub(r"\w+", lambda m: known[m[0]].title if m[0] in known else m[0], sentence)
+def _decided(record: AuditRecord, table: list[Row]) -> list[Row]:
+    """Return the rows of the measures that the reasons of the verdict name."""
+    named = dict.fromkeys(key.name for r in record.verdict.because if isinstance(r, Reason) for key in r.measurements)
+    return [row for name in named for row in table if row.measure.name == name and row.split in ("test", None)]
 
 
 def _figures(record: AuditRecord) -> Iterator[Figure]:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from unhot.escaping import markdown
 from unhot.records.audit import AuditRecord, Measurement
 from unhot.report.content import Loaded, cost, facts, limits
+from unhot.report.sentences import sentence
 from unhot.report.tables import SUBJECTS, class_names, rows, shown
 from unhot.report.texts import VERDICTS, WITHOUT_RETRAINED
 
@@ -82,8 +83,8 @@ def model_card(audit: Loaded) -> str:
 def _verdict(record: AuditRecord) -> Iterator[str]:
     yield f"**Verdict: {record.verdict.label}.** {VERDICTS[record.verdict.label]}"
     yield ""
-    yield from (f"- {markdown(reason)}" for reason in record.verdict.because)
-    yield from (f"- Note: {markdown(flag)}" for flag in record.verdict.flags)
+    yield from (f"- {markdown(sentence(reason, record))}" for reason in record.verdict.because)
+    yield from (f"- Note: {markdown(sentence(flag, record))}" for flag in record.verdict.flags)
 
 
 def _fact(value: str) -> str:

@@ -39,7 +39,7 @@ VERDICTS: dict[VerdictLabel, str] = {
     "it gives away, too.",
     "beyond a retrained model": "Less of the class can be read or brought back than from a model that never saw it. "
     "That is not better by itself: what is missing can be noticed.",
-    "not decided without a retrained model": "The output no longer names the class. Whether the features still hold it "
+    "undecided (no retrained model)": "The output no longer names the class. Whether the features still hold it "
     "cannot be said without a model that never saw it.",
 }
 

@@ -1,0 +1,83 @@
+"""What a verdict states, in words: one sentence for each reason and flag."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from unhot.errors import InputError, shortened
+from unhot.records.audit import AuditRecord, FlagCode, MeasurementKey, ReasonCode, Statement
+from unhot.report.tables import interval, number
+
+# {0} and {1} are measurements with their values, {names} the names of all; then come numbers of the statement or, in
+# flags, of the inputs of the audit
+SENTENCES: dict[ReasonCode | FlagCode, str] = {
+    "damaged": "{0}: more than {limit:g} of the retained accuracy is lost.",
+    "still_recognised": "{0}: more than {limit:.3g}.",
+    "features_unchanged": "{0}, but {1}: the features of the forgotten classes are those of the original.",
+    "measured": "{values}.",
+    "nearly_all_left": "Nearly all that the features told before can still be read.",
+    "no_retrained_model": "A model trained without the class is needed to say more.",
+    "nothing_to_read": "Something to read in the features is needed to say more.",
+    "small_gap": "A retrained model's features tell nearly as much as the original's (they differ by {gap:.3f}).",
+    "gap_closed": "Of the gap between the masked original and a retrained model {share:.0%} is closed.",
+    "apart": "{names} {are} more than {limit:g} above a retrained model's.",
+    "below_retrained": "{names} is below the retrained model's: suppressed beyond it, which is not better by itself.",
+    "class_given_away": "The outputs give the class away more than a retrained model's do ({0}).",
+    "class_hidden": "The outputs tell the class from its neighbours less than a retrained model's do ({0}).",
+    "members_below_chance": "{0} is below chance: images that were trained on stand out, which is a leak too.",
+    "members_above_chance": "{0} is above chance: images that were trained on can be told from others.",
+    "earlier_classes_left_out": "{left_out} of {earlier}, which an earlier request made the model forget, are left "
+    "out.",
+    "test_images_in_train": "{in_train:,} of the {tested:,} test images are train images too: the models have seen "
+    "them, and what is measured on them says little about other images.",
+    "other_weights": "The record that came with the unlearned model is of other weights (its SHA-256 differs): how the "
+    "model was made, and what that took, is not known.",
+    "near_chance": "The original model classifies {accuracy:.3f} of the retained test images correctly; guessing would "
+    "give {chance:.3f}. Check the preprocessing (size, mean, standard deviation) and the order of the classes: "
+    "what is measured here says little if they are not those of the training.",
+}
+
+
+def sentence(said: Statement | str, record: AuditRecord, titles: Mapping[str, str] | None = None) -> str:
+    """Put a reason or a flag of a verdict into words.
+
+    Args:
+        said: A sentence, as older files have them, is returned as it is.
+        record: The audit.
+        titles: What to call a measure, by its name.
+
+    Raises:
+        InputError: The statement lacks what it is about.
+    """
+    if isinstance(said, str):
+        return said
+    titles = titles or {}
+    values = [_value(record, key, titles) for key in said.measurements]
+    names = list(dict.fromkeys(titles.get(key.name, key.name) for key in said.measurements))
+    inputs = record.inputs
+    known = {
+        "values": "; ".join(values),
+        "names": " and ".join(names),
+        "are": "is" if len(names) == 1 else "are",
+        "left_out": " and ".join(f"{n:,} {split} images" for split, n in inputs.left_out.items()),
+        "earlier": shortened(c.name for c in inputs.forgotten_before),
+        "in_train": inputs.test_in_train,
+        "tested": inputs.images.get("test", 0),
+    }
+    try:
+        return SENTENCES[said.code].format(*values, **known | said.numbers)
+    except LookupError as error:
+        raise InputError(f"The audit says {said.code!r} without all that it is about. It was changed since.") from error
+
+
+def sentences(record: AuditRecord) -> list[str]:
+    """Return the reasons and the flags of an audit's verdict in words, measures by the names of ``audit.json``."""
+    return [sentence(s, record) for s in (*record.verdict.because, *record.verdict.flags)]
+
+
+def _value(record: AuditRecord, key: MeasurementKey, titles: Mapping[str, str]) -> str:
+    found = record.find(key.name, key.subject, key.split)
+    where = f"{titles.get(key.name, key.name)} ({key.subject})"
+    if found is None or found.value is None:
+        return f"{where} absent"
+    return f"{where} {number(found.value, found.unit)} {interval(found)}"
