@@ -172,7 +172,7 @@ def test_quick_leaves_the_slow_attacks_out_and_says_so(zoo, full):
         reasons = {n: r for n, r in absent(quick, subject).items() if "quick" in r}
         assert reasons == dict.fromkeys(SLOW, "left out by --quick")
     assert {c.name for c in full.record.curves} - {c.name for c in quick.record.curves} == {"layers", "relearning"}
-    assert quick.drawings == {}
+    assert (quick.record.pictures, quick.images) == ((), {})
     for name in set(measures()) - SLOW - NEED_RETRAINED - NEED_100_IMAGES:
         assert quick[name] == full[name], name
 
@@ -184,7 +184,9 @@ def test_pictures_are_of_every_model(full):
         of.setdefault(c.name, set()).add((c.subject, c.run))
     assert of["confusion"] == of["roc"] == of["relearning"] == models | {("masked", 0)}
     assert of["layers"] == of["map"] == models
-    assert set(full.drawings) == set(get_args(Subject))
+    (drawn,) = full.record.pictures
+    assert (drawn.name, set(drawn.files)) == ("inversion", set(get_args(Subject)))
+    assert all(full.images[f.file].shape == (f.images, 1, f.height, f.width) for f in drawn.files.values())
     for c in full.record.curves:
         assert len(c.x) == len(c.y) > 0
         if c.name == "confusion":

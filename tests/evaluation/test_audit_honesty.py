@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import ClassVar
+from pathlib import Path
+from typing import ClassVar, get_args
 
 import pytest
 import torch
@@ -14,13 +15,20 @@ from torch import nn
 from unhot.data.images import LabelledImages
 from unhot.data.samples import draw
 from unhot.errors import DataError, DataWarning, ModelError, ModelWarning
+from unhot.evaluation import attacks
 from unhot.evaluation import auditor as audits
-from unhot.evaluation.audit import Audit
+from unhot.evaluation.audit import Audit, described
 from unhot.evaluation.auditor import Auditor, audit
+from unhot.evaluation.metric import Attack, Case, Finding
+from unhot.evaluation.stats import Estimate
 from unhot.methods import get
 from unhot.methods.base import Data, Method, Outcome, Use
 from unhot.models.classifier import Classifier
 from unhot.models.cut import Cut, cut_classes
+from unhot.records.audit import Subject
+from unhot.records.measure import Measure
+from unhot.report.audited import Audited
+from unhot.report.page import render
 from unhot.report.sentences import sentence
 from unhot.runtime import Runtime
 from unhot.statistics import ClassStatistics
@@ -182,6 +190,54 @@ def test_a_record_of_other_weights_is_not_believed() -> None:
         other = audited(model, test, unlearned=model, made_by=result.record)
     assert (other.record.made_by, other.record.cost.forget_seconds) == (None, None)
     assert any("is of other weights" in f for f in flags(other))
+
+
+# pictures
+
+
+class Shades(Attack):
+    """An attack from outside that makes pictures under names of its own."""
+
+    def run(self, case: Case) -> Finding:
+        shade = 40 * get_args(Subject).index(case.subject)
+        grey, colour = torch.full((3, 1, 4, 6), shade), torch.full((2, 3, 5, 5), 200)
+        pictures = {"Light & shade": grey.to(torch.uint8), "light-&-shade": colour.to(torch.uint8)}
+        return Finding({"shade": Estimate(0.5, 0.4, 0.6, 3)}, pictures=pictures)
+
+
+def test_pictures_of_an_attack_from_outside_are_saved_and_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attacks.catalogue, "_entries", dict(attacks.catalogue._entries))
+    shade = Measure(name="shade", title="Shade", group="Attacks", sentence="How dark it is.", low=0, high=1)
+    caption = attacks.Caption("What is light", "Nothing to see.")
+    attacks.register("shades", "greys", shade, pictures={"Light & shade": caption})(Shades)
+    found = audited(level_net(5, names=NAMES), level_images([20] * 5, NAMES))
+    first, second = found.record.pictures
+    assert (first.name, first.title, second.name, second.title) == (
+        "Light & shade",
+        "What is light",
+        "light-&-shade",
+        "",
+    )
+    assert (first.files["masked"].images, first.files["masked"].height, first.files["masked"].width) == (3, 4, 6)
+    assert "retrained" not in first.files
+    found.save(tmp_path / "audit")
+    again = Audited.read(tmp_path / "audit")
+    assert again.record == found.record
+    assert set(again.images) == set(found.images)
+    assert all((again.images[name] == found.images[name]).all() for name in found.images)
+    page = (tmp_path / "audit" / "report.html").read_text()
+    assert render([again]) == page
+    assert "What is light</h3>" in page
+    assert "light-&amp;-shade</h3>" in page
+    assert "2 images of the original, masked and unlearned model" in page  # which made the same
+
+
+def test_more_pictures_than_a_page_would_read_are_not_kept() -> None:
+    assert described("x.png", torch.empty(2**10, 1, 2**8, 2**8, dtype=torch.uint8)) is not None
+    assert described("x.png", torch.empty(2**10 + 1, 1, 2**8, 2**8, dtype=torch.uint8)) is None
+    assert described("x.png", torch.empty(0, 1, 8, 8, dtype=torch.uint8)) is None
 
 
 # models and images at the edge

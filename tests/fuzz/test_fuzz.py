@@ -37,7 +37,8 @@ from unhot.records.audit import AuditRecord
 from unhot.records.forget import ForgetRecord
 from unhot.records.graph import Graph
 from unhot.records.model import InputSpec
-from unhot.report.content import Loaded, content
+from unhot.report.audited import Audited
+from unhot.report.content import content
 from unhot.report.markdown import model_card, summary
 from unhot.statistics import METADATA, ClassStatistics
 
@@ -191,8 +192,8 @@ def test_audit_records(files: Files, tmp_path: Path) -> None:
         return refused(lambda: said(folder))
 
     def said(folder: Path) -> object:
-        loaded = Loaded.read(folder)
-        return content(loaded, "a"), summary(loaded), model_card(loaded)
+        audit = Audited.read(folder)
+        return content(audit, "a"), summary(audit.record), model_card(audit.record)
 
     check(320, attempt)
 

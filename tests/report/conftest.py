@@ -12,7 +12,8 @@ from PIL import Image
 
 from unhot.evaluation.catalogue import BUILTIN
 from unhot.records.audit import AuditRecord
-from unhot.report.page import write_report
+from unhot.report.audited import Audited
+from unhot.report.page import write_audit
 
 SUBJECTS = ("original", "masked", "unlearned", "retrained")
 NEEDS_RETRAINED = ("to_retrained", "relearn_ratio", "class_mia_gap")
@@ -189,6 +190,33 @@ def make() -> Callable[..., AuditRecord]:
     return record
 
 
+def named_pictures(drawn: tuple[int, int, int] = (8, 10, 12), samples: tuple[int, int, int] = (16, 8, 8)) -> dict:
+    """What a record says of its pictures, of which there are so many of some height and width."""
+
+    def described(file: str, size: tuple[int, int, int]) -> dict:
+        return {"file": file} | dict(zip(("images", "height", "width"), size, strict=True))
+
+    files = {s: described(f"inversion-{s}.png", drawn) for s in SUBJECTS}
+    inversion = {"name": "inversion", "title": "What the models still draw", "caption": "From noise.", "files": files}
+    return {"pictures": [inversion], "samples": described("samples.png", samples)}
+
+
+def draw_again(folder: Path) -> None:
+    """Write what an audit writes, from the folder that one wrote."""
+    audit = Audited.read(folder)
+    write_audit(folder, audit.record, audit.images)
+
+
+@pytest.fixture(scope="session")
+def named() -> Callable[..., dict]:
+    return named_pictures
+
+
+@pytest.fixture(scope="session")
+def redraw() -> Callable[[Path], None]:
+    return draw_again
+
+
 @pytest.fixture(scope="session")
 def write(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """Write a record as a folder that an audit might have written."""
@@ -196,12 +224,13 @@ def write(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     def folder(record: AuditRecord, name: str = "audit", pictures: bool = False) -> Path:
         path = tmp_path_factory.mktemp("report") / name
         path.mkdir()
-        record.write(path / "audit.json")
         if pictures:
             for i, subject in enumerate(SUBJECTS):
                 shade = max(0, i - 1) * 60  # masked draws what the original draws
                 Image.new("RGB", (8 * 12, 10), (shade, 90, 40)).save(path / f"inversion-{subject}.png")
             Image.new("L", (16 * 8, 8), 90).save(path / "samples.png")
+            record = AuditRecord.model_validate(record.model_dump() | named_pictures())
+        record.write(path / "audit.json")
         return path
 
     return folder
@@ -216,7 +245,7 @@ def parse() -> type[Page]:
 def example(make, write) -> Path:
     """A folder with its report, of an audit with one retrained model and all pictures; read only."""
     folder = write(make(), pictures=True)
-    write_report(folder)
+    draw_again(folder)
     return folder
 
 

@@ -13,7 +13,7 @@ from PIL import Image
 
 from unhot.errors import InputError
 from unhot.records.audit import AuditRecord
-from unhot.report.page import load, render, write_report
+from unhot.report.page import load, render
 
 HOSTILE = "</title><script>x</script>\x1b]0;t\x07\u202e| # [a](http://b) `c`\n=1+1 $x^{$ {{7*7}}"
 
@@ -86,17 +86,21 @@ def test_a_reason_without_its_numbers_is_one_sentence(make: Callable[..., AuditR
         render(load([write(AuditRecord.model_validate(raw))]))
 
 
-def test_hostile_text_does_nothing(make: Callable[..., AuditRecord], write: Callable[..., Path], parse: Any) -> None:
+def test_hostile_text_does_nothing(
+    make: Callable[..., AuditRecord], write: Callable[..., Path], redraw: Callable[[Path], None], parse: Any
+) -> None:
     names = ["ordinary", HOSTILE, "third"]
-    raw = json.loads(make(names=names, forgotten=(1,), retrained=0).to_json())
+    folder = write(make(names=names, forgotten=(1,), retrained=0), pictures=True)
+    raw = json.loads((folder / "audit.json").read_text())
     raw["inputs"] |= {"data": HOSTILE, "original_sha256": HOSTILE, "unlearned_sha256": HOSTILE}
     raw["made_by"] |= {"method": HOSTILE, "stop_reason": HOSTILE}
     raw["made_by"]["environment"]["unhot"] = HOSTILE
     raw["verdict"] |= {"because": [HOSTILE], "flags": [HOSTILE]}
     raw["measurements"][0] |= {"name": HOSTILE}
+    raw["pictures"][0] |= {"name": HOSTILE, "title": HOSTILE, "caption": HOSTILE}
     raw["attacks"][HOSTILE] = {HOSTILE: HOSTILE}
-    folder = write(AuditRecord.model_validate(raw))
-    write_report(folder)
+    (folder / "audit.json").write_text(json.dumps(raw))
+    redraw(folder)
     page = (folder / "report.html").read_text("utf-8")
     assert parse(page).wrong == []
     assert parse(page).all("script") == []
@@ -159,8 +163,9 @@ def test_thousands_of_curves_are_not_all_drawn(make: Callable[..., AuditRecord],
 
 
 def test_a_picture_elsewhere_is_not_shown(make: Callable[..., AuditRecord], write: Any, tmp_path: Path) -> None:
-    Image.new("L", (16, 16)).save(tmp_path / "private.png")
-    folder = write(make())
+    Image.new("L", (128, 8)).save(tmp_path / "private.png")
+    folder = write(make(), pictures=True)
+    (folder / "samples.png").unlink()
     (folder / "samples.png").symlink_to(tmp_path / "private.png")
     with pytest.raises(InputError, match=r"samples\.png is a link"):
         render(load([folder]))
@@ -168,7 +173,7 @@ def test_a_picture_elsewhere_is_not_shown(make: Callable[..., AuditRecord], writ
 
 @pytest.mark.parametrize("kind", ["gif", "eps", "large", "cut"])
 def test_pictures_that_are_refused(make: Callable[..., AuditRecord], write: Any, kind: str) -> None:
-    folder = write(make())
+    folder = write(make(), pictures=True)
     path = folder / "samples.png"
     if kind == "eps":
         path.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\nshowpage\n")
@@ -181,3 +186,48 @@ def test_pictures_that_are_refused(make: Callable[..., AuditRecord], write: Any,
         Image.new("L", (8, 8)).save(path, format=kind)
     with pytest.raises(InputError, match=r"samples\.png (has more than|is not a PNG)"):
         render(load([folder]))
+
+
+@pytest.mark.parametrize("size", [(128, 9), (127, 8), (64, 16), (8, 8)])
+def test_pictures_that_are_not_as_described(
+    make: Callable[..., AuditRecord], write: Any, size: tuple[int, int]
+) -> None:
+    folder = write(make(), pictures=True)
+    Image.new("L", size).save(folder / "samples.png")
+    with pytest.raises(
+        InputError, match=r"samples\.png is not a row of 16 images of 8 by 8 pixels, as audit\.json says"
+    ):
+        render(load([folder]))
+
+
+@pytest.mark.parametrize(
+    ("file", "why"),
+    [
+        ({"file": "../private.png"}, "file"),
+        ({"file": "/etc/private.png"}, "file"),
+        ({"file": "inversion-original.png"}, "file inversion-original.png comes twice"),
+        ({"images": 0}, "images"),
+        ({"images": 2**40}, "has more than 67,108,864 pixels"),
+    ],
+)
+def test_pictures_cannot_be_named_that_are_elsewhere_or_none(
+    make: Callable[..., AuditRecord], write: Any, file: dict, why: str
+) -> None:
+    folder = write(make(), pictures=True)
+    raw = json.loads((folder / "audit.json").read_text())
+    raw["samples"] |= file
+    (folder / "audit.json").write_text(json.dumps(raw))
+    with pytest.raises(InputError, match=f"audit.json is not a valid AuditRecord: .*{why}"):
+        render(load([folder]))
+
+
+@pytest.mark.parametrize("attack", ["../evil", "/tmp/evil", "evil\0", "", "."])
+def test_attacks_of_version_1_name_no_pictures_elsewhere(
+    make: Callable[..., AuditRecord], write: Any, tmp_path: Path, attack: str
+) -> None:
+    folder = write(make())
+    Image.new("L", (8, 8)).save(folder.parent / "evil-original.png")
+    raw = json.loads((folder / "audit.json").read_text()) | {"schema_version": 1, "attacks": {attack: {}}}
+    (folder / "audit.json").write_text(json.dumps(raw))
+    (audit,) = load([folder])
+    assert audit.images == {}

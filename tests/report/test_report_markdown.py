@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from unhot.evaluation.catalogue import BUILTIN
-from unhot.report.content import Loaded
+from unhot.report.audited import Audited
 from unhot.report.markdown import model_card, summary
 from unhot.report.texts import WITHOUT_RETRAINED
 
@@ -45,7 +45,7 @@ def test_the_card_is_a_section_without_metadata(example) -> None:
 
 
 def test_what_is_absent_has_its_reason(make, write) -> None:
-    audit = Loaded.read(write(make(retrained=0, quick=True, made=False)))
+    audit = Audited.read(write(make(retrained=0, quick=True, made=False))).record
     text = summary(audit)
     assert "absent: no retrained model was given" in text
     assert "absent: left out by --quick" in text

@@ -19,20 +19,21 @@ from unhot.evaluation.catalogue import measures
 from unhot.evaluation.verdict import Thresholds
 from unhot.models.cut import cut_classes
 from unhot.records.audit import AuditRecord
+from unhot.report.audited import Audited
 from unhot.report.comparison import compared
-from unhot.report.content import Loaded, facts
+from unhot.report.content import facts
 from unhot.report.markdown import summary
-from unhot.report.page import load, render, write_report
+from unhot.report.page import load, render
 from unhot.report.sentences import SENTENCES
 from unhot.report.tables import class_names, number, rows
-from unhot.report.texts import THRESHOLDS, VERDICTS, WITHOUT_RETRAINED
+from unhot.report.texts import VERDICTS, WITHOUT_RETRAINED
 
 KNOWN = measures()
 EVIL = '<script>alert("x")</script> & $a$ | `b` \\'
 
 
 def test_every_measure_and_threshold_has_a_text_and_none_is_left_over() -> None:
-    assert set(THRESHOLDS) == set(Thresholds.model_fields)
+    assert all(f.description and f.description.endswith(".") for f in Thresholds.model_fields.values())
     assert all(t.sentence.endswith(".") and t.reading and t.source for t in KNOWN.values())
 
 
@@ -70,7 +71,7 @@ def test_an_audit_of_version_1_says_what_it_said(make, write, parse) -> None:
     section = next(e for e in parse(render(load([write(record)]))).all("section") if "verdict" in e.get("class", ""))
     for said in (*record.verdict.because, *record.verdict.flags):
         assert said in section["text"]
-    assert all(said in summary(Loaded.read(write(record))).replace("\\", "") for said in record.verdict.because)
+    assert all(said in summary(Audited.read(write(record)).record).replace("\\", "") for said in record.verdict.because)
 
 
 def test_facts_say_what_the_run_left_and_what_it_cost(make) -> None:
@@ -193,11 +194,11 @@ def test_cost_is_read_beside_the_floor_and_retraining(page) -> None:
     assert flat[flat.index("Speed-up") + 1] == "30.0 ×"
 
 
-def test_class_names_are_only_text(make, write, parse) -> None:
+def test_class_names_are_only_text(make, write, redraw, parse) -> None:
     evil = [EVIL, "猫", "a" * 300, "', \"", "{{ 7*7 }}"]
     names = [*evil, "six", "seven"]
     folder = write(make(names=names, forgotten=(0, 1, 2, 3, 4)), pictures=True)
-    write_report(folder)
+    redraw(folder)
     html = (folder / "report.html").read_text()
     page = parse(html)
     assert page.wrong == []
@@ -219,17 +220,18 @@ def test_nothing_is_asked_of_the_network_and_no_script_is_there(example, page) -
     assert page.all("link")[0]["rel"] == "icon"
 
 
-def test_the_same_record_gives_the_same_bytes(make, write, example) -> None:
+def test_the_same_record_gives_the_same_bytes(make, write, redraw, example) -> None:
     again = write(make(), pictures=True)
-    write_report(again)
+    redraw(again)
     for name in ("report.html", "summary.md", "model-card.md"):
         assert (again / name).read_bytes() == (example / name).read_bytes()
     assert not [p for p in again.iterdir() if "partial" in p.name]
 
 
-def test_a_hundred_classes_and_large_pictures_stay_small(make, write, parse) -> None:
+def test_a_hundred_classes_and_large_pictures_stay_small(make, write, named, parse) -> None:
     names = [f"a class with quite a long name, number {i}" for i in range(100)]
-    folder = write(make(names=names, forgotten=tuple(range(0, 40, 4)), retrained=3))
+    pictures = named((80, 128, 128), (160, 64, 64))
+    folder = write(make(names=names, forgotten=tuple(range(0, 40, 4)), retrained=3, **pictures))
     noise = Image.effect_noise((128 * 80, 128), 90).convert("RGB")
     for subject in ("original", "unlearned", "retrained"):
         noise.save(folder / f"inversion-{subject}.png", compress_level=1)
@@ -297,6 +299,26 @@ def test_how_many_of_a_large_set_were_looked_at(make, write, parse) -> None:
     assert "3,210 test images" in parse(render(load([write(make())]))).texts("dd")
 
 
+def test_a_picture_that_was_removed_is_not_shown(make, write, parse) -> None:
+    folder = write(make(), pictures=True)
+    (folder / "samples.png").unlink()
+    (folder / "inversion-original.png").unlink()
+    page = parse(render(load([folder])))
+    assert "The samples used" not in page.texts("h3")
+    assert len(page.all("img")) == 3
+
+
+def test_pictures_of_version_1_are_found_and_shown(make, write, parse) -> None:
+    folder = write(make(), pictures=True)
+    raw = version_1(make()) | {"pictures": [], "samples": None}
+    (folder / "audit.json").write_text(json.dumps(raw))
+    (audit,) = load([folder])
+    assert len(audit.images["samples.png"]) == 16
+    page = parse(render([audit]))
+    assert {"inversion", "The samples used"} <= set(page.texts("h3"))
+    assert len(page.all("img")) == 4
+
+
 def test_masked_drawings_that_are_the_originals_are_shown_once(page) -> None:
     assert "original and masked" in [" ".join(e["text"].split()) for e in page.all("p")]
     assert len(page.all("img")) == 4
@@ -348,17 +370,18 @@ def test_names_and_numbers() -> None:
 
 
 def test_a_picture_that_is_none_is_refused(make, write) -> None:
-    folder = write(make())
+    folder = write(make(), pictures=True)
     (folder / "samples.png").write_bytes(b"not a picture")
     with pytest.raises(InputError, match=r"samples\.png is not a PNG image"):
-        write_report(folder)
+        load([folder])
 
 
 def test_torch_is_not_imported(make, write) -> None:
-    folder = write(make())
+    folder = write(make(), pictures=True)
     code = (
-        "import sys, pathlib; from unhot.report.page import write_report; "
-        "write_report(pathlib.Path(sys.argv[1])); "
+        "import sys, pathlib; from unhot.report.page import load, write_audit; "
+        "folder = pathlib.Path(sys.argv[1]); (audit,) = load([folder]); "
+        "write_audit(folder, audit.record, audit.images); "
         "assert not {'torch', 'sklearn', 'matplotlib.pyplot'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code, str(folder)], check=True, cwd=folder)
@@ -369,7 +392,6 @@ def test_a_real_audit_is_drawn(keep_generators, original, digits, tmp_path: Path
     masked = cut_classes(original.copy(torch.device("cpu")), [original.label(3)], "mask")
     found = audit(original=original, unlearned=masked, classes=[3], test=digits.test_images, quick=True)
     found.save(tmp_path / "audit")
-    write_report(tmp_path / "audit")
     page = parse((tmp_path / "audit" / "report.html").read_text())
     assert page.wrong == []
     assert "Hidden at the output only" in page.texts("p")

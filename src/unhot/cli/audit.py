@@ -9,7 +9,6 @@ import os
 import re
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
@@ -152,7 +151,7 @@ def run_audits(
             retrain_seconds=training[0].cost.seconds if training else None,
         )
         if (made_by := found.record.made_by) is not None and thumbnails:
-            found = replace(found, samples=used_images(data.train, made_by, before.input))
+            found = found.with_samples(used_images(data.train, made_by, before.input))
         yield found
 
 
@@ -245,7 +244,7 @@ def compare(
     from unhot.data.preprocessing import Preprocessing
     from unhot.data.source import load_source
     from unhot.files import check_free, staged_folder
-    from unhot.report.page import load as load_audits
+    from unhot.report.audited import Audited
     from unhot.report.page import render
     from unhot.report.tables import shown
 
@@ -259,11 +258,11 @@ def compare(
     if runtime.processes.rank:
         return
     with staged_folder(out) as stage:
-        folders = [stage / name for name in names]
-        for folder, result in zip(folders, found, strict=True):
-            folder.mkdir()
-            result.write(folder)
-        (stage / PAGE).write_text(render(load_audits(folders)), encoding="utf-8")
+        for name, result in zip(names, found, strict=True):
+            (stage / name).mkdir()
+            result.write(stage / name)
+        page = render([Audited.of(f.record, f.images, n) for n, f in zip(names, found, strict=True)])
+        (stage / PAGE).write_text(page, encoding="utf-8")
     if json:
         say(jsonlib.dumps({n: f.record.model_dump(mode="json") for n, f in zip(names, found, strict=True)}))
         return

@@ -9,7 +9,6 @@ from typing import Annotated
 import typer
 
 from unhot.cli.options import Json
-from unhot.files import check_new, write_atomic
 
 
 def report(
@@ -19,6 +18,7 @@ def report(
 ) -> None:
     """Draw one audit, or several side by side, as one HTML page that needs nothing else."""
     from unhot.cli.output import say
+    from unhot.files import check_new, write_atomic
     from unhot.report.page import load, render
 
     check_new(out)

@@ -14,7 +14,7 @@ from unhot.data.samples import ImageSource
 from unhot.errors import DataWarning, ModelWarning
 from unhot.evaluation import pictures
 from unhot.evaluation.attacks import catalogue as attacks
-from unhot.evaluation.audit import Audit
+from unhot.evaluation.audit import Audit, name_files
 from unhot.evaluation.catalogue import measures
 from unhot.evaluation.inputs import Pool, as_classifier, gather
 from unhot.evaluation.metric import Attack, Case, Finding, NotMeasurable, measured
@@ -116,6 +116,7 @@ class Auditor:
         by_name = {(m.name, m.subject): m for m in found.measured if m.split == "test"}
         flags += given.flags()
         flags += _near_chance(by_name["retain_accuracy", "original"], len(self._original.model.classes))
+        drawn, images = name_files(found.drawn)
         record = AuditRecord(
             classes=given.labels,
             measures=declared,
@@ -126,6 +127,7 @@ class Auditor:
             seed=runtime.seed,
             attacks={name: attack.model_dump(mode="json") for name, attack in _attacks().items()},
             scores=info(found.scores),
+            pictures=drawn,
             inputs=given.record(),
             made_by=made_by,
             cost=AuditCost(
@@ -137,7 +139,7 @@ class Auditor:
             ),
             environment=runtime.environment(),
         )
-        return Audit(record, found.drawings, scores=tuple(found.scores))
+        return Audit(record, images, tuple(found.scores))
 
 
 def audit(
@@ -176,7 +178,7 @@ class _Found:
 
     measured: list[Measurement] = field(default_factory=list)
     curves: list[PlotData] = field(default_factory=list)
-    drawings: dict[Subject, Tensor] = field(default_factory=dict)
+    drawn: dict[tuple[str, str], dict[Subject, Tensor]] = field(default_factory=dict)
     scores: list[Score] = field(default_factory=list)
 
 
@@ -198,8 +200,8 @@ def _measure_all(views: Views, quick: bool) -> _Found:
                 for finding in (f for f in found if isinstance(f, Finding)):
                     total.curves += finding.curves
                     total.scores += finding.scores
-                    if finding.pictures:  # of several retrained models the first
-                        total.drawings.setdefault(subject, finding.pictures["inversion"])
+                    for picture, pixels in finding.pictures.items():  # of several retrained models the first
+                        total.drawn.setdefault((name, picture), {}).setdefault(subject, pixels)
             advance(1)
     return total
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 from pydantic import Field
 
@@ -24,6 +25,10 @@ RECOVERY = ("probe_accuracy", "knn_accuracy", "prototype_attack_accuracy")
 Find = Callable[[str, Subject], Measurement]
 
 
+def _limit(default: float, meaning: str, le: float | None = None) -> Any:
+    return Field(default=default, ge=0, le=le, description=meaning)
+
+
 class Thresholds(Stored):
     """With what the measurements are compared.
 
@@ -31,35 +36,32 @@ class Thresholds(Stored):
     The share of the gap that is closed is (masked - unlearned) / (masked - retrained), the three summed. Models trained
     without the class from different seeds differ widely in it, so with a single one to compare with the thresholds must
     be wide: benchmarks/verdict_noise.py measures how wide.
-
-    Attributes:
-        forgotten: Forget accuracy up to this above a retrained model's (above 0 without one) counts as forgotten.
-        damage: ``retain_drop_masked`` above this counts as damage.
-        unchanged: Features with a CKA above this with the original's count as unchanged.
-        closed_least: Below this share the class is hidden at the output only.
-        closed_level: From this share on the model is at the level of a retrained one, if no measure is further `apart`.
-        few_images: With fewer forgotten test images than this measures are noisy: `closed_level_few` and `apart_few`
-            count.
-        closed_level_few: See there.
-        closed_beyond: Above this share it is beyond it.
-        apart: No more than this may the probe or the neighbours find above what they find in a retrained model.
-        apart_few: The same, with few images.
-        small_gap: Where masked and retrained differ by less in sum, the share says nothing, and `tolerance` decides.
-        tolerance: Recovery within this of the retrained model's, in sum, counts as the same.
     """
 
-    forgotten: float = Field(default=0.05, ge=0, le=1)
-    damage: float = Field(default=0.1, ge=0, le=1)
-    unchanged: float = Field(default=0.99, ge=0, le=1)
-    closed_least: float = Field(default=0.2, ge=0)
-    closed_level: float = Field(default=0.7, ge=0)
-    few_images: float = Field(default=200, ge=0)
-    closed_level_few: float = Field(default=0.45, ge=0)
-    closed_beyond: float = Field(default=2.2, ge=0)
-    apart: float = Field(default=0.4, ge=0)
-    apart_few: float = Field(default=0.5, ge=0)
-    small_gap: float = Field(default=0.15, ge=0)
-    tolerance: float = Field(default=0.1, ge=0)
+    forgotten: float = _limit(
+        0.05, "Forget accuracy up to this above a retrained model's (above 0 without one) counts as forgotten.", le=1
+    )
+    damage: float = _limit(0.1, "Retain drop (classes masked) above this counts as damage.", le=1)
+    unchanged: float = _limit(
+        0.99, "Features with a similarity (CKA) above this with the original's count as unchanged.", le=1
+    )
+    closed_least: float = _limit(0.2, "Below this share of the gap closed, the class is hidden at the output only.")
+    closed_level: float = _limit(
+        0.7, "From this share on, the model is at the level of a retrained one, if no measure is further apart."
+    )
+    few_images: float = _limit(
+        200, "With fewer forgotten test images, measures are noisy: closed_level_few and apart_few decide."
+    )
+    closed_level_few: float = _limit(0.45, "Stands in for closed_level on few forgotten test images.")
+    closed_beyond: float = _limit(2.2, "Above this share, the model is beyond a retrained one.")
+    apart: float = _limit(
+        0.4, "Linear probe and nearest neighbours may find no more than this above the retrained model's value."
+    )
+    apart_few: float = _limit(0.5, "Stands in for apart on few forgotten test images.")
+    small_gap: float = _limit(
+        0.15, "Where masked and retrained differ by less in sum, the tolerance decides instead of the share."
+    )
+    tolerance: float = _limit(0.1, "Recovery within this of the retrained model's, in sum, counts as the same.")
 
 
 def judge(find: Find, thresholds: Thresholds, flags: Iterable[Flag] = ()) -> Verdict:

@@ -59,6 +59,7 @@ SHARES = frozenset({"relearning", "roc", "layers", "confusion"})
 COMMON_AXIS = frozenset({"relearning", "confusion"})  # all models of a picture have the same points
 ROUNDING = 1e-6
 LARGEST = 1e100  # what can be drawn
+PIXELS = 2**26  # of a file of pictures: a thousand images of 256 by 256
 
 
 class Measurement(Stored):
@@ -237,6 +238,44 @@ class ScoresInfo(Stored):
     sha256: str
 
 
+class PictureFile(Stored):
+    """A PNG file beside the record: images of one size, side by side in one row.
+
+    Attributes:
+        file: Its name.
+        images: How many.
+        height: Of one image, pixels.
+        width: Of one image, pixels.
+    """
+
+    file: str = Field(pattern=r"^[\w-]+\.png$")
+    images: int = Field(ge=1)
+    height: int = Field(ge=1)
+    width: int = Field(ge=1)
+
+    @model_validator(mode="after")
+    def _not_too_large(self) -> Self:
+        if self.images * self.height * self.width > PIXELS:
+            raise ValueError(f"{self.file} has more than {PIXELS:,} pixels, which no picture of an audit has")
+        return self
+
+
+class Pictures(Stored):
+    """What an attack drew of the models.
+
+    Attributes:
+        name: As the attack calls it.
+        title: In plain words; empty if the name is all that is known.
+        caption: What there is to see.
+        files: A file for each model; of several retrained models the first is drawn.
+    """
+
+    name: str
+    title: str = ""
+    caption: str = ""
+    files: dict[Subject, PictureFile] = Field(min_length=1)
+
+
 class AuditCost(Stored):
     """What forgetting took, and what the audit took.
 
@@ -263,6 +302,8 @@ class AuditRecord(Record):
         made_by: The record of the run that made the unlearned model, if it came with one.
         attacks: The settings of each attack that was run.
         scores: None if membership could not be attacked; then there is no such file.
+        pictures: What attacks drew. Files of version 1 do not name it, nor the samples.
+        samples: The images that the method was given, where they are known and may be shown.
     """
 
     VERSION: ClassVar[int] = 2
@@ -277,6 +318,8 @@ class AuditRecord(Record):
     curves: tuple[PlotData, ...]
     attacks: dict[str, dict[str, JsonValue]]
     scores: ScoresInfo | None = None
+    pictures: tuple[Pictures, ...] = ()
+    samples: PictureFile | None = None
     seed: int
     inputs: AuditInputs
     made_by: ForgetRecord | None
@@ -288,6 +331,12 @@ class AuditRecord(Record):
         key = (name, subject, split)
         return next((m for m in self.measurements if (m.name, m.subject, m.split) == key), None)
 
+    @property
+    def picture_files(self) -> list[PictureFile]:
+        """The files of pictures that lie beside the record."""
+        drawn = [file for p in self.pictures for file in p.files.values()]
+        return drawn if self.samples is None else [*drawn, self.samples]
+
     @model_validator(mode="after")
     def _parts_belong_together(self) -> Self:
         check_once("class", (c.index for c in self.classes))
@@ -296,6 +345,7 @@ class AuditRecord(Record):
             raise ValueError(f"{min(missing)} is measured, but measures does not say what it is")
         check_once("measurement", ((m.name, m.subject, m.split) for m in self.measurements))
         check_once("accuracy", ((a.subject, a.split, a.label.index) for a in self.per_class))
+        check_once("file", (f.file for f in self.picture_files))
         check_once("curve", ((c.name, c.subject, c.run) for c in self.curves))
         retrained = len(self.inputs.retrained_sha256)
         if any(c.run >= (retrained if c.subject == "retrained" else 1) for c in self.curves):

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from unhot.records.audit import Measurement, Subject
-from unhot.report.content import Loaded
+from unhot.report.audited import Audited
 from unhot.report.tables import SUBJECTS, Row, rows
 
 
@@ -32,7 +32,7 @@ class Comparison:
     lines: list[tuple[Row, list[Measurement | None]]]
 
 
-def compared(audits: Sequence[Loaded]) -> Comparison:
+def compared(audits: Sequence[Audited]) -> Comparison:
     """Put the unlearned models of several audits side by side.
 
     The original, masked and retrained models stand there once, from the first audit, if all audits have the same of
@@ -56,7 +56,7 @@ def compared(audits: Sequence[Loaded]) -> Comparison:
     return Comparison(shared, columns, lines)
 
 
-def _references(audit: Loaded) -> tuple[object, ...]:
+def _references(audit: Audited) -> tuple[object, ...]:
     """Return what determines the values of all models but the unlearned one."""
     inputs = audit.record.inputs
     data = tuple(sorted(inputs.data_sha256.items()))

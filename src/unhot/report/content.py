@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 
-from unhot.files import sha256
+from unhot.evaluation.verdict import Thresholds
 from unhot.records.audit import AuditRecord, Measurement, Reason, Subject
 from unhot.records.forget import ForgetRecord
+from unhot.report.audited import Audited
+from unhot.report.images import Strip, strip
 from unhot.report.inputs import input_text
-from unhot.report.pictures import Picture, draw
+from unhot.report.pictures import Picture, draw, said
 from unhot.report.sentences import sentence
 from unhot.report.tables import SUBJECTS, Row, class_names, declared, number, rows
-from unhot.report.texts import GROUPS, LIMITS, THRESHOLDS, USES, VERDICTS, WITHOUT_RETRAINED
-from unhot.report.thumbnails import Strip, strip
+from unhot.report.texts import GROUPS, LIMITS, USES, VERDICTS, WITHOUT_RETRAINED
 
 Facts = list[tuple[str, str]]
 TONES = {"at the level of a retrained model": "good", "undecided (no retrained model)": "open"}
@@ -34,35 +34,19 @@ class Figure:
 
 
 @dataclass(frozen=True)
-class Loaded:
-    """A folder that an audit wrote.
+class Gallery:
+    """What an attack drew: a strip for each model; models that drew the same share one."""
 
-    Attributes:
-        name: Unique among the audits of a page.
-        digest: Of ``audit.json``.
-    """
-
-    name: str
-    folder: Path
-    record: AuditRecord
-    digest: str
-
-    @classmethod
-    def read(cls, folder: Path, name: str | None = None) -> Loaded:
-        """Read a folder.
-
-        Raises:
-            InputError: It has no ``audit.json``, or one that cannot be used.
-        """
-        path = folder / "audit.json"
-        return cls(name or folder.absolute().name, folder, AuditRecord.read(path), sha256(path))
+    title: str
+    caption: str
+    strips: list[Strip]
 
 
 @dataclass(frozen=True)
 class Content:
     """Everything on the page of one audit."""
 
-    loaded: Loaded
+    audit: Audited
     key: str
     subject: str
     facts: Facts
@@ -75,7 +59,7 @@ class Content:
     thresholds: list[tuple[str, str, str]]
     groups: list[tuple[str, str, list[Row]]]
     pictures: list[Picture]
-    drawings: list[Strip]
+    galleries: list[Gallery]
     samples: Strip | None
     cost: list[tuple[str, str, str]]
     settings: list[tuple[str, Facts]]
@@ -93,24 +77,24 @@ class Content:
     @property
     def record(self) -> AuditRecord:
         """The audit."""
-        return self.loaded.record
+        return self.audit.record
 
 
-def content(loaded: Loaded, key: str) -> Content:
+def content(audit: Audited, key: str) -> Content:
     """Put the page of one audit together.
 
     Args:
-        loaded: The audit.
+        audit: The audit.
         key: Begins every id; unique on the page.
     """
-    record = loaded.record
+    record = audit.record
     table = rows(record)
     verdict = record.verdict
     titles = {name: m.title for name, m in declared(record).items()}
     # the values that were measured stand in the table of what decided it
     reasons = [r for r in verdict.because if isinstance(r, str) or r.code != "measured"]
     return Content(
-        loaded=loaded,
+        audit=audit,
         key=key,
         subject=class_names(record.classes),
         facts=list(facts(record)),
@@ -120,11 +104,11 @@ def content(loaded: Loaded, key: str) -> Content:
         decided=_decided(record, table),
         sentences=[sentence(r, record, titles) for r in reasons],
         flags=[sentence(f, record, titles) for f in verdict.flags],
-        thresholds=[(name, f"{value:g}", THRESHOLDS.get(name, "")) for name, value in verdict.thresholds.items()],
+        thresholds=list(_thresholds(record)),
         groups=[(g, about, [r for r in table if r.measure.group == g]) for g, about in GROUPS.items()],
         pictures=draw(record, key),
-        drawings=_drawings(loaded),
-        samples=_samples(loaded),
+        galleries=list(_galleries(audit)),
+        samples=_samples(audit),
         cost=list(cost(record)),
         settings=list(_settings(record)),
         without_retrained=None if record.inputs.retrained_sha256 else WITHOUT_RETRAINED,
@@ -235,6 +219,12 @@ def _decided(record: AuditRecord, table: list[Row]) -> list[Row]:
     return [row for name in named for row in table if row.measure.name == name and row.split in ("test", None)]
 
 
+def _thresholds(record: AuditRecord) -> Iterator[tuple[str, str, str]]:
+    known = Thresholds.model_fields
+    for name, value in record.verdict.thresholds.items():
+        yield name, f"{value:g}", (known[name].description or "") if name in known else ""
+
+
 def _figures(record: AuditRecord) -> Iterator[Figure]:
     shown: tuple[tuple[str, str, Subject], ...] = (
         ("forget_accuracy", "Forgotten classes recognised", "original"),
@@ -253,21 +243,23 @@ def _figures(record: AuditRecord) -> Iterator[Figure]:
         yield Figure("Images used to forget", f"{count:,}", (f"in {seconds(record.made_by.cost.seconds)}",))
 
 
-def _drawings(loaded: Loaded) -> list[Strip]:
-    images = loaded.record.attacks.get("inversion", {}).get("images")
-    count = images * len(loaded.record.classes) if isinstance(images, int) else 0
-    found = [strip(loaded.folder / f"inversion-{s}.png", s, count) for s in SUBJECTS]
-    merged: dict[str, Strip] = {}
-    for drawing in (d for d in found if d is not None):  # masked draws what the original draws
-        same = merged.get(drawing.address)
-        name = drawing.name if same is None else f"{same.name} and {drawing.name}"
-        merged[drawing.address] = Strip(**{**vars(drawing), "name": name})
-    return list(merged.values())
+def _galleries(audit: Audited) -> Iterator[Gallery]:
+    several = len(audit.record.inputs.retrained_sha256) > 1
+    for drawn in audit.record.pictures:
+        files = {s: drawn.files[s].file for s in SUBJECTS if s in drawn.files}
+        strips: dict[str, Strip] = {}
+        names: dict[str, list[str]] = {}  # masked often draws what the original draws
+        for subject in (s for s, file in files.items() if file in audit.images):
+            found = strip(audit.images[files[subject]], subject)
+            names.setdefault(found.address, []).append(subject)
+            strips[found.address] = replace(found, name=said(names[found.address]))
+        first = " Of the retrained models the first is shown." if several and "retrained" in files else ""
+        yield Gallery(drawn.title or drawn.name, (drawn.caption + first).strip(), list(strips.values()))
 
 
-def _samples(loaded: Loaded) -> Strip | None:
-    made = loaded.record.made_by
-    return strip(loaded.folder / "samples.png", "samples", sum(made.samples.count) if made else 0)
+def _samples(audit: Audited) -> Strip | None:
+    file = audit.record.samples
+    return strip(audit.images[file.file], "samples") if file is not None and file.file in audit.images else None
 
 
 def _settings(record: AuditRecord) -> Iterator[tuple[str, Facts]]:

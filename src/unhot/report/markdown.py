@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 
 from unhot.escaping import markdown
 from unhot.records.audit import AuditRecord, Measurement
-from unhot.report.content import Loaded, cost, facts, limits
+from unhot.report.content import cost, facts, limits
 from unhot.report.sentences import sentence
 from unhot.report.tables import SUBJECTS, class_names, rows, shown
 from unhot.report.texts import VERDICTS, WITHOUT_RETRAINED
@@ -24,9 +24,8 @@ CARD = (
 )
 
 
-def summary(audit: Loaded) -> str:
+def summary(record: AuditRecord) -> str:
     """Return ``summary.md``: verdict, measurements, cost and limits on one page."""
-    record = audit.record
     parts = [
         f"# Unlearning audit: {markdown(class_names(record.classes))}",
         "\n".join(_verdict(record)),
@@ -48,14 +47,13 @@ def summary(audit: Loaded) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def model_card(audit: Loaded) -> str:
+def model_card(record: AuditRecord) -> str:
     """Return ``model-card.md``: a section to be put into the ``README.md`` of a model on the Hugging Face Hub.
 
     It is plain Markdown. The Hub's metadata is YAML at the very top of that file, so a section cannot carry any; and
     its ``model-index`` wants the id of a data set and of a metric on the Hub, which forget and retain accuracy are not:
     filed as ``accuracy`` they would be compared with whole-test-set accuracies.
     """
-    record = audit.record
     made = record.made_by
     how = "How it was made is not known."
     if made is not None:

@@ -1,36 +1,46 @@
-"""The page of one audit, or of several side by side, and what is written beside ``audit.json``."""
+"""The page of one audit, or of several side by side, and the folder that an audit leaves."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from unhot.escaping import terminal
 from unhot.files import write_atomic
+from unhot.records.audit import AuditRecord
+from unhot.report.audited import RECORD, Audited
 from unhot.report.comparison import compared
-from unhot.report.content import Loaded, content
+from unhot.report.content import content
+from unhot.report.images import Images, to_png
 from unhot.report.markdown import model_card, summary
 from unhot.report.tables import SUBJECTS, class_names, interval, number
 from unhot.report.texts import SUBJECTS as SUBJECT_TEXTS
 from unhot.version import __version__
 
 
-def write_report(folder: Path) -> None:
-    """Write ``report.html``, ``summary.md`` and ``model-card.md`` beside the ``audit.json`` of a folder.
+def write_audit(folder: Path, record: AuditRecord, images: Mapping[str, Images]) -> None:
+    """Write ``audit.json`` with its pictures, ``report.html``, ``summary.md`` and ``model-card.md``.
+
+    Args:
+        folder: It exists.
+        record: The audit.
+        images: Those that the record names, by file.
 
     Raises:
-        InputError: There is no ``audit.json``, or it cannot be used.
         OutputError: The disk is full.
     """
-    audit = Loaded.read(folder)
-    pages = {"report.html": render([audit]), "summary.md": summary(audit), "model-card.md": model_card(audit)}
+    audit = Audited.of(record, images)
+    record.write(folder / RECORD)
+    for file, pixels in images.items():
+        write_atomic(folder / file, to_png(pixels))
+    pages = {"report.html": render([audit]), "summary.md": summary(record), "model-card.md": model_card(record)}
     for name, text in pages.items():
         write_atomic(folder / name, text.encode())
 
 
-def load(folders: Sequence[Path]) -> list[Loaded]:
+def load(folders: Sequence[Path]) -> list[Audited]:
     """Read the folders of several audits; those of the same name are numbered.
 
     Raises:
@@ -38,10 +48,10 @@ def load(folders: Sequence[Path]) -> list[Loaded]:
     """
     names = [f.absolute().name for f in folders]
     numbered = [f"{n} ({names[: i + 1].count(n)})" if names.count(n) > 1 else n for i, n in enumerate(names)]
-    return [Loaded.read(f, n) for f, n in zip(folders, numbered, strict=True)]
+    return [Audited.read(f, n) for f, n in zip(folders, numbered, strict=True)]
 
 
-def render(audits: Sequence[Loaded]) -> str:
+def render(audits: Sequence[Audited]) -> str:
     """Return the page of one or several audits as HTML.
 
     Args:

@@ -1,4 +1,4 @@
-"""What thresholds, verdicts and models mean, in words, for the page, the summary and the model card."""
+"""What verdicts and models mean, in words, for the page, the summary and the model card."""
 
 from __future__ import annotations
 
@@ -12,21 +12,6 @@ GROUPS: dict[Group, str] = {
     "Attacks": "What somebody who holds the model can do to bring the class back, or to notice that it is missing.",
 }
 
-
-THRESHOLDS: dict[str, str] = {
-    "forgotten": "Forget accuracy up to this above a retrained model's counts as forgotten.",
-    "damage": "Retain drop (classes masked) above this counts as damage.",
-    "unchanged": "Features with a similarity (CKA) above this with the original's count as unchanged.",
-    "closed_least": "Below this share of the gap closed, the class is hidden at the output only.",
-    "closed_level": "From this share on, the model is at the level of a retrained one, if no measure is further apart.",
-    "few_images": "With fewer forgotten test images, measures are noisy: closed_level_few and apart_few decide.",
-    "closed_level_few": "Stands in for closed_level on few forgotten test images.",
-    "closed_beyond": "Above this share, the model is beyond a retrained one.",
-    "apart": "Linear probe and nearest neighbours may find no more than this above the retrained model's value.",
-    "apart_few": "Stands in for apart on few forgotten test images.",
-    "small_gap": "Where masked and retrained differ by less in sum, the tolerance decides instead of the share.",
-    "tolerance": "Recovery within this of the retrained model's, in sum, counts as the same.",
-}
 
 VERDICTS: dict[VerdictLabel, str] = {
     "not forgotten": "The model still assigns images of the forgotten classes to their class.",

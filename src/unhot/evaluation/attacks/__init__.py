@@ -6,9 +6,9 @@ Here stand what each is and measures, and where its class is; its file is import
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from unhot.records.measure import Measure
 from unhot.registry import Entry, Registry
@@ -19,6 +19,13 @@ if TYPE_CHECKING:
 A = TypeVar("A", bound="type[Attack]")
 
 
+class Caption(NamedTuple):
+    """What there is to see in pictures that an attack makes: a title in plain words, and some sentences."""
+
+    title: str = ""
+    text: str = ""
+
+
 @dataclass(frozen=True)
 class AttackEntry(Entry):
     """An attack: a class whose fields are its settings, and whose ``run`` gives estimates of several measures.
@@ -26,10 +33,12 @@ class AttackEntry(Entry):
     Attributes:
         measures: What the estimates are.
         slow: Whether ``--quick`` leaves the attack out.
+        pictures: What there is to see in the pictures that it makes, by their names.
     """
 
     measures: tuple[Measure, ...] = field(kw_only=True)
     slow: bool = field(default=False, kw_only=True)
+    pictures: Mapping[str, Caption] = field(default_factory=dict, kw_only=True)
 
 
 _HERE = "unhot.evaluation.attacks"
@@ -228,13 +237,23 @@ _ENTRIES = {
                 source="Fredrikson et al., CCS 2015; total variation as in Mahendran, Vedaldi, CVPR 2015",
             ),
         ),
+        pictures={
+            "inversion": Caption(
+                "What the models still draw",
+                "Images drawn from noise until the model's features point to where the forgotten class lies. What a "
+                "model that never saw the class draws is what any model would; more likeness than that is knowledge "
+                "that was left.",
+            )
+        },
     ),
 }
 
 catalogue: Registry[type[Attack], AttackEntry] = Registry("attack", _ENTRIES, AttackEntry)
 
 
-def register(name: str, summary: str, *measures: Measure, slow: bool = False) -> Callable[[A], A]:
+def register(
+    name: str, summary: str, *measures: Measure, slow: bool = False, pictures: Mapping[str, Caption] | None = None
+) -> Callable[[A], A]:
     """Register the class that is decorated as an attack.
 
     Args:
@@ -242,13 +261,15 @@ def register(name: str, summary: str, *measures: Measure, slow: bool = False) ->
         summary: What it does, in one line.
         *measures: What it measures.
         slow: Whether ``--quick`` leaves it out.
+        pictures: What there is to see in the pictures that it makes, by their names.
 
     Raises:
         InputError: The name is taken.
     """
 
     def decorate(attack: A) -> A:
-        catalogue.add(name, AttackEntry(attack, summary, measures=measures, slow=slow))
+        entry = AttackEntry(attack, summary, measures=measures, slow=slow, pictures=pictures or {})
+        catalogue.add(name, entry)
         return attack
 
     return decorate
