@@ -360,7 +360,7 @@ def test_a_measure_of_somebody_else_is_shown_too(make, write, parse) -> None:
 def test_names_and_numbers() -> None:
     from unhot.records.audit import PlotData
     from unhot.records.model import ClassLabel
-    from unhot.report.pictures import category_names
+    from unhot.report.figures import category_names
 
     digits = PlotData(name="confusion", subject="original", x=(0.0, 10.0), y=(0.5, 0.5))
     assert category_names(digits) == ["0", "10"]

@@ -9,9 +9,10 @@ from unhot.evaluation.verdict import Thresholds
 from unhot.records.audit import AuditRecord, Measurement, Reason, Subject
 from unhot.records.forget import ForgetRecord
 from unhot.report.audited import Audited
+from unhot.report.figures import Picture, said
 from unhot.report.images import Strip, strip
 from unhot.report.inputs import input_text
-from unhot.report.pictures import Picture, draw, said
+from unhot.report.pictures import draw
 from unhot.report.sentences import sentence
 from unhot.report.tables import SUBJECTS, Row, class_names, declared, number, rows
 from unhot.report.texts import GROUPS, LIMITS, USES, VERDICTS, WITHOUT_RETRAINED

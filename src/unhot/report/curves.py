@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from unhot.records.audit import AuditRecord, PlotData, Subject
-from unhot.report.pictures import (
+from unhot.report.figures import (
     Data,
     Panel,
     Picture,

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from unhot.records.audit import AuditRecord, PlotData
-from unhot.report.pictures import Panel, Picture, curves, figure, label, short
+from unhot.report.figures import Panel, Picture, curves, figure, label, short
 from unhot.report.svg import LOOKS, inline
 
 POINTS = 350
