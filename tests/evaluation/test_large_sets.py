@@ -133,7 +133,7 @@ def test_few_pictures_are_in_memory_at_a_time(looked_at):
 def test_the_page_says_how_many_of_how_many(looked_at):
     found, _, _ = looked_at
     assert found.record.inputs.given == {"test": MILLION, "train": MILLION}
-    said = dict(facts(found.record))["Audited on"]
+    said = {f.name: f.value for f in facts(found.record)}["Audited on"]
     assert said == "1,500 of 1,000,000 test images and 600 of 1,000,000 train images; seed 0"
 
 

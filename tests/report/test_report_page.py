@@ -88,7 +88,7 @@ def test_facts_say_what_the_run_left_and_what_it_cost(make) -> None:
         "after": 0.96,
         "worst_class": other,
     }
-    said = dict(facts(record.model_copy(update={"made_by": type(made).model_validate(raw)})))
+    said = {f.name: f.value for f in facts(record.model_copy(update={"made_by": type(made).model_validate(raw)}))}
     assert said["Still classified as their class"] == (
         "kind 3: 1 of 16 samples (15 before); kind 5: 1 of 16 samples (15 before); "
         "kind 1: 2 of 40 other images (38 before)"
@@ -96,7 +96,7 @@ def test_facts_say_what_the_run_left_and_what_it_cost(make) -> None:
     accuracy = "96.0\u00a0% (97.5\u00a0% before), on 5,000 images from folder, test split"
     assert said["Accuracy on the retained classes"] == accuracy
     raw |= {"recognised": [], "retained_accuracy": None}
-    older = dict(facts(record.model_copy(update={"made_by": type(made).model_validate(raw)})))
+    older = {f.name: f.value for f in facts(record.model_copy(update={"made_by": type(made).model_validate(raw)}))}
     assert set(said) - set(older) == {"Still classified as their class", "Accuracy on the retained classes"}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from unhot.evaluation.verdict import Thresholds
 from unhot.records.audit import AuditRecord, Measurement, Reason, Subject
@@ -17,12 +18,19 @@ from unhot.report.sentences import sentence
 from unhot.report.tables import SUBJECTS, Row, class_names, declared, number, rows
 from unhot.report.texts import GROUPS, LIMITS, USES, VERDICTS, WITHOUT_RETRAINED
 
-Facts = list[tuple[str, str]]
 TONES = {"at the level of a retrained model": "good", "undecided (no retrained model)": "open"}
 BAD = ("not forgotten", "model damaged", "hidden at the output only")
 SAMPLES_LISTED = 64
 TITLED = 5  # classes that the title names
 FEW = 200  # images of the forgotten classes; the interval of a share of one half is then 0.14 wide
+
+
+class Fact(NamedTuple):
+    """A line of what is known; a digest stands after the value, or alone."""
+
+    name: str
+    value: str
+    digest: str = ""
 
 
 @dataclass(frozen=True)
@@ -50,7 +58,7 @@ class Content:
     audit: Audited
     key: str
     subject: str
-    facts: Facts
+    facts: list[Fact]
     meaning: str
     tone: str
     figures: list[Figure]
@@ -63,7 +71,7 @@ class Content:
     galleries: list[Gallery]
     samples: Strip | None
     cost: list[tuple[str, str, str]]
-    settings: list[tuple[str, Facts]]
+    settings: list[tuple[str, list[Fact]]]
     without_retrained: str | None
     limits: list[str]
 
@@ -123,36 +131,38 @@ def find(record: AuditRecord, name: str, subject: Subject) -> Measurement | None
     return next((m for m in record.measurements if (m.name, m.subject, m.split) == key and m.value is not None), None)
 
 
-def facts(record: AuditRecord) -> Iterator[tuple[str, str]]:
+def facts(record: AuditRecord) -> Iterator[Fact]:
     """Say what was forgotten, and from what."""
     made, inputs = record.made_by, record.inputs
-    yield "Forgotten", class_names(record.classes)
+    yield Fact("Forgotten", class_names(record.classes))
     if made is None:
-        yield "Method", "not known: there is no record of how this unlearned model was made"
+        yield Fact("Method", "not known: there is no record of how this unlearned model was made")
     else:
-        yield "Method", f"{made.method}, seed {made.seed}"
-        yield "Samples used", f"{sum(made.samples.count)} images of the forgotten classes, from {made.samples.origin}"
-        yield "Read while forgetting", ", ".join(USES.get(u, u) for u in made.uses) or "nothing"
+        yield Fact("Method", f"{made.method}, seed {made.seed}")
+        yield Fact(
+            "Samples used", f"{sum(made.samples.count)} images of the forgotten classes, from {made.samples.origin}"
+        )
+        yield Fact("Read while forgetting", ", ".join(USES.get(u, u) for u in made.uses) or "nothing")
         if made.guard_sha256 is not None:
-            yield "Stored statistics", f"SHA-256 {made.guard_sha256}"
+            yield Fact("Stored statistics", "SHA-256", made.guard_sha256)
         yield from _checked_after(made)
-    yield "Audited on", _looked_at(record)
-    yield "Data", inputs.data
+    yield Fact("Audited on", _looked_at(record))
+    yield Fact("Data", inputs.data)
     if inputs.preprocessing is not None:
-        yield "Inputs", f"Pictures are {input_text(inputs.preprocessing)}."
-    yield "Original model", f"SHA-256 {inputs.original_sha256}"
-    yield "Unlearned model", f"SHA-256 {inputs.unlearned_sha256}"
+        yield Fact("Inputs", f"Pictures are {input_text(inputs.preprocessing)}.")
+    yield Fact("Original model", "SHA-256", inputs.original_sha256)
+    yield Fact("Unlearned model", "SHA-256", inputs.unlearned_sha256)
     for i, value in enumerate(inputs.retrained_sha256, 1):
-        yield f"Retrained model {i}" if len(inputs.retrained_sha256) > 1 else "Retrained model", f"SHA-256 {value}"
+        yield Fact(f"Retrained model {i}" if len(inputs.retrained_sha256) > 1 else "Retrained model", "SHA-256", value)
     if not inputs.retrained_sha256:
-        yield "Retrained model", "none was given"
+        yield Fact("Retrained model", "none was given")
 
 
-def _checked_after(made: ForgetRecord) -> Iterator[tuple[str, str]]:
+def _checked_after(made: ForgetRecord) -> Iterator[Fact]:
     """Say how the images that the run was checked on are classified by the unlearned model; older records have none."""
     if made.recognised:
         what = ["samples" if c.label in made.classes else "other images" for c in made.recognised]
-        yield (
+        yield Fact(
             "Still classified as their class",
             "; ".join(
                 f"{c.label.name}: {c.after:,} of {c.n:,} {images} ({c.before:,} before)"
@@ -161,7 +171,7 @@ def _checked_after(made: ForgetRecord) -> Iterator[tuple[str, str]]:
         )
     if (accuracy := made.retained_accuracy) is not None:
         read = ", which the method read too" if accuracy.read_by_method else ""
-        yield (
+        yield Fact(
             "Accuracy on the retained classes",
             f"{percent(accuracy.after)} ({percent(accuracy.before)} before), on {accuracy.n:,} images from "
             f"{accuracy.origin}{read}",
@@ -263,30 +273,29 @@ def _samples(audit: Audited) -> Strip | None:
     return strip(audit.images[file.file], "samples") if file is not None and file.file in audit.images else None
 
 
-def _settings(record: AuditRecord) -> Iterator[tuple[str, Facts]]:
+def _settings(record: AuditRecord) -> Iterator[tuple[str, list[Fact]]]:
     made = record.made_by
     if made is not None:
-        yield "Method", [("name", made.method), *((k, text(v)) for k, v in made.hyperparameters.items())]
+        yield "Method", [Fact("name", made.method), *(Fact(k, text(v)) for k, v in made.hyperparameters.items())]
         yield "Run", list(_run(made))
-    yield "Audit", [("seed", str(record.seed))]
-    yield "Attacks", [(name, _joined(fields)) for name, fields in record.attacks.items()]
-    digests = [(f"{split} images", value) for split, value in record.inputs.data_sha256.items()]
-    yield "Data, SHA-256", digests
+    yield "Audit", [Fact("seed", str(record.seed))]
+    yield "Attacks", [Fact(name, _joined(fields)) for name, fields in record.attacks.items()]
+    yield "Data, SHA-256", [Fact(f"{s} images", "", value) for s, value in record.inputs.data_sha256.items()]
     known = [(k, v) for k, v in record.environment if v is not None]  # older records lack some
-    yield "Environment of the audit", [(k.replace("_", " "), str(v)) for k, v in known]
+    yield "Environment of the audit", [Fact(k.replace("_", " "), str(v)) for k, v in known]
 
 
-def _run(made: ForgetRecord) -> Iterator[tuple[str, str]]:
-    yield "seed", str(made.seed)
-    yield "stopped because", made.stop_reason
-    yield from ((k.replace("_", " "), text(v)) for k, v in made.notes.items())
-    yield "digest of the run", made.digest
-    yield "model before", made.model_sha256
-    yield "model after", made.weights_sha256
+def _run(made: ForgetRecord) -> Iterator[Fact]:
+    yield Fact("seed", str(made.seed))
+    yield Fact("stopped because", made.stop_reason)
+    yield from (Fact(k.replace("_", " "), text(v)) for k, v in made.notes.items())
+    yield Fact("digest of the run", "", made.digest)
+    yield Fact("model before", "", made.model_sha256)
+    yield Fact("model after", "", made.weights_sha256)
     keys = made.samples.indices or range(len(made.samples.sha256))
     listed = [f"{k}:\u00a0{d[:12]}" for k, d in zip(keys, made.samples.sha256, strict=False)]
     more = f" and {len(listed) - SAMPLES_LISTED} more in audit.json" if len(listed) > SAMPLES_LISTED else ""
-    yield "samples, SHA-256 begins", ", ".join(listed[:SAMPLES_LISTED]) + more
+    yield Fact("samples, SHA-256 begins", "", ", ".join(listed[:SAMPLES_LISTED]) + more)
 
 
 def text(value: object) -> str:

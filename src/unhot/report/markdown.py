@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator
 
 from unhot.escaping import markdown
@@ -30,7 +29,9 @@ def summary(record: AuditRecord) -> str:
         f"# Unlearning audit: {markdown(class_names(record.classes))}",
         "\n".join(_verdict(record)),
         "## What was forgotten, and from what",
-        "\n".join(f"- {name}: {_fact(value)}" for name, value in facts(record)),
+        "\n".join(
+            f"- {f.name}: {' '.join(filter(None, (markdown(f.value), _digest(f.digest))))}" for f in facts(record)
+        ),
         "## Measurements",
         "Values with their intervals; on test images unless named otherwise.",
         _table(record, None),
@@ -64,8 +65,8 @@ def model_card(record: AuditRecord) -> str:
     parts = [
         "## Forgotten classes",
         f"This model was made to forget {markdown(class_names(record.classes))}. {how} "
-        f"The model before it has weights of SHA-256 {_fact(record.inputs.original_sha256)}, "
-        f"this one {_fact(record.inputs.unlearned_sha256)}.",
+        f"The model before it has weights of SHA-256 {_digest(record.inputs.original_sha256)}, "
+        f"this one {_digest(record.inputs.unlearned_sha256)}.",
         "### Audit",
         "\n".join(_verdict(record)),
         f"Measured on test images (data: {markdown(record.inputs.data)}), with intervals. "
@@ -85,8 +86,8 @@ def _verdict(record: AuditRecord) -> Iterator[str]:
     yield from (f"- Note: {markdown(sentence(flag, record))}" for flag in record.verdict.flags)
 
 
-def _fact(value: str) -> str:
-    return re.sub(r"\b[0-9a-f]{64}\b", r"`\g<0>`", markdown(value))
+def _digest(value: str) -> str:
+    return f"`{value}`" if value.isalnum() else markdown(value)  # anything can stand in a file
 
 
 def _cell(m: Measurement | None) -> str:
