@@ -151,7 +151,7 @@ def test_when_they_cannot_be_written_nothing_is(full, tmp_path: Path, monkeypatc
     def full_disk(_: object) -> bytes:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(module, "to_csv", full_disk)
+    monkeypatch.setattr("unhot.evaluation.audit.to_csv", full_disk)
     with pytest.raises(OutputError, match="The disk is full"):
         full.save(tmp_path / "audit")
     assert list(tmp_path.iterdir()) == []
