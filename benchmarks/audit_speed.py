@@ -8,13 +8,10 @@ The aim: the full audit within three times the forward passes plus two minutes, 
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 
-import cells
-from unhot import load
-from unhot.data.source import load_source
-from unhot.evaluation.auditor import audit
-from unhot.runtime import Runtime
+from unhot import Runtime, audit, load, load_source
 
 
 def main() -> None:
@@ -44,7 +41,8 @@ def main() -> None:
         done.append(cell | {"ratio": round(cost.audit_seconds / cost.forward_seconds, 2)})
         print(done[-1], flush=True)
     head = {"dataset": given.dataset, "class": given.label, "models": 2 + len(given.retrained)}
-    cells.write(given.out, head | {"environment": Runtime().environment().model_dump(), "cells": done})
+    content = head | {"environment": Runtime().environment().model_dump(), "cells": done}
+    given.out.write_text(json.dumps(content, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -22,15 +22,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-import cells
-from unhot import Classifier, Runtime, draw
+from unhot import Classifier, InputSpec, Runtime, Samples, audit, build, draw
 from unhot.data.images import LabelledImages
-from unhot.data.samples import Samples
-from unhot.evaluation.auditor import audit
 from unhot.methods.nhle_cwm import NhleCwm
-from unhot.models.arch import build
 from unhot.models.cut import cut_classes
-from unhot.records.model import InputSpec
 
 USUAL = {"arch": "resnet9", "options": {"width": 16}, "samples": 16, "classes": 10, "forgotten": 1}
 AXES = {
@@ -139,7 +134,8 @@ def main() -> None:
                 text = subprocess.run(call, capture_output=True, text=True, check=True, env=os.environ).stdout
                 done.append({"axis": axis, "what": what, "point": point, **json.loads(text.splitlines()[-1])})
                 print(done[-1], flush=True)
-    cells.write(given.out, {"environment": Runtime().environment().model_dump(), "cells": done})
+    content = {"environment": Runtime().environment().model_dump(), "cells": done}
+    given.out.write_text(json.dumps(content, indent=1) + "\n")
 
 
 if __name__ == "__main__":

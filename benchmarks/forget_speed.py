@@ -10,6 +10,7 @@ share of training is that of 50,000 images for the data set's default epochs, at
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,11 +18,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-import cells
-from unhot import Classifier, Runtime, draw
+from unhot import Classifier, Runtime, build, draw
 from unhot.data.named import CIFAR10, FASHION_MNIST, NamedSet
 from unhot.methods.nhle_cwm import NhleCwm
-from unhot.models.arch import build
 
 NETS = {
     "lenet5": FASHION_MNIST,
@@ -86,7 +85,8 @@ def main() -> None:
     for arch in given.nets:
         done.append(measure(arch))
         print(done[-1], flush=True)
-    cells.write(given.out, {"shots": SHOTS, "environment": Runtime().environment().model_dump(), "cells": done})
+    content = {"shots": SHOTS, "environment": Runtime().environment().model_dump(), "cells": done}
+    given.out.write_text(json.dumps(content, indent=1) + "\n")
 
 
 if __name__ == "__main__":

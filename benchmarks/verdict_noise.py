@@ -9,19 +9,15 @@ model". The original, the masked original and an nhle-cwm model are judged again
 from __future__ import annotations
 
 import argparse
+import json
+import warnings
 from collections import Counter
-from collections.abc import Hashable
 from pathlib import Path
 
-import cells
-from unhot.data.source import load_source
-from unhot.evaluation.auditor import audit
-from unhot.methods.mask import Mask
-from unhot.methods.nhle_cwm import NhleCwm
-from unhot.runtime import Runtime
-from unhot.training import train
+import unhot
 
 RECOVERY = ("probe_accuracy", "knn_accuracy", "prototype_attack_accuracy")
+SHOTS = 16
 
 
 def main() -> None:
@@ -33,41 +29,34 @@ def main() -> None:
     args.add_argument("--retrained", type=int, default=4)
     args.add_argument("--out", type=Path)
     given = args.parse_args()
-    source = load_source(given.dataset)
-    originals = [train(source, given.arch, seed=s)[0] for s in range(given.originals)]
+    warnings.simplefilter("ignore", unhot.errors.SampleWarning)
+    source = unhot.load_source(given.dataset)
+    originals = [unhot.train(source, given.arch, seed=s)[0] for s in range(given.originals)]
     done = []
     for label in given.classes:
         seeds = range(10, 10 + given.retrained)
-        references = [train(source, given.arch, seed=s, exclude=[label])[0] for s in seeds]
+        references = [unhot.train(source, given.arch, seed=s, exclude=[label])[0] for s in seeds]
         for seed, original in enumerate(originals):
-            _, result = cells.forget(original, source, NhleCwm(), label, 16, seed)
-            _, mask = cells.forget(original, source, Mask(), label, 16, seed)
-            judged = {"original": original, "masked": mask.classifier, "nhle-cwm": result.classifier}
-            judged |= {f"retrained {i}": m for i, m in enumerate(references)}
-            shared: dict[Hashable, object] = {}
-            runtime = Runtime()
+            samples = unhot.draw(source.train_images, classes=[label], shots=SHOTS, seed=seed)
+            made = {
+                name: unhot.forget(original, samples, method=method, seed=seed, force=True).classifier
+                for name, method in (("masked", "mask"), ("nhle-cwm", "nhle-cwm"))
+            }
+            judged = {"original": original, **made, **{f"retrained {i}": m for i, m in enumerate(references)}}
             for i, reference in enumerate(references):
+                auditor = unhot.Auditor(
+                    original, retrained=reference, test=source.test_images, train=source.train_images
+                )
                 for name, model in judged.items():
-                    if name == f"retrained {i}":
-                        continue
-                    found = audit(
-                        original=original,
-                        unlearned=model,
-                        retrained=reference,
-                        classes=[label],
-                        test=source.test_images,
-                        train=source.train_images,
-                        quick=True,
-                        runtime=runtime,
-                        shared=shared,
-                    )
-                    cell = {"class": label, "original": seed, "model": name, "reference": i}
-                    cell |= {n: found[n].value for n in RECOVERY} | {"verdict": found.record.verdict.label}
-                    done.append(cell)
+                    if name != f"retrained {i}":
+                        found = auditor.audit(model, [label], quick=True)
+                        cell = {"class": label, "original": seed, "model": name, "reference": i}
+                        cell |= {n: found[n].value for n in RECOVERY} | {"verdict": found.record.verdict.label}
+                        done.append(cell)
             print(label, seed, Counter((c["model"].split()[0], c["verdict"]) for c in done), flush=True)
     out = given.out or Path(__file__).parent / "records" / f"verdict-noise-{given.dataset}.json"
-    head = {"dataset": given.dataset, "arch": given.arch, "environment": Runtime().environment().model_dump()}
-    cells.write(out, head | {"cells": done})
+    head = {"dataset": given.dataset, "arch": given.arch, "environment": unhot.Runtime().environment().model_dump()}
+    out.write_text(json.dumps(head | {"cells": done}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ import numpy as np
 from make_tables import read, results
 from matplotlib.figure import Figure
 
-from unhot.bench.report import pictures
+from unhot.bench.results import pictures
 
 OUT = Path(__file__).resolve().parent / "pictures"
 GROWING = {

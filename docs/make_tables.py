@@ -19,8 +19,8 @@ from typing import Any, NamedTuple
 
 from unhot import methods
 from unhot.bench import tables
-from unhot.bench.results import Results, Row, merged
 from unhot.evaluation.catalogue import BUILTIN
+from unhot.records.results import CellRow, Results, merged
 
 ROOT = Path(__file__).resolve().parent.parent
 RECORDS = ROOT / "benchmarks" / "records"
@@ -133,7 +133,7 @@ def guard_seeds() -> str:
 
 def _targets(measured: Results) -> str:
     names = ("retain_drop_masked", "worst_class_drop")
-    groups: dict[tuple[str, ...], list[Row]] = defaultdict(list)
+    groups: dict[tuple[str, ...], list[CellRow]] = defaultdict(list)
     for r in measured.rows:
         if r.method in ("nhle-cwm", "nhle-guard") and r.error is None:
             mode = ("guarded" if "guarded" in r.options else "bare") if r.method == "nhle-guard" else r.method
@@ -159,7 +159,7 @@ class Goal(NamedTuple):
     title: str
     bounds: tuple[float, float]
     at_most: bool
-    found: Callable[[list[Row]], float | None]
+    found: Callable[[list[CellRow]], float | None]
 
 
 def guard_met() -> str:
@@ -188,21 +188,21 @@ def guard_met() -> str:
 GUARD = "nhle-guard"
 
 
-def _unlearned(name: str) -> Callable[[Row], float | None]:
+def _unlearned(name: str) -> Callable[[CellRow], float | None]:
     return lambda r: r.values.get(name, {}).get("unlearned")
 
 
-def _over_retrained(rows: list[Row]) -> float:
+def _over_retrained(rows: list[CellRow]) -> float:
     """Return by how much the prototype attack exceeds that on the retrained model, in the class where it is most."""
     name = "prototype_attack_accuracy"
     return max(tables.of_classes(rows, lambda r: r.values[name]["unlearned"] - r.values[name]["retrained"]))
 
 
-def _least_closed(name: str) -> Callable[[list[Row]], float | None]:
+def _least_closed(name: str) -> Callable[[list[CellRow]], float | None]:
     """Find the least share of a gap that is closed, over the classes where there is one."""
 
-    def found(rows: list[Row]) -> float | None:
-        by_class: dict[tuple[int, ...], list[Row]] = defaultdict(list)
+    def found(rows: list[CellRow]) -> float | None:
+        by_class: dict[tuple[int, ...], list[CellRow]] = defaultdict(list)
         for r in rows:
             by_class[r.classes].append(r)
         means = [
@@ -214,11 +214,11 @@ def _least_closed(name: str) -> Callable[[list[Row]], float | None]:
     return found
 
 
-def _mean_of(name: str) -> Callable[[list[Row]], float]:
+def _mean_of(name: str) -> Callable[[list[CellRow]], float]:
     return lambda rows: statistics.mean(tables.of_classes(rows, _unlearned(name)))
 
 
-def _most_of(name: str) -> Callable[[list[Row]], float]:
+def _most_of(name: str) -> Callable[[list[CellRow]], float]:
     return lambda rows: max(r.values[name]["unlearned"] for r in rows)
 
 
@@ -241,7 +241,7 @@ GOALS = (
 NO_GAP = 0.02  # of accuracy between original and retrained, below which a share of it says nothing
 
 
-def _closed(rows: Sequence[Row], name: str) -> str:
+def _closed(rows: Sequence[CellRow], name: str) -> str:
     """Return the share of the gap between original and retrained model that is closed, in the mean over draws."""
     was, now, goal = (statistics.mean(r.values[name][s] for r in rows) for s in ("original", "unlearned", "retrained"))
     return _share(was, now, goal)
@@ -393,7 +393,7 @@ def catalogue() -> str:
     return tables.grid(["method", "published", "reads", "steps", "passes", *columns, "departs from"], rows)
 
 
-def _best(rows: Iterable[Row]) -> list[Row]:
+def _best(rows: Iterable[CellRow]) -> list[CellRow]:
     """Return the cells of a method in the one of its settings that is reported."""
     return [r for chosen in tables.selected(rows).values() for r in chosen]
 
@@ -407,7 +407,7 @@ def _departs_from(name: str) -> str:
     return ", ".join(what for what, text in methods.get(name).departures._asdict().items() if text) or "–"
 
 
-def _does(rows: Sequence[Row], subject: str) -> list[str]:
+def _does(rows: Sequence[CellRow], subject: str) -> list[str]:
     """Say for each data set what the measures are for a subject, in the mean over classes."""
     cells = []
     for data in CATALOGUE_DATA:

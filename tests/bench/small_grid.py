@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from unhot.bench.backends import Inline
-from unhot.bench.grid import Grid
-from unhot.bench.runner import Runner, Task, tasks
+from unhot.bench.grid import Grid, Task
+from unhot.bench.runner import Runner
 from unhot.bench.store import Store
-from unhot.bench.work import WorkerConfig
+from unhot.bench.worker import WorkerConfig
 from unhot.records.bench import TrainSpec
 
 SMALL = """
@@ -37,10 +37,10 @@ class Quiet:
         self.begun: list[str] = []
         self.problems: list[str] = []
 
-    def begin(self, piece: Task) -> None:
-        self.begun.append(piece.spec.title)
+    def begin(self, task: Task[Any]) -> None:
+        self.begun.append(task.spec.title)
 
-    def end(self, piece: Task, problem: str | None) -> None:
+    def end(self, task: Task[Any], problem: str | None) -> None:
         if problem is not None:
             self.problems.append(problem)
 
@@ -53,4 +53,4 @@ def run(grid: Grid, store: Store, backend: Any = None) -> Quiet:
 
 def models(grid: Grid) -> list[TrainSpec]:
     """Return the models that a grid needs."""
-    return [p.spec for p in tasks(grid) if isinstance(p.spec, TrainSpec)]
+    return [p.spec for p in grid.tasks() if isinstance(p.spec, TrainSpec)]

@@ -29,7 +29,7 @@ from unhot.bench.backends import RayCluster
 from unhot.bench.grid import read_grid
 from unhot.bench.runner import Runner
 from unhot.bench.store import Store
-from unhot.bench.work import WorkerConfig
+from unhot.bench.worker import WorkerConfig
 
 cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
 nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
@@ -39,8 +39,8 @@ assert backend.slots == 2, backend.slots
 
 class Killer(Quiet):
     killed = False
-    def end(self, piece, problem):
-        super().end(piece, problem)
+    def end(self, task, problem):
+        super().end(task, problem)
         if not Killer.killed and list(store.models.glob("digits*")):
             Killer.killed = True
             cluster.remove_node(nodes.pop(), allow_graceful=False)

@@ -23,12 +23,13 @@ from unhot import methods
 from unhot.bench.backends import Inline, Local
 from unhot.bench.grid import Grid, read_grid
 from unhot.bench.runner import POLL_SECONDS, Runner
-from unhot.bench.store import Store, Work
-from unhot.bench.work import WorkerConfig
+from unhot.bench.store import Store
+from unhot.bench.worker import WorkerConfig
 from unhot.errors import DataError, UnhotWarning
 from unhot.methods.base import Data, Method, Outcome
 from unhot.methods.mask import Mask
 from unhot.models.classifier import Classifier
+from unhot.records.bench import Work
 from unhot.registry import Registry
 from unhot.runtime import Runtime
 
@@ -223,7 +224,7 @@ def test_a_worker_that_is_killed_loses_only_what_it_was_doing(grid_of: GridOf, t
     killed: list[int] = []
 
     class Killer:
-        def begin(self, piece: object) -> None:
+        def begin(self, task: object) -> None:
             workers = []
             for child in psutil.Process().children():
                 with suppress(psutil.NoSuchProcess):  # ended since it was listed, or a zombie
@@ -233,11 +234,11 @@ def test_a_worker_that_is_killed_loses_only_what_it_was_doing(grid_of: GridOf, t
                 killed.append(workers[0].pid)
                 workers[0].kill()
 
-        def end(self, piece: object, problem: str | None) -> None:
+        def end(self, task: object, problem: str | None) -> None:
             assert problem is None
 
     from unhot.bench.runner import Runner
-    from unhot.bench.work import WorkerConfig
+    from unhot.bench.worker import WorkerConfig
 
     assert Runner(grid, store, backend, WorkerConfig(threads=1), Killer()).run() == []
     assert killed
@@ -291,7 +292,7 @@ class Unreachable:
 def test_a_tracker_that_fails_loses_nothing(grid_of: GridOf, tmp_path: Path) -> None:
     from unhot.bench.backends import Inline
     from unhot.bench.runner import Runner
-    from unhot.bench.work import WorkerConfig
+    from unhot.bench.worker import WorkerConfig
 
     text = SMALL.replace("class = [1, 6]", "class = [1]").replace("shots = 4", "shots = 4\nretrained = 0")
     grid, store = grid_of(text), Store(tmp_path / "out")

@@ -1,4 +1,4 @@
-"""The store keeps whole results, and lets one process at a time do a piece of work."""
+"""The store keeps whole results, and lets one process at a time do a task."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_what_another_has_claimed_is_not_waited_for(tmp_path: Path) -> None:
     started = time.monotonic()
     assert other.claim(spec) is None
     assert time.monotonic() - started < 1.5
-    timing = other.claim(spec, "timing")  # is another piece of work
+    timing = other.claim(spec, "timing")  # is another task
     assert timing is not None
     lock.release()
     again = other.claim(spec)

@@ -13,12 +13,12 @@ from pydantic import ValidationError
 from scipy.stats import ttest_1samp
 
 from unhot.bench import tables
-from unhot.bench.report import write_all
-from unhot.bench.results import Results, Row, Timing, merged
+from unhot.bench.results import write_all
+from unhot.records.results import CellRow, Results, TimingRow, merged
 from unhot.runtime import Runtime
 
 
-def row(method: str = "nhle-cwm", label: int = 0, seed: int = 0, **other: Any) -> Row:
+def row(method: str = "nhle-cwm", label: int = 0, seed: int = 0, **other: Any) -> CellRow:
     value = other.pop("value", 0.0)
     values = {
         "forget_accuracy": {"unlearned": value, "original": 0.9, "masked": 0.0},
@@ -49,10 +49,10 @@ def row(method: str = "nhle-cwm", label: int = 0, seed: int = 0, **other: Any) -
         "steps": 4,
         "seconds": 0.1,
     }
-    return Row(**(given | other))
+    return CellRow(**(given | other))
 
 
-def results(*rows: Row) -> Results:
+def results(*rows: CellRow) -> Results:
     return Results(name="made up", rows=rows, environments=())
 
 
@@ -175,7 +175,7 @@ def test_the_promise(forget: float, drop: float, kept: bool) -> None:
 
 
 def test_time_is_a_multiple_of_one_pass_and_a_share_of_training() -> None:
-    def timing(**other: Any) -> Timing:
+    def timing(**other: Any) -> TimingRow:
         given = {
             "dataset": "digits",
             "arch": "lenet5",
@@ -189,7 +189,7 @@ def test_time_is_a_multiple_of_one_pass_and_a_share_of_training() -> None:
             "load": 0.0,
             "environment": Runtime().environment(),
         }
-        return Timing(**(given | other))
+        return TimingRow(**(given | other))
 
     timings = [timing(shots=1, forget_seconds=9.0), timing(options={"steps": 3}, forget_seconds=9.0), timing()]
     assert tables.passes([row()], timings) == "12.5"

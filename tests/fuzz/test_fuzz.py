@@ -26,8 +26,7 @@ from PIL import Image
 from torch import nn
 
 import unhot
-from unhot.bench.report import write_all
-from unhot.bench.results import Results
+from unhot.bench.results import write_all
 from unhot.cli import main
 from unhot.data.concept import LabelMap
 from unhot.data.source import load_source
@@ -37,6 +36,7 @@ from unhot.records.audit import AuditRecord
 from unhot.records.forget import ForgetRecord
 from unhot.records.graph import Graph
 from unhot.records.model import InputSpec
+from unhot.records.results import Results
 from unhot.report.audited import Audited
 from unhot.report.content import content
 from unhot.report.markdown import model_card, summary

@@ -1,4 +1,4 @@
-"""Where pieces of work are computed: in this process, in several, or on a Ray cluster. All give futures."""
+"""Where workers do tasks: in this process, in several, or on a Ray cluster. All give futures."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from contextlib import contextmanager
 from dataclasses import replace
 from multiprocessing import active_children, get_context, parent_process
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any, Protocol, TypeVar
 
 import torch
 
 from unhot.bench.privacy import send_nothing
-from unhot.bench.work import WorkerConfig
+from unhot.bench.worker import Worker, WorkerConfig
 from unhot.errors import InputError
 from unhot.runtime import no_progress
 
@@ -26,35 +27,60 @@ RETRIES = 3
 
 
 class Backend(Protocol):
-    """Computes pieces of work."""
+    """Lets workers do tasks."""
 
     @property
     def slots(self) -> int:
-        """How many pieces are computed at once."""
+        """How many tasks are done at once."""
 
-    def submit(self, function: Callable[..., T], *args: Any, models: Sequence[Path] = ()) -> Future[T]:
-        """Begin ``function(*args, *models)``, where a :class:`WorkerConfig` among ``args`` is made to fit."""
+    def submit(self, config: WorkerConfig, do: Callable[..., T], *args: Any, models: Sequence[Path] = ()) -> Future[T]:
+        """Begin ``do(worker, *args, *models)`` with a worker of this config, as far as it fits where that is."""
 
     def close(self) -> None:
         """End; what is being computed is given up."""
 
 
+class Host:
+    """Keeps the worker of a process from task to task; one of another config takes its place."""
+
+    def __init__(self) -> None:
+        self._worker: Worker | None = None
+
+    def do(self, config: WorkerConfig, do: Callable[..., T], *args: Any) -> T:
+        """Let a worker of this config do a task."""
+        if self._worker is None or self._worker.config != config:
+            self._worker = Worker(config)
+        return do(self._worker, *args)
+
+
+HOST = Host()  # of a process that is nothing but a worker: of a pool, or of Ray
+
+
+def _do(config: WorkerConfig, do: Callable[..., T], *args: Any) -> T:
+    """Do a task in such a process."""
+    return HOST.do(config, do, *args)
+
+
 class Inline:
-    """One piece after the other in this process."""
+    """One task after the other in this process."""
 
     slots = 1
 
-    def submit(self, function: Callable[..., T], *args: Any, models: Sequence[Path] = ()) -> Future[T]:
+    def __init__(self) -> None:
+        self._host = Host()
+
+    def submit(self, config: WorkerConfig, do: Callable[..., T], *args: Any, models: Sequence[Path] = ()) -> Future[T]:
         """See :meth:`Backend.submit`."""
         future: Future[T] = Future()
         try:
-            future.set_result(function(*args, *models))
+            future.set_result(self._host.do(config, do, *args, *models))
         except Exception as error:  # a method may raise anything
             future.set_exception(error)
         return future
 
     def close(self) -> None:
         """See :meth:`Backend.close`."""
+        self._host = Host()
 
 
 class Local:
@@ -67,33 +93,49 @@ class Local:
     def __init__(self, workers: int) -> None:
         self.slots = workers
         gpus = torch.cuda.device_count()
-        self._devices = [f"cuda:{i % gpus}" if gpus else "cpu" for i in range(workers)]
-        self._threads = max(1, (os.cpu_count() or 1) // workers)
-        self._pool: ProcessPoolExecutor | None = None
+        threads = max(1, (os.cpu_count() or 1) // workers)
+        self._free: SimpleQueue[_Process] = SimpleQueue()
+        self._all = [_Process(f"cuda:{i % gpus}" if gpus else "cpu", threads) for i in range(workers)]
+        for process in self._all:
+            self._free.put(process)
         self._others = set(active_children())
 
-    def submit(self, function: Callable[..., T], *args: Any, models: Sequence[Path] = ()) -> Future[T]:
+    def submit(self, config: WorkerConfig, do: Callable[..., T], *args: Any, models: Sequence[Path] = ()) -> Future[T]:
         """See :meth:`Backend.submit`."""
-        device = self._devices.pop(0)
-        placed = [_placed(a, device, self._threads) for a in args]
-        # a worker that is killed breaks the pool: all that was in it fails, and a new pool takes the next piece
-        for _ in range(2):
-            self._pool = self._pool or ProcessPoolExecutor(self.slots, get_context("spawn"), _in_worker)
-            try:
-                with _unheard():
-                    future: Future[T] = self._pool.submit(function, *placed, *models)
-                break
-            except BrokenExecutor:
-                self._pool = None
-        future.add_done_callback(lambda _: self._devices.append(device))
+        process = self._free.get()
+        future: Future[T] = process.submit(_placed(config, process.device, process.threads), do, *args, *models)
+        future.add_done_callback(lambda _: self._free.put(process))
         return future
 
     def close(self) -> None:
         """See :meth:`Backend.close`."""
+        for process in self._all:
+            process.close()
+        for child in set(active_children()) - self._others:
+            child.terminate()
+
+
+class _Process:
+    """A process that does one task after the other, on one device."""
+
+    def __init__(self, device: str, threads: int) -> None:
+        self.device, self.threads = device, threads
+        self._pool: ProcessPoolExecutor | None = None
+
+    def submit(self, config: WorkerConfig, do: Callable[..., T], *args: Any) -> Future[T]:
+        """Begin a task; if the process was killed, in a new one."""
+        while True:
+            self._pool = self._pool or ProcessPoolExecutor(1, get_context("spawn"), _in_worker)
+            try:
+                with _unheard():
+                    return self._pool.submit(_do, config, do, *args)
+            except BrokenExecutor:
+                self._pool = None
+
+    def close(self) -> None:
+        """Give up what is being computed."""
         if self._pool is not None:
             self._pool.shutdown(wait=False, cancel_futures=True)
-            for child in set(active_children()) - self._others:
-                child.terminate()
 
 
 class RayCluster:
@@ -103,8 +145,8 @@ class RayCluster:
 
     Args:
         address: Of the cluster; None for a new one on this machine.
-        cpus: For each piece of work.
-        gpus: For each piece of work; a fraction lets several share one.
+        cpus: For each task.
+        gpus: For each task; a fraction lets several share one.
     """
 
     def __init__(self, address: str | None = None, cpus: float = 1, gpus: float = 0) -> None:
@@ -124,17 +166,16 @@ class RayCluster:
 
     @property
     def slots(self) -> int:
-        """As many pieces as the cluster has room for now."""
+        """As many tasks as the cluster has room for now."""
         there = self._ray.cluster_resources()
         by_cpu = int(there.get("CPU", 0) // self._cpus) if self._cpus else 1
         return max(1, min(by_cpu, int(there.get("GPU", 0) / self._gpus)) if self._gpus else by_cpu)
 
-    def submit(self, function: Callable[..., T], *args: Any, models: Sequence[Path] = ()) -> Future[T]:
-        """See :meth:`Backend.submit`; a piece whose worker is lost is tried again elsewhere."""
-        threads = max(1, int(self._cpus))
-        placed = [_placed(a, None if self._gpus else "cpu", threads) for a in args]
+    def submit(self, config: WorkerConfig, do: Callable[..., T], *args: Any, models: Sequence[Path] = ()) -> Future[T]:
+        """See :meth:`Backend.submit`; a task whose worker is lost is tried again elsewhere."""
+        placed = _placed(config, None if self._gpus else "cpu", max(1, int(self._cpus)))
         options = {"num_cpus": self._cpus, "num_gpus": self._gpus, "max_retries": RETRIES}
-        reference = self._ray.remote(function).options(**options).remote(*placed, *map(self._sent, models))
+        reference = self._ray.remote(_do).options(**options).remote(placed, do, *args, *map(self._sent, models))
         future: Future[T] = reference.future()
         return future
 
@@ -148,11 +189,9 @@ class RayCluster:
         return self._models[folder]
 
 
-def _placed(argument: Any, device: str | None, threads: int) -> Any:
-    """Give a place to a worker: it cannot show progress on this terminal."""
-    if not isinstance(argument, WorkerConfig):
-        return argument
-    return replace(argument, device=argument.device or device, threads=threads, progress=no_progress)
+def _placed(config: WorkerConfig, device: str | None, threads: int) -> WorkerConfig:
+    """Fit a config to a process of its own: it cannot show progress on this terminal."""
+    return replace(config, device=config.device or device, threads=threads, progress=no_progress)
 
 
 @contextmanager

@@ -5,13 +5,12 @@ from __future__ import annotations
 import torch
 from torch.nn.functional import cross_entropy
 
-from unhot.bench.grid import Grid
-from unhot.bench.runner import Task
-from unhot.bench.work import WorkerConfig
+from unhot.bench.grid import Grid, Task
+from unhot.bench.worker import WorkerConfig
 from unhot.data.source import Source, folder_input
 from unhot.evaluation.auditor import TEST_IMAGES, TRAIN_IMAGES
 from unhot.models.arch import build, channels_of
-from unhot.records.bench import CellSpec, TrainSpec
+from unhot.records.bench import Cell, TrainSpec, Work
 
 BATCH = 64
 PASSES = 20  # over the samples, of a method that says nothing of epochs
@@ -19,26 +18,26 @@ ATTACKS_SECONDS = 60.0  # of a full audit, beside its forward passes
 
 
 class Estimator:
-    """Tells about how many seconds a piece of work takes.
+    """Tells about how many seconds a task takes.
 
     Args:
         grid: The grid.
-        place: Where it is to be computed.
+        config: Where it is to be computed.
     """
 
-    def __init__(self, grid: Grid, place: WorkerConfig) -> None:
-        self._grid, self._place = grid, place
+    def __init__(self, grid: Grid, config: WorkerConfig) -> None:
+        self._grid, self._config = grid, config
         self._measured: dict[tuple[str, str, str], float] = {}
 
-    def seconds(self, piece: Task) -> float:
-        """Estimate one piece."""
-        spec, source = piece.spec, self._grid.sources[piece.src]
+    def seconds(self, task: Task[Work]) -> float:
+        """Estimate one task."""
+        spec, source = task.spec, self._grid.sources[task.src]
         if isinstance(spec, TrainSpec):
-            return int(str(spec.settings["epochs"])) * spec.train_images * self._image(spec, piece.src)
-        image = self._image(spec.original, piece.src)
+            return int(str(spec.settings["epochs"])) * spec.train_images * self._image(spec, task.src)
+        image = self._image(spec.original, task.src)
         looked_at = min(len(source.test_images), TEST_IMAGES) + min(len(source.train_images), TRAIN_IMAGES)
         audit = looked_at * image / 3 * 2  # a forward pass is a third of one with gradients; as much for the measures
-        return _forgetting(spec, piece.uses, source) * image + audit + ATTACKS_SECONDS * (spec.audit == "full")
+        return _forgetting(spec, task.uses, source) * image + audit + ATTACKS_SECONDS * (spec.audit == "full")
 
     def _image(self, spec: TrainSpec, src: str) -> float:
         """Return the seconds of one image, forward and backward, measured once for each net."""
@@ -49,7 +48,7 @@ class Estimator:
 
     def _measure(self, spec: TrainSpec, source: Source) -> float:
         shape = channels_of(spec.arch, source.input or folder_input(source.train_images))
-        runtime = self._place.runtime()
+        runtime = self._config.runtime()
         with runtime.seeded("estimate"):
             net = build(spec.arch, len(source.train_images.class_names or ()), shape, spec.arch_options).to(
                 runtime.device
@@ -63,7 +62,7 @@ class Estimator:
         return taken[-1] / BATCH
 
 
-def _forgetting(spec: CellSpec, uses: tuple[str, ...], source: Source) -> float:
+def _forgetting(spec: Cell, uses: tuple[str, ...], source: Source) -> float:
     """Return how many images a method runs through the net."""
     epochs = float(str(spec.hyperparameters.get("epochs", PASSES)))
     samples = len(spec.classes) * (

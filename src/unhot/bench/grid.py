@@ -5,8 +5,9 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Generic, Literal, NamedTuple, TypeVar
 
 import torch
 from pydantic import BeforeValidator, Field, JsonValue, ValidationError
@@ -19,12 +20,14 @@ from unhot.methods.base import Method
 from unhot.models.arch import build, channels_of
 from unhot.reading import parse_toml, read_text
 from unhot.records.base import Stored
-from unhot.records.bench import CellSpec, TrainSpec
+from unhot.records.bench import Cell, TrainSpec, Work
 from unhot.records.environment import Precision
 from unhot.records.model import InputSpec
 from unhot.runtime import own_generators, pick_device
 from unhot.training import complete, usual_precision
 from unhot.version import __version__
+
+W = TypeVar("W", bound=Work, covariant=True)
 
 Class = int | str
 Request = Class | list[Class]
@@ -112,13 +115,21 @@ class GridFile(Stored):
     method: Annotated[list[MethodEntry], Field(min_length=1)]
 
 
-class Cell(NamedTuple):
-    """A cell, and what the grid says of it that does not determine its result."""
+@dataclass(frozen=True)
+class Task(Generic[W]):
+    """A cell to run or a model to train, and what the grid says of it that does not determine the result.
 
-    spec: CellSpec
+    Attributes:
+        spec: The cell, or the model.
+        src: The data set, as the grid calls it.
+        options: What the grid sets of the hyperparameters; the others are defaults.
+        uses: What the method reads.
+    """
+
+    spec: W
     src: str
-    options: dict[str, JsonValue]
-    uses: tuple[str, ...]
+    options: dict[str, JsonValue] = field(default_factory=dict)
+    uses: tuple[str, ...] = ()
 
 
 class Grid(NamedTuple):
@@ -131,8 +142,17 @@ class Grid(NamedTuple):
     """
 
     name: str
-    cells: tuple[Cell, ...]
+    cells: tuple[Task[Cell], ...]
     sources: Mapping[str, Source]
+
+    def tasks(self) -> list[Task[Work]]:
+        """Return all work, models before the cells that need them."""
+        found: dict[str, Task[Work]] = {}
+        for cell in self.cells:
+            for spec in cell.spec.training:
+                found.setdefault(spec.digest, Task(spec, cell.src))
+            found[cell.spec.digest] = cell
+        return list(found.values())
 
 
 def read_grid(path: Path, data_dir: Path | None = None, download: bool = False, device: str | None = None) -> Grid:
@@ -333,12 +353,12 @@ def _cells(
     fixed: Fixed,
     axes: dict[str, list[Any]],
     trials: list[_Trial],
-) -> Iterator[Cell]:
+) -> Iterator[Task[Cell]]:
     original = plan.training(model_seed)
     retrained = tuple(plan.training(model_seed + 1 + i, classes) for i in range(fixed.retrained))
     for shots, trial, seed in itertools.product(axes["shots"], trials, axes["seed"]):
         retains = "retain" in trial.method.uses
-        spec = CellSpec(
+        spec = Cell(
             original=original,
             retrained=retrained,
             classes=classes,
@@ -355,4 +375,4 @@ def _cells(
         options, uses = trial.options, trial.method.uses
         if trial.guarded and "guard" not in uses:  # it may be tried without, too
             options, uses = options | {"guarded": True}, (*uses, "guard")
-        yield Cell(spec, plan.src, options, uses)
+        yield Task(spec, plan.src, options, uses)

@@ -1,134 +1,27 @@
-"""Results: what the tables are made of, in one file that is small enough to be committed."""
+"""What a run leaves for people: ``results.json``, ``results.csv``, ``tables.md`` and pictures."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
+import csv
+import io
+import re
+from collections import defaultdict
 from pathlib import Path
-from typing import Literal, Self
+from statistics import fmean
 
-from pydantic import Field, JsonValue, model_validator
-
-from unhot.escaping import json_words
+from unhot.bench import tables
+from unhot.bench.grid import Grid
+from unhot.bench.store import Store
+from unhot.bench.tables import Setting, heads, of_row
+from unhot.escaping import csv_cell, line, markdown
 from unhot.files import write_atomic
-from unhot.methods import REFERENCES
-from unhot.records.audit import StoredLabel
-from unhot.records.base import Count, Record, Seconds, Stored
-from unhot.records.bench import BenchRecord, CellSpec, FailureRecord, TimingRecord, Track, TrainSpec
+from unhot.methods import DEFAULT, REFERENCES
+from unhot.records.bench import Track
 from unhot.records.environment import Environment
+from unhot.records.results import CellRow, Results, TimingRow
+from unhot.shared_state import SHARED_STATE
 
-# what every cell that did not fail has
-PROMISED = ("forget_accuracy", "retain_drop")
-SIGNALS = frozenset({"probability_left", "drift_nats"})
-SEQUENCE = frozenset({"forget_accuracy", "retain_accuracy", "retain_drop_masked", "worst_class_drop"})
 FEW = 50  # images of a class; with more, a method is in the track of all forget data
-DIGITS = 6  # of a value; its interval is thousands of times wider
-
-
-class Row(Stored):
-    """One cell.
-
-    Attributes:
-        names: Of the forgotten classes.
-        values: On test images: the value of each measure for each subject; what is absent is left out.
-        error: Why there is no result.
-    """
-
-    dataset: str
-    arch: str
-    arch_options: dict[str, JsonValue]
-    model_seed: int
-    classes: tuple[int, ...]
-    names: tuple[str, ...] = ()
-    in_sequence: bool
-    shots: int | None
-    seed: int
-    method: str
-    options: dict[str, JsonValue]
-    track: Track
-    error: str | None = None
-    values: dict[str, dict[str, float]] = {}
-    before_cut: dict[str, float] = {}
-    signals: dict[str, float] = {}
-    sequence: tuple[dict[str, float], ...] = ()
-    verdict: StoredLabel | None = None
-    steps: int | None = None
-    seconds: float | None = None
-
-    @model_validator(mode="after")
-    def _holds_what_tables_read(self) -> Self:
-        if self.error is None and not (
-            all("unlearned" in self.values.get(name, {}) for name in PROMISED)
-            and self.signals.keys() >= SIGNALS
-            and len(self.sequence) == (len(self.classes) if self.in_sequence else 0)
-            and all(after.keys() >= SEQUENCE for after in self.sequence)
-        ):
-            raise ValueError("a cell without an error needs its values, signals and, in a sequence, each request's")
-        return self
-
-    @property
-    def promised(self) -> bool:
-        """Whether forget accuracy is at most .01 and the retained accuracy falls by at most .035."""
-        if self.error is not None:
-            return False
-        return self.values["forget_accuracy"]["unlearned"] <= 0.01 and self.values["retain_drop"]["unlearned"] <= 0.035
-
-
-class Timing(Stored):
-    """How long a method takes on a quiet machine, for one net and number of images."""
-
-    dataset: str
-    arch: str
-    method: str
-    options: dict[str, JsonValue]
-    shots: int | None
-    floor_seconds: float = Field(gt=0)
-    forget_seconds: float = Field(gt=0)
-    steps: Count
-    train_seconds: Seconds | None
-    load: float
-    environment: Environment
-
-
-class Results(Record):
-    """``results.json``: all cells of a grid."""
-
-    kind: Literal["results"] = "results"
-    name: str
-    rows: tuple[Row, ...]
-    timings: tuple[Timing, ...] = ()
-    environments: tuple[Environment, ...]
-
-    def to_json(self) -> str:
-        """Return the file's text, one cell a line."""
-        content = self.model_dump(mode="json", exclude_defaults=True)
-        head = {"schema_version": self.schema_version, "kind": self.kind, "name": self.name}
-        parts = [json.dumps(head, ensure_ascii=False)[1:-1]]
-        for name in ("environments", "timings", "rows"):
-            lines = ",\n  ".join(json.dumps(r, ensure_ascii=False, allow_nan=False) for r in content.get(name, ()))
-            parts.append(f'"{name}": [\n  {lines}\n ]')
-        return json_words("{" + ",\n ".join(parts) + "}\n")
-
-
-def row(record: BenchRecord) -> Row:
-    """Return what the tables need of a record."""
-    values: dict[str, dict[str, float]] = {}
-    for m in record.measurements:
-        if m.split == "test" and m.value is not None:
-            values.setdefault(m.name, {})[m.subject] = round(m.value, DIGITS)
-    return Row(
-        **_identity(record.spec),
-        names=tuple(c.name for c in record.names),
-        options=record.options,
-        track=track(record.spec.method, record.uses, record.spec.shots),
-        values=values,
-        before_cut=_rounded(record.before_cut),
-        signals=_rounded(record.signals),
-        sequence=tuple(_rounded(s) for s in record.sequence),
-        verdict=record.verdict,
-        steps=record.steps,
-        seconds=round(record.seconds, 4),
-    )
 
 
 def track(method: str, uses: tuple[str, ...], shots: int | None) -> Track:
@@ -142,61 +35,108 @@ def track(method: str, uses: tuple[str, ...], shots: int | None) -> Track:
     return "few samples" if shots is not None and shots <= FEW else "all forget data"
 
 
-def failed_row(failure: FailureRecord) -> Row | None:
-    """Return the row of a cell that failed; None for a model."""
-    if isinstance(failure.spec, TrainSpec):
-        return None
-    spec = failure.spec
-    reads = track(spec.method, failure.uses, spec.shots)
-    return Row(**_identity(spec), options=failure.options, track=reads, error=failure.error.partition("\n")[0])
+def collect(grid: Grid, store: Store) -> Results:
+    """Read what is done of a grid."""
+    rows, timings = list[CellRow](), list[TimingRow]()
+    environments: dict[Environment, None] = {}
+    for task in grid.cells:
+        cell = task.spec
+        if (record := store.record(cell)) is not None:
+            rows.append(CellRow.of(record, track(cell.method, record.uses, cell.shots), task.options))
+            environments[record.environment] = None
+        elif (failure := store.failure(cell)) is not None:
+            rows.append(CellRow.of_failure(failure, cell, track(cell.method, failure.uses, cell.shots)))
+        if (taken := store.timing(cell)) is not None:
+            timings.append(TimingRow.of(taken, task.options))
+    return Results(name=grid.name, rows=tuple(rows), timings=tuple(timings), environments=tuple(environments))
 
 
-def timing(record: TimingRecord, options: dict[str, JsonValue]) -> Timing:
-    """Return what the tables need of how long a method takes."""
-    return Timing(
-        dataset=record.spec.original.dataset,
-        arch=record.spec.original.arch,
-        method=record.spec.method,
-        options=options,
-        shots=record.spec.shots,
-        floor_seconds=round(record.floor_seconds, 5),
-        forget_seconds=round(record.forget_seconds, 5),
-        steps=record.steps,
-        train_seconds=record.train_seconds,
-        load=record.load,
-        environment=record.environment,
+def write_all(results: Results, out: Path) -> list[Path]:
+    """Write everything; return the files."""
+    results.write(out / "results.json")
+    write_atomic(out / "results.csv", _csv(results).encode())
+    write_atomic(out / "tables.md", _markdown(results).encode())
+    written = [out / name for name in ("results.json", "results.csv", "tables.md")]
+    for name, svg in pictures(results).items():
+        write_atomic(out / f"{name}.svg", svg)
+        written.append(out / f"{name}.svg")
+    return written
+
+
+def pictures(results: Results) -> dict[str, bytes]:
+    """Draw measures over the number of images, where several numbers were tried."""
+    found: dict[tuple[str, str], dict[Setting, list[CellRow]]] = defaultdict(lambda: defaultdict(list))
+    for r in results.rows:
+        if r.error is None and r.shots is not None and not r.in_sequence:
+            found[r.dataset, r.arch][of_row(r)].append(r)
+    drawn = {}
+    for (dataset, arch), settings in found.items():
+        if len({r.shots for rows in settings.values() for r in rows}) > 1:
+            drawn[re.sub(r"[^\w.-]+", "-", f"budget-{dataset}-{arch}")] = _budget(settings)
+    return drawn
+
+
+def _budget(settings: dict[Setting, list[CellRow]]) -> bytes:
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    names = ("retain_drop_masked", "worst_class_drop", "prototype_attack_accuracy")
+    fig = Figure(figsize=(10, 3.2), layout="constrained")
+    panels = fig.subplots(1, len(names))
+    for axes, name, title in zip(panels, names, heads(*names), strict=True):
+        for marker, (setting, rows) in zip("osD^vP*X" * len(settings), settings.items(), strict=False):
+            points = defaultdict(list)
+            for r in rows:
+                if "unlearned" in r.values.get(name, {}):
+                    points[r.shots].append(r.values[name]["unlearned"])
+            x = sorted(s for s in points if s is not None)
+            label = line(setting.title).replace("$", r"\$")  # a dollar is no mathematics
+            axes.plot(x, [fmean(points[s]) for s in x], marker=marker, label=label)
+        axes.set(xscale="log", xlabel="images of the class", title=title)
+        axes.grid(alpha=0.3)
+    panels[0].legend(fontsize=7)
+    buffer = io.BytesIO()
+    with SHARED_STATE, rc_context({"svg.hashsalt": "unhot"}):  # the same picture from the same results
+        fig.savefig(buffer, format="svg", metadata={"Date": None})
+    return buffer.getvalue()
+
+
+def _csv(results: Results) -> str:
+    """One row a cell; a column for each measure and subject."""
+    columns = dict.fromkeys(
+        f"{name}/{subject}" for r in results.rows for name in r.values for subject in r.values[name]
     )
+    head = ["dataset", "arch", "model_seed", "classes", "shots", "seed", "method", "options", "track", "verdict"]
+    head += ["steps", "seconds", "error"]
+    buffer = io.StringIO()
+    lines = csv.writer(buffer, lineterminator="\n")
+    lines.writerow([csv_cell(name) for name in (*head, *columns)])
+    for r in results.rows:
+        values = {f"{name}/{subject}": v for name, found in r.values.items() for subject, v in found.items()}
+        known = r.model_dump()
+        known |= {"classes": " ".join(map(str, r.classes)), "options": of_row(r).options}
+        cells = [*(known[h] for h in head), *(values.get(c) for c in columns)]
+        lines.writerow(["" if cell is None else csv_cell(cell) for cell in cells])
+    return buffer.getvalue()
 
 
-def write(results: Results, path: Path) -> None:
-    """Write ``results.json``."""
-    write_atomic(path, results.to_json().encode())
-
-
-def merged(files: Iterator[Path] | list[Path]) -> Results:
-    """Read several files as one."""
-    read = [Results.read(f) for f in files]
-    return Results(
-        name=", ".join(r.name for r in read),
-        rows=tuple(row for r in read for row in r.rows),
-        timings=tuple(t for r in read for t in r.timings),
-        environments=tuple(dict.fromkeys(e for r in read for e in r.environments)),
-    )
-
-
-def _identity(spec: CellSpec) -> dict[str, object]:
-    return {
-        "dataset": spec.original.dataset,
-        "arch": spec.original.arch,
-        "arch_options": spec.original.arch_options,
-        "model_seed": spec.original.seed,
-        "classes": spec.classes,
-        "in_sequence": spec.in_sequence,
-        "shots": spec.shots,
-        "seed": spec.seed,
-        "method": spec.method,
-    }
-
-
-def _rounded(values: dict[str, float]) -> dict[str, float]:
-    return {name: round(value, DIGITS) for name, value in values.items()}
+def _markdown(results: Results) -> str:
+    usual = [r for r in results.rows if not r.in_sequence]
+    parts = [f"# {markdown(results.name)}\n"]
+    if usual:
+        parts += ["## Leaderboards\n", tables.leaderboard(results)]
+    methods = {r.method for r in usual}
+    if DEFAULT in methods and len(methods - REFERENCES.keys()) > 1:
+        parts += [f"## Paired differences to {DEFAULT}\n", tables.paired(results, DEFAULT), ""]
+    if len({r.shots for r in usual}) > 1:
+        parts += ["## Number of images\n", tables.budget(results), ""]
+    if len({len(r.classes) for r in usual}) > 1:
+        parts += ["## Several classes at once\n", tables.at_once(results), ""]
+    if len(usual) < len(results.rows):
+        parts += ["## One request after another\n", tables.in_sequence(results), ""]
+    if failures := [r for r in results.rows if r.error is not None]:
+        lines = [
+            [of_row(r).title, f"{r.dataset}, {r.arch}, {r.classes}, draw {r.seed}", str(r.error)] for r in failures
+        ]
+        parts += ["## Failures\n", tables.grid(["method", "cell", "why"], lines), ""]
+    return "\n".join(parts)

@@ -16,11 +16,10 @@ from unhot.errors import InputError, ModelWarning
 from unhot.files import output_errors, sha256, staged_folder
 from unhot.models.bundle import GRAPH, INFO, RECORD, WEIGHTS
 from unhot.records.base import Record
-from unhot.records.bench import BenchRecord, CellSpec, FailureRecord, TimingRecord, TrainSpec
+from unhot.records.bench import Cell, CellRecord, FailureRecord, TimingRecord, TrainSpec, Work
 from unhot.records.model import BundleInfo
 from unhot.records.train import TrainRecord
 
-Work = CellSpec | TrainSpec
 R = TypeVar("R", bound=Record)
 
 BUNDLE_FILES = WEIGHTS, INFO, RECORD
@@ -30,7 +29,7 @@ class Store:
     """A folder of results.
 
     ``models/`` holds trained models, ``cells/DIGEST/`` the record of a cell, or why it failed, ``timings/`` how long
-    methods take. A piece of work is claimed with a lock that the system frees when the process that holds it ends,
+    methods take. A task is claimed with a lock that the system frees when the process that holds it ends,
     however it ends.
 
     Args:
@@ -52,20 +51,20 @@ class Store:
             self._look_for_models()
         return self._trained.get(spec.digest)
 
-    def record(self, spec: CellSpec) -> BenchRecord | None:
+    def record(self, spec: Cell) -> CellRecord | None:
         """Return the record of a cell; None if it is not done."""
-        return _read(self.cell(spec) / "record.json", BenchRecord)
+        return _read(self.cell(spec) / "record.json", CellRecord)
 
     def failure(self, spec: Work) -> FailureRecord | None:
-        """Return why a piece of work failed; None if it did not."""
+        """Return why a task failed; None if it did not."""
         return _read(self._failure(spec), FailureRecord)
 
-    def timing(self, spec: CellSpec) -> TimingRecord | None:
+    def timing(self, spec: Cell) -> TimingRecord | None:
         """Return how long the method of a cell takes; None if it was not timed."""
         return _read(self.root / "timings" / spec.digest / "timing.json", TimingRecord)
 
     def done(self, spec: Work) -> bool:
-        """Tell whether a piece of work has its result."""
+        """Tell whether a task has its result."""
         if isinstance(spec, TrainSpec):
             return self.model(spec) is not None
         if spec.digest not in self._done and self.record(spec) is not None:
@@ -73,7 +72,7 @@ class Store:
         return spec.digest in self._done
 
     def claim(self, spec: Work, what: str = "work") -> FileLock | None:
-        """Claim a piece of work; None if another process has it."""
+        """Claim a task; None if another process has it."""
         folder = (self.models if isinstance(spec, TrainSpec) else self.root) / ".locks"
         lock = FileLock(folder / f"{what}-{spec.digest}")
         with output_errors(folder.parent), suppress(Timeout):
@@ -98,20 +97,20 @@ class Store:
         self._trained[spec.digest] = folder
         self._failure(spec).unlink(missing_ok=True)
 
-    def add_record(self, record: BenchRecord) -> None:
+    def add_record(self, record: CellRecord) -> None:
         """Keep the record of a cell."""
         self._write(self.cell(record.spec) / "record.json", record)
         self._failure(record.spec).unlink(missing_ok=True)
 
     def add_failure(self, record: FailureRecord) -> None:
-        """Note why a piece of work failed."""
+        """Note why a task failed."""
         self._write(self._failure(record.spec), record)
 
     def add_timing(self, record: TimingRecord) -> None:
         """Keep how long a method takes."""
         self._write(self.root / "timings" / record.spec.digest / "timing.json", record)
 
-    def cell(self, spec: CellSpec) -> Path:
+    def cell(self, spec: Cell) -> Path:
         """Return the folder of a cell."""
         return self.root / "cells" / spec.digest
 
@@ -120,7 +119,7 @@ class Store:
         return self.root / "checkpoints" / spec.digest
 
     def _failure(self, spec: Work) -> Path:
-        kind = "cells" if isinstance(spec, CellSpec) else "failed-models"
+        kind = "cells" if isinstance(spec, Cell) else "failed-models"
         return self.root / kind / spec.digest / "failure.json"
 
     def _write(self, path: Path, record: Record) -> None:

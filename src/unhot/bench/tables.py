@@ -14,11 +14,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from unhot.bench.results import Results, Row, Timing
 from unhot.escaping import markdown
 from unhot.evaluation.catalogue import BUILTIN
 from unhot.evaluation.stats import mean
 from unhot.methods import REFERENCES as SUBJECTS
+from unhot.records.results import CellRow, Results, TimingRow
 
 FORGOTTEN = 0.1  # of settings that leave no more than this of the samples' probability, the one with the least drift
 
@@ -53,23 +53,23 @@ class Setting(NamedTuple):
         return self.method + (f" ({self.options})" if self.options else "")
 
 
-def of_row(row: Row) -> Setting:
+def of_row(row: CellRow) -> Setting:
     """Return the setting of a row."""
     return Setting(row.method, ", ".join(f"{k} {json.dumps(v)}" for k, v in row.options.items()))
 
 
-def selected(rows: Iterable[Row]) -> dict[Setting, list[Row]]:
+def selected(rows: Iterable[CellRow]) -> dict[Setting, list[CellRow]]:
     """Choose one of the settings that were tried of each method in each track, by what its samples say.
 
     Of the settings that leave at most a tenth of the samples' probability of the class, the one whose outputs on
     distorted copies of the samples move least; if none does, the one that leaves least. A setting that failed on any
     cell is chosen only if all did.
     """
-    by_method: dict[tuple[str, str], dict[Setting, list[Row]]] = defaultdict(lambda: defaultdict(list))
+    by_method: dict[tuple[str, str], dict[Setting, list[CellRow]]] = defaultdict(lambda: defaultdict(list))
     for r in rows:
         by_method[r.method, r.track][of_row(r)].append(r)
 
-    def order(item: tuple[Setting, list[Row]]) -> tuple[float, float, float]:
+    def order(item: tuple[Setting, list[CellRow]]) -> tuple[float, float, float]:
         good = [r for r in item[1] if r.error is None]
         if not good:
             return 1, 1, 0
@@ -87,7 +87,7 @@ def grid(columns: Sequence[str], rows: Iterable[Sequence[str]], text: int = 1) -
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def of_classes(rows: Iterable[Row], value: Callable[[Row], float | None]) -> list[float]:
+def of_classes(rows: Iterable[CellRow], value: Callable[[CellRow], float | None]) -> list[float]:
     """Return the mean over draws of a value, for each class (and net and data set) that has it."""
     found: dict[tuple[object, ...], list[float]] = defaultdict(list)
     for r in rows:
@@ -106,7 +106,7 @@ def shown(values: Sequence[float]) -> str:
 
 def leaderboard(results: Results) -> str:
     """For each data set, net, number of images and track: its methods beside the references, the best first."""
-    groups: dict[tuple[str, str, int | None], list[Row]] = defaultdict(list)
+    groups: dict[tuple[str, str, int | None], list[CellRow]] = defaultdict(list)
     for r in results.rows:
         if not r.in_sequence:
             groups[r.dataset, r.arch, r.shots].append(r)
@@ -125,7 +125,7 @@ def leaderboard(results: Results) -> str:
     return "\n".join(parts)
 
 
-def _board(rows: list[Row], references: list[Row], timings: Sequence[Timing]) -> str:
+def _board(rows: list[CellRow], references: list[CellRow], timings: Sequence[TimingRow]) -> str:
     lines = [
         [subject, "", *(shown(of_classes(rows, _of(name, subject))) for name in LEADERBOARD), "", ""]
         for subject in REFERENCES
@@ -140,29 +140,29 @@ def _board(rows: list[Row], references: list[Row], timings: Sequence[Timing]) ->
     return grid(["method", "promise kept", *heads(*LEADERBOARD), "passes", "of training"], lines)
 
 
-def _of(name: str, subject: str) -> Callable[[Row], float | None]:
+def _of(name: str, subject: str) -> Callable[[CellRow], float | None]:
     return lambda r: r.values.get(name, {}).get(subject)
 
 
-def _rank(rows: list[Row]) -> tuple[float, float]:
+def _rank(rows: list[CellRow]) -> tuple[float, float]:
     """Order: more promises kept first, then the less the prototype attack finds."""
     attack = of_classes(rows, _of("prototype_attack_accuracy", "unlearned"))
     return -sum(r.promised for r in rows) / len(rows), fmean(attack) if attack else 1.0
 
 
-def passes(rows: list[Row], timings: Sequence[Timing]) -> str:
+def passes(rows: list[CellRow], timings: Sequence[TimingRow]) -> str:
     """Return how many passes over its samples a method takes; a dash if it was not timed."""
     t = _timing(rows[0], timings)
     return "–" if t is None else f"{t.forget_seconds / t.floor_seconds:.1f}"
 
 
-def of_training(rows: list[Row], timings: Sequence[Timing]) -> str:
+def of_training(rows: list[CellRow], timings: Sequence[TimingRow]) -> str:
     """Return what share of the time of training the original a method takes; a dash if that is not known."""
     t = _timing(rows[0], timings)
     return "–" if t is None or not t.train_seconds else f"1 / {t.train_seconds / t.forget_seconds:,.0f}"
 
 
-def _timing(row: Row, timings: Sequence[Timing]) -> Timing | None:
+def _timing(row: CellRow, timings: Sequence[TimingRow]) -> TimingRow | None:
     for t in timings:
         if all(getattr(t, name) == getattr(row, name) for name in ("dataset", "arch", "method", "shots", "options")):
             return t
@@ -197,7 +197,7 @@ def features(results: Results) -> str:
 
 def summary(results: Results) -> str:
     """One row a data set and net: the promise over all of its requests and draws."""
-    groups: dict[tuple[str, str], list[Row]] = defaultdict(list)
+    groups: dict[tuple[str, str], list[CellRow]] = defaultdict(list)
     for r in results.rows:
         groups[r.dataset, r.arch].append(r)
     lines = []
@@ -215,13 +215,13 @@ def summary(results: Results) -> str:
     return grid(columns, lines)
 
 
-def _both(rows: list[Row], subject: str) -> list[float]:
+def _both(rows: list[CellRow], subject: str) -> list[float]:
     return [v for r in rows if (v := _of("retain_accuracy", subject)(r)) is not None]
 
 
 def budget(results: Results) -> str:
     """One row a method and number of images, over all requests of a data set and net."""
-    groups: dict[tuple[str, str, Setting, int], list[Row]] = defaultdict(list)
+    groups: dict[tuple[str, str, Setting, int], list[CellRow]] = defaultdict(list)
     for r in results.rows:
         groups[r.dataset, r.arch, of_row(r), r.shots or 10**9].append(r)
     lines = []
@@ -237,7 +237,7 @@ def budget(results: Results) -> str:
 
 def at_once(results: Results) -> str:
     """One row a number of classes that are forgotten at once."""
-    groups: dict[tuple[str, str, Setting, int], list[Row]] = defaultdict(list)
+    groups: dict[tuple[str, str, Setting, int], list[CellRow]] = defaultdict(list)
     for r in results.rows:
         if not r.in_sequence:
             groups[r.dataset, r.arch, of_row(r), len(r.classes)].append(r)
@@ -269,7 +269,7 @@ def in_sequence(results: Results) -> str:
 def paired(results: Results, baseline: str) -> str:
     """Compare each method with another one on the same requests and draws: mean difference and its interval."""
     lines = []
-    groups: dict[tuple[str, str, int | None], list[Row]] = defaultdict(list)
+    groups: dict[tuple[str, str, int | None], list[CellRow]] = defaultdict(list)
     for r in results.rows:
         if not r.in_sequence and r.track != "reference":
             groups[r.dataset, r.arch, r.shots].append(r)
@@ -285,11 +285,11 @@ def paired(results: Results, baseline: str) -> str:
     return grid(["data, net, images", f"method, minus {baseline}", "pairs", *heads(*names)], lines)
 
 
-def _draw(r: Row) -> tuple[object, ...]:
+def _draw(r: CellRow) -> tuple[object, ...]:
     return r.model_seed, r.classes, r.seed
 
 
-def _difference(pairs: list[tuple[Row, Row]], name: str) -> str:
+def _difference(pairs: list[tuple[CellRow, CellRow]], name: str) -> str:
     found: dict[tuple[int, ...], list[float]] = defaultdict(list)
     for theirs, ours in pairs:
         a, b = (_of(name, "unlearned")(r) for r in (theirs, ours))
@@ -304,14 +304,14 @@ def _difference(pairs: list[tuple[Row, Row]], name: str) -> str:
     return f"{e.value:+.3f} ({e.low:+.3f} to {e.high:+.3f})"
 
 
-def _requests(rows: Iterable[Row]) -> dict[tuple[str, str, int, tuple[int, ...]], list[Row]]:
-    found: dict[tuple[str, str, int, tuple[int, ...]], list[Row]] = defaultdict(list)
+def _requests(rows: Iterable[CellRow]) -> dict[tuple[str, str, int, tuple[int, ...]], list[CellRow]]:
+    found: dict[tuple[str, str, int, tuple[int, ...]], list[CellRow]] = defaultdict(list)
     for r in rows:
         if r.error is None:
             found[r.dataset, r.arch, r.model_seed, r.classes].append(r)
     return found
 
 
-def _mean(rows: Iterable[Row], value: Callable[[Row], float | None]) -> str:
+def _mean(rows: Iterable[CellRow], value: Callable[[CellRow], float | None]) -> str:
     known = [v for r in rows if (v := value(r)) is not None]
     return f"{fmean(known):.3f}" if known else "–"

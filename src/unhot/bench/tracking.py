@@ -8,7 +8,7 @@ from typing import Any
 
 from unhot.bench.privacy import send_nothing
 from unhot.errors import InputError, first_line
-from unhot.records.bench import BenchRecord
+from unhot.records.bench import CellRecord
 
 
 class MlflowTracker:
@@ -36,7 +36,7 @@ class MlflowTracker:
         except Exception as error:  # each kind of store raises its own
             raise InputError(f"MLflow cannot use {uri!r}: {first_line(error)}. Check --mlflow.") from error
 
-    def log(self, record: BenchRecord) -> None:
+    def log(self, record: CellRecord) -> None:
         """Log what a cell is as parameters, and what was measured of the unlearned model as metrics."""
         run = self._client.create_run(
             self._experiment, run_name=record.spec.title, tags={"unhot.digest": record.digest}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as json_
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -13,11 +14,10 @@ from unhot.errors import OptionError, OutputError
 
 if TYPE_CHECKING:
     from unhot.bench.backends import Backend
-    from unhot.bench.grid import Grid
-    from unhot.bench.results import Results
-    from unhot.bench.runner import Task
+    from unhot.bench.grid import Grid, Task
     from unhot.cli.output import Board
-    from unhot.records.bench import FailureRecord
+    from unhot.records.bench import FailureRecord, Work
+    from unhot.records.results import Results
 
 FAILED = 1
 
@@ -49,11 +49,11 @@ def bench(
     """
     from unhot.bench.estimate import Estimator
     from unhot.bench.grid import read_grid
-    from unhot.bench.report import collect, write_all
+    from unhot.bench.results import collect, write_all
     from unhot.bench.runner import Runner, left
     from unhot.bench.store import Store
     from unhot.bench.tracking import MlflowTracker
-    from unhot.bench.work import WorkerConfig
+    from unhot.bench.worker import WorkerConfig
     from unhot.cli.output import Board
 
     if out is None and not dry_run:
@@ -62,8 +62,8 @@ def bench(
         raise OutputError(f"{out} is a file. Choose another --out.")
     whole = read_grid(grid, data_dir, download, device)
     store = Store(out or Path("nowhere"), models)
-    place = WorkerConfig(data_dir, device)
-    todo, estimator = left(whole, store), Estimator(whole, place)
+    config = WorkerConfig(data_dir, device)
+    todo, estimator = left(whole, store), Estimator(whole, config)
     seconds = {p.spec.digest: estimator.seconds(p) for p in todo}
     if dry_run:
         _plan(whole, todo, seconds, workers, json)
@@ -74,7 +74,7 @@ def bench(
             whole,
             store,
             _backend(backend, workers, ray_address, cpus_per_cell, gpus_per_cell),
-            WorkerConfig(data_dir, device, progress=board.progress),
+            replace(config, progress=board.progress),
             _Shown(board, seconds),
             tracker,
         )
@@ -89,20 +89,20 @@ def bench(
 
 
 class _Shown:
-    """Tells a board about pieces of work."""
+    """Tells a board about tasks."""
 
     def __init__(self, board: Board, seconds: dict[str, float]) -> None:
         self._board, self._seconds = board, seconds
 
-    def begin(self, piece: Task) -> None:
-        self._board.begin(piece.spec.digest, piece.spec.title)
+    def begin(self, task: Task[Work]) -> None:
+        self._board.begin(task.spec.digest, task.spec.title)
 
-    def end(self, piece: Task, problem: str | None) -> None:
+    def end(self, task: Task[Work], problem: str | None) -> None:
         from unhot.cli.output import note
 
-        self._board.end(piece.spec.digest, self._seconds[piece.spec.digest])
+        self._board.end(task.spec.digest, self._seconds[task.spec.digest])
         if problem is not None:
-            note(f"Failed: {piece.spec.title}: {problem}")
+            note(f"Failed: {task.spec.title}: {problem}")
 
 
 def _backend(kind: str, workers: int, address: str | None, cpus: float, gpus: float) -> Backend:
@@ -115,7 +115,7 @@ def _backend(kind: str, workers: int, address: str | None, cpus: float, gpus: fl
     return Inline() if workers == 1 else Local(workers)
 
 
-def _plan(grid: Grid, todo: list[Task], seconds: dict[str, float], workers: int, json: bool) -> None:
+def _plan(grid: Grid, todo: list[Task[Work]], seconds: dict[str, float], workers: int, json: bool) -> None:
     from unhot.cli.output import say
     from unhot.records.bench import TrainSpec
 
@@ -148,7 +148,7 @@ def _said(results: Results, failed: list[FailureRecord], files: list[Path], json
             )
         )
         return
-    failures = f", {len(failed)} pieces of work failed" if failed else ""
+    failures = f", {len(failed)} tasks failed" if failed else ""
     say(f"{done} cells done{failures}. Wrote {', '.join(str(f) for f in files)}.")
 
 

@@ -1,6 +1,6 @@
-"""What there is to do, and what was done: the pieces of work of a grid and their records.
+"""What a bench has to do, and what it did: the cells of a grid, the models that they need, and their records.
 
-A piece of work is what determines its result, and nothing else; its digest is its identity.
+A cell, or a model to train, is what determines its result, and nothing else; its digest is its identity.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class TrainSpec(Stored):
         return f"{self.arch} on {self.dataset}{left_out}, seed {self.seed}"
 
 
-class CellSpec(Stored):
+class Cell(Stored):
     """A request to forget, and what is measured of it.
 
     Attributes:
@@ -118,7 +118,10 @@ class CellSpec(Stored):
         return (self.original, *self.retrained)
 
 
-class BenchRecord(Record):
+Work = Cell | TrainSpec
+
+
+class CellRecord(Record):
     """``record.json`` of a cell.
 
     Attributes:
@@ -137,7 +140,7 @@ class BenchRecord(Record):
 
     kind: Literal["bench"] = "bench"
     digest: str
-    spec: CellSpec
+    spec: Cell
     names: tuple[ClassLabel, ...]
     options: dict[str, JsonValue]
     uses: tuple[str, ...]
@@ -154,12 +157,12 @@ class BenchRecord(Record):
 
 
 class FailureRecord(Record):
-    """``failure.json``: why a piece of work has no result. It is tried again by the next run."""
+    """``failure.json``: why a cell or a model has no result. It is tried again by the next run."""
 
     kind: Literal["failure"] = "failure"
     digest: str
     title: str
-    spec: CellSpec | TrainSpec
+    spec: Work
     options: dict[str, JsonValue] = Field(default_factory=dict)
     uses: tuple[str, ...] = ()
     error: str
@@ -179,7 +182,7 @@ class TimingRecord(Record):
 
     kind: Literal["timing"] = "timing"
     cell: str
-    spec: CellSpec
+    spec: Cell
     floor_seconds: float
     forget_seconds: float
     steps: int

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,11 +13,12 @@ from small_grid import SMALL, run
 from torch.nn.functional import cosine_similarity
 
 import unhot
-from unhot.bench import work
 from unhot.bench.grid import Grid
-from unhot.bench.results import row
+from unhot.bench.results import track
+from unhot.bench.signals import signals
 from unhot.bench.store import Store
-from unhot.bench.work import WorkerConfig
+from unhot.bench.worker import Worker, WorkerConfig
+from unhot.errors import DataError
 from unhot.methods.nhle_cwm import NhleCwm
 from unhot.methods.nhle_guard import NhleGuard
 from unhot.runtime import Runtime
@@ -60,7 +63,7 @@ def test_a_cell_is_forget_and_audit_called_by_hand(grid_of: GridOf, done: Path) 
 def test_the_original_drifts_nowhere(done: Path) -> None:
     model = unhot.load(str(next((done / "models").glob("digits-lenet5-seed0-*"))))
     samples = unhot.draw(unhot.load_named("digits", train=True), classes=[6], shots=4)
-    found = work.signals(model, model, samples, Runtime())
+    found = signals(model, model, samples, Runtime())
     assert found["drift_nats"] == pytest.approx(0.0, abs=1e-6)
     assert found["feature_cosine"] == pytest.approx(1.0)
     assert found["probability_left"] > 0.5  # though nothing is noted as forgotten
@@ -100,14 +103,14 @@ def test_all_images_of_a_class_can_be_given(grid_of: GridOf, done: Path, tmp_pat
     assert run(grid, store).problems == []
     record = store.record(next(c.spec for c in grid.cells if c.spec.method == "nhle-cwm"))
     assert record is not None
-    assert row(record).track == "all forget data"
+    assert track(record.spec.method, record.uses, record.spec.shots) == "all forget data"
 
 
 def test_a_timing_is_a_multiple_of_one_pass(grid_of: GridOf, done: Path) -> None:
     cell = next(c for c in grid_of(SMALL).cells if c.spec.method == "nhle-cwm")
     original = Store(done).model(cell.spec.original)
     assert original is not None
-    found = work.timing(cell.spec, cell.src, WorkerConfig(threads=1), original)
+    found = Worker(WorkerConfig(threads=1)).timing(cell.spec, cell.src, original)
     assert found.cell == cell.spec.digest
     assert found.steps == 2
     assert 0 < found.floor_seconds < found.forget_seconds
@@ -117,7 +120,8 @@ def test_a_timing_is_a_multiple_of_one_pass(grid_of: GridOf, done: Path) -> None
 
 def test_a_model_that_came_as_bytes_is_the_model_on_disk(done: Path) -> None:
     folder = next((done / "models").glob("digits-lenet5-seed0-*"))
-    cell_model = work._model({p.name: p.read_bytes() for p in folder.iterdir()})
+    worker = Worker(WorkerConfig())
+    cell_model = worker._model(worker._folder({p.name: p.read_bytes() for p in folder.iterdir()}))
     assert cell_model.sha256() == unhot.load(str(folder)).sha256()
 
 
@@ -129,12 +133,39 @@ def test_a_guard_is_collected_from_the_training_images_of_the_original(grid_of: 
     original, retrained = (store.model(s) for s in cell.spec.training)
     assert original is not None
     assert retrained is not None
-    record = work.cell(cell.spec, cell.src, cell.options, WorkerConfig(threads=1), original, retrained)
+    record = Worker(WorkerConfig(threads=1)).cell(cell.spec, cell.src, cell.options, original, retrained)
     assert record.uses == ("forget", "guard")
-    assert row(record).track == "stored statistics"
+    assert track(record.spec.method, record.uses, record.spec.shots) == "stored statistics"
     train, model = unhot.load_named("digits", train=True), unhot.load(str(original))
     stored = ClassStatistics.collect(model, train, Runtime())
     result = unhot.forget(model, unhot.draw(train, classes=[6], shots=4), method=NhleGuard(), guard=stored)
     assert record.steps == result.record.cost.steps
-    seen = work.signals(model, result.classifier, unhot.draw(train, classes=[6], shots=4), Runtime())
+    seen = signals(model, result.classifier, unhot.draw(train, classes=[6], shots=4), Runtime())
     assert record.signals["feature_cosine"] == pytest.approx(seen["feature_cosine"], abs=1e-5)
+
+
+def test_a_worker_keeps_what_the_next_cell_needs_and_one_auditor(grid_of: GridOf, done: Path) -> None:
+    grid, store = grid_of(SMALL), Store(done)
+    worker, records = Worker(WorkerConfig(threads=1)), []
+    for task in grid.cells:
+        models = [m for m in map(store.model, task.spec.training) if m is not None]
+        records.append(worker.cell(task.spec, task.src, task.options, *models))
+        (auditor,) = worker._auditors.values()
+    for task, record in zip(grid.cells, records, strict=True):
+        alone = store.record(task.spec)
+        assert alone is not None
+        assert record.measurements == alone.measurements
+    del auditor
+    kept = [weakref.ref(m.module) for m in worker._models.values()]
+    assert len(kept) == 3
+    assert len(worker._sources) == 1
+    del worker
+    gc.collect()
+    assert [ref() for ref in kept] == [None] * 3
+
+
+def test_a_worker_refuses_a_data_set_that_has_changed(grid_of: GridOf, done: Path) -> None:
+    cell = grid_of(SMALL).cells[0].spec
+    other = cell.original.model_copy(update={"data_sha256": "0" * 64})
+    with pytest.raises(DataError, match="is not what it was when the grid was read"):
+        Worker(WorkerConfig(threads=1)).train(other, "digits")
