@@ -123,6 +123,11 @@ def test_a_model_that_came_as_bytes_is_the_model_on_disk(done: Path) -> None:
     worker = Worker(WorkerConfig())
     cell_model = worker._model(worker._folder({p.name: p.read_bytes() for p in folder.iterdir()}))
     assert cell_model.sha256() == unhot.load(str(folder)).sha256()
+    unpacked = worker._folder({p.name: p.read_bytes() for p in folder.iterdir()})
+    assert unpacked.is_dir()
+    del worker
+    gc.collect()
+    assert not unpacked.exists()
 
 
 def test_a_guard_is_collected_from_the_training_images_of_the_original(grid_of: GridOf, done: Path) -> None:

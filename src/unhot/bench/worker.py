@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 import warnings
+import weakref
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -75,7 +77,7 @@ class Worker:
         self._models: dict[Path, Classifier] = {}
         self._statistics: dict[tuple[Path, str], ClassStatistics] = {}
         self._auditors: dict[tuple[str, Path, tuple[Path, ...]], Auditor] = {}
-        self._unpacked: tempfile.TemporaryDirectory[str] | None = None
+        self._unpacked: Path | None = None
 
     def train(self, spec: TrainSpec, src: str, checkpoint: Path | None = None) -> dict[str, bytes]:
         """Train a model; return the files of its bundle.
@@ -230,8 +232,9 @@ class Worker:
         if isinstance(bundle, Path):
             return bundle
         if self._unpacked is None:
-            self._unpacked = tempfile.TemporaryDirectory(prefix="unhot-")
-        folder = Path(self._unpacked.name) / sha256(bundle["model.safetensors"]).hexdigest()
+            self._unpacked = Path(tempfile.mkdtemp(prefix="unhot-"))
+            weakref.finalize(self, shutil.rmtree, self._unpacked, ignore_errors=True)
+        folder = self._unpacked / sha256(bundle["model.safetensors"]).hexdigest()
         if not folder.exists():
             folder.mkdir()
             for name, content in bundle.items():
