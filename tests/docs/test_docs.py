@@ -75,3 +75,12 @@ def test_the_metric_of_the_guide_keeps_its_contract() -> None:
 def test_every_method_has_a_page_or_a_line_in_the_docs() -> None:
     text = README + "".join(p.read_text() for p in (ROOT / "docs").glob("*.md"))
     assert [name for name in catalogue if name not in text] == []
+
+
+def test_every_place_that_the_architecture_names_is_there() -> None:
+    """A place is named from src/unhot, or from the room that was named before it."""
+    text, source = (ROOT / "docs" / "architecture.md").read_text(), ROOT / "src" / "unhot"
+    there = [f"/{p.relative_to(source)}" for p in source.rglob("*")]
+    named = re.findall(r"`((?:[a-z_]+/)*[a-z_]+\.py|(?:[a-z_]+/)+)[`:]", text)
+    assert len(named) > 60
+    assert [n for n in named if not any(p.endswith(f"/{n.rstrip('/')}") for p in there)] == []
