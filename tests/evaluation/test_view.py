@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from unhot.errors import ModelError, ModelWarning
 from unhot.evaluation.view import LAYERS, Views
-from unhot.models.classifier import Classifier, pooled
+from unhot.models.classifier import Classifier
 from unhot.models.cut import cut_classes
+from unhot.models.layers import pooled
 from unhot.records.model import ClassLabel
 
 

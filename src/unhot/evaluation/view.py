@@ -13,8 +13,8 @@ from torch import Tensor
 
 from unhot.data.images import LabelledImages
 from unhot.errors import ModelError, ModelWarning, shortened
-from unhot.models.classifier import Classifier, pooled
-from unhot.models.layers import weight_layers
+from unhot.models.classifier import Classifier
+from unhot.models.layers import pooled, weight_layers
 from unhot.records.audit import Split, Subject
 from unhot.records.model import ClassLabel
 from unhot.runtime import Runtime

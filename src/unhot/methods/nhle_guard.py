@@ -25,9 +25,9 @@ from unhot.methods.parts.losses import Request, masked
 from unhot.methods.parts.preconditioning import Spared
 from unhot.methods.parts.stand_ins import stand_ins
 from unhot.methods.parts.stopping import probability
-from unhot.models.classifier import Classifier, pooled
+from unhot.models.classifier import Classifier
 from unhot.models.cut import Cut
-from unhot.models.layers import nearest_head
+from unhot.models.layers import nearest_head, pooled
 from unhot.runtime import Runtime
 from unhot.statistics import ClassStatistics
 

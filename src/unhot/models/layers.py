@@ -66,3 +66,8 @@ def _places(layer: nn.Conv2d, x: Tensor) -> Tensor:
         step = layer.dilation[dim]
         x = x.unfold(2 + dim, (layer.kernel_size[dim] - 1) * step + 1, layer.stride[dim])[..., ::step]
     return x.permute(0, 2, 3, 1, 4, 5)
+
+
+def pooled(x: Tensor) -> Tensor:
+    """Average what flows into a layer over positions: (B, C, H, W) or (B, T, C) to (B, C); (B, C) as it is."""
+    return x.flatten(2).mean(2) if x.ndim == 4 else x.mean(1) if x.ndim == 3 else x

@@ -21,7 +21,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from unhot.errors import ModelWarning, first_line, shortened
-from unhot.models.head import flowing, inspect_outputs, run
+from unhot.models.head import find_head, flowing, inspect_outputs, run
+from unhot.models.weights import check_weights, odd_weights
 from unhot.shared_state import SHARED_STATE
 
 TRIES = 8  # more passes where something may be random: what happens in half of them is seen
@@ -30,6 +31,21 @@ SIZES = (1, 2, 3, 4)  # of the batches that a net is tried on which fails on som
 # computed by other kernels
 ALIKE = {torch.float64: 1e-7, torch.float32: 1e-3, torch.float16: 0.05, torch.bfloat16: 0.05}
 ALIKE_CUDA = 1e-2  # there convolutions of float32 are computed in TF32
+
+
+def problems_of(module: nn.Module, head: str | None, example: Tensor | None) -> tuple[str, list[str]]:
+    """Find the head of a plain net, and list every reason why the net cannot be used."""
+    if odd := odd_weights(module):
+        return "", odd
+    problems = check_weights(module)
+    with undisturbed(module):
+        name, unfound = find_head(module, head, None if problems else example)
+        if unfound and not problems and example is not None:
+            unfound = fixed_batch(module, example) or unfound
+    problems = unfound + problems
+    if not problems and example is not None:
+        problems = check_behaviour(module, example, name)
+    return name, problems
 
 
 def check_behaviour(module: nn.Module, example: Tensor, head: str) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable
 from itertools import chain
 
@@ -142,3 +143,13 @@ def narrow(module: nn.Module, before: dict[str, torch.dtype], other: torch.dtype
 
 def _tensors(module: nn.Module) -> dict[str, Tensor]:
     return {**dict(module.named_parameters()), **dict(module.named_buffers())}
+
+
+def sha256_of(module: nn.Module) -> str:
+    """Return the SHA-256 of the names, dtypes, shapes and values of all weights and buffers."""
+    total = hashlib.sha256()
+    for name, value in sorted(module.state_dict().items()):
+        array = value.detach().cpu().contiguous()
+        total.update(f"{name} {array.dtype} {tuple(array.shape)}".encode())
+        total.update(array.view(torch.uint8).numpy().tobytes() if array.ndim else str(array.item()).encode())
+    return total.hexdigest()

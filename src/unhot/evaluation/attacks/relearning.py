@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import torch
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import cross_entropy
-from torch.nn.utils import skip_init
 from torch.optim import SGD
 
 from unhot.data.images import LabelledImages
 from unhot.evaluation.metric import Attack, Case, Finding, NotMeasurable
 from unhot.evaluation.stats import Estimate, mean
 from unhot.models.classifier import Classifier
-from unhot.models.head import is_plain, replace_layer
+from unhot.models.head import is_plain, linear_like, replace_layer
 from unhot.records.audit import PlotData
 
 PROBED = 200  # test images of the class after every evaluation
@@ -149,7 +148,7 @@ def _with_new_rows(case: Case) -> Classifier:
         raise NotMeasurable(
             f"its head is a {type(old).__name__}, which cannot be given new rows as a plain nn.Linear can"
         )
-    new = skip_init(nn.Linear, old.in_features, len(case.views.models["original"][0].classes)).to(old.weight)
+    new = linear_like(old, rows=len(case.views.models["original"][0].classes))
     kept = [i for i, place in enumerate(places) if place not in case.views.columns]
     retained = [i for i in kept if places[i] not in case.views.earlier]  # the others may have a bias that cuts them off
     with torch.no_grad():
