@@ -11,6 +11,7 @@ from unhot.records.base import Record, Stored, check_once
 Interpolation = Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"]
 MOST_PIXELS = 8_192  # of the height and the width of inputs
 MOST_OUTPUTS = 2**19
+MOST_EDITS = 10_000
 MOST_WIDTH = 65_536  # of a number among the options of an architecture,
 MOST_REPEATS = 4_096  # and of one in a list
 
@@ -91,7 +92,7 @@ class BundleInfo(Record):
     arch_options: dict[str, JsonValue] = Field(default_factory=dict)
     outputs: int = Field(gt=0, le=MOST_OUTPUTS)
     classes: tuple[ClassLabel, ...]
-    head_edits: tuple[dict[str, JsonValue], ...] = ()
+    head_edits: tuple[dict[str, JsonValue], ...] = Field(default=(), max_length=MOST_EDITS)
     input: InputSpec | None
     head: str
     weights_sha256: str

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 Outputs = Annotated[
     tuple[Annotated[int, Field(ge=0, lt=MOST_OUTPUTS)], ...], Field(min_length=1, max_length=MOST_OUTPUTS)
 ]
+Layer = Annotated[str, Field(max_length=300)]  # a layer in a layer in a layer takes a call of Python each
 Values = dict[str, Tensor]  # of weights and buffers, by dotted name
 
 
@@ -63,7 +64,7 @@ class OutputEdit(HeadEdit):
         outputs: Which of the outputs that it has before.
     """
 
-    layer: str
+    layer: Layer
     outputs: Outputs
 
     def edited_layer(self, net: nn.Module) -> nn.Linear:
@@ -91,7 +92,7 @@ class LayerEdit(HeadEdit):
 
     weight: ClassVar[str]  # of the layer before the head
 
-    layer: str
+    layer: Layer
 
     @classmethod
     def place(cls, model: Classifier) -> str:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from unhot.models.classifier import Classifier
 
 LAYERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
+MOST_FILTERS = 8
 ATTENTION = ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight")
 
 
@@ -66,7 +67,11 @@ class FilterEdit(HeadEdit):
 
     def structure(self, net: nn.Module) -> nn.Module:
         """Put the net into one that multiplies its weights by gates, if they are selected."""
-        return Filtered(net) if self.selected else net
+        if not self.selected:
+            return net
+        if sum(isinstance(m, Filtered) for m in net.modules()) == MOST_FILTERS:
+            raise ModelError(f"More than {MOST_FILTERS} filters are selected, one around the other. Bake some.")
+        return Filtered(net)
 
     def head_after(self, head: str) -> str:
         """Return the name of the head in the net around it."""
