@@ -225,3 +225,9 @@ def test_names_do_nothing_in_markdown_csv_and_pictures(tmp_path: Path) -> None:
 def test_a_cell_that_lacks_what_tables_read_is_refused(other: dict[str, Any]) -> None:
     with pytest.raises(ValidationError, match="a cell without an error needs its values"):
         row(**other)
+
+
+def test_a_verdict_of_older_results_is_read_under_its_new_name() -> None:
+    assert row(verdict="not decided without a retrained model").verdict == "undecided (no retrained model)"
+    with pytest.raises(ValidationError, match="verdict"):
+        row(verdict="forgotten")

@@ -16,7 +16,7 @@ from PIL import Image
 from unhot.errors import InputError
 from unhot.evaluation.auditor import audit
 from unhot.evaluation.catalogue import measures
-from unhot.evaluation.verdict import Thresholds
+from unhot.evaluation.verdict import MEANINGS, Thresholds
 from unhot.models.cut import cut_classes
 from unhot.records.audit import AuditRecord
 from unhot.report.audited import Audited
@@ -26,7 +26,7 @@ from unhot.report.markdown import summary
 from unhot.report.page import load, render
 from unhot.report.sentences import SENTENCES
 from unhot.report.tables import class_names, number, rows
-from unhot.report.texts import VERDICTS, WITHOUT_RETRAINED
+from unhot.report.texts import WITHOUT_RETRAINED
 
 KNOWN = measures()
 EVIL = '<script>alert("x")</script> & $a$ | `b` \\'
@@ -42,8 +42,8 @@ def test_every_verdict_has_a_meaning_that_promises_nothing() -> None:
 
     from unhot.records.audit import VerdictLabel
 
-    assert set(VERDICTS) == set(get_args(VerdictLabel))
-    assert not re.search(r"guarante|certif|complian|secure|prove", " ".join(VERDICTS.values()))
+    assert set(MEANINGS) == set(get_args(VerdictLabel))
+    assert not re.search(r"guarante|certif|complian|secure|prove", " ".join(m.text for m in MEANINGS.values()))
 
 
 def test_every_reason_and_flag_has_a_sentence() -> None:
@@ -149,7 +149,7 @@ def test_pictures_say_what_they_are(page) -> None:
 def test_the_verdict_stands_with_what_decided_it(page) -> None:
     text = " ".join(page.texts("body")[0].split())
     assert "Short of a retrained model" in text
-    assert VERDICTS["short of a retrained model"] in text
+    assert MEANINGS["short of a retrained model"].text in text
     section = next(e for e in page.all("section") if "verdict" in (e.get("class") or ""))["text"]
     assert "Linear probe" in section
     assert "Of the gap between the masked original and a retrained model 59% is closed." in section

@@ -1,9 +1,9 @@
-"""The verdict: what the measurements say together."""
+"""The verdict: what the measurements say together, and what its labels and thresholds mean."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 from pydantic import Field
 
@@ -23,6 +23,49 @@ from unhot.records.base import Stored
 RECOVERY = ("probe_accuracy", "knn_accuracy", "prototype_attack_accuracy")
 
 Find = Callable[[str, Subject], Measurement]
+
+
+class Meaning(NamedTuple):
+    """What a label says: whether that is good news, and in a sentence or two."""
+
+    tone: Literal["good", "part", "bad", "open"]
+    text: str
+
+
+MEANINGS: dict[VerdictLabel, Meaning] = {
+    "not forgotten": Meaning(
+        "bad",
+        "The model still assigns images of the forgotten classes to their class.",
+    ),
+    "model damaged": Meaning(
+        "bad",
+        "The class may be gone, but the model lost too much of what it was meant to keep.",
+    ),
+    "hidden at the output only": Meaning(
+        "bad",
+        "The model no longer names the class, but nearly everything that it knew about it can still be read "
+        "from its features.",
+    ),
+    "short of a retrained model": Meaning(
+        "part",
+        "Part of what the features told about the class is gone; more of it is left than in a model that "
+        "never saw the class.",
+    ),
+    "at the level of a retrained model": Meaning(
+        "good",
+        "What can be read or brought back of the class is what a model that never saw it gives away, too.",
+    ),
+    "beyond a retrained model": Meaning(
+        "part",
+        "Less of the class can be read or brought back than from a model that never saw it. That is not "
+        "better by itself: what is missing can be noticed.",
+    ),
+    "undecided (no retrained model)": Meaning(
+        "open",
+        "The output no longer names the class. Whether the features still hold it cannot be said without a "
+        "model that never saw it.",
+    ),
+}
 
 
 def _limit(default: float, meaning: str, le: float | None = None) -> Any:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from unhot.evaluation.verdict import Thresholds
+from unhot.evaluation.verdict import MEANINGS, Meaning, Thresholds
 from unhot.records.audit import AuditRecord, Measurement, Reason, Subject
 from unhot.records.forget import ForgetRecord
 from unhot.report.audited import Audited
@@ -16,10 +16,8 @@ from unhot.report.inputs import input_text
 from unhot.report.pictures import draw
 from unhot.report.sentences import sentence
 from unhot.report.tables import SUBJECTS, Row, class_names, declared, number, rows
-from unhot.report.texts import GROUPS, LIMITS, USES, VERDICTS, WITHOUT_RETRAINED
+from unhot.report.texts import GROUPS, LIMITS, USES, WITHOUT_RETRAINED
 
-TONES = {"at the level of a retrained model": "good", "undecided (no retrained model)": "open"}
-BAD = ("not forgotten", "model damaged", "hidden at the output only")
 SAMPLES_LISTED = 64
 TITLED = 5  # classes that the title names
 FEW = 200  # images of the forgotten classes; the interval of a share of one half is then 0.14 wide
@@ -59,8 +57,7 @@ class Content:
     key: str
     subject: str
     facts: list[Fact]
-    meaning: str
-    tone: str
+    meaning: Meaning
     figures: list[Figure]
     decided: list[Row]
     sentences: list[str]
@@ -107,8 +104,7 @@ def content(audit: Audited, key: str) -> Content:
         key=key,
         subject=class_names(record.classes),
         facts=list(facts(record)),
-        meaning=VERDICTS[verdict.label],
-        tone="bad" if verdict.label in BAD else TONES.get(verdict.label, "part"),
+        meaning=MEANINGS[verdict.label],
         figures=list(_figures(record)),
         decided=_decided(record, table),
         sentences=[sentence(r, record, titles) for r in reasons],

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from unhot.escaping import markdown
+from unhot.evaluation.verdict import MEANINGS
 from unhot.records.audit import AuditRecord, Measurement
 from unhot.report.content import cost, facts, limits
 from unhot.report.sentences import sentence
 from unhot.report.tables import SUBJECTS, class_names, rows, shown
-from unhot.report.texts import VERDICTS, WITHOUT_RETRAINED
+from unhot.report.texts import WITHOUT_RETRAINED
 
 CARD = (
     "forget_accuracy",
@@ -80,7 +81,7 @@ def model_card(record: AuditRecord) -> str:
 
 
 def _verdict(record: AuditRecord) -> Iterator[str]:
-    yield f"**Verdict: {record.verdict.label}.** {VERDICTS[record.verdict.label]}"
+    yield f"**Verdict: {record.verdict.label}.** {MEANINGS[record.verdict.label].text}"
     yield ""
     yield from (f"- {markdown(sentence(reason, record))}" for reason in record.verdict.because)
     yield from (f"- Note: {markdown(sentence(flag, record))}" for flag in record.verdict.flags)

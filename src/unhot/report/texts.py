@@ -1,8 +1,8 @@
-"""What verdicts and models mean, in words, for the page, the summary and the model card."""
+"""What models are and what an audit does not say, in words, for the page, the summary and the model card."""
 
 from __future__ import annotations
 
-from unhot.records.audit import Subject, VerdictLabel
+from unhot.records.audit import Subject
 from unhot.records.measure import Group
 
 GROUPS: dict[Group, str] = {
@@ -12,21 +12,6 @@ GROUPS: dict[Group, str] = {
     "Attacks": "What somebody who holds the model can do to bring the class back, or to notice that it is missing.",
 }
 
-
-VERDICTS: dict[VerdictLabel, str] = {
-    "not forgotten": "The model still assigns images of the forgotten classes to their class.",
-    "model damaged": "The class may be gone, but the model lost too much of what it was meant to keep.",
-    "hidden at the output only": "The model no longer names the class, but nearly everything that it knew about it can "
-    "still be read from its features.",
-    "short of a retrained model": "Part of what the features told about the class is gone; more of it is left than in "
-    "a model that never saw the class.",
-    "at the level of a retrained model": "What can be read or brought back of the class is what a model that never saw "
-    "it gives away, too.",
-    "beyond a retrained model": "Less of the class can be read or brought back than from a model that never saw it. "
-    "That is not better by itself: what is missing can be noticed.",
-    "undecided (no retrained model)": "The output no longer names the class. Whether the features still hold it "
-    "cannot be said without a model that never saw it.",
-}
 
 SUBJECTS: dict[Subject, str] = {
     "original": "the model before",
