@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -65,18 +61,3 @@ def test_show_says_what_is_a_reconstruction(capsys) -> None:
     assert "Only its abstract" in said
     assert main(["env", "--json"]) == 0
     assert "torch" in json.loads(capsys.readouterr().out)
-
-
-def test_an_interrupted_training_goes_on_where_it_was(tmp_path, capsys) -> None:
-    call = ["train", "--dataset", "digits", "--arch", "lenet5", "--epochs", "300", "--out", str(tmp_path / "t")]
-    run = subprocess.Popen([sys.executable, "-m", "unhot", *call], stderr=subprocess.PIPE, text=True)
-    checkpoint = tmp_path / ".t.checkpoint"
-    for _ in range(600):
-        if checkpoint.exists():
-            break
-        time.sleep(0.1)
-    run.send_signal(signal.SIGINT)
-    said = run.communicate()[1]
-    assert run.returncode == 130
-    assert "Traceback" not in said
-    assert [p.name for p in tmp_path.iterdir()] == [".t.checkpoint"]
