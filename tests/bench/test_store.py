@@ -144,7 +144,7 @@ def test_a_damaged_model_is_moved_aside_and_trained_again(
     assert not fresh.done(spec)
     kept = {p.name for p in folder.iterdir()}
     whole = done / "models" / folder.name
-    with pytest.warns(ModelWarning, match=r"is damaged\. It was moved to .*\.damaged-0\."):
+    with pytest.warns(ModelWarning, match=r"damaged.*moved.*0"):
         fresh.add_model(spec, {p.name: p.read_bytes() for p in whole.iterdir()})
     assert Store(tmp_path / "out").model(spec) == folder
     assert {p.name for p in folder.with_name(f"{folder.name}.damaged-0").iterdir()} == kept
@@ -152,5 +152,5 @@ def test_a_damaged_model_is_moved_aside_and_trained_again(
 
 def test_a_store_that_cannot_be_written_is_said(tmp_path: Path) -> None:
     (tmp_path / "out").write_text("a file")
-    with pytest.raises(OutputError, match=r"cannot be written: Not a directory\. Choose another place\."):
+    with pytest.raises(OutputError, match=r"written.*directory.*place"):
         Store(tmp_path / "out").claim(small(tmp_path).cells[0].spec)

@@ -10,6 +10,7 @@ from zoo import Zoo
 from unhot.data.source import Source
 from unhot.evaluation.audit import Audit
 from unhot.evaluation.auditor import audit
+from unhot.evaluation.view import Views
 
 
 @pytest.fixture(scope="session")
@@ -18,7 +19,7 @@ def zoo(digits: Source) -> Zoo:
 
 
 @pytest.fixture(scope="session")
-def digits_views(zoo: Zoo):
+def digits_views(zoo: Zoo) -> Views:
     """The original against two models that never saw class 3; the unlearned one is the second of these."""
     return zoo.board(unlearned=zoo.retrained(3, 11))
 

@@ -90,13 +90,13 @@ def test_two_classes_with_one_name_are_told_apart_by_position_or_refused() -> No
     assert accuracies(audited(model, test, classes=[0], unlearned=excised), "unlearned") == (1.0, 0.0)
     unlearned = get("mask")()(model, draw(test, [2], 4)).classifier
     assert unlearned.forgotten == (model.classes[2],)
-    with pytest.raises(DataError, match=r"several classes are named crane"):
+    with pytest.raises(DataError, match=r"several.*classes.*crane"):
         audited(model, level_images([5] * 3, CRANES[:3]), classes=["stork"])
 
 
 def test_a_net_without_names_takes_those_of_the_data_by_position_and_says_so() -> None:
     names = ["ape", "bee", "cat", "dog"]
-    with pytest.warns(DataWarning, match=r"levels: no class has a name .* matched by position: 'ape' is '0'"):
+    with pytest.warns(DataWarning, match=r"levels.*class.*name.*position.*'ape'.*'0'"):
         found = audited(level_net(4), level_images([5] * 4, names), classes=[2])
     assert accuracies(found) == (1.0, 1.0)
 

@@ -33,7 +33,7 @@ def plain(board: Board, subject: str, neighbour: int, run: int = 0) -> list[bool
 
 
 @pytest.mark.parametrize("seed", [0, 1])
-def test_by_a_plain_pipeline(seed):
+def test_by_a_plain_pipeline(seed) -> None:
     board = random_board(seed, n=400, retrained=1)
     theirs = board.views.of("retrained", "test").logits[board.views.splits["test"].y == 1].clone()
     theirs[:, 1] = -torch.inf
@@ -57,7 +57,7 @@ def copies(times: int) -> Board:
 
 
 @pytest.mark.parametrize("times", [1, 3])
-def test_the_gap_of_a_copy_is_zero(times):
+def test_the_gap_of_a_copy_is_zero(times) -> None:
     board = copies(times)
     e = estimates(board.case())["class_mia_gap"]
     assert e.value == 0
@@ -66,7 +66,7 @@ def test_the_gap_of_a_copy_is_zero(times):
         assert estimates(board.case("retrained", 1))["class_mia_gap"].value == 0
 
 
-def test_the_gap_needs_a_retrained_model_and_the_accuracy_does_not():
+def test_the_gap_needs_a_retrained_model_and_the_accuracy_does_not() -> None:
     found = estimates(random_board(0, n=400, retrained=0).case())
     assert found["class_mia_gap"] == "no retrained model was given"
     assert 0 <= found["class_mia_accuracy"].low <= found["class_mia_accuracy"].value <= 1
@@ -84,40 +84,40 @@ def made(told: float, seed: int = 0) -> Board:
     return Board({"test": y}, [1], first, first, [second])
 
 
-def test_chance_and_power_on_made_outputs():
+def test_chance_and_power_on_made_outputs() -> None:
     found = [estimates(made(0.0, s).case(), neighbours=1) for s in range(30)]
     assert sum(f["class_mia_accuracy"].low <= 0.5 <= f["class_mia_accuracy"].high for f in found) >= 25
     assert sum(f["class_mia_gap"].low <= 0 <= f["class_mia_gap"].high for f in found) >= 25
     assert estimates(made(4.0).case(), neighbours=1)["class_mia_gap"].low > 0.2
 
 
-def test_less_told_than_by_a_retrained_model_is_below_zero():
+def test_less_told_than_by_a_retrained_model_is_below_zero() -> None:
     y = {"test": made(2.0).views.splits["test"].y}
     tells, hides = (b.views.of("original", "test") for b in (made(2.0), made(0.0)))
     told, hidden = ({"test": Outputs(v.logits, v.features)} for v in (tells, hides))
     assert estimates(Board(y, [1], told, hidden, [told]).case(), neighbours=1)["class_mia_gap"].high < 0
 
 
-def test_too_few_images():
+def test_too_few_images() -> None:
     with pytest.raises(NotMeasurable, match=r"fewer than 20 test images"):
         estimates(random_board(0, n=60).case())
 
 
-def test_two_retrained_models_of_the_digits_have_no_gap_and_the_accuracy_is_real(digits_views):
+def test_two_retrained_models_of_the_digits_have_no_gap_and_the_accuracy_is_real(digits_views) -> None:
     for subject, run in (("unlearned", 0), ("retrained", 0), ("retrained", 1)):
         e = estimates(Case(digits_views, subject, "test", run))["class_mia_gap"]
         assert e.low <= 0 <= e.high
     assert estimates(Case(digits_views, "original"))["class_mia_accuracy"].low > 0.8
 
 
-def test_the_original_of_the_digits_gives_the_class_away_more_than_retrained_models(digits_views):
+def test_the_original_of_the_digits_gives_the_class_away_more_than_retrained_models(digits_views) -> None:
     mine = estimates(Case(digits_views, "original"))
     theirs = [estimates(Case(digits_views, "retrained", "test", i))["class_mia_accuracy"].value for i in (0, 1)]
     assert mine["class_mia_accuracy"].value > max(theirs)
     assert mine["class_mia_gap"].value > 0
 
 
-def test_an_image_counts_once_however_many_references_there_are():
+def test_an_image_counts_once_however_many_references_there_are() -> None:
     for retrained in (1, 3):
         found = estimates(random_board(0, n=400, retrained=retrained).case())
         assert found["class_mia_gap"].n == found["class_mia_accuracy"].n

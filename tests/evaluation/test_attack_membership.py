@@ -33,7 +33,7 @@ def slow_entropy(p: list[float], y: int) -> float:
 
 
 @given(st.integers(0, 10_000), st.integers(2, 8))
-def test_modified_entropy_by_a_loop(seed, k):
+def test_modified_entropy_by_a_loop(seed, k) -> None:
     generator = torch.Generator().manual_seed(seed)
     p = (3 * torch.randn(12, k, generator=generator, dtype=torch.float64)).softmax(1)
     y = torch.randint(k, (12,), generator=generator)
@@ -42,7 +42,7 @@ def test_modified_entropy_by_a_loop(seed, k):
     assert (modified_entropy(p, y) >= 0).all()
 
 
-def test_modified_entropy_by_hand():
+def test_modified_entropy_by_hand() -> None:
     p = torch.tensor([[0.5, 0.25, 0.25], [0.5, 0.25, 0.25], [1.0, 0.0, 0.0], [0.0, 0.5, 0.5]]).double()
     y = torch.tensor([0, 1, 0, 0])
     ln2, ln4, ln34 = math.log(2), math.log(4), math.log(0.75)
@@ -55,7 +55,7 @@ def test_modified_entropy_by_hand():
     assert modified_entropy(p, y).tolist() == pytest.approx(wanted)
 
 
-def test_modified_entropy_tells_sure_and_wrong_from_sure_and_right():
+def test_modified_entropy_tells_sure_and_wrong_from_sure_and_right() -> None:
     """The plain entropy of both is nearly 0: that is what the modification is for."""
     p = torch.tensor([[0.98, 0.01, 0.01], [0.98, 0.01, 0.01]]).double()
     right, wrong = modified_entropy(p, torch.tensor([0, 1])).tolist()
@@ -67,7 +67,7 @@ def test_modified_entropy_tells_sure_and_wrong_from_sure_and_right():
     st.lists(st.integers(0, 12), min_size=1, max_size=40),
     st.sampled_from([0.01, 0.1, 0.25, 0.5]),
 )
-def test_tpr_at_by_a_loop(members, others, rate):
+def test_tpr_at_by_a_loop(members, others, rate) -> None:
     best = 0.0
     for threshold in [-1, *members, *others]:
         if sum(o > threshold for o in others) <= rate * len(others):
@@ -83,7 +83,7 @@ def attack(board: Board, subject: str = "unlearned") -> dict:
 
 @pytest.mark.parametrize("forgotten", [(1,), (0, 2)])
 @pytest.mark.parametrize("seed", [0, 1])
-def test_areas_are_scikit_learns_of_scores_by_a_loop(seed, forgotten):
+def test_areas_are_scikit_learns_of_scores_by_a_loop(seed, forgotten) -> None:
     board = random_board(seed, n=400, forgotten=forgotten)
     scores: dict[str, list[list[float]]] = {n: [] for n in AREAS}
     labels: list[list[int]] = []
@@ -106,7 +106,7 @@ def test_areas_are_scikit_learns_of_scores_by_a_loop(seed, forgotten):
         assert found[name].n == len(members) + len(others)
 
 
-def test_the_curve_is_the_roc_of_the_main_score():
+def test_the_curve_is_the_roc_of_the_main_score() -> None:
     board = random_board(2, n=400)
     finding = Membership().run(board.case())
     (curve,) = finding.curves
@@ -124,7 +124,7 @@ def made(gap: float, n: int = 400, seed: int = 0) -> Board:
     return Board(y, [1], {s: Outputs(z[s], z[s]) for s in y})
 
 
-def test_chance_and_power_on_made_scores():
+def test_chance_and_power_on_made_scores() -> None:
     e = [attack(made(0.0, seed=s))["mia_auc"] for s in range(40)]
     assert sum(x.low <= 0.5 <= x.high for x in e) >= 35
     assert attack(made(2.0))["mia_auc"].low > 0.7
@@ -145,7 +145,7 @@ def unlike(shares: tuple[tuple[int, int], ...], gap: float, seed: int) -> Board:
 
 
 @pytest.mark.parametrize("shares", [((400, 100), (100, 400)), ((200, 30), (25, 300)), ((900, 300), (300, 300))])
-def test_classes_of_unlike_share_do_not_make_members_of_a_net_that_saw_neither_split(shares):
+def test_classes_of_unlike_share_do_not_make_members_of_a_net_that_saw_neither_split(shares) -> None:
     found = [attack(unlike(shares, 0.0, s)) for s in range(20)]
     for name in AREAS:
         assert np.mean([f[name].value for f in found]) == pytest.approx(0.5, abs=0.04)
@@ -155,27 +155,27 @@ def test_classes_of_unlike_share_do_not_make_members_of_a_net_that_saw_neither_s
     assert np.mean([attack(unlike(shares, 1.5, s))["mia_auc"].value for s in range(5)]) > 0.6  # what is there is found
 
 
-def test_a_class_of_one_split_only_says_nothing():
+def test_a_class_of_one_split_only_says_nothing() -> None:
     board = unlike(((200, 200), (100, 0)), 0.0, 0)
     assert attack(board)["mia_auc"].n == 500  # looked at, with no weight
     assert attack(board)["mia_auc"].value == pytest.approx(0.5, abs=0.08)
-    with pytest.raises(NotMeasurable, match=r"only 0 train and 0 test images"):
+    with pytest.raises(NotMeasurable, match=r"0.*train.*0"):
         attack(unlike(((200, 0), (0, 200)), 0.0, 0))
 
 
-def test_weights_are_1_where_all_classes_have_the_same_share():
+def test_weights_are_1_where_all_classes_have_the_same_share() -> None:
     weights = balanced(torch.tensor([0, 0, 2, 2]), torch.tensor([2, 0]))
     assert [w.tolist() for w in weights] == [[1, 1, 1, 1], [1, 1]]
 
 
-def test_masked_scores_do_not_break_on_probabilities_of_nothing():
+def test_masked_scores_do_not_break_on_probabilities_of_nothing() -> None:
     found = attack(made(2.0), "masked")
     assert found["mia_auc_loss"].value == pytest.approx(0.5)  # the loss is cut to one value
     assert 0.4 < found["mia_auc"].value < 0.6  # the others are independent of the gap here
 
 
 @pytest.mark.parametrize(("n", "present"), [(396, (False, False)), (400, (True, False)), (4_000, (True, True))])
-def test_low_rates_need_enough_images(n, present):
+def test_low_rates_need_enough_images(n, present) -> None:
     found = attack(made(3.0, n))
     for name, there, rate in zip(("mia_tpr_at_1pct_fpr", "mia_tpr_at_01pct_fpr"), present, (100, 1000), strict=True):
         if there:
@@ -184,10 +184,10 @@ def test_low_rates_need_enough_images(n, present):
             assert found[name].endswith(f"needs {rate} test images of the class, there are {n // 4}")
 
 
-def test_it_needs_both_splits_and_20_images_of_each():
+def test_it_needs_both_splits_and_20_images_of_each() -> None:
     with pytest.raises(NotMeasurable, match=r"no train images were given"):
         attack(random_board(0, train=False))
-    with pytest.raises(NotMeasurable, match=r"only 19 train and 19 test images .* 20 of each are needed"):
+    with pytest.raises(NotMeasurable, match=r"19.*train.*19.*20.*needed"):
         attack(made(0.0, 76))
     assert attack(made(0.0, 80))["mia_auc"].n == 40
 
@@ -204,7 +204,7 @@ def dealt(views: Views) -> dict[Split, LabelledImages]:
 
 
 @pytest.mark.parametrize("run", [0, 1])
-def test_on_digits_models_that_never_saw_the_class_cannot_tell_members(digits_views, run):
+def test_on_digits_models_that_never_saw_the_class_cannot_tell_members(digits_views, run) -> None:
     models = digits_views.models
     args = models["original"][0], models["unlearned"][0], models["retrained"], digits_views.labels
     views = Views(*args, dealt(digits_views), digits_views.runtime)
@@ -212,7 +212,7 @@ def test_on_digits_models_that_never_saw_the_class_cannot_tell_members(digits_vi
     assert e.low <= 0.5 <= e.high
 
 
-def test_on_digits_an_overfitted_original_gives_its_members_away(zoo):
+def test_on_digits_an_overfitted_original_gives_its_members_away(zoo) -> None:
     """A model that learned a few images by heart: the attack must see it."""
     source = zoo.source
     few = source.train_images.select(torch.arange(0, 400))

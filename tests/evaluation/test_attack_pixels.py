@@ -13,7 +13,8 @@ from torch import nn
 from unhot.data.images import LabelledImages
 from unhot.evaluation.attacks.inversion import Inversion
 from unhot.evaluation.attacks.over_unlearning import OverUnlearning
-from unhot.evaluation.metric import Case, NotMeasurable
+from unhot.evaluation.metric import Case, Finding, NotMeasurable
+from unhot.evaluation.stats import Estimate
 from unhot.evaluation.view import Views
 from unhot.models.classifier import Classifier
 
@@ -21,7 +22,7 @@ EPSILON = 0.03
 
 
 @pytest.fixture(scope="module")
-def over(digits_views):
+def over(digits_views) -> dict[tuple[str, int], Estimate]:
     subjects = (("original", 0), ("masked", 0), ("unlearned", 0), ("retrained", 0), ("retrained", 1))
     return {
         s: OverUnlearning().run(Case(digits_views, s[0], "test", s[1])).estimates["over_unlearning"] for s in subjects
@@ -29,7 +30,7 @@ def over(digits_views):
 
 
 @pytest.fixture(scope="module")
-def drawn(digits_views):
+def drawn(digits_views) -> dict[tuple[str, int], Finding]:
     subjects = (("original", 0), ("masked", 0), ("retrained", 0), ("retrained", 1))
     return {s: Inversion().run(Case(digits_views, s[0], "test", s[1])) for s in subjects}
 
@@ -39,7 +40,7 @@ def pixels(views: Views, x: torch.Tensor) -> torch.Tensor:
     return x * spec.std[0] + spec.mean[0]
 
 
-def test_neighbours_lie_within_epsilon_and_in_the_range_of_pixels(digits_views):
+def test_neighbours_lie_within_epsilon_and_in_the_range_of_pixels(digits_views) -> None:
     x = OverUnlearning().neighbours(Case(digits_views, "original"))
     test = digits_views.splits["test"]
     start = test.x[test.y == 3].float() / 255
@@ -51,7 +52,7 @@ def test_neighbours_lie_within_epsilon_and_in_the_range_of_pixels(digits_views):
     assert near.max() <= 1 + 1e-6
 
 
-def test_neighbours_by_a_loop_in_pixels(digits_views):
+def test_neighbours_by_a_loop_in_pixels(digits_views) -> None:
     case, attack = Case(digits_views, "original"), OverUnlearning(images=3, epsilon=0.05, step=0.012, steps=2)
     test, spec, model = digits_views.splits["test"], case.model.input, case.model
     start = test.x[case.some_forgotten(3)].float() / 255
@@ -66,7 +67,7 @@ def test_neighbours_by_a_loop_in_pixels(digits_views):
     assert ((pixels(digits_views, attack.neighbours(case)) - near).abs() < 1e-4).float().mean() > 0.99
 
 
-def test_neighbours_are_harder_for_the_original_than_noise_of_the_same_size(digits_views):
+def test_neighbours_are_harder_for_the_original_than_noise_of_the_same_size(digits_views) -> None:
     case = Case(digits_views, "original")
     test, model = digits_views.splits["test"], case.model
     start = test.inputs((test.y == 3).nonzero().flatten(), model.input, torch.device("cpu"))
@@ -78,7 +79,7 @@ def test_neighbours_are_harder_for_the_original_than_noise_of_the_same_size(digi
     assert loss(OverUnlearning().neighbours(case)) > 1.1 * max(loss(start), loss(start + noise))
 
 
-def test_over_unlearning_by_scipy(digits_views, over):
+def test_over_unlearning_by_scipy(digits_views, over) -> None:
     x = OverUnlearning().neighbours(Case(digits_views, "original"))
     kept = [i for i in range(10) if i != 3]
     p, q = (
@@ -89,12 +90,12 @@ def test_over_unlearning_by_scipy(digits_views, over):
     assert over["unlearned", 0].n == len(x)
 
 
-def test_the_original_is_at_zero_and_so_is_the_masked_one(over):
+def test_the_original_is_at_zero_and_so_is_the_masked_one(over) -> None:
     assert over["original", 0].value == pytest.approx(0, abs=1e-7)
     assert over["masked", 0].value == pytest.approx(0, abs=1e-7)
 
 
-def test_retrained_models_are_far_from_the_original_and_alike_in_that(over):
+def test_retrained_models_are_far_from_the_original_and_alike_in_that(over) -> None:
     for run in (0, 1):
         e = over["retrained", run]
         assert 0.1 < e.low <= e.value <= e.high <= math.log(2)
@@ -102,14 +103,14 @@ def test_retrained_models_are_far_from_the_original_and_alike_in_that(over):
     assert over["unlearned", 0] == over["retrained", 1]
 
 
-def test_neighbours_are_the_same_for_every_model_and_bounded_in_number(digits_views):
+def test_neighbours_are_the_same_for_every_model_and_bounded_in_number(digits_views) -> None:
     few = OverUnlearning(images=7)
     x = few.neighbours(Case(digits_views, "original"))
     assert len(x) == 7
     assert few.neighbours(Case(digits_views, "retrained", "test", 1)) is x
 
 
-def test_with_two_classes_in_a_sorted_set_both_have_neighbours(zoo):
+def test_with_two_classes_in_a_sorted_set_both_have_neighbours(zoo) -> None:
     model, test = zoo.original(0), zoo.source.test_images
     order = torch.argsort(test.y, stable=True)
     images = model.align(test.select(order)).cached(model.input)
@@ -119,13 +120,13 @@ def test_with_two_classes_in_a_sorted_set_both_have_neighbours(zoo):
     assert set(images.y[distances.argmin(1)].tolist()) == {3, 8}
 
 
-def test_on_the_original_inversion_draws_the_class(drawn):
+def test_on_the_original_inversion_draws_the_class(drawn) -> None:
     e = drawn["original", 0].estimates["inversion_recognised"]
     assert e.value >= 0.75
     assert drawn["masked", 0].estimates["inversion_recognised"] == e
 
 
-def test_inversion_is_that_of_slow_obvious_code(digits_views):
+def test_inversion_is_that_of_slow_obvious_code(digits_views) -> None:
     """Three steps of Adam on pixels that begin between 0.4 and 0.6; the last one is so long that some are held back."""
     case, spec = Case(digits_views, "original"), digits_views.models["original"][0].input
     attack = Inversion(images=2, steps=3, lr=0.3, smoothness=2.0)
@@ -149,12 +150,12 @@ def test_inversion_is_that_of_slow_obvious_code(digits_views):
 
 
 @pytest.mark.parametrize("run", [0, 1])
-def test_models_that_never_saw_the_class_draw_it_less(drawn, run):
+def test_models_that_never_saw_the_class_draw_it_less(drawn, run) -> None:
     e = drawn["retrained", run].estimates["inversion_recognised"]
     assert e.high < drawn["original", 0].estimates["inversion_recognised"].low
 
 
-def test_drawings_are_pictures(drawn, digits_views):
+def test_drawings_are_pictures(drawn, digits_views) -> None:
     found = drawn["original", 0].pictures["inversion"]
     assert (found.dtype, tuple(found.shape)) == (torch.uint8, (8, 1, 16, 16))
     again = Inversion().run(Case(Views(
@@ -165,7 +166,7 @@ def test_drawings_are_pictures(drawn, digits_views):
     assert found.float().std() > 20
 
 
-def test_two_classes_are_drawn_one_after_the_other(zoo):
+def test_two_classes_are_drawn_one_after_the_other(zoo) -> None:
     views = zoo.board(classes=(3, 8))
     finding = Inversion(images=3, steps=40).run(Case(views, "original"))
     assert finding.estimates["inversion_recognised"].n == 6
@@ -174,11 +175,11 @@ def test_two_classes_are_drawn_one_after_the_other(zoo):
 
 
 @pytest.mark.parametrize("attack", [OverUnlearning(), Inversion()])
-def test_models_that_do_not_say_what_pixels_are_cannot_be_attacked(attack):
+def test_models_that_do_not_say_what_pixels_are_cannot_be_attacked(attack) -> None:
     with torch.random.fork_rng(devices=[]):
         model = Classifier.wrap(nn.Sequential(nn.Flatten(), nn.Linear(4, 3)), torch.zeros(2, 1, 2, 2))
     y = torch.arange(30) % 3
     images = LabelledImages(torch.rand(30, 1, 2, 2, generator=torch.Generator().manual_seed(0)), y, None, "", ())
     views = Views(model, model, [], model.classes[:1], {"test": images}, runtime())
-    with pytest.raises(NotMeasurable, match=r"does not say how pixels become its inputs"):
+    with pytest.raises(NotMeasurable, match=r"pixels.*become.*inputs"):
         attack.run(Case(views, "unlearned"))

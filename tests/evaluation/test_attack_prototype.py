@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from unhot.evaluation.attacks.prototype import Prototype, recovered
 from unhot.evaluation.metric import Case, NotMeasurable
+from unhot.evaluation.stats import Estimate
 
 
 def slow_recovered(scores: list[float], mine: list[bool], safe: list[bool], cost: float) -> float:
@@ -25,7 +26,7 @@ def slow_recovered(scores: list[float], mine: list[bool], safe: list[bool], cost
     return best
 
 
-def arrangement(seed: int, n: int = 30):
+def arrangement(seed: int, n: int = 30) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(seed)
     kind = torch.cat([torch.tensor([0, 1]), torch.randint(3, (n,), generator=generator)])
     scores = torch.randint(-5, 6, (n + 2, 3), generator=generator).float()  # with ties
@@ -33,7 +34,7 @@ def arrangement(seed: int, n: int = 30):
 
 
 @given(st.integers(0, 10_000), st.floats(0.001, 0.9))
-def test_recovered_is_the_best_of_all_thresholds(seed, cost):
+def test_recovered_is_the_best_of_all_thresholds(seed, cost) -> None:
     scores, mine, safe = arrangement(seed)
     found = recovered(scores, mine, safe, cost)
     wanted = [slow_recovered(s, mine.tolist(), safe.tolist(), cost) for s in scores.T.tolist()]
@@ -41,14 +42,14 @@ def test_recovered_is_the_best_of_all_thresholds(seed, cost):
 
 
 @given(st.integers(0, 10_000), st.floats(0.001, 0.9), st.floats(0.001, 0.9))
-def test_recovered_grows_with_the_cost(seed, one, other):
+def test_recovered_grows_with_the_cost(seed, one, other) -> None:
     scores, mine, safe = arrangement(seed)
     less, more = sorted((one, other))
     assert (recovered(scores, mine, safe, less) <= recovered(scores, mine, safe, more)).all()
 
 
 @given(st.integers(0, 10_000))
-def test_recovered_knows_neither_order_nor_scale(seed):
+def test_recovered_knows_neither_order_nor_scale(seed) -> None:
     scores, mine, safe = arrangement(seed)
     order = torch.randperm(len(mine), generator=torch.Generator().manual_seed(seed))
     whole = recovered(scores, mine, safe, 0.2)
@@ -73,18 +74,18 @@ def points(unsafe: int = 0) -> Board:
 
 
 @pytest.mark.parametrize(("cost", "share"), [(0.05, 0.0), (0.1, 0.1), (0.3, 0.3), (0.99, 0.9)])
-def test_on_a_line_the_recovered_share_is_known(cost, share):
+def test_on_a_line_the_recovered_share_is_known(cost, share) -> None:
     # the nearest image is of the other class: each of these that may be lost brings one image of f, from 1 on
     e = Prototype(cost=cost).run(points().case()).estimates["prototype_attack_accuracy"]
     assert e.value == pytest.approx(share)
 
 
-def test_images_that_are_lost_already_cost_nothing():
+def test_images_that_are_lost_already_cost_nothing() -> None:
     e = Prototype(cost=0.05).run(points(unsafe=3).case()).estimates["prototype_attack_accuracy"]
     assert e.value == pytest.approx(0.3)  # the nearest one of the seven safe images is at 3.5: f at 1, 2, 3
 
 
-def test_the_better_score_is_reported():
+def test_the_better_score_is_reported() -> None:
     # f in two directions' middle: by cosine it is perfectly told from what lies nearer by distance
     mine = torch.tensor([[10.0, 0.0], [20, 0], [30, 0], [40, 0]])
     theirs = torch.tensor([[1.0, 1], [1, -1], [2, 2], [2, -2]])
@@ -98,7 +99,7 @@ def test_the_better_score_is_reported():
 
 @pytest.mark.parametrize("forgotten", [(1,), (0, 3)])
 @pytest.mark.parametrize("seed", [0, 1, 64])  # with the last one the better score has the wider interval
-def test_the_attack_by_a_loop(seed, forgotten):
+def test_the_attack_by_a_loop(seed, forgotten) -> None:
     board = random_board(seed, n=120, forgotten=forgotten)
     attack, case = Prototype(draws=4, cost=0.05), board.case()
     train, test = board.views.of("unlearned", "train"), board.views.of("unlearned", "test")
@@ -122,23 +123,23 @@ def test_the_attack_by_a_loop(seed, forgotten):
     assert 0 <= e.low <= e.value <= e.high <= 1
 
 
-def test_it_needs_as_many_images_as_shots():
-    with pytest.raises(NotMeasurable, match=r"only 5 images of a forgotten class to learn from, 6 are needed"):
+def test_it_needs_as_many_images_as_shots() -> None:
+    with pytest.raises(NotMeasurable, match=r"5.*forgotten.*6"):
         Prototype(shots=6).run(points().case())
 
 
-def test_a_model_that_has_lost_every_retained_image():
-    with pytest.raises(NotMeasurable, match=r"the model gets no retained image right"):
+def test_a_model_that_has_lost_every_retained_image() -> None:
+    with pytest.raises(NotMeasurable, match=r"gets.*retained.*right"):
         Prototype().run(points(unsafe=10).case())
 
 
 @pytest.mark.parametrize("setting", [{"shots": 0}, {"draws": 1}, {"cost": 0.0}, {"cost": 1.0}, {"other": 1}])
-def test_settings_out_of_range_are_refused(setting):
+def test_settings_out_of_range_are_refused(setting) -> None:
     with pytest.raises(ValueError, match=next(iter(setting))):
         Prototype(**setting)
 
 
-def test_it_is_at_the_cost_on_features_that_know_nothing():
+def test_it_is_at_the_cost_on_features_that_know_nothing() -> None:
     generator = torch.Generator().manual_seed(0)
     y = {s: torch.arange(2000) % 4 for s in ("train", "test")}
     made = {s: Outputs(5.0 * torch.eye(4)[y[s]], torch.randn(2000, 8, generator=generator)) for s in y}
@@ -146,8 +147,8 @@ def test_it_is_at_the_cost_on_features_that_know_nothing():
     assert 0.02 < e.value < 0.08
 
 
-def test_on_digits_it_succeeds_on_the_original_and_less_on_models_that_never_saw_the_class(digits_views):
-    def attacked(subject: str, run: int = 0):
+def test_on_digits_it_succeeds_on_the_original_and_less_on_models_that_never_saw_the_class(digits_views) -> None:
+    def attacked(subject: str, run: int = 0) -> Estimate:
         return Prototype().run(Case(digits_views, subject, "test", run)).estimates["prototype_attack_accuracy"]
 
     original, first, second = attacked("original"), attacked("retrained", 0), attacked("retrained", 1)

@@ -13,7 +13,7 @@ from torch import nn
 
 from unhot.data.images import LabelledImages
 from unhot.evaluation.attacks.relearning import PROBED, Relearning, _with_new_rows
-from unhot.evaluation.metric import Case, NotMeasurable
+from unhot.evaluation.metric import Case, Finding, NotMeasurable
 from unhot.evaluation.view import Views
 from unhot.models.classifier import Classifier
 from unhot.models.cut import cut_classes
@@ -22,7 +22,7 @@ QUICK = Relearning(steps=8, every=4, shots=4, tries=2)
 
 
 @pytest.fixture(scope="module")
-def full_curves(digits_views):
+def full_curves(digits_views) -> dict[tuple[str, int], Finding]:
     """The attack as the audit makes it, on each model of the digits."""
     subjects = (("original", 0), ("masked", 0), ("unlearned", 0), ("retrained", 0), ("retrained", 1))
     return {s: Relearning().run(Case(digits_views, s[0], "test", s[1])) for s in subjects}
@@ -61,7 +61,7 @@ def slow_curve(views: Views, model: Classifier, attack: Relearning, attempt: int
 
 
 @pytest.mark.parametrize("subject", ["original", "retrained"])
-def test_curves_by_a_plain_loop(digits_views, subject):
+def test_curves_by_a_plain_loop(digits_views, subject) -> None:
     case, attack = Case(digits_views, subject), Relearning(steps=32, every=8, shots=8, tries=2)
     wanted = [slow_curve(digits_views, case.model, attack, i) for i in range(2)]
     for got, curve in zip(attack.curves(case), wanted, strict=True):
@@ -84,7 +84,7 @@ def judged(views: Views, *retrained: Sequence[Sequence[float]], mine: Sequence[S
     return Given(steps=12, every=4, by_hand=hand).run(Case(views, "unlearned")).estimates
 
 
-def test_steps_and_ratio_by_hand(digits_views):
+def test_steps_and_ratio_by_hand(digits_views) -> None:
     found = judged(
         digits_views,
         [[0, 0.1, 0.9, 1], [0, 0.1, 0.2, 0.9]],  # 8 and 12 steps
@@ -96,19 +96,19 @@ def test_steps_and_ratio_by_hand(digits_views):
     assert found["relearn_ratio"][:3] == pytest.approx(((4 / 6 + 16 / 8) / 2, 4 / 6, 2))
 
 
-def test_ratio_of_a_retrained_model_with_itself_is_one(digits_views):
+def test_ratio_of_a_retrained_model_with_itself_is_one(digits_views) -> None:
     (original,), (one, _) = digits_views.results["original"], digits_views.results["retrained"]
     views = Views(original, one, [one], digits_views.labels, digits_views.splits, runtime())
     e = QUICK.run(Case(views, "unlearned")).estimates["relearn_ratio"]
     assert e[:3] == (1, 1, 1)
 
 
-def test_ratio_with_itself_is_one_when_the_class_is_back_at_once(digits_views):
+def test_ratio_with_itself_is_one_when_the_class_is_back_at_once(digits_views) -> None:
     back = [[0.9, 0.9, 0.9, 0.9]] * 2
     assert judged(digits_views, back, back, mine=back)["relearn_ratio"].value == 1
 
 
-def test_a_ratio_needs_a_retrained_model(zoo):
+def test_a_ratio_needs_a_retrained_model(zoo) -> None:
     views = zoo.board()
     alone = Views(zoo.original(0), zoo.original(0), [], views.labels, views.splits, runtime())
     found = QUICK.run(Case(alone, "original")).estimates
@@ -116,13 +116,13 @@ def test_a_ratio_needs_a_retrained_model(zoo):
     assert found["relearn_steps"].value > 0
 
 
-def test_too_few_images_to_learn_from(digits_views):
-    with pytest.raises(NotMeasurable, match=r"images of a forgotten class to learn from, 10000 are needed"):
+def test_too_few_images_to_learn_from(digits_views) -> None:
+    with pytest.raises(NotMeasurable, match=r"forgotten.*learn.*10000"):
         Relearning(shots=10_000).run(Case(digits_views, "original"))
 
 
 @pytest.mark.parametrize("biased", [True, False])
-def test_the_new_row_starts_at_no_weights_and_the_mean_bias_of_the_retained_classes(biased):
+def test_the_new_row_starts_at_no_weights_and_the_mean_bias_of_the_retained_classes(biased) -> None:
     """Every image is at 1: classes 0 and 2 get 2 and 4 there, the mean of their biases is 5, and class 1's own -30."""
     with torch.random.fork_rng(devices=[]):
         model = Classifier.wrap(nn.Sequential(nn.Flatten(), nn.Linear(1, 3, bias=biased)), torch.zeros(2, 1, 1, 1))
@@ -140,7 +140,7 @@ def test_the_new_row_starts_at_no_weights_and_the_mean_bias_of_the_retained_clas
     assert curve == [1, 1]  # 5 against 4, and 0 against -2: before anything is learned
 
 
-def test_how_the_row_was_cut_does_not_matter(digits_views, zoo):
+def test_how_the_row_was_cut_does_not_matter(digits_views, zoo) -> None:
     wanted = QUICK.curves(Case(digits_views, "original"))
     for how in ("mask", "excise"):
         views = zoo.board(unlearned=zoo.cut(0, 3, how))
@@ -148,7 +148,7 @@ def test_how_the_row_was_cut_does_not_matter(digits_views, zoo):
     assert QUICK.curves(Case(digits_views, "masked")) == wanted
 
 
-def test_models_are_left_as_they_were(digits_views):
+def test_models_are_left_as_they_were(digits_views) -> None:
     before = [m.sha256() for ms in digits_views.models.values() for m in ms]
     modes = [m.module.training for ms in digits_views.models.values() for m in ms]
     Relearning(steps=4, shots=4, tries=1, lr=0.02).run(Case(digits_views, "unlearned"))
@@ -179,7 +179,7 @@ def seen_and_asked(monkeypatch, case: Case, attack: Relearning) -> tuple[set[int
     return learned, asked
 
 
-def test_without_train_images_one_half_of_the_class_is_learned_from_and_the_other_asked_about(zoo, monkeypatch):
+def test_without_train_images_one_half_of_the_class_is_learned_from_and_the_other_asked_about(zoo, monkeypatch) -> None:
     views = zoo.board(train=False)
     attack = Relearning(steps=4, every=4, tries=3)
     learned, asked = seen_and_asked(monkeypatch, Case(views, "original"), attack)
@@ -191,7 +191,7 @@ def test_without_train_images_one_half_of_the_class_is_learned_from_and_the_othe
     assert attack.shots <= len(learned) <= 26
 
 
-def test_without_train_images_fewer_are_learned_from_where_half_is_less_than_the_shots(zoo, monkeypatch):
+def test_without_train_images_fewer_are_learned_from_where_half_is_less_than_the_shots(zoo, monkeypatch) -> None:
     images = zoo.board(train=False).splits["test"]
     mine = (images.y == 3).nonzero().flatten()
     few = images.select(torch.cat([(images.y != 3).nonzero().flatten(), mine[:11]]))
@@ -200,7 +200,7 @@ def test_without_train_images_fewer_are_learned_from_where_half_is_less_than_the
     assert (len(learned), len(asked), len(learned & asked)) == (6, 5, 0)
 
 
-def test_without_train_images_and_with_too_few_of_the_class_it_says_so(zoo):
+def test_without_train_images_and_with_too_few_of_the_class_it_says_so(zoo) -> None:
     images = zoo.board(train=False).splits["test"]
     mine = (images.y == 3).nonzero().flatten()
     few = images.select(torch.cat([(images.y != 3).nonzero().flatten(), mine[:9]]))
@@ -211,21 +211,21 @@ def test_without_train_images_and_with_too_few_of_the_class_it_says_so(zoo):
         QUICK.run(Case(views, "original"))
 
 
-def test_without_train_images_the_original_still_has_it_back_sooner(zoo):
+def test_without_train_images_the_original_still_has_it_back_sooner(zoo) -> None:
     views = zoo.board(train=False)
     original, retrained = (Relearning().run(Case(views, s)).estimates for s in ("original", "retrained"))
     assert original["relearn_steps"].high < retrained["relearn_steps"].low
     assert original["relearn_ratio"].high < 0.8
 
 
-def test_train_images_of_the_class_only_are_not_enough(zoo):
+def test_train_images_of_the_class_only_are_not_enough(zoo) -> None:
     views = zoo.board()
     views.splits["train"] = views.splits["train"].where(views.splits["train"].y == 3)
     with pytest.raises(NotMeasurable, match=r"^no images of the other classes to learn from$"):
         QUICK.run(Case(views, "original"))
 
 
-def test_the_original_has_it_back_sooner_than_models_that_never_saw_it(full_curves):
+def test_the_original_has_it_back_sooner_than_models_that_never_saw_it(full_curves) -> None:
     original = full_curves["original", 0].estimates
     for run in (0, 1):
         retrained = full_curves["retrained", run].estimates
@@ -234,7 +234,7 @@ def test_the_original_has_it_back_sooner_than_models_that_never_saw_it(full_curv
     assert full_curves["masked", 0].estimates == original
 
 
-def test_two_retrained_models_differ_less_than_either_from_the_original(full_curves):
+def test_two_retrained_models_differ_less_than_either_from_the_original(full_curves) -> None:
     steps = [full_curves[s].estimates["relearn_steps"].value for s in (("retrained", 0), ("retrained", 1))]
     original = full_curves["original", 0].estimates["relearn_steps"].value
     assert abs(steps[0] - steps[1]) < 2 * (min(steps) - original)
@@ -242,7 +242,7 @@ def test_two_retrained_models_differ_less_than_either_from_the_original(full_cur
         assert 0.4 < full_curves["retrained", run].estimates["relearn_ratio"].value < 2.5
 
 
-def test_the_curve_starts_at_nothing_known_and_ends_at_the_last_step(full_curves):
+def test_the_curve_starts_at_nothing_known_and_ends_at_the_last_step(full_curves) -> None:
     (curve,) = full_curves["original", 0].curves
     assert (curve.name, curve.x[0], curve.x[-1], len(curve.x), len(curve.y)) == ("relearning", 0, 40, 11, 11)
     assert curve.y[0] < 0.2 < 0.8 < curve.y[-1]
@@ -256,7 +256,7 @@ def sorted_images(n: int) -> LabelledImages:
     return LabelledImages(x, y, None, "sorted", tuple(range(3 * n)))
 
 
-def test_with_two_classes_in_a_sorted_set_both_are_asked_about(monkeypatch):
+def test_with_two_classes_in_a_sorted_set_both_are_asked_about(monkeypatch) -> None:
     with torch.random.fork_rng(devices=[]):
         model = Classifier.wrap(nn.Sequential(nn.Flatten(), nn.Linear(4, 3)), torch.zeros(2, 1, 2, 2))
     images = sorted_images(PROBED + 10)
@@ -274,7 +274,7 @@ def test_with_two_classes_in_a_sorted_set_both_are_asked_about(monkeypatch):
     assert set(asked) == {0, 1}
 
 
-def test_two_classes_are_relearned_together(zoo):
+def test_two_classes_are_relearned_together(zoo) -> None:
     model = zoo.original(0).copy()
     views = zoo.board(unlearned=cut_classes(model, [model.label(c) for c in (3, 8)], "excise"), classes=(3, 8))
     wanted = QUICK.curves(Case(views, "original"))

@@ -56,12 +56,12 @@ def absent(found: Audit, subject: Subject, split: str = "test") -> dict[str, str
     }
 
 
-def test_the_contracts_names_are_all_measured(full):
+def test_the_contracts_names_are_all_measured(full) -> None:
     assert {m.name for m in full.record.measurements} >= CONTRACT
     assert set(measures()) >= CONTRACT
 
 
-def test_measures_lists_exactly_what_the_record_holds(full, alone):
+def test_measures_lists_exactly_what_the_record_holds(full, alone) -> None:
     for found in (full, alone):
         assert {m.name for m in found.record.measurements} == set(measures())
     for m in full.record.measurements:
@@ -69,7 +69,7 @@ def test_measures_lists_exactly_what_the_record_holds(full, alone):
 
 
 @pytest.mark.parametrize("which", ["full", "alone"])
-def test_every_measure_is_there_once_for_every_subject(which, request):
+def test_every_measure_is_there_once_for_every_subject(which, request) -> None:
     record = request.getfixturevalue(which).record
     keys = [(m.name, m.subject, m.split) for m in record.measurements]
     assert len(keys) == len(set(keys))
@@ -81,7 +81,7 @@ def test_every_measure_is_there_once_for_every_subject(which, request):
 
 
 @pytest.mark.parametrize("which", ["full", "alone"])
-def test_a_measurement_has_a_value_in_its_interval_or_a_reason(which, request):
+def test_a_measurement_has_a_value_in_its_interval_or_a_reason(which, request) -> None:
     for m in request.getfixturevalue(which).record.measurements:
         if m.absent_because is None:
             assert m.low <= m.value <= m.high, m
@@ -92,7 +92,7 @@ def test_a_measurement_has_a_value_in_its_interval_or_a_reason(which, request):
             assert (m.value, m.low, m.high, m.n, m.runs) == (None, None, None, 0, ())
 
 
-def test_masked_is_always_measured_and_has_forgotten_everything_at_no_cost(full, alone):
+def test_masked_is_always_measured_and_has_forgotten_everything_at_no_cost(full, alone) -> None:
     for found in (full, alone):
         for name in measures():
             assert (found.get(name, "masked").value is None) == (found.get(name, "original").value is None)
@@ -104,7 +104,7 @@ def test_masked_is_always_measured_and_has_forgotten_everything_at_no_cost(full,
     assert full.get("forget_accuracy", "masked", "train").value == 0
 
 
-def test_with_everything_given_only_rates_of_too_few_images_are_absent(full):
+def test_with_everything_given_only_rates_of_too_few_images_are_absent(full) -> None:
     for subject in get_args(Subject):
         reasons = absent(full, subject)
         assert set(reasons) == NEED_100_IMAGES
@@ -112,7 +112,7 @@ def test_with_everything_given_only_rates_of_too_few_images_are_absent(full):
         assert absent(full, subject, "train") == {}
 
 
-def test_without_a_retrained_model_what_needs_one_is_absent_with_the_reason(alone):
+def test_without_a_retrained_model_what_needs_one_is_absent_with_the_reason(alone) -> None:
     for subject in ("original", "masked", "unlearned"):
         reasons = absent(alone, subject)
         for name in NEED_RETRAINED:
@@ -123,7 +123,7 @@ def test_without_a_retrained_model_what_needs_one_is_absent_with_the_reason(alon
     assert set(reasons.values()) == {"no retrained model was given"}
 
 
-def test_without_train_images_what_needs_them_is_absent_with_the_reason(alone):
+def test_without_train_images_what_needs_them_is_absent_with_the_reason(alone) -> None:
     for name in ("forget_accuracy", "retain_accuracy"):
         assert alone.get(name, "unlearned", "train").absent_because == "no train images were given"
     for name in (m.name for m in attacks.entry("membership").measures):
@@ -132,13 +132,13 @@ def test_without_train_images_what_needs_them_is_absent_with_the_reason(alone):
         assert alone[name].value is not None
 
 
-def test_without_train_images_the_readers_ask_about_other_images_than_they_learn_from(alone, full):
+def test_without_train_images_the_readers_ask_about_other_images_than_they_learn_from(alone, full) -> None:
     n = full["forget_accuracy"].n
     assert full["probe_accuracy"].n == n
     assert 0 < alone["probe_accuracy"].n < n
 
 
-def test_several_retrained_models_give_runs_their_mean_and_an_interval_around_all(full, zoo):
+def test_several_retrained_models_give_runs_their_mean_and_an_interval_around_all(full, zoo) -> None:
     single = [
         audit(
             original=zoo.original(0), unlearned=zoo.cut(0, 3), classes=[3], test=zoo.source.test_images,
@@ -166,7 +166,7 @@ def test_several_retrained_models_give_runs_their_mean_and_an_interval_around_al
         assert len(full.get(name, "retrained").runs) == 2
 
 
-def test_quick_leaves_the_slow_attacks_out_and_says_so(zoo, full):
+def test_quick_leaves_the_slow_attacks_out_and_says_so(zoo, full) -> None:
     quick = zoo.audited("masked")
     for subject in get_args(Subject):
         reasons = {n: r for n, r in absent(quick, subject).items() if "quick" in r}
@@ -177,7 +177,7 @@ def test_quick_leaves_the_slow_attacks_out_and_says_so(zoo, full):
         assert quick[name] == full[name], name
 
 
-def test_pictures_are_of_every_model(full):
+def test_pictures_are_of_every_model(full) -> None:
     models = {("original", 0), ("unlearned", 0), ("retrained", 0), ("retrained", 1)}
     of: dict[str, set] = {}
     for c in full.record.curves:
@@ -193,7 +193,7 @@ def test_pictures_are_of_every_model(full):
             assert sum(c.y) == pytest.approx(1, abs=1e-4)
 
 
-def test_three_retrained_models_are_mapped_and_each_is_itself(zoo):
+def test_three_retrained_models_are_mapped_and_each_is_itself(zoo) -> None:
     views = zoo.board()
     references = [zoo.retrained(3, 10), zoo.retrained(3, 11), zoo.original(1), zoo.original(0)]
     many = Views(zoo.original(0), zoo.original(0), references, views.labels, views.splits, runtime())
@@ -206,7 +206,7 @@ def test_three_retrained_models_are_mapped_and_each_is_itself(zoo):
     assert len({c.x for c in found[2:]}) == 3
 
 
-def test_a_map_of_an_unlearned_model_of_another_width(zoo):
+def test_a_map_of_an_unlearned_model_of_another_width(zoo) -> None:
     with torch.random.fork_rng(devices=[]):
         net = nn.Sequential(nn.Flatten(), nn.Linear(256, 20), nn.ReLU(), nn.Linear(20, 10))
     small = Classifier.wrap(net.eval(), input=zoo.original(0).input)
@@ -215,14 +215,14 @@ def test_a_map_of_an_unlearned_model_of_another_width(zoo):
     assert len(original.x) == len(unlearned.x)
 
 
-def test_the_last_layer_is_the_probe_of_the_table(full):
+def test_the_last_layer_is_the_probe_of_the_table(full) -> None:
     for subject in ("original", "unlearned"):
         (curve,) = [c for c in full.record.curves if (c.name, c.subject) == ("layers", subject)]
         assert curve.x[-1] == "penultimate"
         assert curve.y[-1] == full.get("probe_accuracy", subject).value
 
 
-def test_the_map_of_the_original_is_its_principal_components(full, zoo):
+def test_the_map_of_the_original_is_its_principal_components(full, zoo) -> None:
     (curve,) = [c for c in full.record.curves if (c.name, c.subject) == ("map", "original")]
     h = zoo.board().of("original", "test").features.double().numpy()
     values = np.linalg.svd(h - h.mean(0), compute_uv=False)[:2]
@@ -231,7 +231,7 @@ def test_the_map_of_the_original_is_its_principal_components(full, zoo):
     assert sorted(curve.groups) == sorted(str(c) for c in zoo.source.test_images.y.tolist())
 
 
-def test_per_class_is_of_every_class_and_agrees_with_forget_accuracy(full):
+def test_per_class_is_of_every_class_and_agrees_with_forget_accuracy(full) -> None:
     for subject in get_args(Subject):
         for split in ("train", "test"):
             rows = [r for r in full.record.per_class if (r.subject, r.split) == (subject, split)]
@@ -240,7 +240,7 @@ def test_per_class_is_of_every_class_and_agrees_with_forget_accuracy(full):
                 assert rows[3].value == full.get("forget_accuracy", subject, split).value
 
 
-def test_the_same_seed_gives_the_same_audit_and_another_one_other_draws(zoo):
+def test_the_same_seed_gives_the_same_audit_and_another_one_other_draws(zoo) -> None:
     def again(seed: int) -> AuditRecord:
         return audit(
             original=zoo.original(0), unlearned=zoo.cut(0, 3), classes=[3], test=zoo.source.test_images,
@@ -256,14 +256,14 @@ def test_the_same_seed_gives_the_same_audit_and_another_one_other_draws(zoo):
 
 
 @pytest.mark.parametrize("name", [n for n in attacks if attacks.entry(n).slow])
-def test_slow_attacks_give_the_same_again(zoo, full, name):
+def test_slow_attacks_give_the_same_again(zoo, full, name) -> None:
     views = zoo.board(unlearned=zoo.retrained(3, 10))  # which the full audit attacked as a reference
     for measure, e in attacks.get(name)().run(Case(views, "unlearned")).estimates.items():
         if measure != "relearn_ratio":
             assert full.get(measure, "retrained").runs[0] == e.value
 
 
-def test_audit_json_comes_back_as_it_was(full, tmp_path):
+def test_audit_json_comes_back_as_it_was(full, tmp_path) -> None:
     full.save(tmp_path / "audit")
     path = tmp_path / "audit" / "audit.json"
     assert AuditRecord.read(path) == full.record
@@ -278,7 +278,7 @@ def test_audit_json_comes_back_as_it_was(full, tmp_path):
         full.save(tmp_path / "audit")
 
 
-def test_inputs_are_digests_of_what_was_audited(full, zoo):
+def test_inputs_are_digests_of_what_was_audited(full, zoo) -> None:
     inputs = full.record.inputs
     assert inputs.original_sha256 == zoo.original(0).sha256()
     assert inputs.unlearned_sha256 == zoo.cut(0, 3).sha256()
@@ -288,17 +288,17 @@ def test_inputs_are_digests_of_what_was_audited(full, zoo):
     assert full.record.attacks == {n: attacks.get(n)().model_dump(mode="json") for n in attacks}
 
 
-def test_lookup(full):
+def test_lookup(full) -> None:
     assert full["forget_accuracy"] == full.get("forget_accuracy", "unlearned", "test")
     assert full.get("forget_accuracy", "unlearned", "train").split == "train"
     with pytest.raises(UnknownNameError, match=r"measurement 'forget_acuracy'"):
         full["forget_acuracy"]
 
 
-def test_what_reads_features_only_is_computed_once_for_the_original_and_its_mask(zoo):
+def test_what_reads_features_only_is_computed_once_for_the_original_and_its_mask(zoo) -> None:
     board, seen = zoo.board(), []
 
-    def count(case):
+    def count(case) -> Estimate:
         seen.append(case.subject)
         return Estimate(1.0, 1.0, 1.0, 1)
 

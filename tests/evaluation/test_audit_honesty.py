@@ -95,7 +95,7 @@ def test_audits_of_models_that_forgot_unlike_classes_share_no_images() -> None:
 def test_every_class_but_those_that_went_before_cannot_be_named() -> None:
     model = level_net(3, names=NAMES[:3])
     before = cut_classes(model.copy(), [model.classes[1]], "mask")
-    with pytest.warns(DataWarning), pytest.raises(ModelError, match=r"Every class is named as forgotten"):
+    with pytest.warns(DataWarning), pytest.raises(ModelError, match=r"Every.*class.*forgotten"):
         audited(before, level_images([5] * 3, NAMES[:3]), classes=["ape", "cat"])
 
 
@@ -115,7 +115,7 @@ def test_images_of_a_class_that_went_before_are_not_retained_nor_kept_in_a_guard
     with pytest.warns(DataWarning, match=r"20 images of bee"):
         guard = ClassStatistics.collect(before, images, runtime())
     assert [c.name for c in guard.info.classes] == ["ape", "cat", "dog", "emu"]
-    with pytest.warns(DataWarning, match=r"levels: 40 images of bee, cat, which the model was made to forget before"):
+    with pytest.warns(DataWarning, match=r"levels.*40.*forget"):
         retained = before.align(images, [model.classes[2], *before.forgotten])
     assert sorted(set(retained.y.tolist())) == [0, 3, 4]
     with pytest.warns(DataWarning, match=r"20 images of bee"):
@@ -175,7 +175,7 @@ def test_an_original_near_chance_is_said() -> None:
     """As where pixels are normalised in another way, or the columns are in another order."""
     turned = replace(level_net(5, range(5)[::-1]), classes=level_net(5, names=NAMES).classes)
     test = level_images([20] * 5, NAMES)
-    with pytest.warns(DataWarning, match=r"classifies 0\.000 of the retained test images correctly; guessing would"):
+    with pytest.warns(DataWarning, match=r"classifies.*0\.000.*correctly"):
         found = audited(turned, test)
     assert any("guessing would give 0.200. Check the preprocessing" in f for f in flags(found))
 
@@ -186,7 +186,7 @@ def test_a_record_of_other_weights_is_not_believed() -> None:
     own = audited(model, test, unlearned=result.classifier, made_by=result.record)
     assert own.record.made_by == result.record
     assert flags(own) == ()
-    with pytest.warns(ModelWarning, match=r"The record beside the unlearned model is of other weights"):
+    with pytest.warns(ModelWarning, match=r"record.*unlearned.*weights"):
         other = audited(model, test, unlearned=model, made_by=result.record)
     assert (other.record.made_by, other.record.cost.forget_seconds) == (None, None)
     assert any("is of other weights" in f for f in flags(other))

@@ -14,6 +14,7 @@ import torch
 from handmade import runtime
 from torch import nn
 
+from unhot.data.images import LabelledImages
 from unhot.errors import DataError, ModelError, ModelWarning, UnhotError
 from unhot.evaluation.audit import Audit
 from unhot.evaluation.auditor import Auditor, audit
@@ -26,7 +27,7 @@ from unhot.records.audit import Split, Subject
 
 
 @pytest.fixture(scope="module")
-def tensors(zoo):
+def tensors(zoo) -> list[tuple[torch.Tensor, torch.Tensor]]:
     """The digits as normalised inputs: (train, test), each (x, y)."""
     spec, source = zoo.original(0).input, zoo.source
     cpu = torch.device("cpu")
@@ -45,7 +46,7 @@ def values(found: Audit) -> dict:
     return {(m.name, m.subject, m.split): m.value for m in found.record.measurements}
 
 
-def fewer(zoo, count: int, source: str = "test_images"):
+def fewer(zoo, count: int, source: str = "test_images") -> LabelledImages:
     """Images of which only so many are of class 3."""
     images = getattr(zoo.source, source)
     others, mine = (images.y != 3).nonzero().flatten(), (images.y == 3).nonzero().flatten()
@@ -55,7 +56,7 @@ def fewer(zoo, count: int, source: str = "test_images"):
 # models of any origin
 
 
-def test_foreign_modules_with_tensors_give_what_classifiers_give(zoo, tensors):
+def test_foreign_modules_with_tensors_give_what_classifiers_give(zoo, tensors) -> None:
     train, test = tensors
     found = quick(
         zoo, original=zoo.original(0).module, unlearned=zoo.cut(0, 3).module, retrained=[zoo.retrained(3).module],
@@ -68,14 +69,14 @@ def test_foreign_modules_with_tensors_give_what_classifiers_give(zoo, tensors):
     assert found.record.inputs.data == "tensors; tensors"
 
 
-def test_foreign_modules_that_take_no_pixels_lack_the_attacks_on_pixels(zoo, tensors):
+def test_foreign_modules_that_take_no_pixels_lack_the_attacks_on_pixels(zoo, tensors) -> None:
     bare = [m.module for m in (zoo.original(0), zoo.cut(0, 3))]
     found = audit(original=bare[0], unlearned=bare[1], classes=[3], test=tensors[1], runtime=runtime())
     for name in ("over_unlearning", "inversion_recognised"):
         assert found[name].absent_because == "the model does not say how pixels become its inputs"
 
 
-def test_a_bare_module_beside_a_classifier_sees_the_same_inputs(zoo):
+def test_a_bare_module_beside_a_classifier_sees_the_same_inputs(zoo) -> None:
     """result.model of unhot.forget is an nn.Module: the same net must not lose accuracy by being bare."""
     images = zoo.source.test_images.cached(zoo.original(0).input)
     found = quick(zoo, unlearned=zoo.original(0).module, test=(images.x, images.y))
@@ -84,7 +85,7 @@ def test_a_bare_module_beside_a_classifier_sees_the_same_inputs(zoo):
     )
 
 
-def test_a_net_of_one_layer_can_be_audited(tensors):
+def test_a_net_of_one_layer_can_be_audited(tensors) -> None:
     (x, y), test = tensors
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -102,7 +103,7 @@ def test_a_net_of_one_layer_can_be_audited(tensors):
 
 @pytest.mark.filterwarnings("ignore:The original model classifies")
 @pytest.mark.parametrize("width", [1, 2])
-def test_features_of_one_number_can_be_audited(tensors, width, tmp_path):
+def test_features_of_one_number_can_be_audited(tensors, width, tmp_path) -> None:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         net = nn.Sequential(nn.Flatten(), nn.Linear(256, width), nn.Linear(width, 10))
@@ -127,12 +128,12 @@ def with_outputs(model: Classifier, kept: list[int]) -> Classifier:
     return replace(Classifier.wrap(bare.module), input=model.input)
 
 
-def test_a_retrained_model_with_fewer_outputs_and_an_excised_one(zoo):
+def test_a_retrained_model_with_fewer_outputs_and_an_excised_one(zoo) -> None:
     kept = [i for i in range(10) if i != 3]
     with torch.random.fork_rng(devices=[]):
         smaller = with_outputs(zoo.retrained(3), kept)
     assert len(smaller.classes) == 9
-    with pytest.warns(ModelWarning, match=r"The retrained model has 9 outputs without names"):
+    with pytest.warns(ModelWarning, match=r"retrained.*9.*outputs"):
         found = quick(zoo, unlearned=zoo.cut(0, 3, "excise"), retrained=smaller, train=zoo.source.train_images)
     wanted = values(zoo.audited("masked"))
     cut = {(n, s, "test") for n in ("mia_auc_loss", "mia_auc_confidence") for s in ("unlearned", "retrained")}
@@ -144,7 +145,7 @@ def test_a_retrained_model_with_fewer_outputs_and_an_excised_one(zoo):
     assert found.record.verdict.label == "hidden at the output only"
 
 
-def test_a_bottleneck_is_audited_by_what_is_behind_it(zoo):
+def test_a_bottleneck_is_audited_by_what_is_behind_it(zoo) -> None:
     found = quick(zoo, unlearned=zoo.cut(0, 3, "bottleneck"), train=zoo.source.train_images)
     masked = values(zoo.audited("masked"))
     for name in ("retain_accuracy", "forget_accuracy"):
@@ -152,20 +153,20 @@ def test_a_bottleneck_is_audited_by_what_is_behind_it(zoo):
     assert found["probe_accuracy"].value < masked["probe_accuracy", "unlearned", "test"]
 
 
-def test_more_outputs_than_the_original_are_refused(zoo):
+def test_more_outputs_than_the_original_are_refused(zoo) -> None:
     with torch.random.fork_rng(devices=[]):
         net = nn.Sequential(nn.Flatten(), nn.Linear(256, 12))
-    with pytest.raises(ModelError, match=r"The retrained model: the model does not have the classes 10, 11"):
+    with pytest.raises(ModelError, match=r"retrained.*10.*11"):
         quick(zoo, retrained=replace(Classifier.wrap(net), input=zoo.original(0).input))
 
 
 @pytest.mark.parametrize("what", ["original", "unlearned"])
-def test_what_is_no_model_is_refused(zoo, tensors, what):
-    with pytest.raises(ModelError, match=r"Expected a torch.nn.Module or an unhot.Classifier, got str"):
+def test_what_is_no_model_is_refused(zoo, tensors, what) -> None:
+    with pytest.raises(ModelError, match=r"torch\.nn\.Module.*unhot\.Classifier.*str"):
         quick(zoo, **{what: "model"}, test=tensors[1])
 
 
-def test_a_model_that_gives_no_numbers_is_refused_or_damaged(zoo):
+def test_a_model_that_gives_no_numbers_is_refused_or_damaged(zoo) -> None:
     broken = zoo.original(0).copy()
     with torch.no_grad():
         broken.head_layer.weight.fill_(float("nan"))
@@ -177,7 +178,7 @@ def test_a_model_that_gives_no_numbers_is_refused_or_damaged(zoo):
     assert found.record.verdict.label == "model damaged"
 
 
-def test_a_model_that_gets_every_retained_image_wrong_is_damaged(zoo):
+def test_a_model_that_gets_every_retained_image_wrong_is_damaged(zoo) -> None:
     wrong = zoo.original(0).copy()
     others = [i for i in range(10) if i != 3]
     with torch.no_grad():
@@ -192,7 +193,7 @@ def test_a_model_that_gets_every_retained_image_wrong_is_damaged(zoo):
 # classes and images
 
 
-def test_two_forgotten_classes(zoo):
+def test_two_forgotten_classes(zoo) -> None:
     original = zoo.original(0)
     masked = cut_classes(original.copy(), [original.label(c) for c in (3, 8)], "mask")
     found = quick(zoo, unlearned=masked, classes=[3, "8"], retrained=None)
@@ -205,7 +206,7 @@ def test_two_forgotten_classes(zoo):
     assert quick(zoo, unlearned=original, classes=[8, 3], retrained=None).record.verdict.label == "not forgotten"
 
 
-def test_two_classes_are_what_two_single_ones_average_to(zoo):
+def test_two_classes_are_what_two_single_ones_average_to(zoo) -> None:
     given = {"unlearned": zoo.original(1), "retrained": None}
     both = quick(zoo, classes=[3, 8], **given)
     singles = [quick(zoo, classes=[c], **given) for c in (3, 8)]
@@ -225,12 +226,12 @@ def test_two_classes_are_what_two_single_ones_average_to(zoo):
         (list(range(10)), ModelError, "Every class is named as forgotten"),
     ],
 )
-def test_classes_that_cannot_be_audited(zoo, classes, error, says):
+def test_classes_that_cannot_be_audited(zoo, classes, error, says) -> None:
     with pytest.raises(error, match=says):
         quick(zoo, classes=classes)
 
 
-def test_a_class_named_twice_is_refused_or_taken_once(zoo):
+def test_a_class_named_twice_is_refused_or_taken_once(zoo) -> None:
     try:
         found = quick(zoo, classes=[3, "3"], retrained=None)
     except UnhotError:
@@ -238,25 +239,25 @@ def test_a_class_named_twice_is_refused_or_taken_once(zoo):
     assert len(found.record.classes) == 1
 
 
-def test_data_with_classes_that_the_model_does_not_have_is_refused(zoo):
+def test_data_with_classes_that_the_model_does_not_have_is_refused(zoo) -> None:
     with torch.random.fork_rng(devices=[]):
         small = replace(Classifier.wrap(nn.Sequential(nn.Flatten(), nn.Linear(256, 5))), input=zoo.original(0).input)
-    with pytest.raises(DataError, match=r"the model does not have the classes"):
+    with pytest.raises(DataError, match=r"model.*classes"):
         quick(zoo, original=small, unlearned=small, retrained=None)
 
 
-def test_test_images_without_the_class_are_refused(zoo):
-    with pytest.raises(DataError, match=r"no images of 3\. Give test images of these classes"):
+def test_test_images_without_the_class_are_refused(zoo) -> None:
+    with pytest.raises(DataError, match=r"3.*test.*classes"):
         quick(zoo, test=fewer(zoo, 0))
 
 
-def test_test_images_of_the_class_only_are_refused(zoo):
+def test_test_images_of_the_class_only_are_refused(zoo) -> None:
     test = zoo.source.test_images
-    with pytest.raises(DataError, match=r"images of the forgotten classes only"):
+    with pytest.raises(DataError, match=r"images.*forgotten.*classes"):
         quick(zoo, test=test.where(test.y == 3))
 
 
-def test_train_images_without_the_class_leave_its_measures_absent(zoo):
+def test_train_images_without_the_class_leave_its_measures_absent(zoo) -> None:
     """What is left of the data after a request to forget: the likeliest train split of all."""
     try:
         found = quick(zoo, train=fewer(zoo, 0, "train_images"))
@@ -266,7 +267,7 @@ def test_train_images_without_the_class_leave_its_measures_absent(zoo):
     assert found.get("retain_accuracy", "unlearned", "train").value > 0.9
 
 
-def test_train_images_of_the_class_only_leave_the_others_absent(zoo):
+def test_train_images_of_the_class_only_leave_the_others_absent(zoo) -> None:
     train = zoo.source.train_images
     try:
         found = quick(zoo, train=train.where(train.y == 3))
@@ -275,7 +276,7 @@ def test_train_images_of_the_class_only_leave_the_others_absent(zoo):
     assert found.get("retain_accuracy", "unlearned", "train").absent_because
 
 
-def test_too_few_images_of_the_class(zoo):
+def test_too_few_images_of_the_class(zoo) -> None:
     found = quick(zoo, test=fewer(zoo, 4), train=fewer(zoo, 4, "train_images"))
     few = "only 4 images of a forgotten class to learn from"
     assert found["probe_accuracy"].absent_because == f"{few}, at least 5 are needed"
@@ -291,7 +292,7 @@ def test_too_few_images_of_the_class(zoo):
 # what is left as it was
 
 
-def test_the_callers_models_and_generators_are_untouched(zoo, tensors):
+def test_the_callers_models_and_generators_are_untouched(zoo, tensors) -> None:
     nets = [copy.deepcopy(m.module) for m in (zoo.original(0), zoo.cut(0, 3), zoo.retrained(3))]
     for net in nets:
         net.train()
@@ -319,7 +320,7 @@ def test_the_callers_models_and_generators_are_untouched(zoo, tensors):
 
 
 @pytest.mark.filterwarnings("ignore:The original model classifies")
-def test_a_module_in_training_mode_is_measured_as_deployed(zoo, tensors):
+def test_a_module_in_training_mode_is_measured_as_deployed(zoo, tensors) -> None:
     """Batch normalisation and dropout must not run as in training."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -331,7 +332,7 @@ def test_a_module_in_training_mode_is_measured_as_deployed(zoo, tensors):
     assert values(quick(zoo, original=net.train(), **given)) == evaluated
 
 
-def test_an_auditor_that_is_asked_again_says_what_a_new_one_says(zoo):
+def test_an_auditor_that_is_asked_again_says_what_a_new_one_says(zoo) -> None:
     """Of other models, of other classes of the same original, and of the original and the reference themselves."""
     reference = zoo.retrained(3, 10)
     data = {"test": zoo.source.test_images, "train": zoo.source.train_images, "retrained": reference}
@@ -352,14 +353,14 @@ def test_an_auditor_that_is_asked_again_says_what_a_new_one_says(zoo):
         assert again.model_dump(exclude=timed) == fresh.model_dump(exclude=timed)
 
 
-def test_a_retrained_model_that_is_audited_is_still_compared_with_the_other_retrained_ones(zoo):
+def test_a_retrained_model_that_is_audited_is_still_compared_with_the_other_retrained_ones(zoo) -> None:
     reference = zoo.retrained(3, 10)
     found = quick(zoo, unlearned=reference, retrained=reference)
     assert found["output_js_to_retrained"].value == pytest.approx(0, abs=1e-6)
     assert "second retrained model" in found.get("output_js_to_retrained", "retrained").absent_because
 
 
-def test_an_auditor_runs_the_original_and_the_retrained_once_and_lets_go_of_the_unlearned(zoo, monkeypatch):
+def test_an_auditor_runs_the_original_and_the_retrained_once_and_lets_go_of_the_unlearned(zoo, monkeypatch) -> None:
     ran: list[str] = []
     plain = Views._view
 
@@ -386,14 +387,14 @@ def test_an_auditor_runs_the_original_and_the_retrained_once_and_lets_go_of_the_
 # settings
 
 
-def test_thresholds_are_those_given(zoo):
+def test_thresholds_are_those_given(zoo) -> None:
     strict = Thresholds(damage=0.0, forgotten=0.0, unchanged=1.0, closed_least=0.0)
     assert quick(zoo, thresholds=strict).record.verdict.thresholds == strict.model_dump()
     lax = quick(zoo, unlearned=zoo.original(0), thresholds=Thresholds(forgotten=1.0)).record.verdict
     assert lax.label == "hidden at the output only"
 
 
-def test_no_more_images_than_the_limit_are_looked_at(zoo, monkeypatch):
+def test_no_more_images_than_the_limit_are_looked_at(zoo, monkeypatch) -> None:
     monkeypatch.setattr("unhot.evaluation.auditor.TRAIN_IMAGES", 300)
     monkeypatch.setattr("unhot.evaluation.auditor.TEST_IMAGES", 200)
     found = quick(zoo, train=zoo.source.train_images)
@@ -402,10 +403,10 @@ def test_no_more_images_than_the_limit_are_looked_at(zoo, monkeypatch):
     assert values(found) == values(quick(zoo, train=zoo.source.train_images))
 
 
-def test_tensors_that_are_inputs_of_one_model_only_are_refused(zoo, tensors):
+def test_tensors_that_are_inputs_of_one_model_only_are_refused(zoo, tensors) -> None:
     other = zoo.original(0).input.model_copy(update={"std": (0.9,)})
     differs = replace(zoo.cut(0, 3), input=other)
-    with pytest.raises(DataError, match=r"tensors of floats are taken as they are, and the models normalise"):
+    with pytest.raises(DataError, match=r"tensors.*floats.*normalise"):
         quick(zoo, unlearned=differs, test=tensors[1])
     assert quick(zoo, unlearned=differs)["retain_accuracy"].n > 0  # pixels are normalised for each
     resized = replace(zoo.cut(0, 3), input=zoo.original(0).input.model_copy(update={"resize": None}))

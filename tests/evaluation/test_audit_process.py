@@ -20,6 +20,6 @@ print(random.getstate() == before)
 
 
 @pytest.mark.process
-def test_the_first_audit_of_a_process_leaves_pythons_generator_alone():
+def test_the_first_audit_of_a_process_leaves_pythons_generator_alone() -> None:
     run = subprocess.run([sys.executable, "-c", CODE], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "True"

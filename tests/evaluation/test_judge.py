@@ -82,12 +82,12 @@ EXAMPLES: dict[str, Judged] = {
 
 
 @pytest.mark.parametrize("label", get_args(VerdictLabel))
-def test_every_label_can_be_had(label):
+def test_every_label_can_be_had(label) -> None:
     assert EXAMPLES[label].label == label
 
 
 @pytest.mark.parametrize("label", get_args(VerdictLabel))
-def test_every_label_says_why_with_numbers(label):
+def test_every_label_says_why_with_numbers(label) -> None:
     v = EXAMPLES[label]
     assert v.because
     assert re.search(r"\d\.\d", " ".join(v.because))
@@ -111,14 +111,14 @@ SIDES = {
 
 
 @pytest.mark.parametrize("name", SIDES)
-def test_every_threshold_on_both_sides(name):
+def test_every_threshold_on_both_sides(name) -> None:
     value, make, below, above = SIDES[name]
     assert getattr(Thresholds(), name) == value
     assert make(-STEP).label == below
     assert make(STEP).label == above
 
 
-def test_small_gap_on_both_sides():
+def test_small_gap_on_both_sides() -> None:
     # 0.09 in sum above a retrained model: within the tolerance; of a wider gap too little is closed
     def judged(gap: float) -> str:
         masked = {(n, "masked"): 0.3 + gap / 3 for n in RECOVERY}
@@ -129,26 +129,26 @@ def test_small_gap_on_both_sides():
     assert judged(0.15 + STEP) == SHORT  # 1 - 0.09/0.15 = 40 % is closed
 
 
-def test_both_sides_of_the_tolerance():
+def test_both_sides_of_the_tolerance() -> None:
     assert verdict(NARROW, (0.26, 0.26, 0.26)).label == BEYOND
     assert verdict(NARROW, (0.27, 0.27, 0.27)).label == LEVEL
     assert verdict(NARROW, (0.34, 0.34, 0.34)).label == SHORT
 
 
-def test_few_images_widen_the_level():
+def test_few_images_widen_the_level() -> None:
     assert verdict(own=closing(0.46), n=199).label == LEVEL
     assert verdict(own=closing(0.44), n=199).label == SHORT
     assert verdict(own=closing(0.5), n=200).label == SHORT
 
 
-def test_few_images_widen_how_far_apart_one_measure_may_be():
+def test_few_images_widen_how_far_apart_one_measure_may_be() -> None:
     assert verdict(own=(0.3, 0.79, 0.0), n=199).label == LEVEL
     assert verdict(own=(0.3, 0.81, 0.0), n=199).label == SHORT
     assert verdict(own=(0.3, 0.79, 0.0), n=200).label == SHORT
     assert verdict(own=(0.3, 0.79, 0.0), n=199, apart_few=0.4).label == SHORT
 
 
-def test_the_neighbours_may_be_apart_no_more_than_the_probe_and_the_prototype_may():
+def test_the_neighbours_may_be_apart_no_more_than_the_probe_and_the_prototype_may() -> None:
     assert verdict(own=(0.3, 0.71, 0.0)).label == SHORT
     assert verdict(own=(0.0, 0.3, 0.71)).label == LEVEL
 
@@ -156,7 +156,7 @@ def test_the_neighbours_may_be_apart_no_more_than_the_probe_and_the_prototype_ma
 @pytest.mark.parametrize(
     "name", ["damage", "forgotten", "unchanged", "closed_least", "closed_level", "closed_beyond", "apart", "tolerance"]
 )
-def test_thresholds_can_be_set(name):
+def test_thresholds_can_be_set(name) -> None:
     strict_or_lax = {
         "damage": ({("retain_drop_masked", "unlearned"): 0.2}, RETRAINED, 0.3, "model damaged", LEVEL),
         "forgotten": ({("forget_accuracy", "unlearned"): 0.2}, RETRAINED, 0.3, "not forgotten", LEVEL),
@@ -174,13 +174,13 @@ def test_thresholds_can_be_set(name):
     assert changed.thresholds[name] == limit
 
 
-def test_a_retrained_model_that_takes_images_for_the_class_raises_what_is_allowed():
+def test_a_retrained_model_that_takes_images_for_the_class_raises_what_is_allowed() -> None:
     values = {("forget_accuracy", "unlearned"): 0.2, ("forget_accuracy", "retrained"): 0.16}
     assert verdict(values).label == LEVEL
     assert verdict(values, alone=True).label == "not forgotten"
 
 
-def test_damage_comes_before_everything_and_forgetting_before_features():
+def test_damage_comes_before_everything_and_forgetting_before_features() -> None:
     all_at_once = {
         ("retain_drop_masked", "unlearned"): 0.5,
         ("forget_accuracy", "unlearned"): 0.9,
@@ -191,7 +191,7 @@ def test_damage_comes_before_everything_and_forgetting_before_features():
     assert verdict(all_at_once).label == "not forgotten"
 
 
-def test_without_a_retrained_model_only_what_is_certain_is_said():
+def test_without_a_retrained_model_only_what_is_certain_is_said() -> None:
     assert verdict(own=MASKED, alone=True).label == HIDDEN
     assert verdict(own=tuple(0.9 * v + STEP for v in MASKED), alone=True).label == HIDDEN
     assert verdict(own=tuple(0.9 * v - STEP for v in MASKED), alone=True).label == "undecided (no retrained model)"
@@ -199,24 +199,24 @@ def test_without_a_retrained_model_only_what_is_certain_is_said():
     assert "needed to say more" in verdict(alone=True).because[-1]
 
 
-def test_without_features_to_read_nothing_is_decided():
+def test_without_features_to_read_nothing_is_decided() -> None:
     nothing = {(n, s): None for n in RECOVERY for s in ("unlearned", "masked", "retrained")}
     assert verdict(nothing).label == "undecided (no retrained model)"
 
 
-def test_without_features_to_read_it_does_not_ask_for_what_was_given():
+def test_without_features_to_read_it_does_not_ask_for_what_was_given() -> None:
     nothing = {(n, s): None for n in RECOVERY for s in ("unlearned", "masked", "retrained")}
     assert not any("A model trained without the class is needed" in line for line in verdict(nothing).because)
 
 
-def test_what_one_measure_lacks_is_left_out_of_all_sums():
+def test_what_one_measure_lacks_is_left_out_of_all_sums() -> None:
     lost = {("prototype_attack_accuracy", s): None for s in ("unlearned", "masked", "retrained")}
     assert verdict(lost, closing(0.3)).label == SHORT
     assert verdict(lost).label == LEVEL
 
 
 @pytest.mark.parametrize("name", ["closed", "damage", "tolerance"])
-def test_thresholds_out_of_range_or_unknown_are_refused(name):
+def test_thresholds_out_of_range_or_unknown_are_refused(name) -> None:
     with pytest.raises(ValueError, match=name):
         Thresholds(**{name: -1.0})
 
@@ -224,7 +224,7 @@ def test_thresholds_out_of_range_or_unknown_are_refused(name):
 # flags
 
 
-def test_nothing_is_flagged_of_a_model_like_a_retrained_one():
+def test_nothing_is_flagged_of_a_model_like_a_retrained_one() -> None:
     assert (
         verdict(
             {("class_mia_gap", "unlearned"): 0.0, ("mia_auc", "unlearned"): 0.5, ("mia_auc", "retrained"): 0.5}
@@ -234,7 +234,7 @@ def test_nothing_is_flagged_of_a_model_like_a_retrained_one():
 
 
 @pytest.mark.parametrize("name", RECOVERY)
-def test_flag_below_the_retrained_model(name):
+def test_flag_below_the_retrained_model(name) -> None:
     (flag,) = verdict({(name, "unlearned"): (0.2, 0.15, 0.289)}).flags  # the retrained one's low is 0.29
     assert flag.startswith(f"{name} is below the retrained model's")
     assert "not better by itself" in flag
@@ -250,7 +250,7 @@ def test_flag_below_the_retrained_model(name):
         ((-0.1, -0.2, 0.001), None),
     ],
 )
-def test_flag_class_membership_in_both_directions(gap, says):
+def test_flag_class_membership_in_both_directions(gap, says) -> None:
     flags = verdict({("class_mia_gap", "unlearned"): gap}).flags
     assert len(flags) == (says is not None)
     assert says is None or says in flags[0]
@@ -269,14 +269,14 @@ def test_flag_class_membership_in_both_directions(gap, says):
         ((0.55, 0.499, 0.6), None, None),
     ],
 )
-def test_flag_membership_in_both_directions(own, other, says):
+def test_flag_membership_in_both_directions(own, other, says) -> None:
     values = {("mia_auc", "unlearned"): own} | ({} if other is None else {("mia_auc", "retrained"): other})
     flags = verdict(values).flags
     assert len(flags) == (says is not None)
     assert says is None or says in flags[0]
 
 
-def test_several_flags_are_all_given():
+def test_several_flags_are_all_given() -> None:
     values = {(n, "unlearned"): 0.1 for n in RECOVERY} | {
         ("class_mia_gap", "unlearned"): -0.2,
         ("mia_auc", "unlearned"): 0.2,
@@ -284,6 +284,6 @@ def test_several_flags_are_all_given():
     assert len(verdict(values).flags) == 5
 
 
-def test_no_label_or_reason_promises_a_guarantee():
+def test_no_label_or_reason_promises_a_guarantee() -> None:
     text = " ".join(" ".join([v.label, *v.because, *v.flags]) for v in EXAMPLES.values()).lower()
     assert not re.search(r"guarante|certif|prove|complete(ly)? (erased|removed)|gdpr", text)

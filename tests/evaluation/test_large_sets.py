@@ -5,7 +5,9 @@ from __future__ import annotations
 import threading
 import weakref
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -71,7 +73,7 @@ def models() -> list[Classifier]:
 
 
 @pytest.fixture(scope="module", params=["held in memory", "too many to be held"])
-def looked_at(request, models):
+def looked_at(request, models) -> Iterator[tuple[Any, ...]]:
     """An audit of a million test and a million train images, and what was decoded."""
     held = request.param == "held in memory"
     test, train = Lazy(MILLION), Lazy(MILLION)
@@ -88,7 +90,7 @@ def looked_at(request, models):
     return found, {"test": test, "train": train}, held
 
 
-def test_of_a_million_images_only_those_drawn_are_decoded(looked_at):
+def test_of_a_million_images_only_those_drawn_are_decoded(looked_at) -> None:
     found, sets, held = looked_at
     assert found.record.inputs.images == LOOKED_AT
     for split, lazy in sets.items():
@@ -101,7 +103,7 @@ def test_of_a_million_images_only_those_drawn_are_decoded(looked_at):
     assert found["forget_accuracy"].n == int((np.array([*sets["test"].decoded]) % 5 == 3).sum())
 
 
-def test_the_images_that_are_looked_at_are_drawn_at_random_by_the_seed(models, monkeypatch):
+def test_the_images_that_are_looked_at_are_drawn_at_random_by_the_seed(models, monkeypatch) -> None:
     """The first ones of a set that is sorted by class are of few classes."""
     for split in LOOKED_AT:
         monkeypatch.setattr(audits, f"{split.upper()}_IMAGES", 100)
@@ -124,18 +126,18 @@ def test_the_images_that_are_looked_at_are_drawn_at_random_by_the_seed(models, m
     assert all(len(a & b) < 30 for a, b in zip(chosen(1), first, strict=True))  # by chance 5 are in both
 
 
-def test_few_pictures_are_in_memory_at_a_time(looked_at):
+def test_few_pictures_are_in_memory_at_a_time(looked_at) -> None:
     _, sets, _ = looked_at
     assert all(lazy.most_alive <= 128 for lazy in sets.values())
     assert all(lazy.alive == 0 for lazy in sets.values())
 
 
-def test_the_page_says_how_many_of_how_many(looked_at):
+def test_the_page_says_how_many_of_how_many(looked_at) -> None:
     found, _, _ = looked_at
     assert found.record.inputs.given == {"test": MILLION, "train": MILLION}
     said = {f.name: f.value for f in facts(found.record)}["Audited on"]
     assert said == "1,500 of 1,000,000 test images and 600 of 1,000,000 train images; seed 0"
 
 
-def test_the_limits_are_those_of_the_documentation():
+def test_the_limits_are_those_of_the_documentation() -> None:
     assert (audits.TEST_IMAGES, audits.TRAIN_IMAGES) == (20_000, 5_000)

@@ -26,7 +26,7 @@ def hits(board: Board, subject: str, without: list[int] = []) -> list[bool]:  # 
 
 @pytest.mark.parametrize("forgotten", [(1,), (0, 3)])
 @pytest.mark.parametrize("seed", SEEDS)
-def test_accuracies_by_a_loop(seed, forgotten):
+def test_accuracies_by_a_loop(seed, forgotten) -> None:
     board = random_board(seed, forgotten=forgotten)
     y, right = board.views.splits["test"].y.tolist(), hits(board, "unlearned")
     forget = [h for h, c in zip(right, y, strict=True) if c in forgotten]
@@ -38,7 +38,7 @@ def test_accuracies_by_a_loop(seed, forgotten):
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_drops_by_a_loop(seed):
+def test_drops_by_a_loop(seed) -> None:
     board = random_board(seed, forgotten=(1,))
     y = board.views.splits["test"].y.tolist()
     for metric, without in ((accuracy.retain_drop, []), (accuracy.retain_drop_masked, [1])):
@@ -50,7 +50,7 @@ def test_drops_by_a_loop(seed):
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_worst_class_by_a_loop(seed):
+def test_worst_class_by_a_loop(seed) -> None:
     board = random_board(seed, forgotten=(1,))
     y = board.views.splits["test"].y.tolist()
     before, after = hits(board, "original", [1]), hits(board, "unlearned", [1])
@@ -65,7 +65,7 @@ def test_worst_class_by_a_loop(seed):
     assert e == paired_drop(torch.tensor(before)[of], torch.tensor(after)[of])
 
 
-def test_per_class_by_a_loop():
+def test_per_class_by_a_loop() -> None:
     board = random_board(3)
     y, right = board.views.splits["test"].y.tolist(), hits(board, "unlearned")
     found = accuracy.per_class(board.case())
@@ -75,7 +75,7 @@ def test_per_class_by_a_loop():
         assert (e.value, e.n) == (pytest.approx(sum(of) / len(of)), len(of))
 
 
-def test_by_hand():
+def test_by_hand() -> None:
     # classes a, b, f; f (column 2) is forgotten. The original takes one image of a for f, the unlearned model none
     y = torch.tensor([0, 0, 1, 1, 2, 2])
     before = torch.tensor([[3.0, 0, 1], [1, 0, 2], [0, 3, 1], [0, 3, 1], [0, 1, 3], [0, 1, 3]])
@@ -94,7 +94,7 @@ def test_by_hand():
 
 
 @given(st.integers(0, 10_000))
-def test_masked_forgets_all_and_loses_nothing(seed):
+def test_masked_forgets_all_and_loses_nothing(seed) -> None:
     board = random_board(seed, n=80)
     masked = board.case("masked")
     assert accuracy.forget_accuracy(masked).value == 0
@@ -105,7 +105,7 @@ def test_masked_forgets_all_and_loses_nothing(seed):
 
 
 @given(st.integers(0, 10_000))
-def test_ranges(seed):
+def test_ranges(seed) -> None:
     board = random_board(seed, n=60)
     for name in ("forget_accuracy", "retain_accuracy", "retain_drop", "retain_drop_masked", "worst_class_drop"):
         e = catalogue.get(name)(board.case())
@@ -123,12 +123,12 @@ ORDERLESS = [
 
 
 @pytest.mark.parametrize("name", ORDERLESS)
-def test_the_order_of_images_does_not_matter(name):
+def test_the_order_of_images_does_not_matter(name) -> None:
     board = random_board(4, n=200)
     compute = catalogue.get(name)
     for seed in (1, 2):
         assert compute(shuffled(board, seed).case()).value == pytest.approx(compute(board.case()).value, abs=1e-5)
 
 
-def test_every_metric_is_tested_for_order():
+def test_every_metric_is_tested_for_order() -> None:
     assert set(ORDERLESS) == set(catalogue)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import silhouette_samples
 from sklearn.neighbors import KNeighborsClassifier, NearestCentroid
-from sklearn.pipeline import make_pipeline
+from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from unhot.evaluation.metric import NotMeasurable
@@ -23,7 +23,7 @@ from unhot.evaluation.metrics.features import cka
 SEEDS = (0, 1, 2)
 
 
-def probe():
+def probe() -> Pipeline:
     return make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=1000))
 
 
@@ -37,7 +37,7 @@ READERS = {
 @pytest.mark.parametrize("reader", READERS)
 @pytest.mark.parametrize("forgotten", [(1,), (0, 2)])
 @pytest.mark.parametrize("seed", SEEDS)
-def test_readers_are_scikit_learns(reader, forgotten, seed):
+def test_readers_are_scikit_learns(reader, forgotten, seed) -> None:
     metric, make = READERS[reader]
     board = random_board(seed, n=300, forgotten=forgotten)
     train, test = board.views.of("unlearned", "train"), board.views.of("unlearned", "test")
@@ -51,7 +51,7 @@ def test_readers_are_scikit_learns(reader, forgotten, seed):
 
 
 @pytest.mark.parametrize("reader", READERS)
-def test_readers_without_train_images_learn_from_one_half_and_ask_about_the_other(reader):
+def test_readers_without_train_images_learn_from_one_half_and_ask_about_the_other(reader) -> None:
     metric, make = READERS[reader]
     board = random_board(5, n=400, train=False)
     case = board.case()
@@ -66,7 +66,7 @@ def test_readers_without_train_images_learn_from_one_half_and_ask_about_the_othe
 
 
 @pytest.mark.parametrize(("reader", "least"), [("probe", 5), ("knn", 20), ("ncm", 5)])
-def test_readers_need_images_to_learn_from(reader, least):
+def test_readers_need_images_to_learn_from(reader, least) -> None:
     generator = torch.Generator().manual_seed(0)
     metric, _ = READERS[reader]
     for count in (least - 1, least):
@@ -82,7 +82,7 @@ def test_readers_need_images_to_learn_from(reader, least):
 
 
 @pytest.mark.parametrize("reader", READERS)
-def test_readers_are_at_chance_on_features_without_the_class(reader):
+def test_readers_are_at_chance_on_features_without_the_class(reader) -> None:
     generator = torch.Generator().manual_seed(1)
     y = {s: torch.arange(600) % 4 for s in ("train", "test")}
     made = {s: Outputs(torch.randn(600, 4, generator=generator), torch.randn(600, 5, generator=generator)) for s in y}
@@ -93,7 +93,7 @@ def test_readers_are_at_chance_on_features_without_the_class(reader):
 
 @pytest.mark.parametrize("forgotten", [(1,), (0, 3)])
 @pytest.mark.parametrize("seed", SEEDS)
-def test_fisher_ratio_by_a_double_loop(seed, forgotten):
+def test_fisher_ratio_by_a_double_loop(seed, forgotten) -> None:
     board = random_board(seed, n=60, forgotten=forgotten)
     view = board.views.of("unlearned", "test")
     h, y = view.features.tolist(), view.y.tolist()
@@ -112,7 +112,7 @@ def test_fisher_ratio_by_a_double_loop(seed, forgotten):
     assert e.n == sum(c in forgotten for c in y)
 
 
-def test_fisher_ratio_by_hand():
+def test_fisher_ratio_by_hand() -> None:
     # class f at (0, +-1), variance 1; the nearest other mean is 3 away
     h = torch.tensor([[0.0, 1], [0, -1], [3, 0], [3, 0], [0, 5], [0, 5]])
     y = torch.tensor([0, 0, 1, 1, 2, 2])
@@ -121,7 +121,7 @@ def test_fisher_ratio_by_hand():
     assert features._fisher(view.features, view.y, [0]) == pytest.approx(9.0)
 
 
-def test_fisher_ratio_of_few_images_does_not_say_that_there_are_none():
+def test_fisher_ratio_of_few_images_does_not_say_that_there_are_none() -> None:
     y = torch.tensor([0] * 50 + [1] * 50 + [2] * 2)
     made = {"test": random_outputs(y, 3, torch.Generator().manual_seed(0))}
     e = features.feature_fisher_ratio(Board({"test": y}, [2], made).case())
@@ -130,7 +130,7 @@ def test_fisher_ratio_of_few_images_does_not_say_that_there_are_none():
 
 
 @pytest.mark.parametrize("forgotten", [(1,), (0, 2)])
-def test_silhouette_is_scikit_learns(forgotten):
+def test_silhouette_is_scikit_learns(forgotten) -> None:
     board = random_board(6, forgotten=forgotten)
     view = board.views.of("unlearned", "test")
     values = silhouette_samples(view.features.numpy(), view.y.numpy())
@@ -139,7 +139,7 @@ def test_silhouette_is_scikit_learns(forgotten):
     assert -1 <= e.low <= e.value <= e.high <= 1
 
 
-def test_silhouette_of_many_images_is_that_of_some_drawn_at_random(monkeypatch):
+def test_silhouette_of_many_images_is_that_of_some_drawn_at_random(monkeypatch) -> None:
     """Sorted by class, the first ones would hold none of the last class."""
     monkeypatch.setattr(features, "SILHOUETTE_IMAGES", 80)
     y = torch.arange(4).repeat_interleave(60)
@@ -149,7 +149,7 @@ def test_silhouette_of_many_images_is_that_of_some_drawn_at_random(monkeypatch):
     assert found[0] == found[1] != found[2]
 
 
-def test_silhouette_by_a_loop():
+def test_silhouette_by_a_loop() -> None:
     board = random_board(7, n=40)
     view = board.views.of("unlearned", "test")
     h, y, values = view.features.double().tolist(), view.y.tolist(), []
@@ -161,7 +161,7 @@ def test_silhouette_by_a_loop():
     assert features.feature_silhouette(board.case()).value == pytest.approx(sum(values) / len(values), abs=1e-4)
 
 
-def test_silhouette_and_cka_need_five_images():
+def test_silhouette_and_cka_need_five_images() -> None:
     for count in (4, 5):
         y = torch.tensor([0] * 20 + [1] * 20 + [2] * count)
         made = [{"test": random_outputs(y, 3, torch.Generator().manual_seed(i))} for i in range(2)]
@@ -182,7 +182,7 @@ def hsic_cka(a: np.ndarray, b: np.ndarray) -> float:
 
 
 @given(st.integers(0, 10_000), st.integers(2, 9), st.integers(1, 6), st.integers(1, 6))
-def test_cka_is_the_hsic_of_gram_matrices(seed, n, d, e):
+def test_cka_is_the_hsic_of_gram_matrices(seed, n, d, e) -> None:
     generator = torch.Generator().manual_seed(seed)
     a, b = torch.randn(n, d, generator=generator), torch.randn(n, e, generator=generator)
     found = cka(a, b)
@@ -192,7 +192,7 @@ def test_cka_is_the_hsic_of_gram_matrices(seed, n, d, e):
 
 
 @given(st.integers(0, 10_000), st.floats(0.01, 100))
-def test_cka_knows_neither_rotation_scale_nor_shift_but_does_know_a_linear_map(seed, scale):
+def test_cka_knows_neither_rotation_scale_nor_shift_but_does_know_a_linear_map(seed, scale) -> None:
     generator = torch.Generator().manual_seed(seed)
     a, b = (torch.randn(30, 5, generator=generator, dtype=torch.float64) for _ in range(2))
     turn = torch.linalg.qr(torch.randn(5, 5, generator=generator, dtype=torch.float64)).Q
@@ -201,7 +201,7 @@ def test_cka_knows_neither_rotation_scale_nor_shift_but_does_know_a_linear_map(s
     assert cka(a, a * torch.tensor([20.0, 1, 1, 1, 1])) < 0.9
 
 
-def test_feature_cka_is_of_forgotten_images_only():
+def test_feature_cka_is_of_forgotten_images_only() -> None:
     board = random_board(8)
     own, before = board.views.of("unlearned", "test"), board.views.of("original", "test")
     asked = own.y == 1
@@ -213,7 +213,7 @@ def test_feature_cka_is_of_forgotten_images_only():
     assert features.feature_cka(board.case("masked")).value == pytest.approx(1)
 
 
-def test_feature_cka_to_retrained_is_the_mean_over_these():
+def test_feature_cka_to_retrained_is_the_mean_over_these() -> None:
     board = random_board(9, retrained=3)
     own = board.views.of("unlearned", "test")
     asked = own.y == 1
@@ -224,7 +224,7 @@ def test_feature_cka_to_retrained_is_the_mean_over_these():
     assert features.feature_cka_to_retrained(board.case("retrained", 1)).value == pytest.approx(np.mean(mine))
 
 
-def test_an_image_counts_once_however_many_references_there_are():
+def test_an_image_counts_once_however_many_references_there_are() -> None:
     for retrained in (1, 3):
         board = random_board(0, retrained=retrained)
         asked = int((board.views.splits["test"].y == 1).sum())

@@ -33,14 +33,14 @@ def rows(seed: int, n: int, k: int, holes: bool) -> torch.Tensor:
 
 
 @given(st.integers(0, 10_000), st.integers(2, 8), st.booleans())
-def test_js_is_scipys_squared(seed, k, holes):
+def test_js_is_scipys_squared(seed, k, holes) -> None:
     p, q = rows(seed, 5, k, holes), rows(seed + 1, 5, k, holes)
     wanted = jensenshannon(p.exp().numpy(), q.exp().numpy(), axis=1) ** 2
     assert js(p, q).numpy() == pytest.approx(wanted, abs=1e-12)
 
 
 @given(st.integers(0, 10_000), st.integers(2, 8), st.booleans())
-def test_js_is_symmetric_between_nothing_and_ln_2(seed, k, holes):
+def test_js_is_symmetric_between_nothing_and_ln_2(seed, k, holes) -> None:
     p, q = rows(seed, 5, k, holes), rows(seed + 1, 5, k, holes)
     assert torch.allclose(js(p, q), js(q, p), atol=1e-14)
     assert (js(p, q) >= 0).all()
@@ -48,7 +48,7 @@ def test_js_is_symmetric_between_nothing_and_ln_2(seed, k, holes):
     assert js(p, p).abs().max() < 1e-12
 
 
-def test_js_by_hand():
+def test_js_by_hand() -> None:
     p = torch.tensor([[0.5, 0.5, 0.0], [1.0, 0.0, 0.0], [1.0, 0.0, 0.0]]).double()
     q = torch.tensor([[0.5, 0.0, 0.5], [0.0, 1.0, 0.0], [1.0, 0.0, 0.0]]).double()
     # first pair: they agree on half of the mass and are disjoint on the other half
@@ -67,7 +67,7 @@ def retained(view, forgotten: int) -> np.ndarray:
 
 @pytest.mark.parametrize("retrained", [1, 3])
 @pytest.mark.parametrize("seed", [0, 1])
-def test_distances_to_retrained_by_a_loop(seed, retrained):
+def test_distances_to_retrained_by_a_loop(seed, retrained) -> None:
     board = random_board(seed, retrained=retrained)
     own = retained(board.views.of("unlearned", "test"), 1)
     others = [retained(board.views.of("retrained", "test", i), 1) for i in range(retrained)]
@@ -86,7 +86,7 @@ def test_distances_to_retrained_by_a_loop(seed, retrained):
         assert e.value > 0.01
 
 
-def test_distances_by_hand():
+def test_distances_by_hand() -> None:
     # f is class 0; both models put one image at a, the unlearned one puts the other at b, the retrained one at a
     y, never = torch.tensor([0, 0, 1, 2]), -1e9
     mine = torch.tensor([[9.0, 0, never], [9, never, 0], [0, 9, 0], [0, 0, 9]])
@@ -102,7 +102,7 @@ def test_distances_by_hand():
 
 
 @pytest.mark.parametrize("metric", TO_RETRAINED)
-def test_a_copy_of_the_retrained_model_is_at_no_distance(metric):
+def test_a_copy_of_the_retrained_model_is_at_no_distance(metric) -> None:
     board = random_board(2, retrained=1)
     view = board.views.of("retrained", "test")
     copies = {"test": Outputs(view.logits, view.features)}
@@ -111,10 +111,10 @@ def test_a_copy_of_the_retrained_model_is_at_no_distance(metric):
 
 
 @pytest.mark.parametrize("metric", TO_RETRAINED)
-def test_distances_need_a_retrained_model(metric):
+def test_distances_need_a_retrained_model(metric) -> None:
     with pytest.raises(NotMeasurable, match=r"no retrained model was given"):
         metric(random_board(0, retrained=0).case())
-    with pytest.raises(NotMeasurable, match=r"a second retrained model is needed"):
+    with pytest.raises(NotMeasurable, match=r"second.*retrained.*needed"):
         metric(random_board(0, retrained=1).case("retrained"))
 
 
@@ -129,7 +129,7 @@ def slow_ece(confidence: list[float], right: list[bool]) -> float:
 
 
 @given(st.lists(st.tuples(st.floats(2**-10, 1, width=32), st.booleans()), min_size=1, max_size=80))
-def test_ece_by_a_loop(pairs):
+def test_ece_by_a_loop(pairs) -> None:
     pairs = [(c, r) for c, r in pairs if abs(c * 15 - round(c * 15)) > 1e-4 or c == 1] or [(1.0, True)]
     confidence, right = [c for c, _ in pairs], [r for _, r in pairs]
     found = ece(torch.tensor(confidence), torch.tensor(right))
@@ -137,14 +137,14 @@ def test_ece_by_a_loop(pairs):
     assert 0 <= found <= 1
 
 
-def test_ece_by_hand():
+def test_ece_by_hand() -> None:
     # sure and always right: 0; sure and right half of the time: 0.5; one bin over- and one underconfident do not cancel
     assert ece(torch.ones(4), torch.ones(4).bool()) == 0
     assert ece(torch.ones(4), torch.tensor([True, False, True, False])) == pytest.approx(0.5)
     assert ece(torch.tensor([0.5, 0.9]), torch.tensor([True, False])) == pytest.approx((0.5 + 0.9) / 2)
 
 
-def test_calibration_is_of_retained_images_as_deployed():
+def test_calibration_is_of_retained_images_as_deployed() -> None:
     board = random_board(3)
     view = board.views.of("unlearned", "test")
     kept = view.y != 1

@@ -230,5 +230,5 @@ def colliding() -> Iterator[Callable[[], dict[str, Measure]]]:
 
 
 def test_two_things_that_measure_the_same_are_refused(colliding: Callable[[], dict[str, Measure]]) -> None:
-    with pytest.raises(InputError, match="The attack 'membership' measures 'mia_auc', as something else does already"):
+    with pytest.raises(InputError, match=r"'membership'.*'mia_auc'.*something"):
         colliding()

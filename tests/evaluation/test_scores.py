@@ -42,7 +42,7 @@ def areas(rows: list[dict[str, str]]) -> dict[str, float]:
     return {name: roc_auc_score(members, [sign * float(r[name]) for r in rows]) for name, sign in signs.items()}
 
 
-def test_every_model_has_the_scores_of_every_image(full, zoo):
+def test_every_model_has_the_scores_of_every_image(full, zoo) -> None:
     rows = read(to_csv(full.scores))
     count = {
         s: int((i.y == 3).sum()) for s, i in (("train", zoo.source.train_images), ("test", zoo.source.test_images))
@@ -57,14 +57,14 @@ def test_every_model_has_the_scores_of_every_image(full, zoo):
     assert full.record.scores.images == count
 
 
-def test_a_file_name_is_no_formula():
+def test_a_file_name_is_no_formula() -> None:
     names = ["=1+1.png", "-2.png", "@x", "a\x1b\n.png", "b.png"]
     rows = read(to_csv(Score("original", 0, "test", name, 3, -0.5, 0.25, 0.5) for name in names))
     assert [r["image"] for r in rows] == ["'=1+1.png", "'-2.png", "'@x", "a\\u001b\\n.png", "b.png"]
     assert {float(r["loss"]) for r in rows} == {-0.5}
 
 
-def test_the_areas_of_the_record_come_back_from_the_file(full):
+def test_the_areas_of_the_record_come_back_from_the_file(full) -> None:
     rows = read(to_csv(full.scores))
     names = {"modified_entropy": "mia_auc", "loss": "mia_auc_loss", "confidence": "mia_auc_confidence"}
     for subject in ("original", "masked", "unlearned"):
@@ -74,7 +74,7 @@ def test_the_areas_of_the_record_come_back_from_the_file(full):
     assert tuple(found) == full.get("mia_auc", "retrained").runs
 
 
-def test_scores_are_those_of_the_outputs_by_hand():
+def test_scores_are_those_of_the_outputs_by_hand() -> None:
     y = {s: torch.ones(20, dtype=torch.int64) for s in ("train", "test")}
     logits = torch.tensor([[0.0, math.log(2), 0.0]]).expand(20, 3)  # probabilities 1/4, 1/2, 1/4
     board = Board(y, [1], {s: Outputs(logits, logits) for s in y})
@@ -87,7 +87,7 @@ def test_scores_are_those_of_the_outputs_by_hand():
     assert cut.confidence == pytest.approx(0.5)
 
 
-def test_no_more_than_so_many_are_kept_the_same_for_every_model():
+def test_no_more_than_so_many_are_kept_the_same_for_every_model() -> None:
     board = random_board(0, n=400)
     attack = Membership(scores_kept=7)
     kept = {s: attack.run(board.case(s)).scores for s in ("original", "unlearned", "retrained")}
@@ -103,7 +103,7 @@ def test_no_more_than_so_many_are_kept_the_same_for_every_model():
     assert info(kept["original"]).images == {"train": 7, "test": 7}
 
 
-def test_what_is_kept_of_a_big_set_stays_small():
+def test_what_is_kept_of_a_big_set_stays_small() -> None:
     y = {s: torch.arange(40_000) % 2 for s in ("train", "test")}
     made = {s: torch.randn(40_000, 2, generator=torch.Generator().manual_seed(i)) for i, s in enumerate(y)}
     board = Board(y, [1], {s: Outputs(z, z) for s, z in made.items()})
@@ -112,7 +112,7 @@ def test_what_is_kept_of_a_big_set_stays_small():
     assert len(to_csv(scores)) < 500_000
 
 
-def test_names_of_files_come_back_in_one_line_each():
+def test_names_of_files_come_back_in_one_line_each() -> None:
     keys = ['a "b", c/1.png', "x\ny.png", "猫.png"]
     scores = [Score("original", 0, "test", k, 3, 0.1 + 0.2, np.float64(1 / 3).item(), 0.0) for k in keys]
     rows = read(to_csv(scores))
@@ -121,7 +121,7 @@ def test_names_of_files_come_back_in_one_line_each():
     assert float(rows[0]["confidence"]) == 1 / 3
 
 
-def test_without_train_images_there_is_no_file(zoo, tmp_path):
+def test_without_train_images_there_is_no_file(zoo, tmp_path) -> None:
     found = module.audit(
         original=zoo.original(0), unlearned=zoo.cut(0, 3), classes=[3], test=zoo.source.test_images, quick=True
     )  # fmt: skip
@@ -130,7 +130,7 @@ def test_without_train_images_there_is_no_file(zoo, tmp_path):
     assert not (tmp_path / "audit" / "scores.csv").exists()
 
 
-def test_it_is_saved_with_the_rest_and_the_page_says_so(full, tmp_path, capsys):
+def test_it_is_saved_with_the_rest_and_the_page_says_so(full, tmp_path, capsys) -> None:
     folder = tmp_path / "audit"
     full.save(folder)
     data = (folder / "scores.csv").read_bytes()
@@ -147,7 +147,7 @@ def test_it_is_saved_with_the_rest_and_the_page_says_so(full, tmp_path, capsys):
     capsys.readouterr()
 
 
-def test_when_they_cannot_be_written_nothing_is(full, tmp_path: Path, monkeypatch):
+def test_when_they_cannot_be_written_nothing_is(full, tmp_path: Path, monkeypatch) -> None:
     def full_disk(_: object) -> bytes:
         raise OSError(28, "No space left on device")
 
@@ -157,7 +157,7 @@ def test_when_they_cannot_be_written_nothing_is(full, tmp_path: Path, monkeypatc
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_lines_of_the_documentation_give_the_area(full, tmp_path, monkeypatch, capsys):
+def test_the_lines_of_the_documentation_give_the_area(full, tmp_path, monkeypatch, capsys) -> None:
     text = (Path(__file__).resolve().parents[2] / "docs" / "audit.md").read_text()
     (code,) = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
     full.save(tmp_path / "audit")

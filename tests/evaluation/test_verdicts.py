@@ -14,6 +14,7 @@ from zoo import Zoo
 
 from unhot.data.source import load_source
 from unhot.evaluation.verdict import Thresholds, judge
+from unhot.models.classifier import Classifier
 from unhot.records.audit import Measurement, Subject
 from unhot.training import train
 
@@ -28,14 +29,14 @@ EXPECTED = {
 @pytest.mark.parametrize("seed", Zoo.seeds)
 @pytest.mark.parametrize("label", Zoo.classes)
 @pytest.mark.parametrize("name", EXPECTED)
-def test_digits(zoo, name, label, seed):
+def test_digits(zoo, name, label, seed) -> None:
     found = zoo.audited(name, label, seed)
     assert found.record.verdict.label == EXPECTED[name], found.record.verdict.because
 
 
 @pytest.mark.parametrize("seed", Zoo.seeds)
 @pytest.mark.parametrize("label", Zoo.classes)
-def test_digits_without_a_retrained_model(zoo, label, seed):
+def test_digits_without_a_retrained_model(zoo, label, seed) -> None:
     """What needs no reference is still said; what needs one is not guessed."""
     wanted = EXPECTED | {"second retrained": "undecided (no retrained model)"}
 
@@ -49,7 +50,7 @@ def test_digits_without_a_retrained_model(zoo, label, seed):
 
 
 @pytest.mark.parametrize("label", Zoo.classes)
-def test_the_masked_original_is_found_out_by_what_can_be_read_too(zoo, label):
+def test_the_masked_original_is_found_out_by_what_can_be_read_too(zoo, label) -> None:
     """Were its features turned so that CKA does not know them, the probe, neighbours and prototype still would."""
     found = zoo.audited("masked", label)
     by_reading = judge(found.get, Thresholds(unchanged=1.0))
@@ -59,7 +60,7 @@ def test_the_masked_original_is_found_out_by_what_can_be_read_too(zoo, label):
 
 
 @pytest.fixture(scope="module")
-def fashion():
+def fashion() -> Zoo:
     """Audits of four models on Fashion-MNIST, by name; trained on a third of it."""
     root = os.environ.get("UNHOT_DATA")
     if not root or not (Path(root) / "FashionMNIST").is_dir():
@@ -67,7 +68,7 @@ def fashion():
     whole = load_source("fashion-mnist")
     source = replace(whole, train=whole.train_images.select(torch.arange(20_000)))
 
-    def trained(seed: int, *exclude: int):
+    def trained(seed: int, *exclude: int) -> Classifier:
         settings = {"epochs": 4}
         return train(source, "lenet5", exclude=exclude, settings=settings, runtime=runtime(seed), seed=seed)[0]
 
@@ -78,13 +79,13 @@ def fashion():
 
 @pytest.mark.data
 @pytest.mark.parametrize("name", EXPECTED)
-def test_fashion_mnist(fashion, name):
+def test_fashion_mnist(fashion, name) -> None:
     found = fashion.audited(name)
     assert found.record.verdict.label == EXPECTED[name], found.record.verdict.because
 
 
 @pytest.mark.data
-def test_fashion_mnist_attacks_are_at_chance_on_a_model_that_never_saw_the_class(fashion):
+def test_fashion_mnist_attacks_are_at_chance_on_a_model_that_never_saw_the_class(fashion) -> None:
     found = fashion.audited("second retrained")
     for subject in ("unlearned", "retrained"):
         auc, low = found.get("mia_auc", subject), found.get("mia_tpr_at_1pct_fpr", subject)

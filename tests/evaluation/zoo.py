@@ -11,6 +11,7 @@ from handmade import runtime
 from unhot.data.source import Source
 from unhot.evaluation.audit import Audit
 from unhot.evaluation.auditor import audit
+from unhot.evaluation.view import Views
 from unhot.models.classifier import Classifier
 from unhot.models.cut import Cut, cut_classes
 from unhot.training import train
@@ -73,10 +74,10 @@ class Zoo:
             runtime=runtime(),
         )
 
-    def board(self, *, unlearned: Classifier | None = None, classes: tuple[int, ...] = (3,), train: bool = True):
+    def board(
+        self, *, unlearned: Classifier | None = None, classes: tuple[int, ...] = (3,), train: bool = True
+    ) -> Views:
         """Views of the original, an unlearned and two retrained models on the digits."""
-        from unhot.evaluation.view import Views
-
         o = self.original(0)
         splits = {"test": o.align(self.source.test_images).cached(o.input)}
         if train:

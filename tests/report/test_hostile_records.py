@@ -194,9 +194,7 @@ def test_pictures_that_are_not_as_described(
 ) -> None:
     folder = write(make(), pictures=True)
     Image.new("L", size).save(folder / "samples.png")
-    with pytest.raises(
-        InputError, match=r"samples\.png is not a row of 16 images of 8 by 8 pixels, as audit\.json says"
-    ):
+    with pytest.raises(InputError, match=r"samples\.png.*16.*8.*8.*pixels.*audit\.json"):
         render(load([folder]))
 
 

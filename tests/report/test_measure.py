@@ -71,7 +71,7 @@ def test_a_record_says_of_all_that_it_measures_what_it_is(make: Any) -> None:
 
     assert read().measures == ()  # an old one
     assert read(*known).measures == known
-    with pytest.raises(ValidationError, match="is measured, but measures does not say what it is"):
+    with pytest.raises(ValidationError, match=r"measured.*measures"):
         read(*known[1:])
     with pytest.raises(ValidationError, match="comes twice"):
         read(*known, known[0])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from unhot.errors import InputError, UnhotError
 
 
 @pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]):
+def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
     """Run the command; return its exit code, what it printed and what it complained about."""
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     app.command()(report)

@@ -118,16 +118,16 @@ def test_a_folder_that_is_taken_is_left_alone(lenet: Classifier, tmp_path: Path)
     (tmp_path / "out").mkdir()
     save(lenet, tmp_path / "out")  # an empty one will do
     written = {p.name: p.read_bytes() for p in (tmp_path / "out").iterdir()}
-    with pytest.raises(OutputError, match=r"out exists and is not empty\. Choose another --out"):
+    with pytest.raises(OutputError, match=r"exists.*empty.*--out"):
         save(cut("mask")(lenet.copy()), tmp_path / "out")
     assert {p.name: p.read_bytes() for p in (tmp_path / "out").iterdir()} == written
     (tmp_path / "file").touch()
-    with pytest.raises(OutputError, match=r"file exists and is not a folder"):
+    with pytest.raises(OutputError, match=r"file.*exists.*folder"):
         save(lenet, tmp_path / "file")
 
 
 def test_what_is_no_bundle(lenet: Classifier, tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match=r"There is no model at .*nowhere\. Check the path\."):
+    with pytest.raises(ModelError, match=r"model.*nowhere.*Check.*path"):
         load(tmp_path / "nowhere")
     (tmp_path / "empty").mkdir()
     (tmp_path / "weights.pt").touch()
@@ -149,10 +149,10 @@ def test_weights_that_were_tampered_with_are_refused(lenet: Classifier, tmp_path
     content = bytearray(file.read_bytes())
     content[-1] ^= 1
     file.write_bytes(content)
-    with pytest.raises(ModelError, match=r"model\.safetensors is not the file that bundle\.json describes\. Restore"):
+    with pytest.raises(ModelError, match=r"model\.safetensors.*bundle\.json.*describes"):
         load(tmp_path / "out")
     file.write_bytes(content[:-100])
-    with pytest.raises(ModelError, match=r"is not the file that bundle\.json describes"):
+    with pytest.raises(ModelError, match=r"file.*bundle\.json.*describes"):
         load(tmp_path / "out")
 
 
@@ -216,7 +216,7 @@ def test_weights_that_are_not_finite_are_refused(lenet: Classifier, tmp_path: Pa
     with torch.no_grad():
         model.module.fc1.weight[3, 3] = torch.nan
     save(model, tmp_path / "out")
-    with pytest.raises(ModelError, match=r"out: NaN or infinite values in fc1\.weight\."):
+    with pytest.raises(ModelError, match=r"NaN.*infinite.*fc1\.weight"):
         load(tmp_path / "out")
 
 

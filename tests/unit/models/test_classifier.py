@@ -76,18 +76,18 @@ def test_a_net_that_does_not_fit(x: Tensor, forward: Callable[[Net, Tensor], obj
 
 
 def test_inputs_that_the_net_cannot_take(mlp: Mlp) -> None:
-    with pytest.raises(ModelError, match=r"it fails on inputs of shape \(2, 3, 9, 9\): mat1 and mat2 shapes cannot"):
+    with pytest.raises(ModelError, match=r"inputs.*2.*3.*9.*9"):
         Classifier.wrap(mlp(), torch.zeros(2, 3, 9, 9))
 
 
 def test_a_head_that_is_not_called(x: Tensor) -> None:
-    with pytest.raises(ModelError, match=r"its head 'spare' is not called in its forward pass\."):
+    with pytest.raises(ModelError, match=r"'spare'.*called.*forward"):
         Classifier.wrap(Net(lambda n, x: n.head(n.hidden(x))), x, head="spare")
 
 
 def test_a_net_without_linear_layers(x: Tensor) -> None:
     conv = nn.Sequential(nn.Conv2d(1, 3, 4), nn.Flatten())
-    with pytest.raises(ModelError, match=r"it has no nn\.Linear\. unhot needs a net that ends in one"):
+    with pytest.raises(ModelError, match=r"nn\.Linear.*unhot.*ends"):
         Classifier.wrap(conv, x)
     with pytest.raises(ModelError, match=r"2 problems:\n  - it has no nn\.Linear.*\n  - it has no weights\."):
         Classifier.wrap(nn.Flatten(), x)
@@ -105,19 +105,19 @@ def test_every_problem_is_listed(mlp: Mlp, x: Tensor) -> None:
         "  - there is no layer '4' to be the head. Linear layers: 1, 3.",
         "  - NaN or infinite values in 1.weight, 3.bias.",
     ]
-    with pytest.raises(ModelError, match=r"the head '2' is not an nn\.Linear\. Linear layers: 1, 3\."):
+    with pytest.raises(ModelError, match=r"'2'.*nn\.Linear.*Linear.*1.*3"):
         Classifier.wrap(mlp(), head="2")
 
 
 def test_nan_in_a_buffer_is_found(x: Tensor) -> None:
     net = nn.Sequential(nn.BatchNorm2d(1), nn.Flatten(), nn.Linear(16, 5))
     net[0].running_mean[0] = torch.nan
-    with pytest.raises(ModelError, match=r"NaN or infinite values in 0\.running_mean\."):
+    with pytest.raises(ModelError, match=r"NaN.*infinite.*0.*running_mean"):
         Classifier.wrap(net)
 
 
 def test_only_nets_are_wrapped(x: Tensor) -> None:
-    with pytest.raises(ModelError, match=r"Expected a torch.nn.Module or an unhot.Classifier, got function\."):
+    with pytest.raises(ModelError, match=r"torch\.nn\.Module.*unhot\.Classifier.*function"):
         Classifier.wrap(lambda x: x, x)
 
 
@@ -186,7 +186,7 @@ def test_class_names(mlp: Mlp) -> None:
     named = Classifier.wrap(mlp(3), class_names=["a", "b", "c"])
     assert named.classes[2] == ClassLabel(index=2, name="c")
     assert named.outputs == 3
-    with pytest.raises(ModelError, match=r"The model has 3 outputs and 2 class names\. Give one name an output\."):
+    with pytest.raises(ModelError, match=r"3.*outputs.*2"):
         Classifier.wrap(mlp(3), class_names=["a", "b"])
 
 
@@ -218,14 +218,14 @@ def test_recording_leaves_no_hook_even_after_an_error(mlp: Mlp, x: Tensor) -> No
 def test_looking_a_class_up(mlp: Mlp) -> None:
     model = Classifier.wrap(mlp(4), class_names=["cat", "dog", "3", "cow"])
     assert [model.label(c).name for c in ("cat", 0, "0", 2, 3, "1")] == ["cat", "cat", "cat", "3", "cow", "dog"]
-    with pytest.warns(DataWarning, match=r"Class 3 is taken to be the class of that name"):
+    with pytest.warns(DataWarning, match=r"Class.*3.*taken"):
         assert model.label("3").index == 2  # a name goes before an index
     assert model.label(3).index == 3
     assert model.label(model.classes[3]) is model.classes[3]
     for wrong in (4, -1, "4", ""):
         with pytest.raises(UnknownNameError, match=r"Known: cat, dog, 3, cow\."):
             model.label(wrong)
-    with pytest.raises(UnknownNameError, match=r"Unknown class 'dof'\. Did you mean 'dog'"):
+    with pytest.raises(UnknownNameError, match=r"Unknown.*'dof'.*'dog'"):
         model.label("dof")
 
 
@@ -244,20 +244,18 @@ def test_labels_are_aligned_by_name(mlp: Mlp, labelled: Labelled) -> None:
     assert aligned.class_names == ("cat", "dog", "cow")
     assert model.align(aligned).y.tolist() == [2, 0, 0, 2]
     assert model.align(labelled([0, 0], ["dog", "horse"])).y.tolist() == [1, 1]  # no horse is among them
-    with pytest.raises(
-        DataError, match=r"toy: the model does not have the classes ass, horse\. It has cat, dog, cow\."
-    ):
+    with pytest.raises(DataError, match=r"toy.*ass.*horse"):
         model.align(labelled([0, 1, 2], ["ass", "dog", "horse"]))
 
 
 def test_labels_are_aligned_by_position(mlp: Mlp, labelled: Labelled) -> None:
     named, unnamed = Classifier.wrap(mlp(3), class_names=["cat", "dog", "cow"]), Classifier.wrap(mlp(3))
     assert named.align(labelled([2, 0, 1], None)).y.tolist() == [2, 0, 1]
-    with pytest.warns(DataWarning, match=r"toy: no class has a name that a class of the model has, .* by position"):
+    with pytest.warns(DataWarning, match=r"toy.*class.*name.*position"):
         assert unnamed.align(labelled([2, 0, 1], ["cat", "dog", "cow"])).y.tolist() == [2, 0, 1]
-    with pytest.raises(DataError, match=r"does not have the classes 3\. It has 0, 1, 2\."):
+    with pytest.raises(DataError, match=r"classes.*3.*0.*1.*2"):
         unnamed.align(labelled([2, 3], None))
-    with pytest.raises(DataError, match=r"does not have the classes cat\."):
+    with pytest.raises(DataError, match=r"classes.*cat"):
         unnamed.align(labelled([0], ["cat", "dog"]))  # two names for three outputs say nothing about positions
 
 
@@ -275,7 +273,7 @@ def test_images_of_a_class_that_was_excised_are_left_out(mlp: Mlp, labelled: Lab
     model = Classifier.wrap(mlp(4), class_names=["a", "b", "c", "d"])
     left = cut_classes(model, [model.classes[1]], "excise")
     for names in (None, ["a", "b", "c", "d"]):
-        with pytest.warns(DataWarning, match=r"toy: 2 images of b, which the model was made to forget before, are"):
+        with pytest.warns(DataWarning, match=r"2.*b.*forget"):
             found = left.align(labelled([3, 1, 0, 1], names))
         assert (found.y.tolist(), found.keys) == ([2, 0], (0, 2))
     with pytest.warns(DataWarning, match=r"3 images of b, c,"):
@@ -290,7 +288,7 @@ def test_classes_of_samples_are_those_that_were_drawn(mlp: Mlp, labelled: Labell
         assert [c.name for c in model.requested(draw(sorted_by_name, [wanted], 1))] == [name]
     assert model.requested(draw(labelled([0, 1, 2], None), [1], 1)) == (model.classes[1],)
     assert model.positions(sorted_by_name, model.classes) == [2, 0, 1]
-    with pytest.raises(DataError, match=r"toy: there are no images of mole"):
+    with pytest.raises(DataError, match=r"toy.*images.*mole"):
         model.positions(labelled([0], ["ape"]), model.classes[1:])
 
 
@@ -345,5 +343,5 @@ def test_layers_by_dotted_name() -> None:
     assert linear(net, "0.0") is net[0][0] is new
     replace_layer(net, "1", new)
     assert net[1] is new
-    with pytest.raises(ModelError, match=r"The head '0\.1' is a ReLU\. Name the final nn\.Linear\."):
+    with pytest.raises(ModelError, match=r"'0\.1'.*ReLU.*final.*nn\.Linear"):
         linear(net, "0.1")

@@ -9,9 +9,10 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -139,7 +140,7 @@ print(json.dumps(said))
 
 
 @pytest.fixture(scope="module")
-def mine(tmp_path_factory: pytest.TempPathFactory):
+def mine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModuleType]:
     """A package with nets of the user's; forgotten afterwards."""
     folder = tmp_path_factory.mktemp("code")
     (folder / "nets_of_mine.py").write_text(NETS)
@@ -319,9 +320,9 @@ def test_a_net_that_was_passed_as_an_object(tmp_path: Path, digits: Source) -> N
 
 def test_without_any_example_there_is_nothing_to_trace_with(tmp_path: Path) -> None:
     net = nn.Sequential(nn.Flatten(), nn.Linear(16, 3))
-    with pytest.raises(ModelError, match=r"the shape of its inputs is not known; give Classifier\.wrap an example"):
+    with pytest.raises(ModelError, match=r"inputs.*Classifier\.wrap.*example"):
         save(Classifier.wrap(net), tmp_path / "out")
-    with pytest.raises(ModelError, match=r"Expected an unhot\.Classifier, got Sequential\. Wrap a net with a few"):
+    with pytest.raises(ModelError, match=r"unhot\.Classifier.*Sequential.*Wrap"):
         save(net, tmp_path / "out")  # type: ignore[arg-type]
     assert not (tmp_path / "out").exists()
 
@@ -333,13 +334,11 @@ def test_a_net_that_cannot_be_traced(of: Make, tmp_path: Path, capfd: pytest.Cap
     assert str(caught.value).startswith("This net cannot be kept in a bundle: torch.export cannot trace it (Data-dep")
     assert "\n" not in str(caught.value)
     assert not out.exists()
-    with pytest.warns(
-        GraphWarning, match=r"no graph of its net, so that loading it needs 'nets_of_mine' and --arch nets"
-    ):
+    with pytest.warns(GraphWarning, match=r"loading.*'nets_of_mine'.*--arch"):
         save(model, out)
     assert tuple(capfd.readouterr()) == ("", "")
     assert not (out / "graph.json").exists()
-    with pytest.raises(ModelError, match=r"If you trust that code, name it: --arch nets_of_mine:Branching, or unhot\."):
+    with pytest.raises(ModelError, match=r"--arch.*nets_of_mine.*Branching"):
         load(out)
     with pytest.raises(ModelError, match="If you trust that code"):
         load(out, trust_arch="nets_of_mine:Normed")
@@ -360,7 +359,7 @@ def test_code_that_a_bundle_names_is_not_run(out: Path, tmp_path: Path) -> None:
         file.write_text(json.dumps(content | {"arch": arch, "arch_options": options}))
         assert load(out).arch == arch  # by its graph
         file.write_text(json.dumps(content | {"arch": arch, "arch_options": options, "graph_sha256": None}))
-        with pytest.raises(ModelError, match="If you trust that code, name it"):
+        with pytest.raises(ModelError, match=r"trust.*code.*name"):
             load(out)
     assert not Path(target).exists()
 
@@ -368,10 +367,10 @@ def test_code_that_a_bundle_names_is_not_run(out: Path, tmp_path: Path) -> None:
 def test_a_graph_that_was_tampered_with_is_refused(out: Path) -> None:
     file = out / "graph.json"
     file.write_text(file.read_text().replace("relu", "gelu"))
-    with pytest.raises(ModelError, match=r"graph\.json is not the file that bundle\.json describes\. Restore"):
+    with pytest.raises(ModelError, match=r"graph\.json.*bundle\.json.*describes"):
         load(out)
     file.unlink()
-    with pytest.raises(ModelError, match=r"graph\.json is not the file that bundle\.json describes\. Restore"):
+    with pytest.raises(ModelError, match=r"graph\.json.*bundle\.json.*describes"):
         load(out)
 
 
@@ -419,7 +418,7 @@ def test_a_graph_does_only_what_graphs_may(out: Path, values: dict[str, Any], se
 def test_the_graph_of_another_net_does_not_fit(out: Path, kept: Path) -> None:
     shutil.copy(kept / "Functional" / "graph.json", out)
     rewritten(out)
-    with pytest.raises(ModelError, match=r"graph\.json is not a graph that can be run: "):
+    with pytest.raises(ModelError, match=r"graph\.json.*graph.*run"):
         load(out)
 
 

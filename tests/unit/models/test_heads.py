@@ -198,7 +198,7 @@ def test_the_projection_takes_out_what_the_class_reads_or_is_refused(x: Tensor) 
         nothing = made.head_layer(torch.zeros(1, 12))[:, label]
         torch.testing.assert_close(made.logits(x)[:, label], nothing.expand(len(x)), atol=1e-4, rtol=1e-4)
     net = body(Adapted(12, 5))
-    with pytest.raises(ModelError, match="reads more of the features than its weights of the class say"):
+    with pytest.raises(ModelError, match=r"reads.*features.*weights"):
         PourP()(net, request(Classifier.wrap(net, x), x)[1])
 
 
@@ -220,7 +220,7 @@ def test_a_bundle_masks_the_outputs_again(x: Tensor, tmp_path: Path) -> None:
     assert torch.equal(back.logits(x), made.logits(x))
     assert (back.logits(x)[:, label] == CUT_LOGIT).all()
     assert back.forgotten == made.forgotten
-    with pytest.raises(ModelError, match=r"is not a plain nn\.Linear, and its output is masked"):
+    with pytest.raises(ModelError, match=r"nn\.Linear.*output.*masked"):
         save(replace(made, arch=None), tmp_path / "v")
     twice = unhot.forget(back, request(back, x)[1], method="mask").classifier
     assert (twice.logits(x) == CUT_LOGIT).sum() == 2 * len(x)
@@ -234,7 +234,7 @@ def test_a_head_that_is_not_plain_is_given_no_other_number_of_rows(x: Tensor, tm
     wide = replace(model, module=cosine_net(6), classes=Classifier.wrap(cosine_net(6)).classes)
     with pytest.warns(GraphWarning):
         save(wide, tmp_path / "six")  # it says that it is built with five outputs
-    with pytest.raises(ModelError, match=r"3\.weight has shape \(6, 12\), the architecture \(5, 12\)"):
+    with pytest.raises(ModelError, match=r"3.*6.*12.*architecture.*5.*12"):
         load(tmp_path / "six", trust_arch=arch)
 
 

@@ -55,23 +55,23 @@ def test_a_pickle_that_would_take_for_ever(tmp_path: Path, form: str) -> None:
         zipped(doubled(60), file)
     else:
         file.write_bytes(doubled(60))
-    with pytest.raises(ModelError, match=r"w\.pt is damaged, or not a file of torch \(it refers to so many objects"):
+    with pytest.raises(ModelError, match=r"w\.pt.*damaged.*objects"):
         read_weights(file)
     assert time.perf_counter() - begun < 5
 
 
 def test_a_zip_that_unpacks_to_more_than_it_is(tmp_path: Path) -> None:
     content = pickle.dumps({"a": "x" * 10_000_000}, protocol=2)
-    with pytest.raises(ModelError, match=r"\(it is compressed, which torch never does\)"):
+    with pytest.raises(ModelError, match=r"compressed.*torch.*never"):
         read_weights(zipped(content, tmp_path / "w.pt", zipfile.ZIP_DEFLATED))
     bomb = b"\x80\x02c__builtin__\nbytearray\nJ\xff\xff\xff\x7f\x85R."
-    with pytest.raises(ModelError, match="it holds a bytearray, which no weights are"):
+    with pytest.raises(ModelError, match=r"holds.*bytearray.*weights"):
         read_weights(zipped(bomb, tmp_path / "b.pt"))
 
 
 def test_a_tensor_that_declares_more_than_there_is(tmp_path: Path) -> None:
     torch.save({"a": torch.ones(1).expand(2**20, 2**16)}, tmp_path / "w.pt")
-    with pytest.raises(ModelError, match=r"w\.pt: a would take more memory than the file is long\."):
+    with pytest.raises(ModelError, match=r"w\.pt.*take.*memory"):
         read_weights(tmp_path / "w.pt")
 
 
@@ -80,7 +80,7 @@ def test_pipes_and_devices_are_not_opened(tmp_path: Path, name: str) -> None:
     os.mkfifo(tmp_path / name)
     with pytest.raises(ModelError, match="is not a regular file"):
         read_weights(tmp_path / name)
-    with pytest.raises(ModelError, match="/dev/zero is not a regular file"):
+    with pytest.raises(ModelError, match=r"zero.*regular.*file"):
         read_weights(Path("/dev/zero"))
 
 
@@ -183,7 +183,7 @@ def test_gates_that_are_no_gates(tmp_path: Path, lenet: Classifier, value: float
     gates = WeightFilter.of(lenet)
     gates.gates["fc1.weight"][0, 0] = value
     gates.save(tmp_path / "f")
-    with pytest.raises(ModelError, match=r"gates of fc1\.weight are not numbers from 0 to 1"):
+    with pytest.raises(ModelError, match=r"gates.*fc1\.weight.*0.*1"):
         WeightFilter.load(tmp_path / "f", lenet)
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(ModelError, match="there is no regular file"):
@@ -197,11 +197,11 @@ def test_a_file_that_is_none_of_torch(tmp_path: Path) -> None:
     assert read_weights(tmp_path / "old.pt")["a"].tolist() == [1, 1, 1]
     for content in (b"", b"PK\x03\x04", b"\x80", b"\x80\x02h\x00.", b"x" * 1000, buffer.getvalue()[:-20]):
         (tmp_path / "w.pt").write_bytes(content)
-        with pytest.raises(ModelError, match="is damaged, or not a file of torch"):
+        with pytest.raises(ModelError, match=r"damaged.*file.*torch"):
             read_weights(tmp_path / "w.pt")
 
 
 def test_a_pickle_of_many_operations_is_refused(tmp_path: Path) -> None:
     (tmp_path / "long.pt").write_bytes(b"\x80\x02]" + b"2" * 1_500_000 + b".")
-    with pytest.raises(ModelError, match="more than 1,000,000 operations"):
+    with pytest.raises(ModelError, match=r"1,000,000.*operations"):
         read_weights(tmp_path / "long.pt")

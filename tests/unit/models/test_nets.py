@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -68,7 +68,7 @@ def test_known_sizes(spec: Spec) -> None:
 
 
 def test_patch_must_divide_the_size(spec: Spec) -> None:
-    with pytest.raises(OptionError, match=r"vit_tiny cannot be built .*patch must divide the image size 32, got 5\."):
+    with pytest.raises(OptionError, match=r"vit_tiny.*built.*divide.*32.*5"):
         build("vit_tiny", 10, spec(32), {"patch": 5})
 
 
@@ -117,7 +117,7 @@ def test_unknown_and_wrong_options(spec: Spec, arch: str) -> None:
 
 
 def test_a_near_option_is_offered(spec: Spec) -> None:
-    with pytest.raises(UnknownNameError, match=r"Unknown option of resnet9: 'widht'\. Did you mean 'width'\?"):
+    with pytest.raises(UnknownNameError, match=r"Unknown.*'widht'.*'width'"):
         build("resnet9", 10, spec(32), {"widht": 3})
 
 
@@ -150,9 +150,9 @@ def test_timm_vit_of_another_size(spec: Spec) -> None:
     pytest.importorskip("timm")
     net = build("timm:vit_tiny_patch16_224", 4, spec(32), {"img_size": 32}).eval()
     assert Classifier.wrap(net, torch.randn(2, 3, 32, 32)).head == "head"
-    with pytest.raises(UnknownNameError, match=r"Unknown timm model 'resnet1x'\. Did you mean 'resnet"):
+    with pytest.raises(UnknownNameError, match=r"Unknown.*'resnet1x'.*resnet"):
         build("timm:resnet1x", 4, spec(32))
-    with pytest.raises(OptionError, match=r"timm:resnet18 cannot be built with .*'nothing': 1"):
+    with pytest.raises(OptionError, match=r"timm.*resnet18.*built.*'nothing'.*1"):
         build("timm:resnet18", 4, spec(32), {"nothing": 1})
 
 
@@ -188,7 +188,7 @@ def restore_path(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, restore_path: None):
+def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, restore_path: None) -> Iterator[str]:
     """A module of the user's in the working directory; forgotten afterwards."""
     (tmp_path / "mynets").mkdir()
     (tmp_path / "mynets" / "__init__.py").touch()
@@ -211,17 +211,17 @@ def test_a_factory_is_given_what_it_takes(mine: str, spec: Spec) -> None:
 
 def test_what_is_wrong_with_a_factory(mine: str, spec: Spec) -> None:
     s = spec(4, 1)
-    with pytest.raises(ModelError, match=r"Module 'mynets.small' has no 'nett'\. Check --arch\."):
+    with pytest.raises(ModelError, match=r"Module.*'mynets\.small'.*'nett'.*--arch"):
         build(f"{mine}:nett", 3, s)
-    with pytest.raises(ModelError, match=r"mynets.small:NUMBER is not callable\."):
+    with pytest.raises(ModelError, match=r"mynets\.small.*NUMBER.*callable"):
         build(f"{mine}:NUMBER", 3, s)
-    with pytest.raises(ModelError, match=r"mynets.small:nothing returned NoneType\. The factory must return a torch"):
+    with pytest.raises(ModelError, match=r"mynets\.small.*returned.*NoneType"):
         build(f"{mine}:nothing", 3, s)
-    with pytest.raises(OptionError, match=r"mynets.small:fails cannot be built with \{\}: no luck\."):
+    with pytest.raises(OptionError, match=r"mynets\.small.*fails.*built"):
         build(f"{mine}:fails", 3, s)
-    with pytest.raises(OptionError, match=r"mynets.small:net cannot be built .* missing"):
+    with pytest.raises(OptionError, match=r"mynets\.small.*net.*built.*missing"):
         build(f"{mine}:net", 3, None)
-    with pytest.raises(UnknownNameError, match=r"Unknown option of mynets.small:net: 'hiden'\. Did you mean 'hidden'"):
+    with pytest.raises(UnknownNameError, match=r"Unknown.*mynets\.small.*'hiden'.*'hidden'"):
         build(f"{mine}:net", 3, s, {"hiden": 4})
 
 

@@ -168,7 +168,7 @@ def test_slow_functions_are_bounded() -> None:
     budget, x = Budget(torch.empty(1, 3, 8, 8)), torch.empty(1).expand(2**24)
     for _ in range(16):
         budget.take("pow", {"self": x, "exponent": 1.5})
-    with pytest.raises(ValueError, match="more multiplications than a net for such images has"):
+    with pytest.raises(ValueError, match=r"multiplications.*net.*such"):
         budget.take("pow", {"self": x, "exponent": 1.5})
 
 
@@ -184,7 +184,7 @@ def test_many_small_tensors_are_bounded() -> None:
     for _ in range(20):
         budget.keep(parts)
         budget.drop(parts)
-    with pytest.raises(ValueError, match="more multiplications than a net for such images has"):
+    with pytest.raises(ValueError, match=r"multiplications.*net.*such"):
         budget.take("pow", {"self": torch.empty(1), "exponent": 1.5})
 
 
@@ -257,19 +257,19 @@ def test_a_net_that_changes_its_weights_is_not_kept(tmp_path: Path) -> None:
             return self.head(x.flatten(1) + self.seen)
 
     s = InputSpec(height=2, width=2, channels=3, mean=(0.0,) * 3, std=(1.0,) * 3)
-    with pytest.raises(ModelError, match="it writes to the weights 'seen'"):
+    with pytest.raises(ModelError, match=r"writes.*weights.*'seen'"):
         unhot.save(Classifier.wrap(Counting(), input=s), tmp_path / "out")
 
 
 def test_other_inputs_than_those_of_the_graph(folder: Path) -> None:
     written(folder, {"call": "aten.relu.default", "args": [X]})
     model = load(folder)
-    with pytest.raises(ModelError, match=r"takes inputs of shape \(B, 3, 8, 8\), not \(2, 3, 9, 8\)\."):
+    with pytest.raises(ModelError, match=r"B.*3.*8.*8.*2.*3.*9.*8"):
         model.logits(torch.rand(2, 3, 9, 8))
     info = json.loads((folder / "bundle.json").read_text())
     info["input"] = {"height": 9, "width": 8, "channels": 3, "mean": [0, 0, 0], "std": [1, 1, 1]}
     (folder / "bundle.json").write_text(json.dumps(info))
-    with pytest.raises(ModelError, match=r"takes inputs of shape \(3, 8, 8\), and bundle\.json says \(3, 9, 8\)"):
+    with pytest.raises(ModelError, match=r"inputs.*3.*8.*8.*bundle\.json.*3.*9.*8"):
         load(folder)
 
 

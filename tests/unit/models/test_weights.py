@@ -72,7 +72,7 @@ def test_safetensors(tmp_path: Path, how: Callable[..., WeightsFile], lenet: Cla
     save_file(state, tmp_path / "w.safetensors")
     assert load_weights(tmp_path / "w.safetensors", how()).sha256() == lenet.sha256()
     (tmp_path / "bad.safetensors").write_bytes(b"not at all")
-    with pytest.raises(ModelError, match=r"bad\.safetensors is not a readable safetensors file \("):
+    with pytest.raises(ModelError, match=r"bad\.safetensors.*readable.*safetensors"):
         load_weights(tmp_path / "bad.safetensors", how())
 
 
@@ -98,9 +98,7 @@ def test_the_number_of_outputs_is_told_from_the_file(
 def test_the_head_may_be_named(tmp_path: Path, how: Callable[..., WeightsFile], state: State) -> None:
     file = saved(state, tmp_path / "w.pt")
     assert load_weights(file, how(head="head")).head == "head"
-    with pytest.raises(
-        ModelError, match=r"lenet5: there is no layer 'fc3' to be the head\. Linear layers: fc1, fc2, head"
-    ):
+    with pytest.raises(ModelError, match=r"lenet5.*'fc3'.*Linear"):
         load_weights(file, how(head="fc3"))
 
 
@@ -124,10 +122,10 @@ def test_weights_of_another_architecture_are_listed(
 
 def test_a_head_of_other_features_is_listed(tmp_path: Path, how: Callable[..., WeightsFile], state: State) -> None:
     state["head.weight"] = torch.zeros(10, 85)
-    with pytest.raises(ModelError, match=r"head\.weight has shape \(10, 85\), the architecture \(10, 84\)\."):
+    with pytest.raises(ModelError, match=r"head\.weight.*10.*85.*architecture.*10.*84"):
         load_weights(saved(state, tmp_path / "w.pt"), how())
     del state["head.weight"]
-    with pytest.raises(ModelError, match=r"w\.pt has no head\.weight, the head of lenet5\. Check --arch"):
+    with pytest.raises(ModelError, match=r"w\.pt.*head\.weight.*lenet5.*--arch"):
         load_weights(saved(state, tmp_path / "w.pt"), how())
 
 
@@ -139,19 +137,19 @@ def test_a_head_without_rows_is_refused(tmp_path: Path, how: Callable[..., Weigh
 
 def test_weights_that_are_not_finite_are_refused(tmp_path: Path, how: Callable[..., WeightsFile], state: State) -> None:
     state["fc1.weight"] = torch.full_like(state["fc1.weight"], torch.inf)
-    with pytest.raises(ModelError, match=r"w\.pt: NaN or infinite values in fc1\.weight\."):
+    with pytest.raises(ModelError, match=r"w\.pt.*NaN.*infinite.*fc1\.weight"):
         load_weights(saved(state, tmp_path / "w.pt"), how())
 
 
 @pytest.mark.parametrize("content", [{}, {"epoch": 3}, [torch.zeros(2)], torch.zeros(2), {"a": torch.zeros(1), "b": 2}])
 def test_a_file_without_weights(tmp_path: Path, content: object) -> None:
-    with pytest.raises(ModelError, match=r"w\.pt holds no state_dict\. Save model\.state_dict\(\)\."):
+    with pytest.raises(ModelError, match=r"w\.pt.*holds.*state_dict.*model\.state_dict"):
         read_weights(saved(content, tmp_path / "w.pt"))
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     for name in ("w.pt", "w.safetensors", "."):
-        with pytest.raises(ModelError, match=r"There is no weights file .*\. Check the path\."):
+        with pytest.raises(ModelError, match=r"weights.*file.*Check.*path"):
             read_weights(tmp_path / name)
 
 
@@ -170,9 +168,7 @@ def test_a_pickle_that_runs_code_is_run_only_if_it_is_trusted(
 ) -> None:
     mark, plain = tmp_path / "mark", saved(state, tmp_path / "plain.pt")
     trap = saved(Trap(mark, plain), tmp_path / "trap.pt")
-    with pytest.raises(
-        ModelError, match=r"trap\.pt is not a plain file of weights: loading it may run code, so it was"
-    ):
+    with pytest.raises(ModelError, match=r"trap\.pt.*weights.*loading"):
         load_weights(trap, how())
     assert not mark.exists()
     assert load_weights(trap, how(trust_pickle=True)).sha256() == lenet.sha256()
