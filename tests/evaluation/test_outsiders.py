@@ -14,14 +14,14 @@ from typing import get_args
 
 import pytest
 from pydantic import Field
-from unhot.bench.report import collect, write_all
-from unhot.bench.work import WorkerConfig
 
 import unhot
 from unhot.bench.backends import Inline
 from unhot.bench.grid import read_grid
+from unhot.bench.results import collect, write_all
 from unhot.bench.runner import Runner
 from unhot.bench.store import Store
+from unhot.bench.worker import WorkerConfig
 from unhot.cli.audit import Requirement
 from unhot.errors import InputError
 from unhot.evaluation import attacks, metrics
