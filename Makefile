@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test check format docs bench bench-small clean
+.PHONY: help demo test check format messages docs bench bench-small clean
 .DEFAULT_GOAL := help
 
 help:
@@ -11,6 +11,7 @@ help:
 	@echo "make test    set up, then run the tests"
 	@echo "make check   format, lint, types, layers"
 	@echo "make format  format the code"
+	@echo "make messages   write the list of all messages that the tests compare, tests/golden/messages.txt"
 	@echo "make docs    write the tables and pictures of README.md and docs/ from the committed records"
 	@echo "make bench   measure how long forgetting takes, and how that grows"
 	@echo "make bench-small   compare the methods that need a few images only, on Fashion-MNIST"
@@ -36,6 +37,9 @@ check: $(VENV)/ready
 format: $(VENV)/ready
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+messages: $(VENV)/ready
+	$(BIN)/python tests/messages.py
 
 docs: $(VENV)/ready
 	$(BIN)/python docs/make_tables.py

@@ -223,7 +223,7 @@ def test_names_do_nothing_in_markdown_csv_and_pictures(tmp_path: Path) -> None:
     [{"values": {}}, {"signals": {}}, {"in_sequence": True}, {"sequence": ({"forget_accuracy": 0.0},)}],
 )
 def test_a_cell_that_lacks_what_tables_read_is_refused(other: dict[str, Any]) -> None:
-    with pytest.raises(ValidationError, match="a cell without an error needs its values"):
+    with pytest.raises(ValidationError, match=r"cell.*error.*values"):
         row(**other)
 
 

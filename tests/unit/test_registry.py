@@ -91,9 +91,7 @@ def test_an_entry_of_another_kind_is_refused(plugin) -> None:
 
     numbers: Registry = Registry("number", {"pi": Described("math:pi", "3.14")}, Described)
     plugin("inf = math:inf")
-    with pytest.raises(
-        InputError, match=r"'inf' \(from fake-plugin\) is a float. Its entry point must name a Described"
-    ):
+    with pytest.raises(InputError, match=r"'inf'.*fake-plugin.*Described"):
         numbers.get("inf")
     assert numbers.get("pi") == pytest.approx(3.14159265)
 
