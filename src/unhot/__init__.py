@@ -35,39 +35,31 @@ if TYPE_CHECKING:
     from unhot.statistics import ClassStatistics
     from unhot.training import train
 
-_HOMES = {
-    "Audit": "unhot.evaluation.audit",
-    "Auditor": "unhot.evaluation.auditor",
-    "Batch": "unhot.methods.parts.data",
-    "ClassStatistics": "unhot.statistics",
-    "Classifier": "unhot.models.classifier",
-    "Data": "unhot.methods.parts.data",
-    "ForgetResult": "unhot.methods.base",
-    "InputSpec": "unhot.records.model",
-    "LabelMap": "unhot.data.concept",
-    "LabelledImages": "unhot.data.images",
-    "Measurement": "unhot.records.audit",
-    "Method": "unhot.methods.base",
-    "Outcome": "unhot.methods.base",
-    "Runtime": "unhot.runtime",
-    "Samples": "unhot.data.samples",
-    "Source": "unhot.data.source",
-    "Thresholds": "unhot.evaluation.verdict",
-    "UnhotError": "unhot.errors",
-    "UnhotWarning": "unhot.errors",
-    "Use": "unhot.methods.parts.data",
-    "audit": "unhot.evaluation.auditor",
-    "build": "unhot.models.arch",
-    "draw": "unhot.data.samples",
-    "folder": "unhot.data.samples",
-    "forget": "unhot.methods.forget",
-    "load": "unhot.models.bundle",
-    "load_named": "unhot.data.named",
-    "load_source": "unhot.data.source",
-    "method": "unhot.methods.function",
-    "save": "unhot.models.bundle",
-    "train": "unhot.training",
+_NAMES = {
+    "unhot.data.concept": "LabelMap",
+    "unhot.data.images": "LabelledImages",
+    "unhot.data.named": "load_named",
+    "unhot.data.samples": "Samples draw folder",
+    "unhot.data.source": "Source load_source",
+    "unhot.errors": "UnhotError UnhotWarning",
+    "unhot.evaluation.audit": "Audit",
+    "unhot.evaluation.auditor": "Auditor audit",
+    "unhot.evaluation.verdict": "Thresholds",
+    "unhot.methods.base": "ForgetResult Method Outcome",
+    "unhot.methods.forget": "forget",
+    "unhot.methods.function": "method",
+    "unhot.methods.parts.data": "Batch Data Use",
+    "unhot.models.arch": "build",
+    "unhot.models.bundle": "load save",
+    "unhot.models.classifier": "Classifier",
+    "unhot.records.audit": "Measurement",
+    "unhot.records.model": "InputSpec",
+    "unhot.runtime": "Runtime",
+    "unhot.statistics": "ClassStatistics",
+    "unhot.training": "train",
 }
+
+_HOMES = {name: module for module, names in _NAMES.items() for name in names.split()}
 
 _MODULES = ("errors", "methods", "testing")
 
