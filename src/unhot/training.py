@@ -27,7 +27,8 @@ from unhot.models.arch import build, channels_of, learning_rate
 from unhot.models.classifier import Classifier
 from unhot.models.weights import as_input, widen
 from unhot.records.base import Stored, digest
-from unhot.records.environment import Cost, Precision
+from unhot.records.choices import Precision
+from unhot.records.environment import Cost
 from unhot.records.model import InputSpec
 from unhot.records.train import TrainRecord
 from unhot.runtime import Runtime, fast_bf16, usual_settings

@@ -21,7 +21,7 @@ from unhot.models.arch import build, channels_of
 from unhot.reading import parse_toml, read_text
 from unhot.records.base import Stored
 from unhot.records.bench import Cell, TrainSpec, Work
-from unhot.records.environment import Precision
+from unhot.records.choices import Precision
 from unhot.records.model import InputSpec
 from unhot.runtime import own_generators, pick_device
 from unhot.training import complete, usual_precision

@@ -10,10 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from unhot import data, methods, models
 from unhot.cli.options import Json
 from unhot.errors import InputError
-from unhot.evaluation import attacks, metrics
 from unhot.registry import Entry
 
 if TYPE_CHECKING:
@@ -30,21 +28,27 @@ class Kind(StrEnum):
     DATASETS = "datasets"
 
 
-CATALOGUES: dict[Kind, Registry[Any, Any]] = {
-    Kind.METHODS: methods.catalogue,
-    Kind.METRICS: metrics.catalogue,
-    Kind.ATTACKS: attacks.catalogue,
-    Kind.MODELS: models.catalogue,
-    Kind.DATASETS: data.catalogue,
-}
+def _catalogue(kind: Kind) -> Registry[Any, Any]:
+    """Return a catalogue, which is imported now: the measures that two of them declare take time to check."""
+    from unhot import data, methods, models
+    from unhot.evaluation import attacks, metrics
 
-# further columns of a list
-MORE: dict[Kind, dict[str, Callable[[Entry], str]]] = {
+    packages = {
+        Kind.METHODS: methods,
+        Kind.METRICS: metrics,
+        Kind.ATTACKS: attacks,
+        Kind.MODELS: models,
+        Kind.DATASETS: data,
+    }
+    found: Registry[Any, Any] = packages[kind].catalogue
+    return found
+
+
+# further columns of a list; what an installed package names without declaring it has none of these
+MORE: dict[Kind, dict[str, Callable[[Any], str]]] = {
     Kind.METHODS: {"reads": lambda e: e.reads, "published": lambda e: e.origin},
-    Kind.METRICS: {"how to read it": lambda e: e.measure.reading if isinstance(e, metrics.MetricEntry) else ""},
-    Kind.ATTACKS: {
-        "measures": lambda e: ", ".join(m.name for m in e.measures) if isinstance(e, attacks.AttackEntry) else ""
-    },
+    Kind.METRICS: {"how to read it": lambda e: e.measure.reading if hasattr(e, "measure") else ""},
+    Kind.ATTACKS: {"measures": lambda e: ", ".join(m.name for m in getattr(e, "measures", ()))},
 }
 
 
@@ -52,7 +56,7 @@ def list_(kind: Annotated[Kind, typer.Argument(help="What to list.")], json: Jso
     """List methods, metrics, attacks, models or data sets."""
     from unhot.cli.output import say, table
 
-    known = {name: _entry(kind, name) for name in CATALOGUES[kind]}
+    known = {name: _entry(kind, name) for name in _catalogue(kind)}
     if json:
         say(jsonlib.dumps({name: entry.summary for name, entry in known.items()}, indent=2))
     else:
@@ -65,6 +69,7 @@ def show(
     method: Annotated[str, typer.Argument(metavar="METHOD", help="See: unhot list methods.")], json: Json = False
 ) -> None:
     """Show a method: formula, source, what it reads, and its hyperparameters."""
+    from unhot import methods
     from unhot.cli.output import say, table
 
     found = methods.get(method)
@@ -98,7 +103,7 @@ def show(
 
 def _entry(kind: Kind, name: str) -> Entry:
     """Return what is known of an entry; what an installed package measures is known only by importing it."""
-    catalogue = CATALOGUES[kind]
+    catalogue = _catalogue(kind)
     if kind not in (Kind.METRICS, Kind.ATTACKS):
         return catalogue.known(name)
     try:

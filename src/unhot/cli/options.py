@@ -10,7 +10,7 @@ import typer
 
 from unhot.errors import InputError, ModelError, OptionError, shortened
 from unhot.reading import parse_json
-from unhot.records.model import Interpolation
+from unhot.records.choices import Interpolation
 
 if TYPE_CHECKING:
     from unhot.data.preprocessing import Preprocessing

@@ -26,7 +26,7 @@ from unhot.cli.options import (
     make_runtime,
     settings,
 )
-from unhot.records.environment import Precision
+from unhot.records.choices import Precision
 
 Excluded = Annotated[list[str], typer.Option("--exclude-class", help="Train without this class; repeat for several.")]
 

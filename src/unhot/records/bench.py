@@ -12,7 +12,8 @@ from pydantic import Field, JsonValue
 
 from unhot.records.audit import Measurement, StoredLabel
 from unhot.records.base import Record, Stored, digest
-from unhot.records.environment import Environment, Precision
+from unhot.records.choices import Precision
+from unhot.records.environment import Environment
 from unhot.records.model import ClassLabel, InputSpec
 from unhot.records.train import TrainRecord
 

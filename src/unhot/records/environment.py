@@ -7,12 +7,10 @@ import platform
 import sys
 from importlib.metadata import version
 from pathlib import Path
-from typing import Literal
 
 from unhot.records.base import Count, Seconds, Stored
+from unhot.records.choices import Precision
 from unhot.version import __version__
-
-Precision = Literal["fp32", "bf16"]
 
 
 class Environment(Stored):

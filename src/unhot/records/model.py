@@ -7,8 +7,8 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import Field, JsonValue, model_validator
 
 from unhot.records.base import Record, Stored, check_once
+from unhot.records.choices import Interpolation
 
-Interpolation = Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"]
 MOST_PIXELS = 8_192  # of the height and the width of inputs
 MOST_OUTPUTS = 2**19
 MOST_EDITS = 10_000

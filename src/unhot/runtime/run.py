@@ -13,7 +13,8 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from unhot.records.environment import Environment, Precision
+from unhot.records.choices import Precision
+from unhot.records.environment import Environment
 from unhot.runtime.device import pick_device
 from unhot.runtime.distributed import ProcessGroup
 from unhot.runtime.seeds import own_generators, stream_seed
