@@ -3,8 +3,8 @@
     python benchmarks/cost_growth.py [--axes samples classes ...]
 
 Axes that are not asked for stay as they are in the record. Every point is a process of its own, for its peak memory.
-Nets are not trained: their head is made of the mean features of random patterns, so that samples are taken for their
-class. Forgetting runs to the step cap. The floor is one forward and backward pass over the same samples, and for an
+Nets are not trained: their head is made of the mean features of random patterns, so that samples are classified
+correctly. Forgetting runs to the step cap. The floor is one forward and backward pass over the same samples, and for an
 audit one forward pass of its models over its images.
 """
 

@@ -100,7 +100,7 @@ def test_a_mean_over_classes_weighs_each_class_alike() -> None:
     rows = [row(label=0, seed=s, value=0.0) for s in range(9)] + [row(label=1, value=0.5)]
     found = tables.of_classes(rows, lambda r: r.values["knn_accuracy"]["unlearned"])
     assert found == [0.0, 0.5]
-    assert tables.shown(found) == "0.250 (0.000 to 0.500)"
+    assert tables.spread(found) == "0.250 (0.000 to 0.500)"
 
 
 def test_failures_are_counted_and_listed(tmp_path: Path) -> None:

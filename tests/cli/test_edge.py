@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from unhot.cli import report as report_command
-from unhot.cli.failure import MEMORY, told
+from unhot.cli.failure import MEMORY, described
 from unhot.cli.output import table
 from unhot.records.forget import ForgetRecord
 
@@ -68,7 +68,7 @@ def test_memory_that_torch_cannot_have(unhot: Run, tmp_path: Path, monkeypatch: 
 
 def test_memory_that_a_library_needs() -> None:
     error = ImportError("libtorch_cpu.so: failed to map segment from shared object")
-    assert told(error) == (MEMORY, 1)
+    assert described(error) == (MEMORY, 1)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import random
 from collections.abc import Callable
 from html.parser import HTMLParser
@@ -18,15 +19,17 @@ from unhot.report.page import write_audit
 SUBJECTS = ("original", "masked", "unlearned", "retrained")
 NEEDS_RETRAINED = ("to_retrained", "relearn_ratio", "class_mia_gap")
 VOID = {"meta", "link", "img", "br"}
+SVG = "data:image/svg+xml;base64,"
 
 
 class Page(HTMLParser):
-    """A page as a list of elements, with the text in each; unbalanced tags are collected."""
+    """A page as a list of elements, with the text in each; unbalanced tags are collected, and drawings read too."""
 
     def __init__(self, text: str) -> None:
         super().__init__(convert_charrefs=True)
         self.stack: list[dict] = []
         self.elements: list[dict] = []
+        self.drawings: list[Page] = []
         self.wrong: list[str] = []
         self.feed(text)
         self.wrong += [f"<{e['tag']}> is never closed" for e in self.stack]
@@ -36,6 +39,11 @@ class Page(HTMLParser):
         self.elements.append(element)
         if tag not in VOID:
             self.stack.append(element)
+        if tag == "img" and (address := element["src"]).startswith(SVG):
+            drawing = Page(base64.b64decode(address.removeprefix(SVG)).decode())
+            self.drawings.append(drawing)
+            self.wrong += drawing.wrong
+            self.handle_data(drawing.texts("svg")[0])
 
     def handle_startendtag(self, tag: str, attrs: list) -> None:
         self.elements.append({"tag": tag, "text": "", "within": [e["tag"] for e in self.stack], **dict(attrs)})

@@ -18,7 +18,7 @@ ATTACKS_SECONDS = 60.0  # of a full audit, beside its forward passes
 
 
 class Estimator:
-    """Tells about how many seconds a task takes.
+    """Estimates how many seconds a task takes.
 
     Args:
         grid: The grid.
@@ -35,8 +35,8 @@ class Estimator:
         if isinstance(spec, TrainSpec):
             return int(str(spec.settings["epochs"])) * spec.train_images * self._image(spec, task.src)
         image = self._image(spec.original, task.src)
-        looked_at = min(len(source.test_images), TEST_IMAGES) + min(len(source.train_images), TRAIN_IMAGES)
-        audit = looked_at * image / 3 * 2  # a forward pass is a third of one with gradients; as much for the measures
+        evaluated = min(len(source.test_images), TEST_IMAGES) + min(len(source.train_images), TRAIN_IMAGES)
+        audit = evaluated * image / 3 * 2  # a forward pass is a third of one with gradients; as much for the measures
         return _forgetting(spec, task.uses, source) * image + audit + ATTACKS_SECONDS * (spec.audit == "full")
 
     def _image(self, spec: TrainSpec, src: str) -> float:

@@ -41,7 +41,7 @@ USUAL: dict[str, list[Any]] = {"shots": [16], "seed": [0], "model_seed": [0]}
 
 
 def _request(value: object) -> object:
-    """Say in one sentence what a request is; that it is neither of a union's members would be said in four."""
+    """Check a request here, for one message instead of one for each member of the union."""
     members = value if isinstance(value, list) else [value]
     if not members or not all(isinstance(m, int | str) and not isinstance(m, bool) for m in members):
         raise ValueError(f"expected an index, a name, or a list of these. Got {value!r}")
@@ -240,7 +240,7 @@ def _parsed(path: Path) -> GridFile:
     try:
         return GridFile.model_validate(raw)
     except ValidationError as error:
-        raise_all(InputError, str(path), [f"{said}." for said in dict.fromkeys(invalid_values(error))])
+        raise_all(InputError, str(path), [f"{problem}." for problem in dict.fromkeys(invalid_values(error))])
         raise
 
 

@@ -55,7 +55,7 @@ class Runner:
         backend: Where it is computed.
         config: The data, and the device if one was asked for.
         board: Shows what is going on.
-        tracker: Is told every new result.
+        tracker: Logs every new result.
     """
 
     grid: Grid

@@ -43,12 +43,12 @@ class Store:
         self.models = models or root / "models"
         self._trained: dict[str, Path] = {}
         self._done: set[str] = set()
-        self._looked_at: set[Path] = set()
+        self._scanned: set[Path] = set()
 
     def model(self, spec: TrainSpec) -> Path | None:
         """Return the bundle of a trained model; None if it is not there."""
         if spec.digest not in self._trained:
-            self._look_for_models()
+            self._scan_models()
         return self._trained.get(spec.digest)
 
     def record(self, spec: Cell) -> CellRecord | None:
@@ -127,9 +127,9 @@ class Store:
             path.parent.mkdir(parents=True, exist_ok=True)
             record.write(path)
 
-    def _look_for_models(self) -> None:
+    def _scan_models(self) -> None:
         for folder in self._bundles():
-            self._looked_at.add(folder)
+            self._scanned.add(folder)
             record = _read(folder / "record.json", TrainRecord)
             if record is not None and _is_whole(folder):
                 self._trained.setdefault(TrainSpec.of_record(record).digest, folder)
@@ -137,7 +137,7 @@ class Store:
     def _bundles(self) -> Iterator[Path]:
         if self.models.is_dir():
             for folder in sorted(self.models.iterdir()):
-                if folder not in self._looked_at and all((folder / name).is_file() for name in BUNDLE_FILES):
+                if folder not in self._scanned and all((folder / name).is_file() for name in BUNDLE_FILES):
                     yield folder
 
 

@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from statistics import fmean
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
 from unhot.escaping import markdown
 from unhot.evaluation.catalogue import BUILTIN
 from unhot.evaluation.stats import mean
-from unhot.methods import REFERENCES as SUBJECTS
+from unhot.methods import REFERENCES as REFERENCE_METHODS
 from unhot.records.results import CellRow, Results, TimingRow
+
+K = TypeVar("K", bound=Hashable)
 
 FORGOTTEN = 0.1  # of settings that leave no more than this of the samples' probability, the one with the least drift
 
@@ -58,6 +60,14 @@ def of_row(row: CellRow) -> Setting:
     return Setting(row.method, ", ".join(f"{k} {json.dumps(v)}" for k, v in row.options.items()))
 
 
+def grouped(rows: Iterable[CellRow], key: Callable[[CellRow], K]) -> dict[K, list[CellRow]]:
+    """Return rows by a key, in their order."""
+    found: dict[K, list[CellRow]] = defaultdict(list)
+    for r in rows:
+        found[key(r)].append(r)
+    return found
+
+
 def selected(rows: Iterable[CellRow]) -> dict[Setting, list[CellRow]]:
     """Choose one of the settings that were tried of each method in each track, by what its samples say.
 
@@ -65,9 +75,7 @@ def selected(rows: Iterable[CellRow]) -> dict[Setting, list[CellRow]]:
     distorted copies of the samples move least; if none does, the one that leaves least. A setting that failed on any
     cell is chosen only if all did.
     """
-    by_method: dict[tuple[str, str], dict[Setting, list[CellRow]]] = defaultdict(lambda: defaultdict(list))
-    for r in rows:
-        by_method[r.method, r.track][of_row(r)].append(r)
+    by_method = grouped(rows, lambda r: (r.method, r.track)).values()
 
     def order(item: tuple[Setting, list[CellRow]]) -> tuple[float, float, float]:
         good = [r for r in item[1] if r.error is None]
@@ -77,7 +85,7 @@ def selected(rows: Iterable[CellRow]) -> dict[Setting, list[CellRow]]:
         drift = fmean(r.signals["drift_nats"] for r in good)
         return len(item[1]) - len(good), max(0.0, left - FORGOTTEN), drift
 
-    return dict(min(tried.items(), key=order) for tried in by_method.values())
+    return dict(min(grouped(tried, of_row).items(), key=order) for tried in by_method)
 
 
 def grid(columns: Sequence[str], rows: Iterable[Sequence[str]], text: int = 1) -> str:
@@ -89,14 +97,11 @@ def grid(columns: Sequence[str], rows: Iterable[Sequence[str]], text: int = 1) -
 
 def of_classes(rows: Iterable[CellRow], value: Callable[[CellRow], float | None]) -> list[float]:
     """Return the mean over draws of a value, for each class (and net and data set) that has it."""
-    found: dict[tuple[object, ...], list[float]] = defaultdict(list)
-    for r in rows:
-        if r.error is None and (v := value(r)) is not None:
-            found[r.dataset, r.arch, r.model_seed, r.classes].append(v)
-    return [fmean(values) for values in found.values()]
+    found = [_values(mine, value) for mine in _requests(rows).values()]
+    return [fmean(values) for values in found if values]
 
 
-def shown(values: Sequence[float]) -> str:
+def spread(values: Sequence[float]) -> str:
     """Show the mean of the classes' values, and the least and the greatest."""
     if not values:
         return "–"
@@ -106,10 +111,7 @@ def shown(values: Sequence[float]) -> str:
 
 def leaderboard(results: Results) -> str:
     """For each data set, net, number of images and track: its methods beside the references, the best first."""
-    groups: dict[tuple[str, str, int | None], list[CellRow]] = defaultdict(list)
-    for r in results.rows:
-        if not r.in_sequence:
-            groups[r.dataset, r.arch, r.shots].append(r)
+    groups = grouped((r for r in results.rows if not r.in_sequence), lambda r: (r.dataset, r.arch, r.shots))
     parts = []
     for (dataset, arch, shots), rows in groups.items():
         classes = len({r.classes for r in rows})
@@ -127,15 +129,18 @@ def leaderboard(results: Results) -> str:
 
 def _board(rows: list[CellRow], references: list[CellRow], timings: Sequence[TimingRow]) -> str:
     lines = [
-        [subject, "", *(shown(of_classes(rows, _of(name, subject))) for name in LEADERBOARD), "", ""]
+        [subject, "", *(spread(of_classes(rows, _of(name, subject))) for name in LEADERBOARD), "", ""]
         for subject in REFERENCES
     ]
     ranked = sorted(selected(rows).items(), key=lambda item: _rank(item[1]))
-    for setting, mine in [*ranked, *selected(r for r in references if SUBJECTS.get(r.method) != "masked").items()]:
+    for setting, mine in [
+        *ranked,
+        *selected(r for r in references if REFERENCE_METHODS.get(r.method) != "masked").items(),
+    ]:
         kept = f"{sum(r.promised for r in mine)} of {len(mine)}"
         failures = [r for r in mine if r.error is not None]
         note = f"; {len(failures)} failed" if failures else ""
-        values = (shown(of_classes(mine, _of(name, "unlearned"))) for name in LEADERBOARD)
+        values = (spread(of_classes(mine, _of(name, "unlearned"))) for name in LEADERBOARD)
         lines.append([setting.title, kept + note, *values, passes(mine, timings), of_training(mine, timings)])
     return grid(["method", "promise kept", *heads(*LEADERBOARD), "passes", "of training"], lines)
 
@@ -174,8 +179,8 @@ def promise(results: Results) -> str:
     names = ("forget_accuracy", "retain_drop", "retain_drop_masked", "worst_class_drop")
     lines = []
     for (dataset, arch, _, _), rows in _requests(results.rows).items():
-        cells = [[v for r in rows if (v := _of(n, "unlearned")(r)) is not None] for n in names]
-        lines.append([f"{dataset}, {arch}", ", ".join(rows[0].names), str(len(rows)), *map(shown, cells)])
+        cells = [_values(rows, _of(n, "unlearned")) for n in names]
+        lines.append([f"{dataset}, {arch}", ", ".join(rows[0].names), str(len(rows)), *map(spread, cells)])
     return grid(["data and net", "forgotten", "draws", *heads(*names)], lines)
 
 
@@ -197,16 +202,13 @@ def features(results: Results) -> str:
 
 def summary(results: Results) -> str:
     """One row a data set and net: the promise over all of its requests and draws."""
-    groups: dict[tuple[str, str], list[CellRow]] = defaultdict(list)
-    for r in results.rows:
-        groups[r.dataset, r.arch].append(r)
     lines = []
-    for (dataset, arch), rows in groups.items():
+    for (dataset, arch), rows in grouped(results.rows, lambda r: (r.dataset, r.arch)).items():
         lost = [[r.values[n]["unlearned"] for r in rows if r.error is None] for n in ("forget_accuracy", "retain_drop")]
         masked = of_classes(rows, _of("retain_drop_masked", "unlearned"))
         e = mean(np.array(masked))
         interval = f"{e.value:.4f} ({e.low:.4f} to {e.high:.4f})" if len(masked) > 1 else f"{e.value:.4f}"
-        accuracy = shown([fmean(_both(rows, "original"))])
+        accuracy = _mean(rows, _of("retain_accuracy", "original"))
         kept = f"{sum(r.promised for r in rows)} of {len(rows)}"
         line = [dataset, arch, accuracy, kept, f"{max(lost[0]):.3f}", f"{max(lost[1]):.3f}", interval]
         lines.append([*line, passes(rows, results.timings), of_training(rows, results.timings)])
@@ -215,20 +217,14 @@ def summary(results: Results) -> str:
     return grid(columns, lines)
 
 
-def _both(rows: list[CellRow], subject: str) -> list[float]:
-    return [v for r in rows if (v := _of("retain_accuracy", subject)(r)) is not None]
-
-
 def budget(results: Results) -> str:
     """One row a method and number of images, over all requests of a data set and net."""
-    groups: dict[tuple[str, str, Setting, int], list[CellRow]] = defaultdict(list)
-    for r in results.rows:
-        groups[r.dataset, r.arch, of_row(r), r.shots or 10**9].append(r)
+    groups = grouped(results.rows, lambda r: (r.dataset, r.arch, of_row(r), r.shots or 10**9))
     lines = []
     names = ("forget_accuracy", "retain_drop_masked", "worst_class_drop", "prototype_attack_accuracy")
     for (dataset, arch, setting, shots), rows in sorted(groups.items(), key=lambda item: item[0]):
-        before = shown(of_classes(rows, lambda r: r.before_cut.get("forget_accuracy")))
-        values = [shown(of_classes(rows, _of(n, "unlearned"))) for n in names]
+        before = spread(of_classes(rows, lambda r: r.before_cut.get("forget_accuracy")))
+        values = [spread(of_classes(rows, _of(n, "unlearned"))) for n in names]
         count = "all" if shots == 10**9 else str(shots)
         lines.append([f"{dataset}, {arch}", setting.title, count, before, *values])
     columns = ["data and net", "method", "images", "forget accuracy before the cut"]
@@ -237,17 +233,15 @@ def budget(results: Results) -> str:
 
 def at_once(results: Results) -> str:
     """One row a number of classes that are forgotten at once."""
-    groups: dict[tuple[str, str, Setting, int], list[CellRow]] = defaultdict(list)
-    for r in results.rows:
-        if not r.in_sequence:
-            groups[r.dataset, r.arch, of_row(r), len(r.classes)].append(r)
+    rows = (r for r in results.rows if not r.in_sequence)
+    groups = grouped(rows, lambda r: (r.dataset, r.arch, of_row(r), len(r.classes)))
     names = ("forget_accuracy", "retain_drop", "retain_drop_masked", "worst_class_drop", "prototype_attack_accuracy")
     lines = [
         [
             f"{dataset}, {arch}",
             setting.title,
             str(count),
-            *(shown(of_classes(rows, _of(n, "unlearned"))) for n in names),
+            *(spread(of_classes(rows, _of(n, "unlearned"))) for n in names),
         ]
         for (dataset, arch, setting, count), rows in sorted(groups.items(), key=lambda item: item[0])
     ]
@@ -260,7 +254,7 @@ def in_sequence(results: Results) -> str:
     lines = []
     for (dataset, arch, _, _), rows in _requests(r for r in results.rows if r.in_sequence).items():
         for i in range(len(rows[0].sequence)):
-            values = (shown([r.sequence[i][n] for r in rows if r.error is None]) for n in names)
+            values = (spread([r.sequence[i][n] for r in rows if r.error is None]) for n in names)
             lines.append([f"{dataset}, {arch}, {of_row(rows[0]).title}", str(i + 1), *values])
     columns = ["data, net, method", "requests so far", "forget accuracy", "retain accuracy"]
     return grid([*columns, *heads("retain_drop_masked", "worst_class_drop")], lines)
@@ -269,10 +263,8 @@ def in_sequence(results: Results) -> str:
 def paired(results: Results, baseline: str) -> str:
     """Compare each method with another one on the same requests and draws: mean difference and its interval."""
     lines = []
-    groups: dict[tuple[str, str, int | None], list[CellRow]] = defaultdict(list)
-    for r in results.rows:
-        if not r.in_sequence and r.track != "reference":
-            groups[r.dataset, r.arch, r.shots].append(r)
+    compared = (r for r in results.rows if not r.in_sequence and r.track != "reference")
+    groups = grouped(compared, lambda r: (r.dataset, r.arch, r.shots))
     names = ("retain_drop_masked", "worst_class_drop", "knn_accuracy", "prototype_attack_accuracy")
     for (dataset, arch, shots), rows in groups.items():
         chosen = selected(rows)
@@ -305,13 +297,13 @@ def _difference(pairs: list[tuple[CellRow, CellRow]], name: str) -> str:
 
 
 def _requests(rows: Iterable[CellRow]) -> dict[tuple[str, str, int, tuple[int, ...]], list[CellRow]]:
-    found: dict[tuple[str, str, int, tuple[int, ...]], list[CellRow]] = defaultdict(list)
-    for r in rows:
-        if r.error is None:
-            found[r.dataset, r.arch, r.model_seed, r.classes].append(r)
-    return found
+    return grouped((r for r in rows if r.error is None), lambda r: (r.dataset, r.arch, r.model_seed, r.classes))
+
+
+def _values(rows: Iterable[CellRow], value: Callable[[CellRow], float | None]) -> list[float]:
+    return [v for r in rows if (v := value(r)) is not None]
 
 
 def _mean(rows: Iterable[CellRow], value: Callable[[CellRow], float | None]) -> str:
-    known = [v for r in rows if (v := value(r)) is not None]
+    known = _values(rows, value)
     return f"{fmean(known):.3f}" if known else "–"

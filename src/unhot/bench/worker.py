@@ -264,7 +264,7 @@ def _method(cell: Cell) -> Method:
 
 def _forget(method: Method, model: Classifier, samples: Samples, given: _Given, runtime: Runtime) -> ForgetResult:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UnhotWarning)  # a user is told; here it is one of many draws
+        warnings.simplefilter("ignore", UnhotWarning)  # meant for a user; here it is one of many draws
         return method(
             model,
             samples,

@@ -16,7 +16,7 @@ from unhot.cli.audit import audit, compare
 from unhot.cli.bench import bench
 from unhot.cli.catalogue import env, list_, show
 from unhot.cli.demo import demo
-from unhot.cli.failure import FAILED, told
+from unhot.cli.failure import FAILED, described
 from unhot.cli.forget import forget
 from unhot.cli.output import note, prepare_streams
 from unhot.cli.report import report
@@ -86,7 +86,7 @@ def run(argv: list[str], interrupted: Callable[[], bool]) -> int:
         if "--traceback" in argv:
             note(traceback.format_exc())
         if (code := _usage(error)) is None:
-            message, code = told(error)
+            message, code = described(error)
             note(f"Error: {message}")
     return code if isinstance(code, int) else 0
 

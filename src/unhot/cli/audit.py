@@ -246,7 +246,7 @@ def compare(
     from unhot.files import check_free, staged_folder
     from unhot.report.audited import Audited
     from unhot.report.page import render
-    from unhot.report.tables import shown
+    from unhot.report.tables import value_text
 
     check_free(out)
     wanted = Preprocessing.parse(image_size, resize, interpolation, mean, std)
@@ -267,7 +267,9 @@ def compare(
         say(jsonlib.dumps({n: f.record.model_dump(mode="json") for n, f in zip(names, found, strict=True)}))
         return
     columns = ["model", *COMPARED, "verdict"]
-    rows = [[n, *(shown(f[m]) for m in COMPARED), f.record.verdict.label] for n, f in zip(names, found, strict=True)]
+    rows = [
+        [n, *(value_text(f[m]) for m in COMPARED), f.record.verdict.label] for n, f in zip(names, found, strict=True)
+    ]
     table(f"Forgotten: {', '.join(c.name for c in found[0].record.classes)}", columns, rows)
     say(f"Wrote {out}.")
 

@@ -66,7 +66,7 @@ def bench(
     todo, estimator = left(whole, store), Estimator(whole, config)
     seconds = {p.spec.digest: estimator.seconds(p) for p in todo}
     if dry_run:
-        _plan(whole, todo, seconds, workers, json)
+        _print_plan(whole, todo, seconds, workers, json)
         return
     tracker = None if mlflow is None else MlflowTracker(mlflow, whole.name)
     with Board(sum(seconds.values())) as board:
@@ -75,7 +75,7 @@ def bench(
             store,
             _backend(backend, workers, ray_address, cpus_per_cell, gpus_per_cell),
             replace(config, progress=board.progress),
-            _Shown(board, seconds),
+            _BoardOfTasks(board, seconds),
             tracker,
         )
         failed = runner.run()
@@ -83,13 +83,13 @@ def bench(
             runner.time()
     results = collect(whole, store)
     files = write_all(results, out)  # type: ignore[arg-type]
-    _said(results, failed, files, json)
+    _print_results(results, failed, files, json)
     if failed:
         raise typer.Exit(FAILED)
 
 
-class _Shown:
-    """Tells a board about tasks."""
+class _BoardOfTasks:
+    """Shows tasks on a board."""
 
     def __init__(self, board: Board, seconds: dict[str, float]) -> None:
         self._board, self._seconds = board, seconds
@@ -115,7 +115,7 @@ def _backend(kind: str, workers: int, address: str | None, cpus: float, gpus: fl
     return Inline() if workers == 1 else Local(workers)
 
 
-def _plan(grid: Grid, todo: list[Task[Work]], seconds: dict[str, float], workers: int, json: bool) -> None:
+def _print_plan(grid: Grid, todo: list[Task[Work]], seconds: dict[str, float], workers: int, json: bool) -> None:
     from unhot.cli.output import say
     from unhot.records.bench import TrainSpec
 
@@ -136,7 +136,7 @@ def _plan(grid: Grid, todo: list[Task[Work]], seconds: dict[str, float], workers
     )
 
 
-def _said(results: Results, failed: list[FailureRecord], files: list[Path], json: bool) -> None:
+def _print_results(results: Results, failed: list[FailureRecord], files: list[Path], json: bool) -> None:
     from unhot.cli.output import say
 
     done = sum(r.error is None for r in results.rows)

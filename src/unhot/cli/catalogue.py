@@ -95,7 +95,10 @@ def show(
     say(f"Reads: {', '.join(found.uses) or 'nothing but the class'}{given}\n")
     say(inspect.getdoc(found) or "")
     say(f"\n{found.departures}" if any(found.departures) else "")
-    rows = [(name, _kind(f), str(f.get("default", "")), _range(f)) for name, f in fields.items()]
+    rows = [
+        (name, "text" if "enum" in f else f.get("type", "value"), str(f.get("default", "")), _range(f))
+        for name, f in fields.items()
+    ]
     table("", ["hyperparameter (-o)", "type", "default", "allowed"], rows)
     for name, values in found.presets.items():
         say(f"-o preset={name}: {', '.join(f'{k} {v}' for k, v in values.items())}")
@@ -123,10 +126,6 @@ def env(json: Json = False) -> None:
         say(found.model_dump_json(indent=2))
     else:
         table("", ["", ""], [(k, str(v)) for k, v in found.model_dump().items()])
-
-
-def _kind(field: dict[str, Any]) -> str:
-    return "text" if "enum" in field else str(field.get("type", "value"))
 
 
 def _range(field: dict[str, Any]) -> str:

@@ -28,7 +28,7 @@ def demo(
     from unhot.methods.forget import forget
     from unhot.models.bundle import write_bundle
     from unhot.records.audit import Subject
-    from unhot.report.tables import shown
+    from unhot.report.tables import value_text
     from unhot.training import train
 
     out = out or _free(Path("unhot-demo"))
@@ -70,7 +70,13 @@ def demo(
         "retrained": (again.cost.seconds, f"{again.train_images:,}"),
     }
     rows = [
-        [s, shown(found.get("forget_accuracy", s)), shown(found.get("retain_accuracy", s)), f"{seconds:.2f}", used]
+        [
+            s,
+            value_text(found.get("forget_accuracy", s)),
+            value_text(found.get("retain_accuracy", s)),
+            f"{seconds:.2f}",
+            used,
+        ]
         for s, (seconds, used) in costs.items()
     ]
     columns = ["model", "forget accuracy", "retain accuracy", "seconds", "images used"]

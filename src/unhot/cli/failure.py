@@ -1,4 +1,4 @@
-"""What the command line says of an error, and the exit code that it ends with."""
+"""The message that the command line prints for an error, and its exit code."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from unhot.errors import InputError, UnhotError
 
 FAILED, UNUSABLE = 1, 2
 
-# what the user can mend, and how
-MENDED = {
+# what the user can do about an error of the system
+ADVICE = {
     errno.ENOENT: "Check the path.",
     errno.ENOTDIR: "Check the path.",
     errno.EISDIR: "Give a file, not a folder.",
@@ -31,8 +31,8 @@ MEMORY = "There is not enough memory. Use fewer or smaller images, a smaller mod
 NESTED = "The input nests too deeply to be read."
 
 
-def told(error: Exception) -> tuple[str, int]:
-    """Return what to say of an error, one sentence a line, and the exit code."""
+def described(error: Exception) -> tuple[str, int]:
+    """Return the message of an error, one sentence a line, and the exit code."""
     if isinstance(error, UnhotError):
         return str(error), UNUSABLE if isinstance(error, InputError) else FAILED
     if _out_of_memory(error):
@@ -40,17 +40,17 @@ def told(error: Exception) -> tuple[str, int]:
     if isinstance(error, RecursionError):
         return NESTED, FAILED
     if isinstance(error, OSError) and error.errno is not None:
-        return _told_by_the_system(error)
+        return _of_the_system(error)
     what = ": ".join(filter(None, [type(error).__name__, " ".join(str(error).split()).rstrip(".")]))
     return f"unhot failed unexpectedly: {what}. Run again with --traceback, and report what it says.", FAILED
 
 
-def _told_by_the_system(error: OSError) -> tuple[str, int]:
+def _of_the_system(error: OSError) -> tuple[str, int]:
     paths = [os.fsdecode(p) for p in (error.filename, error.filename2) if isinstance(p, str | bytes | os.PathLike)]
     what = (error.strerror or os.strerror(error.errno or 0)).rstrip(".")
-    said = f"{' -> '.join(paths) or 'The system says'}: {what}."
-    advice = MENDED.get(error.errno or 0)
-    return (said, FAILED) if advice is None else (f"{said} {advice}", UNUSABLE)
+    message = f"{' -> '.join(paths) or 'The system says'}: {what}."
+    advice = ADVICE.get(error.errno or 0)
+    return (message, FAILED) if advice is None else (f"{message} {advice}", UNUSABLE)
 
 
 def _out_of_memory(error: Exception) -> bool:

@@ -130,7 +130,7 @@ def forget(
         images = _samples(samples, train, positions, [(c.index, c.name) for c in labels], shots, seed)
     else:
         concept = groups.concept(classes, [c.name for c in classifier.classes], given or None)
-        chosen, what = _finding(chosen, concept), f"{', '.join(classes)} ({concept.setting})"
+        chosen, what = _searching(chosen, concept), f"{', '.join(classes)} ({concept.setting})"
         positions = [] if train is None else [class_position(train, label) for label in concept.given]
         images = concept.take(_samples(samples, train, positions, [(c, c) for c in concept.given], shots, seed))
         others, held_out = (
@@ -156,12 +156,12 @@ def forget(
     if json:
         say(record.to_json())
         return
-    for line in _told(record, what, out):
+    for line in _summary(record, what, out):
         say(line)
 
 
-def _told(record: ForgetRecord, what: str, out: Path) -> Iterator[str]:
-    """Say what was done and what is left; ``what`` is the request, if all of it was forgotten."""
+def _summary(record: ForgetRecord, what: str, out: Path) -> Iterator[str]:
+    """Describe in sentences what was done and what is left; ``what`` names the request."""
     from unhot.methods.checks import advice, not_forgotten, retained
 
     left, cost = not_forgotten(record), record.cost
@@ -178,8 +178,8 @@ def _told(record: ForgetRecord, what: str, out: Path) -> Iterator[str]:
         yield f"Accuracy on the retained classes: {retained(record.retained_accuracy)}."
 
 
-def _finding(method: Method, concept: Concept) -> Method:
-    """Tell a method how many classes of the concept it is to find by itself, if any.
+def _searching(method: Method, concept: Concept) -> Method:
+    """Set how many classes of the concept a method is to find by itself, if any.
 
     Raises:
         DataError: It finds none.

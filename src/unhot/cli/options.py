@@ -140,7 +140,7 @@ def loader(
     head: str | None,
     trust_pickle: bool,
 ) -> Callable[[Path], Classifier]:
-    """Return what loads MODEL of the command line; what a weights file leaves open is told from the data."""
+    """Return what loads MODEL of the command line; what a weights file leaves open is taken from the data."""
     images = source.test if source.train is None else source.train
     names = images.class_names if images else None
     options = settings(arch_option)

@@ -54,7 +54,7 @@ class Board:
 
         self._bar = _bar(TaskProgressColumn())
         self._all = self._bar.add_task("grid", total=total)
-        self._pieces: dict[str, TaskID] = {}
+        self._tasks: dict[str, TaskID] = {}
 
     def __enter__(self) -> Self:
         """Show it."""
@@ -66,18 +66,18 @@ class Board:
         self._bar.stop()
 
     def begin(self, key: str, title: str) -> None:
-        """Show that a piece of work is going on."""
-        self._pieces[key] = self._bar.add_task(line(title), total=None)
+        """Show that a task is running."""
+        self._tasks[key] = self._bar.add_task(line(title), total=None)
 
     def end(self, key: str, seconds: float) -> None:
-        """Count a piece of work as done."""
-        if key in self._pieces:
-            self._bar.remove_task(self._pieces.pop(key))
+        """Count a task as done."""
+        if key in self._tasks:
+            self._bar.remove_task(self._tasks.pop(key))
         self._bar.advance(self._all, seconds)
 
     @contextmanager
     def progress(self, what: str, total: int) -> Iterator[Callable[[int], object]]:
-        """Show a loop of the piece that is going on; see :class:`unhot.runtime.Progress`."""
+        """Show a loop of the running task; see :class:`unhot.runtime.Progress`."""
         task = self._bar.add_task(f"  {line(what)}", total=total)
         try:
             yield lambda done: self._bar.advance(task, done)
@@ -86,7 +86,7 @@ class Board:
 
 
 def note(text: str) -> None:
-    """Say something that is not a result; that it cannot be said (a full disk, a reader that left) fails nothing."""
+    """Print what is not a result to stderr; an error in writing it (a full disk, a reader that left) is ignored."""
     with suppress(OSError):
         sys.stderr.write(terminal(text) + "\n")
 
@@ -112,7 +112,7 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], tex
 
 
 def _bar(amount: ProgressColumn) -> Progress:
-    """Return a bar that names what is going on; nothing of it is shown where stderr is no terminal."""
+    """Return a progress bar with a description, which is silent where stderr is no terminal."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 

@@ -32,7 +32,7 @@ from unhot.records.measure import Measure
 from unhot.records.model import ClassLabel
 from unhot.runtime import Runtime, usual_settings
 
-TRAIN_IMAGES = 5_000  # as many of the train split are looked at
+TRAIN_IMAGES = 5_000  # of the train split are evaluated at most
 TEST_IMAGES = 20_000
 NEAR_CHANCE = 0.1  # of the way from chance to all correct
 
@@ -45,8 +45,8 @@ class Auditor:
 
     Args:
         original: The model before; like the others, it must not change while this object is used.
-        test: Images that none of the models was trained on, of all classes; at most 20,000 of them are looked at.
-        train: Images that the original was trained on; at most 5,000 of them are looked at.
+        test: Images that none of the models was trained on, of all classes; at most 20,000 of them are evaluated.
+        train: Images that the original was trained on; at most 5,000 of them are evaluated.
         retrained: One or more models trained without the classes.
         runtime: Device, seed and progress.
 
@@ -111,7 +111,7 @@ class Auditor:
         made_by, flags = _believed(made_by, after.sha256())
         views = given.views(runtime)
         views.compute()
-        looked = runtime.clock()
+        forwarded = runtime.clock()
         found = _measure_all(views, quick)
         by_name = {(m.name, m.subject): m for m in found.measured if m.split == "test"}
         flags += given.flags()
@@ -135,7 +135,7 @@ class Auditor:
                 floor_seconds=None if made_by is None else _floor(views, sum(made_by.samples.count)),
                 retrain_seconds=retrain_seconds,
                 audit_seconds=runtime.clock() - started,
-                forward_seconds=looked - started,
+                forward_seconds=forwarded - started,
             ),
             environment=runtime.environment(),
         )

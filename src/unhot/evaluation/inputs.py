@@ -1,4 +1,4 @@
-"""What an audit looks at: models side by side, and images chosen and labelled for them."""
+"""What an audit evaluates: models side by side, and images chosen and labelled for them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from unhot.records.base import digest
 from unhot.records.model import ClassLabel, InputSpec
 from unhot.runtime import Runtime
 
-RARE = 200  # images of a forgotten class that has less than half of an equal share of a large set are looked at first
+RARE = 200  # images of a forgotten class that has less than half of an equal share of a large set are drawn first
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class Pool:
 
 @dataclass(frozen=True)
 class Inputs:
-    """What an audit looks at.
+    """What an audit evaluates.
 
     Attributes:
         original: The model before, like the others with what was computed of it.
@@ -101,7 +101,7 @@ class Inputs:
         retrained: Models trained without the classes.
         labels: The forgotten classes.
         earlier: Classes that earlier requests made a model forget: they are neither forgotten nor retained here.
-        chosen: The images that are looked at.
+        chosen: The images that are evaluated.
     """
 
     original: ModelResults
@@ -131,7 +131,7 @@ class Inputs:
             yield flag("test_images_in_train")
 
     def record(self) -> AuditInputs:
-        """Give the digests of what was looked at."""
+        """Give the digests of what was evaluated."""
         chosen = self.chosen
         return AuditInputs(
             original_sha256=self.original.sha256(),
@@ -189,7 +189,7 @@ def gather(
 def as_classifier(
     model: nn.Module | Classifier, images: LabelledImages, original: Classifier | None, subject: Subject
 ) -> Classifier:
-    """Wrap a bare net, whose inputs and classes are those of the original, and look at what a net returns.
+    """Wrap a bare net, whose inputs and classes are those of the original, and check what a net returns.
 
     Args:
         model: The model.
@@ -240,11 +240,11 @@ def _forgotten_before(
 def _drawn(
     images: LabelledImages, limit: int, runtime: Runtime, forgotten: Sequence[int]
 ) -> tuple[Tensor, tuple[tuple[int, int], ...]]:
-    """Draw as many images as are looked at; those of a rare forgotten class come first.
+    """Draw as many images as are evaluated; those of a rare forgotten class come first.
 
     Returns:
-        Positions of the images; and the column of each rare class with how many of it came first, which tells this draw
-        from another of the same images.
+        Positions of the images; and the column of each rare class with how many of it came first, which identifies
+        this draw among others of the same images.
     """
     if len(images) <= limit:
         return torch.arange(len(images)), ()

@@ -1,4 +1,4 @@
-"""Case and Attack: what a measure looks at, and what spends compute on it."""
+"""Case and Attack: what a measure is computed from, and what spends compute on it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Labelled(NamedTuple):
 
 @dataclass(frozen=True)
 class Case:
-    """What a measure looks at: one model on one split, and all others beside it."""
+    """What a measure is computed from: one model on one split, and all others beside it."""
 
     views: Views
     subject: Subject

@@ -87,13 +87,9 @@ def mean(values: Tensor | np.ndarray, low: float = -math.inf, high: float = math
 
 def averaged(found: Sequence[Estimate]) -> Estimate:
     """Average estimates of one kind, ends of intervals included; ``n`` is summed."""
+    value, low, high, n = (sum(column) for column in zip(*found, strict=True))
     k = len(found)
-    return Estimate(
-        sum(e.value for e in found) / k,
-        sum(e.low for e in found) / k,
-        sum(e.high for e in found) / k,
-        sum(e.n for e in found),
-    )
+    return Estimate(value / k, low / k, high / k, int(n))
 
 
 def around(value: float, tries: Sequence[float], n: int) -> Estimate:

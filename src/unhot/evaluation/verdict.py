@@ -62,7 +62,7 @@ MEANINGS: dict[VerdictLabel, Meaning] = {
     ),
     "undecided (no retrained model)": Meaning(
         "open",
-        "The output no longer names the class. Whether the features still hold it cannot be said without a "
+        "The output no longer names the class. Whether the features still hold it cannot be decided without a "
         "model that never saw it.",
     ),
 }
@@ -146,14 +146,14 @@ def _label(find: Find, limits: Thresholds) -> tuple[VerdictLabel, list[Reason]]:
     if cka.value is not None and cka.value > limits.unchanged:
         return "hidden at the output only", [reason("features_unchanged", forget, cka, limit=limits.unchanged)]
     names = [n for n in RECOVERY if find(n, "unlearned").value is not None]
-    said = [reason("measured", *(find(n, s) for s in ("unlearned", "masked", "retrained"))) for n in names]
+    because = [reason("measured", *(find(n, s) for s in ("unlearned", "masked", "retrained"))) for n in names]
     if not names:
         return "undecided (no retrained model)", [
             reason("no_retrained_model" if reference.value is None else "nothing_to_read")
         ]
     decide = _without_reference if reference.value is None else _beside_reference
-    label, because = decide(find, limits, names)
-    return label, [*said, *because]
+    label, more = decide(find, limits, names)
+    return label, [*because, *more]
 
 
 def _without_reference(find: Find, limits: Thresholds, names: list[str]) -> tuple[VerdictLabel, list[Reason]]:
@@ -176,18 +176,18 @@ def _beside_reference(find: Find, limits: Thresholds, names: list[str]) -> tuple
         why = reason("small_gap", gap=gap, limit=limits.small_gap, left=left, tolerance=limits.tolerance)
         return ("at the level of a retrained model" if same else beyond), [why]
     closed = 1 - left / gap
-    said = [reason("gap_closed", share=closed, gap=gap)]
+    because = [reason("gap_closed", share=closed, gap=gap)]
     if closed < limits.closed_least:
-        return "hidden at the output only", said
+        return "hidden at the output only", because
     few = find(names[0], "unlearned").n < limits.few_images
     apart = limits.apart_few if few else limits.apart
     if wide := [n for n in RECOVERY[:2] if above.get(n, 0.0) > apart]:
-        said.append(reason("apart", *(find(n, "unlearned") for n in wide), limit=apart))
+        because.append(reason("apart", *(find(n, "unlearned") for n in wide), limit=apart))
     if closed < (limits.closed_level_few if few else limits.closed_level) or wide:
-        return "short of a retrained model", said
+        return "short of a retrained model", because
     if closed <= limits.closed_beyond:
-        return "at the level of a retrained model", said
-    return "beyond a retrained model", said
+        return "at the level of a retrained model", because
+    return "beyond a retrained model", because
 
 
 def _flags(find: Find) -> Iterator[Flag]:

@@ -21,7 +21,7 @@ from unhot.runtime import Runtime
 
 T = TypeVar("T")
 
-LAYERS = 5  # as many layers before the penultimate one are looked at
+LAYERS = 5  # at most, before the penultimate one, whose features are kept
 
 
 class ModelResults:
@@ -107,7 +107,7 @@ class Views:
         splits: Images labelled with columns of the original model.
         runtime: Device and progress.
         earlier: Classes that were forgotten before: neither forgotten nor retained here, and without images.
-        chosen: What tells the images of a split from others that results were computed of.
+        chosen: A key of the images of each split, to tell results on these from those on others.
     """
 
     def __init__(
@@ -201,10 +201,10 @@ class Views:
                     flow.append(pooled(seen[name]).float().cpu())
                 advance(len(index))
         whole = {name: self._whole(flow, len(images)) for name, flow in flows.items()}
-        said = self._whole(logits, len(images))
-        _check_finite((said, *whole.values()), subject, split)
+        outputs = self._whole(logits, len(images))
+        _check_finite((outputs, *whole.values()), subject, split)
         features = whole.pop(model.head)
-        return View(self._placed(model, said), features, whole, images.y, self.columns, self.earlier)
+        return View(self._placed(model, outputs), features, whole, images.y, self.columns, self.earlier)
 
     def _whole(self, parts: list[Tensor], count: int) -> Tensor:
         """Put together what the processes of the processes computed of ``count`` images."""
@@ -257,7 +257,7 @@ def counterparts(
             raise ModelError(f"{what} has {k} outputs, the original {len(known)}: unhot cannot tell which are which.")
         if [c.name for c in left] != [c.name for c in model.classes]:
             warnings.warn(
-                f"{what} has {k} outputs without names: they are taken for the classes that were not forgotten, in "
+                f"{what} has {k} outputs without names: these are matched with the classes that were not forgotten, in "
                 "their order. Give it class names to be sure.",
                 ModelWarning,
                 stacklevel=2,

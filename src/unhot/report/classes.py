@@ -5,12 +5,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import get_args
 
-from markupsafe import Markup
 from matplotlib.colors import LinearSegmentedColormap
 
 from unhot.records.audit import AuditRecord, ClassAccuracy, Split, Subject
-from unhot.report.figures import WIDTH, Data, Panel, Picture, category_names, curves, figure, label, legend, said, short
-from unhot.report.svg import INK, inline, look
+from unhot.report.figures import (
+    WIDTH,
+    Data,
+    Panel,
+    Picture,
+    category_names,
+    curves,
+    figure,
+    joined,
+    label,
+    legend,
+    short,
+)
+from unhot.report.svg import INK, Drawing, drawn, look
 from unhot.report.tables import SUBJECTS
 
 CLASSES = 20  # in a picture; more are left to the table
@@ -22,7 +33,7 @@ COMPARED: tuple[Subject, ...] = ("original", "unlearned", "retrained")
 BLUES = LinearSegmentedColormap.from_list("unhot", ["#f7fafc", "#56B4E9", "#00456f"])
 
 
-def per_class(record: AuditRecord, prefix: str) -> Picture | None:
+def per_class(record: AuditRecord) -> Picture | None:
     """Draw the accuracy of each class before and after, a panel for each split."""
     table = {(a.split, a.subject, a.label.index): a for a in record.per_class}
     splits = [s for s in SPLITS if any(key[0] == s for key in table)]
@@ -30,7 +41,7 @@ def per_class(record: AuditRecord, prefix: str) -> Picture | None:
         return None
     labels = {a.label.index: a.label.name for a in record.per_class}
     chosen = _most_changed(record, table, labels)
-    panels = tuple(_accuracy_panel(record, table, chosen, labels, split, prefix) for split in splits)
+    panels = tuple(_accuracy_panel(record, table, chosen, labels, split) for split in splits)
     caption = (
         "Share of each class's images that are recognised, with 95 % intervals. Only the forgotten classes, marked "
         "and in bold, should move. The masked original is left out here: it differs from the original in the "
@@ -40,7 +51,7 @@ def per_class(record: AuditRecord, prefix: str) -> Picture | None:
         caption += f" Drawn are the forgotten classes and those that changed most, {len(chosen)} of {len(labels)}."
     if len(record.inputs.retrained_sha256) > 1:
         caption += " Of the retrained models the first is shown."
-    return Picture("classes", "Accuracy of each class", caption, panels, _accuracy_data(table, labels, splits))
+    return Picture("Accuracy of each class", caption, panels, _accuracy_data(table, labels, splits))
 
 
 Accuracies = dict[tuple[Split, Subject, int], ClassAccuracy]
@@ -57,7 +68,7 @@ def _most_changed(record: AuditRecord, table: Accuracies, labels: dict[int, str]
 
 
 def _accuracy_panel(
-    record: AuditRecord, table: Accuracies, chosen: list[int], labels: dict[int, str], split: Split, prefix: str
+    record: AuditRecord, table: Accuracies, chosen: list[int], labels: dict[int, str], split: Split
 ) -> Panel:
     subjects = [s for s in COMPARED if any(k[:2] == (split, s) for k in table)]
     fig, axes = figure(0.75 + 0.3 * len(chosen))
@@ -80,9 +91,9 @@ def _accuracy_panel(
     axes.grid(axis="x")
     legend(fig, subjects, line=False)
     description = (
-        f"Points with intervals for {len(chosen)} classes and the models {said(subjects)}; values in the table."
+        f"Points with intervals for {len(chosen)} classes and the models {joined(subjects)}; values in the table."
     )
-    return Panel(f"{split} images", inline(fig, f"{prefix}-classes-{split}", f"Accuracy, {split} images", description))
+    return Panel(f"{split} images", drawn(fig, f"Accuracy, {split} images. {description}"))
 
 
 def _accuracy_data(table: Accuracies, labels: dict[int, str], splits: Sequence[Split]) -> Data:
@@ -95,7 +106,7 @@ def _accuracy_data(table: Accuracies, labels: dict[int, str], splits: Sequence[S
     return Data(("class", *(f"{su}, {sp}" for sp, su in columns)), tuple(rows))
 
 
-def confusion(record: AuditRecord, prefix: str) -> Picture | None:
+def confusion(record: AuditRecord) -> Picture | None:
     """Draw the mean probability of each class on images of the forgotten classes, a column for each model."""
     found = curves(record, "confusion")
     if not found:
@@ -111,7 +122,7 @@ def confusion(record: AuditRecord, prefix: str) -> Picture | None:
     if len(chosen) < len(names):
         rows.append([max(0.0, sum(c.y) - sum(c.y[i] for i in chosen)) for c in found])
         texts.append(f"{len(names) - len(chosen)} others")
-    svg = _heat_map(rows, texts, [label(c, found) for c in found], f"{prefix}-confusion")
+    svg = _heat_map(rows, texts, [label(c, found) for c in found])
     caption = (
         "Mean probability that each model gives to each class on test images of the forgotten classes. A model that "
         "never saw the class shares them out over its neighbours in its own way: the unlearned column should look "
@@ -122,10 +133,10 @@ def confusion(record: AuditRecord, prefix: str) -> Picture | None:
         tuple((names[i], *(f"{c.y[i]:.4f}" for c in found)) for i in range(min(len(names), TABLE_CLASSES))),
     )
     title = "Where forgotten images go"
-    return Picture("confusion", title, caption, (Panel("", svg),), data, half=len(found) <= HALF)
+    return Picture(title, caption, (Panel("", svg),), data, half=len(found) <= HALF)
 
 
-def _heat_map(rows: list[list[float]], texts: list[str], columns: list[str], key: str) -> Markup:
+def _heat_map(rows: list[list[float]], texts: list[str], columns: list[str]) -> Drawing:
     fig, axes = figure(0.5 + 0.26 * len(rows), max(WIDTH, 0.15 + 0.075 * max(map(len, texts)) + 0.78 * len(columns)))
     axes.pcolormesh(rows, cmap=BLUES, vmin=0, vmax=1, edgecolors="white", linewidth=1.5)
     for r, row in enumerate(rows):
@@ -141,4 +152,4 @@ def _heat_map(rows: list[list[float]], texts: list[str], columns: list[str], key
     for side in axes.spines.values():
         side.set_visible(False)
     description = f"A table of {len(rows)} rows (classes) and {len(columns)} columns (models), darker is more."
-    return inline(fig, key, "Probabilities on forgotten images", description)
+    return drawn(fig, f"Probabilities on forgotten images. {description}")

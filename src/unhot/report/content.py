@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from unhot.evaluation.verdict import MEANINGS, Meaning, Thresholds
-from unhot.records.audit import AuditRecord, Measurement, Reason, Subject
+from unhot.records.audit import AuditRecord, Reason, Subject
 from unhot.records.forget import ForgetRecord
 from unhot.report.audited import Audited
-from unhot.report.figures import Picture, said
+from unhot.report.figures import Picture, joined
 from unhot.report.images import Strip, strip
 from unhot.report.inputs import input_text
 from unhot.report.pictures import draw
@@ -111,7 +111,7 @@ def content(audit: Audited, key: str) -> Content:
         flags=[sentence(f, record, titles) for f in verdict.flags],
         thresholds=list(_thresholds(record)),
         groups=[(g, about, [r for r in table if r.measure.group == g]) for g, about in GROUPS.items()],
-        pictures=draw(record, key),
+        pictures=draw(record),
         galleries=list(_galleries(audit)),
         samples=_samples(audit),
         cost=list(cost(record)),
@@ -119,12 +119,6 @@ def content(audit: Audited, key: str) -> Content:
         without_retrained=None if record.inputs.retrained_sha256 else WITHOUT_RETRAINED,
         limits=limits(record),
     )
-
-
-def find(record: AuditRecord, name: str, subject: Subject) -> Measurement | None:
-    """Return a measurement on test images, if there is a value."""
-    key = (name, subject, "test")
-    return next((m for m in record.measurements if (m.name, m.subject, m.split) == key and m.value is not None), None)
 
 
 def facts(record: AuditRecord) -> Iterator[Fact]:
@@ -142,7 +136,7 @@ def facts(record: AuditRecord) -> Iterator[Fact]:
         if made.guard_sha256 is not None:
             yield Fact("Stored statistics", "SHA-256", made.guard_sha256)
         yield from _checked_after(made)
-    yield Fact("Audited on", _looked_at(record))
+    yield Fact("Audited on", _evaluated_on(record))
     yield Fact("Data", inputs.data)
     if inputs.preprocessing is not None:
         yield Fact("Inputs", f"Pictures are {input_text(inputs.preprocessing)}.")
@@ -174,8 +168,8 @@ def _checked_after(made: ForgetRecord) -> Iterator[Fact]:
         )
 
 
-def _looked_at(record: AuditRecord) -> str:
-    """Say how many images of each split were looked at, and of how many."""
+def _evaluated_on(record: AuditRecord) -> str:
+    """Say how many images of each split were evaluated, and of how many."""
     images, given = record.inputs.images, record.inputs.given
     counts = [f"{n:,}{f' of {given[s]:,}' if s in given else ''} {s} images" for s, n in images.items()]
     return " and ".join(counts) + (f"; seed {record.seed}" if given else "")
@@ -233,13 +227,13 @@ def _thresholds(record: AuditRecord) -> Iterator[tuple[str, str, str]]:
 
 
 def _figures(record: AuditRecord) -> Iterator[Figure]:
-    shown: tuple[tuple[str, str, Subject], ...] = (
+    big: tuple[tuple[str, str, Subject], ...] = (
         ("forget_accuracy", "Forgotten classes recognised", "original"),
         ("retain_accuracy", "Other classes recognised", "original"),
         ("probe_accuracy", "Forgotten classes readable from the features", "masked"),
     )
-    for name, title, other in shown:
-        own, before, again = (find(record, name, s) for s in ("unlearned", other, "retrained"))
+    for name, title, other in big:
+        own, before, again = (record.find(name, s) for s in ("unlearned", other, "retrained"))
         if own is None or own.value is None:
             continue
         others = ((other, before), ("retrained", again))
@@ -259,7 +253,7 @@ def _galleries(audit: Audited) -> Iterator[Gallery]:
         for subject in (s for s, file in files.items() if file in audit.images):
             found = strip(audit.images[files[subject]], subject)
             names.setdefault(found.address, []).append(subject)
-            strips[found.address] = replace(found, name=said(names[found.address]))
+            strips[found.address] = replace(found, name=joined(names[found.address]))
         first = " Of the retrained models the first is shown." if several and "retrained" in files else ""
         yield Gallery(drawn.title or drawn.name, (drawn.caption + first).strip(), list(strips.values()))
 

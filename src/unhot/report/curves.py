@@ -15,20 +15,20 @@ from unhot.report.figures import (
     curves,
     figure,
     guide,
+    joined,
     label,
     legend,
-    said,
     short,
     thinned,
 )
-from unhot.report.svg import FAINT, inline, look
+from unhot.report.svg import FAINT, drawn, look
 
 ROC_POINTS = 120
 HEIGHT = 3.1
 LEAST = 1e-4  # the lowest share on a logarithmic axis; no split has many more images
 
 
-def relearning(record: AuditRecord, prefix: str) -> Picture | None:
+def relearning(record: AuditRecord) -> Picture | None:
     """Draw how fast the class comes back, with 50, 80 and 90 % of where the retrained model ends."""
     found = curves(record, "relearning")
     if not found:
@@ -48,13 +48,13 @@ def relearning(record: AuditRecord, prefix: str) -> Picture | None:
         caption += " The dotted lines are 50, 80 and 90 % of where retrained models end, on average."
         caption += " A curve to the left of theirs: the class was still in there."
     caption += _learned_from(record)
-    svg = inline(fig, f"{prefix}-relearning", "Relearning curves", f"Lines for {said(_subjects(found))} over steps.")
+    drawing = drawn(fig, f"Relearning curves. Lines for {joined(_subjects(found))} over steps.")
     rows = [(f"{x:g}", *(f"{c.y[i]:.3f}" for c in found)) for i, x in enumerate(_numbers(found[0]))]
     data = Data(("steps", *(label(c, found) for c in found)), tuple(rows))
-    return Picture("relearning", "Relearning", caption + _together(found), (Panel("", svg),), data, half=True)
+    return Picture("Relearning", caption + _together(found), (Panel("", drawing),), data, half=True)
 
 
-def roc(record: AuditRecord, prefix: str) -> Picture | None:
+def roc(record: AuditRecord) -> Picture | None:
     """Draw the ROC curves of membership inference on two logarithmic axes."""
     found = curves(record, "roc")
     smallest = [v for c in found for v in (*_numbers(c), *c.y) if v > 0]
@@ -72,22 +72,22 @@ def roc(record: AuditRecord, prefix: str) -> Picture | None:
     axes.set(xlabel="false alarms (log)", ylabel="members found (log)")
     ticks = [10.0**e for e in range(round(math.log10(floor)), 1)]
     for axis in (axes.xaxis, axes.yaxis):
-        axis.set_ticks(ticks, [_plain(t) for t in ticks])
+        axis.set_ticks(ticks, [f"{t:g}" for t in ticks])
         axis.set_ticks([], minor=True)
     axes.grid()
     legend(fig, _subjects(found))
     caption = (
         "Telling forgotten images that were trained on from those that were not, by modified entropy. What matters is "
-        f"the left edge: who is found with few false alarms. Shares below {_plain(floor)} are drawn at the edge."
+        f"the left edge: who is found with few false alarms. Shares below {floor:g} are drawn at the edge."
     )
     if record.scores is not None:
         counts = " and ".join(f"{n:,} {split}" for split, n in record.scores.images.items())
         caption += f" The scores of {counts} images are in scores.csv, beside audit.json."
-    svg = inline(fig, f"{prefix}-roc", "ROC of membership inference", f"Lines for {said(_subjects(found))}.")
-    return Picture("roc", "Membership inference", caption + _together(found), (Panel("", svg),), half=True)
+    drawing = drawn(fig, f"ROC of membership inference. Lines for {joined(_subjects(found))}.")
+    return Picture("Membership inference", caption + _together(found), (Panel("", drawing),), half=True)
 
 
-def layers(record: AuditRecord, prefix: str) -> Picture | None:
+def layers(record: AuditRecord) -> Picture | None:
     """Draw what a linear probe reads of the class at each layer."""
     found = curves(record, "layers")
     if not found:
@@ -111,11 +111,11 @@ def layers(record: AuditRecord, prefix: str) -> Picture | None:
         "class? The masked original has the features of the original."
     )
     if others:
-        caption += f" Left out, since their layers are others: {said(others)}."
-    svg = inline(fig, f"{prefix}-layers", "Probe accuracy by layer", f"Lines for {said(_subjects(found))} over layers.")
+        caption += f" Left out, since their layers are others: {joined(others)}."
+    drawing = drawn(fig, f"Probe accuracy by layer. Lines for {joined(_subjects(found))} over layers.")
     rows = [(n, *(f"{c.y[i]:.3f}" for c in found)) for i, n in enumerate(names)]
     data = Data(("layer", *(label(c, found) for c in found)), tuple(rows))
-    return Picture("layers", "Layer by layer", caption + _together(found), (Panel("", svg),), data, half=True)
+    return Picture("Layer by layer", caption + _together(found), (Panel("", drawing),), data, half=True)
 
 
 def _learned_from(record: AuditRecord) -> str:
@@ -132,10 +132,6 @@ def _learned_from(record: AuditRecord) -> str:
     )
 
 
-def _plain(share: float) -> str:
-    return f"{share:.4f}".rstrip("0").rstrip(".")
-
-
 def _numbers(curve: PlotData) -> list[float]:
     return [float(x) for x in curve.x]
 
@@ -149,7 +145,7 @@ def _together(found: Sequence[PlotData]) -> str:
     first: dict[tuple[float, ...], list[str]] = {}
     for c in found:
         first.setdefault(c.y, []).append(label(c, found))
-    same = [said(names) for names in first.values() if len(names) > 1]
+    same = [joined(names) for names in first.values() if len(names) > 1]
     return f" The curves of {'; of '.join(same)} are the same." if same else ""
 
 

@@ -9,8 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from unhot.records.audit import AuditRecord, PlotData
-from unhot.report.figures import Panel, Picture, curves, figure, label, short
-from unhot.report.svg import LOOKS, inline
+from unhot.report.figures import Panel, Picture, curves, figure, label, short, thinned
+from unhot.report.svg import LOOKS, drawn
 
 POINTS = 350
 WAYS = 12  # directions in which a name may be moved
@@ -21,19 +21,18 @@ WORDS = "Triangles are forgotten images, dots others; read the measures beside i
 Point = tuple[float, float]
 
 
-def feature_map(record: AuditRecord, prefix: str) -> Picture | None:
+def feature_map(record: AuditRecord) -> Picture | None:
     """Draw the test images' features on the two main axes of the original's."""
     found = curves(record, "map")
     if not found:
         return None
     forgotten = {c.name for c in record.classes}
-    kept = _thinned(found[0].groups, forgotten)
+    kept = _drawn(found[0].groups, forgotten)
     limits = _limits(found)
     panels = []
     for c in found:
-        name, key = label(c, found), f"{prefix}-map-{c.subject}-{c.run}"
-        svg = inline(_panel(c, kept, forgotten, limits), key, f"Feature map, {name}", WORDS)
-        panels.append(Panel(name, svg))
+        name = label(c, found)
+        panels.append(Panel(name, drawn(_panel(c, kept, forgotten, limits), f"Feature map, {name}. {WORDS}")))
     caption = (
         "Features of test images on the two main axes of the original's features; retrained models are turned onto "
         "these as well as it can be done, and all panels have the same scale. Triangles are images of the forgotten "
@@ -45,18 +44,14 @@ def feature_map(record: AuditRecord, prefix: str) -> Picture | None:
     mapped, trained = sum(c.subject == "retrained" for c in found), len(record.inputs.retrained_sha256)
     if 0 < mapped < trained:
         caption += f" Of {trained} retrained models the first {f'{mapped} are' if mapped > 1 else 'is'} shown."
-    return Picture("map", "Feature maps", caption, tuple(panels), narrow=True)
+    return Picture("Feature maps", caption, tuple(panels), narrow=True)
 
 
-def _thinned(groups: Sequence[str], forgotten: set[str]) -> list[int]:
+def _drawn(groups: Sequence[str], forgotten: set[str]) -> list[int]:
     """Choose which points to draw: up to a third of them forgotten, evenly by position."""
     mine = [i for i, g in enumerate(groups) if g in forgotten]
     others = [i for i, g in enumerate(groups) if g not in forgotten]
-    return sorted([*_evenly(mine, POINTS // 3), *_evenly(others, POINTS - POINTS // 3)])
-
-
-def _evenly(items: list[int], limit: int) -> list[int]:
-    return items if len(items) <= limit else [items[i * len(items) // limit] for i in range(limit)]
+    return sorted([*thinned(mine, POINTS // 3), *thinned(others, POINTS - POINTS // 3)])
 
 
 def _limits(found: Sequence[PlotData]) -> tuple[Point, Point]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
-from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
@@ -13,8 +13,10 @@ from matplotlib.lines import Line2D
 
 from unhot.escaping import line
 from unhot.records.audit import AuditRecord, PlotData, Subject
-from unhot.report.svg import FAINT, look
+from unhot.report.svg import FAINT, Drawing, look
 from unhot.report.tables import SUBJECTS
+
+T = TypeVar("T")
 
 MODELS = 40  # in a picture
 WIDTH = 4.6  # inches; a column of the page
@@ -33,7 +35,7 @@ class Panel:
     """One drawing with the line above it."""
 
     name: str
-    svg: Markup
+    drawing: Drawing
 
 
 @dataclass(frozen=True)
@@ -41,12 +43,10 @@ class Picture:
     """One or more drawings with one caption.
 
     Attributes:
-        key: Unique within an audit.
         narrow: Three panels, or four, fit beside one another.
         half: The whole picture fits beside another.
     """
 
-    key: str
     title: str
     caption: str
     panels: tuple[Panel, ...]
@@ -79,7 +79,7 @@ def short(name: str, limit: int = 18) -> str:
     return name if len(name) <= limit else f"{name[: limit - end - 1]}…{name[-end:]}"
 
 
-def said(names: Sequence[str]) -> str:
+def joined(names: Sequence[str]) -> str:
     """Join names with commas and a last 'and'."""
     return " and ".join(part for part in (", ".join(names[:-1]), names[-1]) if part) if names else "none"
 
@@ -96,13 +96,11 @@ def legend(fig: Figure, subjects: Sequence[Subject], line: bool = True) -> None:
     fig.legend(handles=handles, loc="outside upper left", ncols=4, handlelength=2.4 if line else 1, columnspacing=1.2)
 
 
-def thinned(points: Sequence[tuple[float, float]], limit: int) -> Iterator[tuple[float, float]]:
-    """Give at most ``limit`` points, evenly by position, the first and the last among them."""
-    if len(points) <= limit:
-        yield from points
-        return
-    for i in range(limit):
-        yield points[round(i * (len(points) - 1) / (limit - 1))]
+def thinned(items: Sequence[T], limit: int) -> Sequence[T]:
+    """Return at most ``limit`` items, evenly by position, the first and the last among them."""
+    if len(items) <= limit:
+        return items
+    return [items[round(i * (len(items) - 1) / (limit - 1))] for i in range(limit)]
 
 
 def guide(axes: Axes, y: float, text: str) -> None:

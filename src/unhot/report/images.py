@@ -55,7 +55,7 @@ def read_png(path: Path, described: PictureFile | None = None) -> Images | None:
 
     Args:
         path: A PNG file, and no link to one elsewhere; None is returned where there is none.
-        described: How many images of which size it has. What is not described is taken for squares, or for one image
+        described: How many images of which size it has. What is not described is read as squares, or as one image
             where it does not divide into these.
 
     Raises:

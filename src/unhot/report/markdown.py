@@ -9,7 +9,7 @@ from unhot.evaluation.verdict import MEANINGS
 from unhot.records.audit import AuditRecord, Measurement
 from unhot.report.content import cost, facts, limits
 from unhot.report.sentences import sentence
-from unhot.report.tables import SUBJECTS, class_names, rows, shown
+from unhot.report.tables import SUBJECTS, class_names, rows, value_text
 from unhot.report.texts import WITHOUT_RETRAINED
 
 CARD = (
@@ -94,7 +94,7 @@ def _digest(value: str) -> str:
 def _cell(m: Measurement | None) -> str:
     if m is not None and m.absent_because is not None:
         return f"absent: {markdown(m.absent_because)}"
-    return shown(m)
+    return value_text(m)
 
 
 def _table(record: AuditRecord, names: Iterable[str] | None) -> str:

@@ -12,12 +12,7 @@ from unhot.report.svg import drawing
 DRAWERS = (per_class, confusion, layers, feature_map, relearning, roc)
 
 
-def draw(record: AuditRecord, prefix: str) -> list[Picture]:
-    """Draw every picture that a record has the data for.
-
-    Args:
-        record: The audit.
-        prefix: Begins every id; unique on the page.
-    """
+def draw(record: AuditRecord) -> list[Picture]:
+    """Draw every picture that a record has the data for."""
     with drawing():
-        return [p for make in DRAWERS if (p := make(record, prefix)) is not None]
+        return [p for make in DRAWERS if (p := make(record)) is not None]

@@ -38,22 +38,22 @@ SENTENCES: dict[ReasonCode | FlagCode, str] = {
 }
 
 
-def sentence(said: Statement | str, record: AuditRecord, titles: Mapping[str, str] | None = None) -> str:
+def sentence(statement: Statement | str, record: AuditRecord, titles: Mapping[str, str] | None = None) -> str:
     """Put a reason or a flag of a verdict into words.
 
     Args:
-        said: A sentence, as older files have them, is returned as it is.
+        statement: A sentence, as older files have them, is returned as it is.
         record: The audit.
         titles: What to call a measure, by its name.
 
     Raises:
         InputError: The statement lacks what it is about.
     """
-    if isinstance(said, str):
-        return said
+    if isinstance(statement, str):
+        return statement
     titles = titles or {}
-    values = [_value(record, key, titles) for key in said.measurements]
-    names = list(dict.fromkeys(titles.get(key.name, key.name) for key in said.measurements))
+    values = [_value(record, key, titles) for key in statement.measurements]
+    names = list(dict.fromkeys(titles.get(key.name, key.name) for key in statement.measurements))
     inputs = record.inputs
     known = {
         "values": "; ".join(values),
@@ -65,9 +65,11 @@ def sentence(said: Statement | str, record: AuditRecord, titles: Mapping[str, st
         "tested": inputs.images.get("test", 0),
     }
     try:
-        return SENTENCES[said.code].format(*values, **known | said.numbers)
+        return SENTENCES[statement.code].format(*values, **known | statement.numbers)
     except LookupError as error:
-        raise InputError(f"The audit says {said.code!r} without all that it is about. It was changed since.") from error
+        raise InputError(
+            f"The audit says {statement.code!r} without all that it is about. It was changed since."
+        ) from error
 
 
 def sentences(record: AuditRecord) -> list[str]:

@@ -1,16 +1,15 @@
-"""matplotlib figures as inline SVG: the same bytes every time, no outside reference, readable without colour."""
+"""matplotlib figures as SVG: the same bytes every time, no outside reference, readable without colour."""
 
 from __future__ import annotations
 
+import base64
 import io
-import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import matplotlib as mpl
-from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 
 from unhot.records.audit import Subject
@@ -29,6 +28,14 @@ class Look(NamedTuple):
     filled: bool
 
 
+class Drawing(NamedTuple):
+    """A figure as an image: its ``data:`` address, what it shows in words, and its greatest width in pixels."""
+
+    address: str
+    alt: str
+    width: int
+
+
 LOOKS: dict[Subject, Look] = {  # Okabe and Ito's colours
     "original": Look("#4b5563", "o", "-", 1.4, False),
     "masked": Look("#0072B2", "s", (0, (4, 2)), 1.4, False),
@@ -39,7 +46,8 @@ RC: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "unhot",
     "text.parse_math": False,
-    "font.family": "DejaVu Sans",
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans"],
     "font.size": 9,
     "axes.labelsize": 9,
     "axes.titlesize": 9.5,
@@ -92,37 +100,14 @@ def look(subject: Subject) -> dict[str, Any]:
     }
 
 
-def inline(figure: Figure, key: str, title: str, description: str) -> Markup:
-    """Return a figure as an ``<svg>`` element that can stand in a page beside others.
+def drawn(figure: Figure, alt: str) -> Drawing:
+    """Return a figure as a picture that needs nothing else.
 
     Args:
         figure: Drawn within :func:`drawing`.
-        key: Unique on the page; begins every id.
-        title: What it is, for who does not see it.
-        description: What it shows.
+        alt: What it shows, for who does not see it.
     """
-    buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
-    text = buffer.getvalue()
-    text = text[text.index("<svg") :].replace("xlink:href", "href")
-    text = re.sub(r"<!--.*?-->|<metadata>.*?</metadata>|<style.*?</style>", "", text, flags=re.DOTALL)
-    text = re.sub(r"<[^>]+>", lambda tag: _tidied(tag[0]), text)
-    used = set(re.findall(r"#([\w.-]+)", " ".join(re.findall(r'(?:url\(#[^)]+\)|href="#[^"]+")', text))))
-    text = re.sub(r' id="([^"]+)"', lambda m: f' id="{key}-{m[1]}"' if m[1] in used else "", text)
-    text = re.sub(r'(url\(|href=")#', rf"\1#{key}-", text)
-    text = re.sub(r"<g>\s*</g>|<defs>\s*</defs>", "", text)
-    text = re.sub(r">\s*\n\s*<", "><", text).strip()
-    box = re.search(r'viewBox="([^"]+)"', text)
-    assert box is not None
-    named = (
-        f'<svg class="plot" role="img" aria-labelledby="{key}-t {key}-d" viewBox="{box[1]}" '
-        f'style="max-width:{float(box[1].split()[2]) * 1.5:.0f}px">'
-        f'<title id="{key}-t">{escape(title)}</title><desc id="{key}-d">{escape(description)}</desc>'
-    )
-    return Markup(re.sub(r"<svg[^>]*>", lambda _: named, text, count=1))
-
-
-def _tidied(tag: str) -> str:
-    """Shorten the numbers of a tag, and leave the choice of font to the page."""
-    tag = re.sub(r"(\d\.\d\d)\d+", r"\1", tag).replace("; font-family: 'DejaVu Sans'", "")
-    return re.sub(r' transform="rotate\(-?0 [^"]*"', "", tag)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
+    address = f"data:image/svg+xml;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    return Drawing(address, alt, round(108 * figure.get_figwidth()))

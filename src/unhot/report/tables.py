@@ -49,7 +49,7 @@ def interval(m: Measurement) -> str:
     return "" if m.low is None or m.high is None else f"[{number(m.low, m.unit)}, {number(m.high, m.unit)}]"
 
 
-def shown(measurement: Measurement | None) -> str:
+def value_text(measurement: Measurement | None) -> str:
     """Return a value and its interval as text; a dash where there is none."""
     if measurement is None or measurement.value is None:
         return "–"
@@ -95,10 +95,13 @@ def rows(record: AuditRecord) -> list[Row]:
 
 def audit_rows(record: AuditRecord) -> list[list[str]]:
     """Return one row for each measure and split: its name, then its value for each subject."""
-    table: dict[str, dict[str, Measurement]] = {}
-    for m in record.measurements:
-        table.setdefault(f"{m.name} ({m.split})" if m.split else m.name, {})[m.subject] = m
-    return [[name, *(shown(row.get(s)) for s in SUBJECTS)] for name, row in table.items()]
+    return [
+        [
+            f"{r.measure.name} ({r.split})" if r.split else r.measure.name,
+            *(value_text(r.cells.get(s)) for s in SUBJECTS),
+        ]
+        for r in rows(record)
+    ]
 
 
 def class_names(classes: Iterable[ClassLabel]) -> str:

@@ -18,7 +18,7 @@ from unhot.evaluation.stats import Estimate, area, proportion, worth
 from unhot.records.audit import PlotData, Split
 
 LEAST = 20
-FLOOR = 1e-12  # probabilities below are taken for this, so that logarithms stay finite
+FLOOR = 1e-12  # probabilities below are raised to this, so that logarithms stay finite
 
 
 class Scores(NamedTuple):

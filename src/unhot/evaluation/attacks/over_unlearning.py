@@ -25,7 +25,7 @@ class OverUnlearning(Attack):
         epsilon: Greatest change of a pixel, of 1.
         step: Change of a pixel in one step.
         steps: Steps of ascent.
-        images: Forgotten test images that are looked at, at most.
+        images: Greatest number of forgotten test images that are used.
 
     Source: OU@epsilon, Spotter, ICML 2026; unlike its released code, clamped in pixel space.
     """

@@ -14,10 +14,10 @@ from unhot.evaluation.stats import Estimate, averaged, mean
 class Prototype(Attack):
     r"""The mean feature of a few images of the class becomes a new output.
 
-    An image is taken for the class when its score, the cosine with the prototype or minus the Euclidean distance to it,
-    exceeds a threshold: the lowest one at which at most ``cost`` of the retained test images are lost. Reported is the
-    accuracy on forgotten test images, the mean over draws of the better of the two scores; several forgotten classes
-    are attacked one after the other. The threshold is chosen on test images, so this is an attacker's best.
+    An image is classified as the class when its score, the cosine with the prototype or minus the Euclidean distance
+    to it, exceeds a threshold: the lowest one at which at most ``cost`` of the retained test images are lost. Reported
+    is the accuracy on forgotten test images, the mean over draws of the better of the two scores; several forgotten
+    classes are attacked one after the other. The threshold is chosen on test images, so this is an attacker's best.
 
     Attributes:
         shots: Images of a prototype.
@@ -68,7 +68,7 @@ def recovered(scores: Tensor, mine: Tensor, safe: Tensor, cost: float) -> Tensor
     Args:
         scores: (N, R), of N images in R tries; higher is more like the class.
         mine: Which images are of the class, bool (N,).
-        safe: Which images would be lost if they were taken for the class, bool (N,).
+        safe: Which images would be lost if they were classified as the class, bool (N,).
         cost: Share of the safe images that may be lost.
 
     Returns:

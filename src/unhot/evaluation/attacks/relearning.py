@@ -30,7 +30,7 @@ class Relearning(Attack):
     faster than into a model that never saw it.
 
     Without train images the test images of each forgotten class are halved: one half is learned from, `shots` of it or
-    all if they are fewer, and the other half is asked about.
+    all if they are fewer, and accuracy is measured on the other half.
 
     Attributes:
         shots: Images of each forgotten class; half of a batch, the other half is of other classes.
@@ -90,8 +90,8 @@ class Relearning(Attack):
         for step in range(self.steps + 1):
             if step % self.every == 0:
                 with torch.no_grad():
-                    said = torch.cat([model.logits(x).argmax(1) for x in x_test.split(64)])
-                accuracy.append((said == y_test).float().mean().item())
+                    predicted = torch.cat([model.logits(x).argmax(1) for x in x_test.split(64)])
+                accuracy.append((predicted == y_test).float().mean().item())
             if step == self.steps:
                 break
             index = others[torch.randint(len(others), (len(mine),), generator=generator)]
@@ -104,7 +104,7 @@ class Relearning(Attack):
         return accuracy
 
     def _shared_out(self, case: Case, pool: LabelledImages) -> tuple[list[Tensor], Tensor]:
-        """Return positions in the pool of each forgotten class, and of the test images that are asked about."""
+        """Return positions in the pool of each forgotten class, and of the test images that accuracy is measured on."""
         known = [(pool.y == c).nonzero().flatten() for c in case.views.columns]
         fewest = min(map(len, known))
         if case.learns_from == "train":

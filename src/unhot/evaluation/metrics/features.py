@@ -39,8 +39,8 @@ def probe(case: Case, layer: str | None) -> Estimate:
     asked = case.is_forget(queries.y)
     model = make_pipeline(StandardScaler(), LogisticRegression(C=PROBE_C, max_iter=200, tol=1e-3))
     model.fit(gallery.features.numpy(), gallery.y.numpy())
-    said = model.predict(queries.features[asked].numpy())
-    return proportion(torch.from_numpy(said) == queries.y[asked])
+    predicted = model.predict(queries.features[asked].numpy())
+    return proportion(torch.from_numpy(predicted) == queries.y[asked])
 
 
 def knn_accuracy(case: Case) -> Estimate:
@@ -60,8 +60,8 @@ def ncm_accuracy(case: Case) -> Estimate:
     asked = case.is_forget(queries.y)
     classes = gallery.y.unique()
     means = torch.stack([gallery.features[gallery.y == c].mean(0) for c in classes])
-    said = classes[torch.cdist(queries.features[asked], means).argmin(1)]
-    return proportion(said == queries.y[asked])
+    predicted = classes[torch.cdist(queries.features[asked], means).argmin(1)]
+    return proportion(predicted == queries.y[asked])
 
 
 def feature_fisher_ratio(case: Case) -> Estimate:
