@@ -33,11 +33,7 @@ def read(name: str) -> dict[str, Any]:
 
 
 def spread(values: Sequence[float | None]) -> str:
-    known = [v for v in values if v is not None]
-    if not known:
-        return "–"
-    mean = f"{statistics.mean(known):.3f}"
-    return mean if len(known) == 1 else f"{mean} ({min(known):.3f} to {max(known):.3f})"
+    return tables.spread([v for v in values if v is not None])
 
 
 def results(names: str) -> Results:
@@ -45,41 +41,11 @@ def results(names: str) -> Results:
     return merged(sorted(RECORDS.glob(f"bench-{names}.json")))
 
 
-def promise() -> str:
-    """One row a data set, net and class: what NHLE-CWM keeps and loses, over its draws of 16 images."""
-    return tables.promise(_promised())
-
-
-def promise_summary() -> str:
-    """One row a data set and net."""
-    return tables.summary(_promised())
-
-
 def features() -> str:
     """One row a data set, net and class: what is left in the features, beside masked original and retrained model."""
     found = _promised()
     rows = (r for r in found.rows if "retrained" in r.values["probe_accuracy"])
     return tables.features(found.model_copy(update={"rows": tuple(rows)}))
-
-
-def features_all() -> str:
-    """The same, also where no retrained model was affordable."""
-    return tables.features(_promised())
-
-
-def budget() -> str:
-    """NHLE-CWM by number of images."""
-    return tables.budget(results("budget"))
-
-
-def at_once() -> str:
-    """NHLE-CWM by number of classes in one request."""
-    return tables.at_once(results("classes"))
-
-
-def in_sequence() -> str:
-    """NHLE-CWM by number of requests so far."""
-    return tables.in_sequence(results("sequence"))
 
 
 def cost_growth() -> str:
@@ -98,21 +64,6 @@ def _promised() -> Results:
     return found.model_copy(update={"rows": tuple(r for r in found.rows if (r.method, r.shots) == ("nhle-cwm", 16))})
 
 
-def leaderboard() -> str:
-    """All methods, by data set and track."""
-    return tables.leaderboard(_catalogued())
-
-
-def trials() -> str:
-    """The same track with three settings of every method, the best of which is chosen by what its samples say."""
-    return tables.leaderboard(results("trials-*"))
-
-
-def paired() -> str:
-    """The methods that read a few samples only, minus NHLE-CWM on the same requests and draws."""
-    return tables.paired(results("catalogue-*"), "nhle-cwm")
-
-
 GUARD_GRIDS = ("guard-fashion-mnist", "guard-cifar10", "guard-svhn", "guard-cifar100")
 
 
@@ -121,23 +72,14 @@ def guard_grids() -> Results:
     return merged(RECORDS / f"bench-{g}.json" for g in GUARD_GRIDS)
 
 
-def guard_targets() -> str:
-    """One row a request and mode of nhle-guard, and one of nhle-cwm: the measures of its table of targets."""
-    return _targets(guard_grids())
-
-
-def guard_seeds() -> str:
-    """The same beside the mean of three retrained models."""
-    return _targets(results("guard-seeds"))
-
-
 def _targets(measured: Results) -> str:
     names = ("retain_drop_masked", "worst_class_drop")
-    groups: dict[tuple[str, ...], list[CellRow]] = defaultdict(list)
-    for r in measured.rows:
-        if r.method in ("nhle-cwm", "nhle-guard") and r.error is None:
-            mode = ("guarded" if "guarded" in r.options else "bare") if r.method == "nhle-guard" else r.method
-            groups[f"{r.dataset}, {r.arch}", ", ".join(r.names), mode].append(r)
+    compared = (r for r in measured.rows if r.method in ("nhle-cwm", GUARD) and r.error is None)
+    mode = {("nhle-cwm", False): "nhle-cwm", (GUARD, False): "bare", (GUARD, True): "guarded"}
+    groups = tables.grouped(
+        compared,
+        lambda r: (f"{r.dataset}, {r.arch}", ", ".join(r.names), mode[r.method, "guarded" in r.options]),
+    )
     rows = []
     for key, found in sorted(groups.items()):
         row = [*key, str(len(found)), spread([r.before_cut.get("forget_accuracy") for r in found])]
@@ -202,12 +144,9 @@ def _least_closed(name: str) -> Callable[[list[CellRow]], float | None]:
     """Find the least share of a gap that is closed, over the classes where there is one."""
 
     def found(rows: list[CellRow]) -> float | None:
-        by_class: dict[tuple[int, ...], list[CellRow]] = defaultdict(list)
-        for r in rows:
-            by_class[r.classes].append(r)
         means = [
             [statistics.mean(r.values[name][s] for r in mine) for s in ("original", "unlearned", "retrained")]
-            for mine in by_class.values()
+            for mine in tables.grouped(rows, lambda r: r.classes).values()
         ]
         return min(((was - now) / (was - goal) for was, now, goal in means if was - goal >= NO_GAP), default=None)
 
@@ -266,31 +205,6 @@ def guard_stages() -> str:
                 rows.append([name, title, *(f"{v:.3g}" for v in values), *closed])
     columns = ["forgotten", "measure", "original", "retrained", "guarded", "bare"]
     return tables.grid([*columns, "gap closed, guarded", "gap closed, bare"], rows)
-
-
-def guard_rivals() -> str:
-    """nhle-guard and its rivals."""
-    return tables.leaderboard(guard_grids())
-
-
-def guard_budget() -> str:
-    """nhle-guard by number of images."""
-    return tables.budget(results("guard-budget"))
-
-
-def guard_at_once() -> str:
-    """nhle-guard with five classes in one request."""
-    return tables.at_once(results("guard-classes"))
-
-
-def guard_ablation() -> str:
-    """nhle-guard, one setting at a time."""
-    return tables.budget(results("guard-ablation"))
-
-
-def encodings() -> str:
-    """One row an encoding and number of images: what the method may see, and what it did to test images."""
-    return _trials(lambda c: "encoding" in c["options"], lambda c: [c["options"]["encoding"], str(c["shots"])])
 
 
 def settings() -> str:
@@ -447,29 +361,31 @@ def _number(value: float) -> str:
 
 
 TABLES: dict[str, Callable[[], str]] = {
-    "promise": promise,
-    "promise-summary": promise_summary,
+    "promise": lambda: tables.promise(_promised()),
+    "promise-summary": lambda: tables.summary(_promised()),
     "features": features,
-    "features-all": features_all,
-    "budget": budget,
-    "at-once": at_once,
-    "in-sequence": in_sequence,
+    "features-all": lambda: tables.features(_promised()),
+    "budget": lambda: tables.budget(results("budget")),
+    "at-once": lambda: tables.at_once(results("classes")),
+    "in-sequence": lambda: tables.in_sequence(results("sequence")),
     "cost-growth": cost_growth,
-    "leaderboard": leaderboard,
-    "paired": paired,
-    "trials": trials,
+    "leaderboard": lambda: tables.leaderboard(_catalogued()),
+    "paired": lambda: tables.paired(results("catalogue-*"), "nhle-cwm"),
+    "trials": lambda: tables.leaderboard(results("trials-*")),
     "catalogue": catalogue,
     "departures": departures,
     "head-to-head": head_to_head,
     "guard-met": guard_met,
-    "guard-targets": guard_targets,
-    "guard-seeds": guard_seeds,
+    "guard-targets": lambda: _targets(guard_grids()),
+    "guard-seeds": lambda: _targets(results("guard-seeds")),
     "guard-stages": guard_stages,
-    "guard-rivals": guard_rivals,
-    "guard-budget": guard_budget,
-    "guard-at-once": guard_at_once,
-    "guard-ablation": guard_ablation,
-    "encodings": encodings,
+    "guard-rivals": lambda: tables.leaderboard(guard_grids()),
+    "guard-budget": lambda: tables.budget(results("guard-budget")),
+    "guard-at-once": lambda: tables.at_once(results("guard-classes")),
+    "guard-ablation": lambda: tables.budget(results("guard-ablation")),
+    "encodings": lambda: _trials(
+        lambda c: "encoding" in c["options"], lambda c: [c["options"]["encoding"], str(c["shots"])]
+    ),
     "settings": settings,
     "speed": speed,
     "audit-speed": audit_speed,

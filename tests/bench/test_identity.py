@@ -120,7 +120,7 @@ def test_a_data_set_that_changes_while_a_bench_runs_is_refused(tmp_path: Path) -
     grid = grid_of(root)
     brighter(root)
     board = run(grid, Store(tmp_path / "out"))
-    assert "is not what it was when the grid was read. Run the bench again." in board.problems[0]
+    assert "has changed since the grid was read. Run the bench again." in board.problems[0]
 
 
 def test_the_precision_is_chosen_when_the_grid_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -58,7 +58,7 @@ def test_a_dry_run_says_what_there_is_to_do_and_writes_nothing(
 @pytest.mark.parametrize(
     ("more", "said"),
     [
-        ([], "Say with --out where the results go"),
+        ([], "needs a folder for its results. Set --out"),
         (["--out", "{grid}"], "is a file. Choose another --out."),
         (["--out", "{out}", "--ray-address", "x"], "--ray-address needs --backend ray."),
     ],

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 
-from unhot.cli import report as report_command
+from unhot import files
 from unhot.cli.failure import MEMORY, described
 from unhot.cli.output import table
 from unhot.records.forget import ForgetRecord
@@ -49,7 +49,7 @@ def test_every_error_is_a_sentence(
     def fail(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr(report_command, "check_new", fail)
+    monkeypatch.setattr(files, "check_new", fail)
     said = unhot("report", tmp_path, "--out", tmp_path / "r.html")
     assert said.code == code
     assert said.err.startswith("Error: ")
@@ -61,7 +61,7 @@ def test_every_error_is_a_sentence(
 
 
 def test_memory_that_torch_cannot_have(unhot: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(report_command, "check_new", lambda _: torch.empty(2**50))
+    monkeypatch.setattr(files, "check_new", lambda _: torch.empty(2**50))
     said = unhot("report", tmp_path, "--out", tmp_path / "r.html")
     assert (said.code, "There is not enough memory" in said.err) == (1, True)
 

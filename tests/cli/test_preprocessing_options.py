@@ -91,7 +91,7 @@ def test_a_weights_file_has_the_class_names_of_the_data(unhot: Run, tmp_path: Pa
         *call, "--samples", tmp_path / "named" / "train" / "d", "--data", tmp_path / "named", "--image-size", 16
     )
     assert said.code == 0, said.err
-    assert "lenet5.safetensors names no classes. Its outputs are taken to be, in order: a, b, c," in said.err
+    assert "lenet5.safetensors has no class names. Its outputs are assumed to be, in order: a, b, c," in said.err
     noted = json.loads((tmp_path / "u" / "bundle.json").read_text())["head_edits"][-1]
     assert noted == {"kind": "forgotten", "classes": [{"index": 3, "name": "d"}]}
 

@@ -87,7 +87,7 @@ class Local:
     """Several processes on this machine, each with a device or a share of the cores of its own.
 
     Args:
-        workers: How many.
+        workers: The number of processes.
     """
 
     def __init__(self, workers: int) -> None:
@@ -144,9 +144,9 @@ class RayCluster:
     Models travel through Ray's object store; the data sets must be on every machine, at the same place.
 
     Args:
-        address: Of the cluster; None for a new one on this machine.
-        cpus: For each task.
-        gpus: For each task; a fraction lets several share one.
+        address: The address of the cluster; None for a new one on this machine.
+        cpus: CPUs for each task.
+        gpus: GPUs for each task; a fraction lets several share one.
     """
 
     def __init__(self, address: str | None = None, cpus: float = 1, gpus: float = 0) -> None:

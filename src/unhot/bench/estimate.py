@@ -21,8 +21,8 @@ class Estimator:
     """Estimates how many seconds a task takes.
 
     Args:
-        grid: The grid.
-        config: Where it is to be computed.
+        grid: The grid whose tasks are estimated.
+        config: Where they are to be computed.
     """
 
     def __init__(self, grid: Grid, config: WorkerConfig) -> None:

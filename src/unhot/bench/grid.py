@@ -52,8 +52,8 @@ class MethodEntry(Stored):
     """A ``[[method]]``.
 
     Attributes:
-        options: Hyperparameters.
-        grid: Those of which every value of a list is tried.
+        options: Fixed hyperparameters.
+        grid: Hyperparameters of which every value of a list is tried.
         guard: Whether it is given statistics of the original's training images.
     """
 
@@ -92,7 +92,7 @@ class Fixed(Axes):
         retrained: How many retrained references there are of each request.
         in_sequence: The classes of a list are forgotten one after another.
         precision: What the nets are trained in; the faster one on the machine that reads the grid if it is left out.
-        retained: As many retained images are given to methods that read such; all if it is left out.
+        retained: The number of retained images for methods that read such; all if it is left out.
         audit: ``full`` runs the attacks that train or optimise too.
     """
 
@@ -136,8 +136,8 @@ class Grid(NamedTuple):
     """A grid whose cells can be run.
 
     Attributes:
-        name: Of the grid.
-        cells: In an order in which what cells share is needed by neighbours.
+        name: The name of the grid.
+        cells: The cells, ordered so that neighbours share what they need.
         sources: The data sets, by the names that the grid gives them.
     """
 
@@ -160,9 +160,9 @@ def read_grid(path: Path, data_dir: Path | None = None, download: bool = False, 
 
     Args:
         path: The TOML file.
-        data_dir: Where the named data sets are.
+        data_dir: The folder of the named data sets.
         download: Whether they may be downloaded.
-        device: Where the nets will be trained; the best device of this machine if None.
+        device: The device on which nets will be trained; the best device of this machine if None.
 
     Raises:
         InputError: With everything that is wrong with it.
@@ -172,7 +172,9 @@ def read_grid(path: Path, data_dir: Path | None = None, download: bool = False, 
     axes = _axes(file, problems)
     trials = [t for entry in file.method for t in _trials(entry, problems)]
     if file.fixed.in_sequence and any(t.guarded for t in trials):
-        problems.append("guard: it is of the original, and a later request of a sequence is made of another model.")
+        problems.append(
+            "guard: it fits the original only; later requests of a sequence start from other models. Remove guard."
+        )
     sources = _sources(axes.get("dataset", []), data_dir, download, problems)
     plans = [
         plan
@@ -267,7 +269,7 @@ def _trials(entry: MethodEntry, problems: list[str]) -> Iterator[_Trial]:
             problems.append(str(error))
             continue
         if entry.guard and "guard" not in method.uses + method.may_use:
-            problems.append(f"method {entry.name}: it does not read stored statistics. Leave guard out.")
+            problems.append(f"method {entry.name}: it does not read stored statistics. Remove guard.")
             return
         yield _Trial(method, options, entry.guard or "guard" in method.uses)
 
@@ -325,7 +327,7 @@ def _check_shots(source: Source, requests: list[tuple[int, ...]], shots: list[An
         there = int((source.train_images.y == c).sum())
         if too_many := [s for s in shots if s != "all" and s > there]:
             problems.append(
-                f"{source.name}: {too_many[0]} shots asked for, class {c} has {there} images. Ask for fewer."
+                f"{source.name}: {too_many[0]} shots asked for, but class {c} has {there} images. Use fewer."
             )
 
 
@@ -333,8 +335,8 @@ def _check_retained(source: Source, requests: list[tuple[int, ...]], retained: i
     there = min((int((~torch.isin(source.train_images.y, torch.tensor(r))).sum()) for r in requests), default=0)
     if retained is not None and requests and retained > there:
         problems.append(
-            f"{source.name}: retained = {retained:,}, and a request leaves {there:,} images. Ask for fewer, or leave "
-            "it out to use all."
+            f"{source.name}: retained = {retained:,}, but a request leaves {there:,} images. Use fewer, or "
+            "remove it to use all."
         )
 
 
@@ -342,7 +344,7 @@ def _check_size(lengths: Iterable[int], what: str, problems: list[str]) -> bool:
     """Note a product of lists that is too long to be run, and return whether it is short enough."""
     size = math.prod(lengths)
     if size > CELLS:
-        problems.append(f"{what} has {size:,} cells, and {CELLS:,} are the most. Try fewer values.")
+        problems.append(f"{what} has {size:,} cells, more than the limit of {CELLS:,}. Use fewer values.")
     return size <= CELLS
 
 

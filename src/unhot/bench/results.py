@@ -12,7 +12,7 @@ from statistics import fmean
 from unhot.bench import tables
 from unhot.bench.grid import Grid
 from unhot.bench.store import Store
-from unhot.bench.tables import Setting, heads, of_row
+from unhot.bench.tables import Setting, grouped, heads, of_row
 from unhot.escaping import csv_cell, line, markdown
 from unhot.files import write_atomic
 from unhot.methods import DEFAULT, REFERENCES
@@ -53,27 +53,22 @@ def collect(grid: Grid, store: Store) -> Results:
 
 def write_all(results: Results, out: Path) -> list[Path]:
     """Write everything; return the files."""
+    files = {"results.csv": _csv(results).encode(), "tables.md": _markdown(results).encode()}
+    files |= {f"{name}.svg": svg for name, svg in pictures(results).items()}
     results.write(out / "results.json")
-    write_atomic(out / "results.csv", _csv(results).encode())
-    write_atomic(out / "tables.md", _markdown(results).encode())
-    written = [out / name for name in ("results.json", "results.csv", "tables.md")]
-    for name, svg in pictures(results).items():
-        write_atomic(out / f"{name}.svg", svg)
-        written.append(out / f"{name}.svg")
-    return written
+    for name, content in files.items():
+        write_atomic(out / name, content)
+    return [out / name for name in ("results.json", *files)]
 
 
 def pictures(results: Results) -> dict[str, bytes]:
     """Draw measures over the number of images, where several numbers were tried."""
-    found: dict[tuple[str, str], dict[Setting, list[CellRow]]] = defaultdict(lambda: defaultdict(list))
-    for r in results.rows:
-        if r.error is None and r.shots is not None and not r.in_sequence:
-            found[r.dataset, r.arch][of_row(r)].append(r)
-    drawn = {}
-    for (dataset, arch), settings in found.items():
-        if len({r.shots for rows in settings.values() for r in rows}) > 1:
-            drawn[re.sub(r"[^\w.-]+", "-", f"budget-{dataset}-{arch}")] = _budget(settings)
-    return drawn
+    done = (r for r in results.rows if r.error is None and r.shots is not None and not r.in_sequence)
+    return {
+        re.sub(r"[^\w.-]+", "-", f"budget-{dataset}-{arch}"): _budget(grouped(rows, of_row))
+        for (dataset, arch), rows in grouped(done, lambda r: (r.dataset, r.arch)).items()
+        if len({r.shots for r in rows}) > 1
+    }
 
 
 def _budget(settings: dict[Setting, list[CellRow]]) -> bytes:

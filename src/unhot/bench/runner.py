@@ -161,7 +161,7 @@ class Runner:
             self.tracker.log(record)
         except Exception as error:  # whatever the tracker's library raises
             warnings.warn(
-                f"{record.spec.title} was not logged, and is kept in the store: {error}", UnhotWarning, stacklevel=2
+                f"{record.spec.title} is in the store, but could not be logged: {error}", UnhotWarning, stacklevel=2
             )
 
     def _failure(self, task: Task[Work], error: str, trace: str | None = None) -> FailureRecord:

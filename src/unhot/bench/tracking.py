@@ -15,8 +15,8 @@ class MlflowTracker:
     """Logs each cell as a run of an MLflow experiment.
 
     Args:
-        uri: Of the tracking server, or a store on disk.
-        experiment: Its name.
+        uri: The address of the tracking server, or of a store on disk.
+        experiment: The name of the experiment.
 
     Raises:
         InputError: MLflow is not installed, or the store cannot be used.

@@ -46,9 +46,9 @@ class WorkerConfig:
     """Where a worker computes, and where it finds the data.
 
     Attributes:
-        data_dir: Where the named data sets are.
-        device: As for torch; the best one if None.
-        threads: Of the CPU; all if None.
+        data_dir: The folder of the named data sets.
+        device: A device of torch; the best one if None.
+        threads: The number of CPU threads; all if None.
         progress: Shows the progress of loops.
     """
 
@@ -68,7 +68,7 @@ class Worker:
     """Trains models and runs cells; what it has read and computed for one task it keeps for the next, while it lives.
 
     Args:
-        config: Where it computes.
+        config: Device, threads and data of this worker.
     """
 
     def __init__(self, config: WorkerConfig) -> None:
@@ -83,7 +83,7 @@ class Worker:
         """Train a model; return the files of its bundle.
 
         Args:
-            spec: How.
+            spec: What to train, and how.
             src: The data set, as for :func:`unhot.data.source.load_source`.
             checkpoint: A file on this machine, from which an interrupted training goes on.
         """
@@ -108,11 +108,11 @@ class Worker:
         """Forget, and measure what that did.
 
         Args:
-            cell: What.
+            cell: What to forget, and how.
             src: The data set.
             options: What the grid set of the hyperparameters.
             original: The model that is to forget.
-            retrained: The references.
+            retrained: Models trained without the classes.
         """
         before, *references = (self._folder(bundle) for bundle in (original, *retrained))
         source, model, runtime = self._source(src, cell.original), self._model(before), self.config.runtime(cell.seed)
@@ -197,7 +197,7 @@ class Worker:
         def read() -> Source:
             source = load_source(src, self.config.data_dir)
             if source.sha256 != spec.data_sha256:
-                raise DataError(f"The data set {src} is not what it was when the grid was read. Run the bench again.")
+                raise DataError(f"The data set {src} has changed since the grid was read. Run the bench again.")
             return source
 
         return _kept(self._sources, (src, spec.data_sha256), read, SOURCES)

@@ -25,7 +25,7 @@ from unhot.version import __version__
 
 app = typer.Typer(
     name="unhot",
-    help="Make a trained image classifier forget classes from a handful of their images, and see what was forgotten.",
+    help="Make a trained image classifier forget classes from a handful of their images, and audit what was forgotten.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -51,8 +51,8 @@ app.command("env")(env)
 @app.callback(invoke_without_command=True)
 def options(
     context: typer.Context,
-    show_version: bool = typer.Option(False, "--version", help="Show the version and stop.", is_eager=True),
-    show_traceback: bool = typer.Option(False, "--traceback", help="Show where an error comes from."),
+    show_version: bool = typer.Option(False, "--version", help="Show the version and exit.", is_eager=True),
+    show_traceback: bool = typer.Option(False, "--traceback", help="Show the traceback of an error."),
 ) -> None:
     """Take the options that come before a command."""
     if show_version:

@@ -14,26 +14,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
-from unhot.cli.options import (
-    Arch,
-    ArchOption,
-    Classes,
-    DataDir,
-    Device,
-    Download,
-    Filter,
-    Head,
-    Json,
-    Mean,
-    Out,
-    Resize,
-    Seed,
-    Size,
-    Std,
-    TrustPickle,
-    loader,
-    make_runtime,
-)
+from unhot.cli import options as opt
 from unhot.errors import OptionError, UnknownNameError
 
 PAGE = "report.html"  # of a comparison; the audits lie beside it
@@ -49,15 +30,13 @@ if TYPE_CHECKING:
     from unhot.records.model import InputSpec
     from unhot.runtime import Runtime
 
-Original = Annotated[Path, typer.Option("--original", help="The model before: a bundle, or weights with --arch.")]
-Data = Annotated[str, typer.Option("--data", help="A named data set, or a folder of class folders.")]
+Original = Annotated[Path, typer.Option("--original", help="Original model: a bundle, or weights file with --arch.")]
+Data = Annotated[str, typer.Option("--data", help="Named data set, or folder of class folders.")]
 Retrained = Annotated[
-    list[Path], typer.Option("--retrained", help="A model trained without the classes; repeat for several.")
+    list[Path], typer.Option("--retrained", help="Model trained without the classes; may be repeated.")
 ]
-Quick = Annotated[bool, typer.Option("--quick", help="Leave out the attacks that train or optimise.")]
-Thumbnails = Annotated[
-    bool, typer.Option(help="Show the images that the method was given, where they are in the data.")
-]
+Quick = Annotated[bool, typer.Option("--quick", help="Skip the attacks that train or optimise.")]
+Thumbnails = Annotated[bool, typer.Option(help="Show the samples that were used, if they are in the data.")]
 
 # what the table of unhot compare shows; the page shows everything
 COMPARED = ("forget_accuracy", "retain_drop_masked", "probe_accuracy", "knn_accuracy", "prototype_attack_accuracy")
@@ -157,30 +136,31 @@ def run_audits(
 
 def audit(
     original: Original,
-    unlearned: Annotated[Path, typer.Option("--unlearned", help="The model after.")],
-    classes: Classes,
+    unlearned: Annotated[Path, typer.Option("--unlearned", help="Unlearned model.")],
+    classes: opt.Classes,
     data: Data,
-    out: Out,
+    out: opt.Out,
     retrained: Retrained = [],  # noqa: B006
     require: Annotated[
-        list[str], typer.Option("--require", help="name<=number on the unlearned model; exit code 3 if not met.")
+        list[str],
+        typer.Option("--require", help="Bound on the unlearned model, as name<=number; exit code 3 if not met."),
     ] = [],  # noqa: B006
     quick: Quick = False,
     thumbnails: Thumbnails = True,
-    seed: Seed = 0,
-    arch: Arch = None,
-    arch_option: ArchOption = [],  # noqa: B006
-    image_size: Size = None,
-    resize: Resize = None,
-    interpolation: Filter = None,
-    mean: Mean = None,
-    std: Std = None,
-    head: Head = None,
-    trust_pickle: TrustPickle = False,
-    data_dir: DataDir = None,
-    download: Download = False,
-    device: Device = None,
-    json: Json = False,
+    seed: opt.Seed = 0,
+    arch: opt.Arch = None,
+    arch_option: opt.ArchOption = [],  # noqa: B006
+    image_size: opt.Size = None,
+    resize: opt.Resize = None,
+    interpolation: opt.Filter = None,
+    mean: opt.Mean = None,
+    std: opt.Std = None,
+    head: opt.Head = None,
+    trust_pickle: opt.TrustPickle = False,
+    data_dir: opt.DataDir = None,
+    download: opt.Download = False,
+    device: opt.Device = None,
+    json: opt.Json = False,
 ) -> None:
     """Measure an unlearned model beside the original, the masked original and retrained models."""
     from unhot.cli.output import note, say, table
@@ -194,8 +174,8 @@ def audit(
     check_free(out)
     wanted = Preprocessing.parse(image_size, resize, interpolation, mean, std)
     source = load_source(data, data_dir, download)
-    load = loader(source, arch, arch_option, wanted, head, trust_pickle)
-    runtime = make_runtime(device, seed)
+    load = opt.loader(source, arch, arch_option, wanted, head, trust_pickle)
+    runtime = opt.make_runtime(device, seed)
     (result,) = run_audits(original, [unlearned], retrained, classes, source, load, quick, thumbnails, runtime)
     if runtime.processes.rank:
         return
@@ -216,28 +196,28 @@ def audit(
 
 
 def compare(
-    models: Annotated[list[Path], typer.Argument(metavar="MODEL ...", help="Models, made by anything.")],
+    models: Annotated[list[Path], typer.Argument(metavar="MODEL ...", help="Unlearned models.")],
     original: Original,
-    classes: Classes,
+    classes: opt.Classes,
     data: Data,
-    out: Out,
+    out: opt.Out,
     retrained: Retrained = [],  # noqa: B006
     quick: Quick = False,
     thumbnails: Thumbnails = True,
-    seed: Seed = 0,
-    arch: Arch = None,
-    arch_option: ArchOption = [],  # noqa: B006
-    image_size: Size = None,
-    resize: Resize = None,
-    interpolation: Filter = None,
-    mean: Mean = None,
-    std: Std = None,
-    head: Head = None,
-    trust_pickle: TrustPickle = False,
-    data_dir: DataDir = None,
-    download: Download = False,
-    device: Device = None,
-    json: Json = False,
+    seed: opt.Seed = 0,
+    arch: opt.Arch = None,
+    arch_option: opt.ArchOption = [],  # noqa: B006
+    image_size: opt.Size = None,
+    resize: opt.Resize = None,
+    interpolation: opt.Filter = None,
+    mean: opt.Mean = None,
+    std: opt.Std = None,
+    head: opt.Head = None,
+    trust_pickle: opt.TrustPickle = False,
+    data_dir: opt.DataDir = None,
+    download: opt.Download = False,
+    device: opt.Device = None,
+    json: opt.Json = False,
 ) -> None:
     """Audit several models that forgot the same classes, and put them in one table and on one page."""
     from unhot.cli.output import say, table
@@ -251,9 +231,9 @@ def compare(
     check_free(out)
     wanted = Preprocessing.parse(image_size, resize, interpolation, mean, std)
     source = load_source(data, data_dir, download)
-    load = loader(source, arch, arch_option, wanted, head, trust_pickle)
+    load = opt.loader(source, arch, arch_option, wanted, head, trust_pickle)
     names = unique_names(models)
-    runtime = make_runtime(device, seed)
+    runtime = opt.make_runtime(device, seed)
     found = list(run_audits(original, models, retrained, classes, source, load, quick, thumbnails, runtime))
     if runtime.processes.rank:
         return
@@ -278,7 +258,7 @@ def unique_names(models: Sequence[Path]) -> list[str]:
     """Name models after their folders or files, so that each can be a folder beside the page.
 
     Those of the same name are numbered. Names that differ in case or in how their accents are encoded count as the
-    same, since some systems take them for one.
+    same, since some file systems do not tell them apart.
     """
     names = [Path(os.path.normpath(p.absolute())).name or "model" for p in models]  # a path may end in ..
     keys = [unicodedata.normalize("NFC", n).casefold() for n in names]

@@ -23,29 +23,35 @@ FAILED = 1
 
 
 def bench(
-    grid: Annotated[Path, typer.Argument(metavar="GRID.toml", help="What to run; see docs/benchmark.md.")],
-    out: Annotated[
-        Path | None, typer.Option("--out", help="Folder of the results; what is there is not redone.")
-    ] = None,
+    grid: Annotated[Path, typer.Argument(metavar="GRID.toml", help="Grid to run; see docs/benchmark.md.")],
+    out: Annotated[Path | None, typer.Option("--out", help="Folder of results; finished cells in it are kept.")] = None,
     models: Annotated[
-        Path | None, typer.Option("--models", help="Folder of trained models, used and added to [OUT/models].")
+        Path | None, typer.Option("--models", help="Folder of trained models to reuse and add to. [OUT/models]")
     ] = None,
-    backend: Annotated[Literal["local", "ray"], typer.Option("--backend", help="Processes here, or Ray.")] = "local",
-    workers: Annotated[int, typer.Option("--workers", help="Processes, each with a share of the cores.", min=1)] = 1,
-    ray_address: Annotated[str | None, typer.Option("--ray-address", help="A cluster; one of its own if none.")] = None,
-    cpus_per_cell: Annotated[float, typer.Option("--cpus-per-cell", help="With Ray.", min=0)] = 1,
-    gpus_per_cell: Annotated[float, typer.Option("--gpus-per-cell", help="With Ray; may be a fraction.", min=0)] = 0,
+    backend: Annotated[Literal["local", "ray"], typer.Option("--backend", help="Local processes, or Ray.")] = "local",
+    workers: Annotated[
+        int, typer.Option("--workers", help="Local processes, each with a share of the cores.", min=1)
+    ] = 1,
+    ray_address: Annotated[
+        str | None, typer.Option("--ray-address", help="Ray cluster to use; a new local one by default.")
+    ] = None,
+    cpus_per_cell: Annotated[float, typer.Option("--cpus-per-cell", help="CPUs of a cell, with Ray.", min=0)] = 1,
+    gpus_per_cell: Annotated[
+        float, typer.Option("--gpus-per-cell", help="GPUs of a cell, with Ray; may be a fraction.", min=0)
+    ] = 0,
     timing: Annotated[bool, typer.Option(help="Time each method at the end, with nothing else running.")] = True,
-    mlflow: Annotated[str | None, typer.Option("--mlflow", metavar="URI", help="Log results to MLflow too.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what there is to do, and about how long.")] = False,
+    mlflow: Annotated[str | None, typer.Option("--mlflow", metavar="URI", help="Also log results to MLflow.")] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print what would be run, and an estimate of the time.")
+    ] = False,
     data_dir: DataDir = None,
     download: Download = False,
     device: Device = None,
     json: Json = False,
 ) -> None:
-    """Run what is missing of a grid, then write its tables.
+    """Run the unfinished cells of a grid, then write its tables.
 
-    Run it again after an interruption, or with more in the grid: what is done stays. Cells that failed are tried again.
+    Run it again after an interruption, or after adding to the grid: finished cells are kept, failed ones tried again.
     """
     from unhot.bench.estimate import Estimator
     from unhot.bench.grid import read_grid
@@ -57,7 +63,7 @@ def bench(
     from unhot.cli.output import Board
 
     if out is None and not dry_run:
-        raise OptionError("Say with --out where the results go, or add --dry-run.")
+        raise OptionError("A run needs a folder for its results. Set --out, or add --dry-run.")
     if out is not None and out.exists() and not out.is_dir():
         raise OutputError(f"{out} is a file. Choose another --out.")
     whole = read_grid(grid, data_dir, download, device)
@@ -142,11 +148,8 @@ def _print_results(results: Results, failed: list[FailureRecord], files: list[Pa
     done = sum(r.error is None for r in results.rows)
     if json:
         listed = [{"title": f.title, "error": f.error} for f in failed]
-        say(
-            json_.dumps(
-                {"name": results.name, "done": done, "failed": listed, "files": [str(f) for f in files]}, indent=2
-            )
-        )
+        about = {"name": results.name, "done": done, "failed": listed, "files": [str(f) for f in files]}
+        say(json_.dumps(about, indent=2))
         return
     failures = f", {len(failed)} tasks failed" if failed else ""
     say(f"{done} cells done{failures}. Wrote {', '.join(str(f) for f in files)}.")

@@ -76,19 +76,9 @@ def show(
     module = inspect.getmodule(found)
     fields = found.model_json_schema().get("properties", {})
     if json:
-        say(
-            jsonlib.dumps(
-                {
-                    "name": method,
-                    "uses": found.uses,
-                    "may_use": found.may_use,
-                    "departures": found.departures._asdict(),
-                    "presets": found.presets,
-                    "hyperparameters": fields,
-                },
-                indent=2,
-            )
-        )
+        about = {"name": method, "uses": found.uses, "may_use": found.may_use, "presets": found.presets}
+        about |= {"departures": found.departures._asdict(), "hyperparameters": fields}
+        say(jsonlib.dumps(about, indent=2))
         return
     say(f"{method}: {inspect.getdoc(module)}\n")
     given = f"; if given: {', '.join(found.may_use)}" if found.may_use else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Annotated
 
@@ -13,13 +14,11 @@ FORGOTTEN, SHOTS = 3, 16
 
 
 def demo(
-    out: Annotated[
-        Path | None, typer.Option("--out", help="Folder to write; unhot-demo, or the next free one.")
-    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Output folder. [unhot-demo, or the next free one]")] = None,
     seed: Seed = 0,
     json: Json = False,
 ) -> None:
-    """Show the whole story on bundled handwritten digits: train, forget a digit, retrain without it, compare."""
+    """Run a full example on bundled handwritten digits: train, forget a digit, retrain without it, audit."""
     from unhot.cli.output import note, say, table
     from unhot.data.samples import draw
     from unhot.data.source import load_source
@@ -86,9 +85,5 @@ def demo(
 
 def _free(base: Path) -> Path:
     """Return the first of base, base-2, base-3, ... that does not exist."""
-    taken = 1
-    path = base
-    while path.exists():
-        taken += 1
-        path = base.with_name(f"{base.name}-{taken}")
-    return path
+    paths = itertools.chain([base], (base.with_name(f"{base.name}-{i}") for i in itertools.count(2)))
+    return next(p for p in paths if not p.exists())

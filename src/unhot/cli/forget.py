@@ -8,29 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from unhot.cli.options import (
-    Arch,
-    ArchOption,
-    Classes,
-    DataDir,
-    Device,
-    Download,
-    Filter,
-    Head,
-    Json,
-    LabelMapFile,
-    Mean,
-    Out,
-    Resize,
-    Seed,
-    Set,
-    Size,
-    Std,
-    TrustPickle,
-    load_model,
-    make_runtime,
-    settings,
-)
+from unhot.cli import options as opt
 from unhot.errors import DataError, OptionError, UnknownNameError, shortened
 from unhot.methods import DEFAULT, GUARDED, catalogue, default, get
 
@@ -47,55 +25,55 @@ SHOTS = 16
 
 
 def forget(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A bundle, or a weights file with --arch.")],
-    classes: Classes,
-    samples: Annotated[str, typer.Option("--samples", help="A folder of images of the class, or a named data set.")],
-    out: Out,
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="Bundle, or weights file with --arch.")],
+    classes: opt.Classes,
+    samples: Annotated[str, typer.Option("--samples", help="Images of the class: a folder, or a named data set.")],
+    out: opt.Out,
     shots: Annotated[
         int | None,
-        typer.Option("--shots", help=f"Images of each class; all of a folder, {SHOTS} of a data set by default."),
+        typer.Option("--shots", help=f"Images of each class. [all of a folder; {SHOTS} of a data set]"),
     ] = None,
     method: Annotated[
         str | None,
         typer.Option("--method", help=f"See: unhot list methods. [{DEFAULT}; with --guard {GUARDED}]"),
     ] = None,
-    option: Set = [],  # noqa: B006
+    option: opt.Set = [],  # noqa: B006
     retain: Annotated[
-        str | None, typer.Option("--retain", help="Images of other classes, if the method uses them.")
+        str | None, typer.Option("--retain", help="Images of other classes, for methods that read them.")
     ] = None,
     guard: Annotated[
-        Path | None, typer.Option("--guard", help="Statistics that unhot guard wrote, if the method uses them.")
+        Path | None, typer.Option("--guard", help="Output of unhot guard collect, for methods that read it.")
     ] = None,
     data: Annotated[
         str | None,
-        typer.Option("--data", help="Labelled test images to compare accuracy on, before and after. [--retain]"),
+        typer.Option("--data", help="Test images on which accuracy before and after is compared. [--retain]"),
     ] = None,
     force: Annotated[
-        bool, typer.Option("--force", help="Go on if the model classifies fewer than half of the samples as the class.")
+        bool, typer.Option("--force", help="Continue if fewer than half of the samples are classified as the class.")
     ] = False,
-    label_map: LabelMapFile = None,
+    label_map: opt.LabelMapFile = None,
     given: Annotated[
-        list[str], typer.Option("--given", help="A label that the samples are of, if not of all; repeat for several.")
+        list[str], typer.Option("--given", help="Label that there are samples of, if not of all; may be repeated.")
     ] = [],  # noqa: B006
-    seed: Seed = 0,
-    arch: Arch = None,
-    arch_option: ArchOption = [],  # noqa: B006
-    image_size: Size = None,
-    resize: Resize = None,
-    interpolation: Filter = None,
-    mean: Mean = None,
-    std: Std = None,
-    head: Head = None,
-    trust_pickle: TrustPickle = False,
-    data_dir: DataDir = None,
-    download: Download = False,
-    device: Device = None,
-    json: Json = False,
+    seed: opt.Seed = 0,
+    arch: opt.Arch = None,
+    arch_option: opt.ArchOption = [],  # noqa: B006
+    image_size: opt.Size = None,
+    resize: opt.Resize = None,
+    interpolation: opt.Filter = None,
+    mean: opt.Mean = None,
+    std: opt.Std = None,
+    head: opt.Head = None,
+    trust_pickle: opt.TrustPickle = False,
+    data_dir: opt.DataDir = None,
+    download: opt.Download = False,
+    device: opt.Device = None,
+    json: opt.Json = False,
 ) -> None:
     """Make a model forget one or more classes, from a few of their images.
 
-    -o sets hyperparameters of the method; see: unhot show METHOD. With --label-map, --class may be a group of labels or
-    a label: several classes of the model, or a part of one. --samples and --retain are then under labels of the map.
+    -o sets hyperparameters of the method (see unhot show METHOD). With --label-map, --class names a group or a label of
+    the map, which may be several classes of the model or a part of one; --samples and --retain are labelled by the map.
     """
     from unhot.cli.output import note, say
     from unhot.data import catalogue as datasets
@@ -109,10 +87,10 @@ def forget(
 
     check_free(out)
     method = method or default(guard is not None)
-    chosen = get(method).of(settings(option))
+    chosen = get(method).of(opt.settings(option))
     groups = None if label_map is None else LabelMap.read(label_map)
     if given and groups is None:
-        raise OptionError("--given says which labels of a concept there are samples of. It needs --label-map.")
+        raise OptionError("--given names labels of a label map. It needs --label-map.")
     named = load_source(samples, data_dir, download) if samples in datasets else None
     wanted = Preprocessing.parse(image_size, resize, interpolation, mean, std)
     spec = named.input if named else None
@@ -122,7 +100,7 @@ def forget(
     others = None if rest is None else rest.test if rest.train is None else rest.train
     held_out = None if data is None else load_source(data, data_dir, download).test_images
     names = next((i.class_names for i in (train, held_out, others) if i is not None and i.class_names), None)
-    classifier = load_model(model, arch, settings(arch_option), spec, wanted, names, head, trust_pickle)
+    classifier = opt.load_model(model, arch, opt.settings(arch_option), spec, wanted, names, head, trust_pickle)
     if groups is None:
         labels = [classifier.label(c) for c in classes]
         concept, what = None, ", ".join(c.name for c in labels)
@@ -137,7 +115,7 @@ def forget(
             None if found is None else concept.remaining(found, with_hidden=True) for found in (others, held_out)
         )
     stored = None if guard is None else ClassStatistics.load(guard)
-    runtime = make_runtime(device, seed)
+    runtime = opt.make_runtime(device, seed)
     result = chosen(
         classifier, images, retain=others, guard=stored, check=held_out, seed=seed, runtime=runtime, force=force
     )
@@ -149,7 +127,7 @@ def forget(
         found = [c.label.name for c in record.recognised if c.label not in record.classes]
         if set(found) != set(concept.hidden):
             note(
-                f"{method} took {shortened(found) or 'nothing'} for the rest of the concept; by the label map it is "
+                f"{method} found {shortened(found) or 'nothing'} as the rest of the concept; by the label map it is "
                 f"{shortened(concept.hidden) or 'nothing'}. Give images of all of it to skip this search."
             )
     save(result.classifier, out, record)
@@ -213,10 +191,10 @@ def _samples(
     Args:
         src: A folder or the name of a data set.
         train: The images of the data set.
-        positions: Of the classes, in the data set.
+        positions: The classes' positions in the data set.
         classes: The index and the name of each, after either of which its subfolder may be named.
         shots: Images of each class.
-        seed: Of the draw.
+        seed: The seed of the draw.
     """
     from unhot.data import catalogue as datasets
     from unhot.data.samples import draw, draw_at, folder

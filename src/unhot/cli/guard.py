@@ -9,24 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from unhot.cli.options import (
-    Arch,
-    ArchOption,
-    DataDir,
-    Device,
-    Download,
-    Filter,
-    Head,
-    Json,
-    Mean,
-    Resize,
-    Seed,
-    Size,
-    Std,
-    TrustPickle,
-    loader,
-    make_runtime,
-)
+from unhot.cli import options as opt
 from unhot.files import check_new
 
 if TYPE_CHECKING:
@@ -39,7 +22,9 @@ class _ReadsOldForm(TyperGroup):
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
         if args and args[0] not in self.commands:
             name = "collect" if any(a.partition("=")[0] == "--data" for a in args) else "drop"
-            warnings.warn(f"This is unhot guard {name} now. The old form will go.", FutureWarning, stacklevel=2)
+            warnings.warn(
+                f"unhot guard SOURCE is deprecated. Use: unhot guard {name} SOURCE.", FutureWarning, stacklevel=2
+            )
             args = [name, *args]
         return super().resolve_command(ctx, args)
 
@@ -51,35 +36,35 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 
-GuardFile = Annotated[Path, typer.Option("--out", help="File to write; it must not exist yet.")]
+GuardFile = Annotated[Path, typer.Option("--out", help="Output file; it must not exist yet.")]
 
 
 @app.command()
 def collect(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A bundle, or weights with --arch.")],
-    data: Annotated[str, typer.Option("--data", help="What the model was trained on: a named data set, or a folder.")],
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="Bundle, or weights file with --arch.")],
+    data: Annotated[str, typer.Option("--data", help="Training images of the model: a named data set, or a folder.")],
     out: GuardFile,
     max_images: Annotated[
         int | None,
-        typer.Option("--max-images", min=1, help="Read no more images, as many of each class [10,000]."),
+        typer.Option("--max-images", min=1, help="Images to read at most, as many of each class. [10,000]"),
     ] = None,
-    drop: Annotated[list[str], typer.Option("--drop", help="Leave this class out; repeat for several.")] = [],  # noqa: B006
-    seed: Seed = 0,
-    arch: Arch = None,
-    arch_option: ArchOption = [],  # noqa: B006
-    image_size: Size = None,
-    resize: Resize = None,
-    interpolation: Filter = None,
-    mean: Mean = None,
-    std: Std = None,
-    head: Head = None,
-    trust_pickle: TrustPickle = False,
-    data_dir: DataDir = None,
-    download: Download = False,
-    device: Device = None,
-    json: Json = False,
+    drop: Annotated[list[str], typer.Option("--drop", help="Class to leave out; may be repeated.")] = [],  # noqa: B006
+    seed: opt.Seed = 0,
+    arch: opt.Arch = None,
+    arch_option: opt.ArchOption = [],  # noqa: B006
+    image_size: opt.Size = None,
+    resize: opt.Resize = None,
+    interpolation: opt.Filter = None,
+    mean: opt.Mean = None,
+    std: opt.Std = None,
+    head: opt.Head = None,
+    trust_pickle: opt.TrustPickle = False,
+    data_dir: opt.DataDir = None,
+    download: opt.Download = False,
+    device: opt.Device = None,
+    json: opt.Json = False,
 ) -> None:
-    """Collect statistics of a model's training images, of each class on its own."""
+    """Collect statistics of a model's training images, class by class."""
     from unhot.data.preprocessing import Preprocessing
     from unhot.data.source import load_source
     from unhot.statistics import MAX_IMAGES, ClassStatistics
@@ -87,19 +72,19 @@ def collect(
     check_new(out)
     wanted = Preprocessing.parse(image_size, resize, interpolation, mean, std)
     images = load_source(data, data_dir, download)
-    found = loader(images, arch, arch_option, wanted, head, trust_pickle)(model)
-    runtime = make_runtime(device, seed, alone=True)
+    found = opt.loader(images, arch, arch_option, wanted, head, trust_pickle)(model)
+    runtime = opt.make_runtime(device, seed, alone=True)
     _write(ClassStatistics.collect(found, images.train_images, runtime, max_images or MAX_IMAGES), drop, out, json)
 
 
 @app.command()
 def drop(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="What unhot guard collect wrote.")],
-    classes: Annotated[list[str], typer.Option("--class", "--drop", help="Class to drop; repeat for several.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Output of unhot guard collect.")],
+    classes: Annotated[list[str], typer.Option("--class", "--drop", help="Class to drop; may be repeated.")],
     out: GuardFile,
-    json: Json = False,
+    json: opt.Json = False,
 ) -> None:
-    """Drop classes from collected statistics: what is left is what would have been collected without them."""
+    """Drop classes from collected statistics, as if they had been collected without these."""
     from unhot.statistics import ClassStatistics
 
     check_new(out)

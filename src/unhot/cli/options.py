@@ -20,43 +20,43 @@ if TYPE_CHECKING:
     from unhot.runtime import Runtime
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
-Out = Annotated[Path, typer.Option("--out", help="Folder to write; it must not exist yet, or be empty.")]
-Classes = Annotated[list[str], typer.Option("--class", help="A class, by index or by name; repeat for several.")]
+Out = Annotated[Path, typer.Option("--out", help="Output folder; it must not exist yet, or be empty.")]
+Classes = Annotated[list[str], typer.Option("--class", help="Class to forget, by index or name; may be repeated.")]
 LabelMapFile = Annotated[
     Path | None,
-    typer.Option("--label-map", help='JSON file of groups of labels: {"footwear": ["Sandal", "Sneaker"]}.'),
+    typer.Option("--label-map", help='JSON file that groups labels: {"footwear": ["Sandal", "Sneaker"]}.'),
 ]
 Seed = Annotated[
-    int, typer.Option("--seed", help="The same seed gives the same result on the same machine with as many threads.")
+    int, typer.Option("--seed", help="Random seed; results repeat on the same machine with the same number of threads.")
 ]
-DataDir = Annotated[Path | None, typer.Option("--data-dir", help="Where the named data sets are [UNHOT_DATA].")]
-Download = Annotated[bool, typer.Option("--download", help="Download a named data set that is not there.")]
-Device = Annotated[str | None, typer.Option("--device", help="As for torch; the best of this machine by default.")]
-Set = Annotated[list[str], typer.Option("-o", help="A setting as key=value; repeat for several.")]
+DataDir = Annotated[Path | None, typer.Option("--data-dir", help="Folder of the named data sets. [UNHOT_DATA]")]
+Download = Annotated[bool, typer.Option("--download", help="Download a named data set if it is missing.")]
+Device = Annotated[
+    str | None, typer.Option("--device", help="Device of torch, such as cpu or cuda:0; the best one by default.")
+]
+Set = Annotated[list[str], typer.Option("-o", help="Setting as key=value; may be repeated.")]
 Arch = Annotated[
     str | None,
-    typer.Option("--arch", help="For a weights file: the architecture of its net. Code that it names is run."),
+    typer.Option("--arch", help="Architecture of a weights file. Code that it names is run."),
 ]
-ArchOption = Annotated[list[str], typer.Option("--arch-option", help="key=value for the architecture.")]
+ArchOption = Annotated[
+    list[str], typer.Option("--arch-option", help="Keyword argument of the architecture, as key=value.")
+]
 Size = Annotated[
     int | None,
-    typer.Option("--image-size", "--crop", help="Side of the inputs in pixels, cropped at the centre of a picture."),
+    typer.Option("--image-size", "--crop", help="Side of the square inputs in pixels, cropped at the centre."),
 ]
 Resize = Annotated[
     str | None,
-    typer.Option(
-        "--resize", help="Shorter side, or HEIGHTxWIDTH, to which pictures are resized before they are cropped."
-    ),
+    typer.Option("--resize", help="Size before cropping: the shorter side, or HEIGHTxWIDTH."),
 ]
 Filter = Annotated[
-    str | None, typer.Option("--interpolation", help=f"For resizing: {', '.join(get_args(Interpolation))}.")
+    str | None, typer.Option("--interpolation", help=f"Filter for resizing: {', '.join(get_args(Interpolation))}.")
 ]
-Mean = Annotated[
-    str | None, typer.Option("--mean", help="Subtracted from pixels scaled to 0..1: one number, or R,G,B.")
-]
-Std = Annotated[str | None, typer.Option("--std", help="Divided by, after that: one number, or R,G,B.")]
-Head = Annotated[str | None, typer.Option("--head", help="Dotted name of the final linear layer.")]
-TrustPickle = Annotated[bool, typer.Option("--trust-pickle", help="Load weights files that may run code.")]
+Mean = Annotated[str | None, typer.Option("--mean", help="Mean of pixels in 0..1, subtracted: one number, or R,G,B.")]
+Std = Annotated[str | None, typer.Option("--std", help="Standard deviation, divided by: one number, or R,G,B.")]
+Head = Annotated[str | None, typer.Option("--head", help="Dotted name of the final linear layer, if it is not found.")]
+TrustPickle = Annotated[bool, typer.Option("--trust-pickle", help="Unpickle weights files, which may run code.")]
 
 
 def settings(pairs: list[str]) -> dict[str, Any]:
@@ -95,9 +95,9 @@ def load_model(
 
     Args:
         path: The bundle's folder, or the file.
-        arch: For a file: the architecture; a bundle needs none, and is built by this code if it is the bundle's own.
-        arch_options: Its keyword arguments.
-        spec: Its inputs, if it does not say itself.
+        arch: The architecture of a file; a bundle needs none, and is built by this code if it is the bundle's own.
+        arch_options: Keyword arguments of the architecture.
+        spec: How images become inputs, if the file does not say.
         preprocessing: What the user says of its inputs, which counts most.
         class_names: Used if the file has as many outputs.
         head: Dotted name of its final linear layer, if it cannot be found.
@@ -121,14 +121,14 @@ def load_model(
             model = replace(model, head=head)
         return model.taking(preprocessing.applied(model.input))
     if arch is None:
-        raise ModelError(f"{path} is a file of weights. Say with --arch what net they are for.")
+        raise ModelError(f"{path} is a weights file. Set --arch to its architecture.")
     how = WeightsFile(arch, spec, arch_options, class_names, head, trust_pickle, preprocessing)
     model = load_weights(path, how)
     if model.input is not None:
         note(f"For {path.name} pictures are {input_text(model.input)}.")
     names = tuple(c.name for c in model.classes)
     if names == class_names:
-        note(f"{path.name} names no classes. Its outputs are taken to be, in order: {shortened(names)}.")
+        note(f"{path.name} has no class names. Its outputs are assumed to be, in order: {shortened(names)}.")
     return model
 
 
@@ -151,9 +151,9 @@ def make_runtime(device: str | None, seed: int, alone: bool = False) -> Runtime:
     """Make the runtime of a command: progress goes to a terminal, if there is one.
 
     Args:
-        device: As for torch; the best one if None.
-        seed: Of the command.
-        alone: It shares nothing with other processes; those have ended (:func:`unhot.cli.app.options`).
+        device: A device of torch; the best one if None.
+        seed: The seed of the command.
+        alone: Whether it shares nothing with other processes; those have ended (:func:`unhot.cli.app.options`).
     """
     from unhot.cli.output import progress
     from unhot.runtime import Runtime, no_progress, pick_device

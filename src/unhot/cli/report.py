@@ -13,10 +13,10 @@ from unhot.cli.options import Json
 
 def report(
     folders: Annotated[list[Path], typer.Argument(metavar="DIR ...", help="Folders that unhot audit wrote.")],
-    out: Annotated[Path, typer.Option("--out", help="HTML file to write; it must not exist yet.")],
+    out: Annotated[Path, typer.Option("--out", help="Output HTML file; it must not exist yet.")],
     json: Json = False,
 ) -> None:
-    """Draw one audit, or several side by side, as one HTML page that needs nothing else."""
+    """Make one HTML page of one audit, or of several side by side."""
     from unhot.cli.output import say
     from unhot.files import check_new, write_atomic
     from unhot.report.page import load, render

@@ -9,56 +9,44 @@ from typing import Annotated
 
 import typer
 
-from unhot.cli.options import (
-    DataDir,
-    Device,
-    Download,
-    Filter,
-    Json,
-    LabelMapFile,
-    Mean,
-    Out,
-    Resize,
-    Seed,
-    Set,
-    Size,
-    Std,
-    make_runtime,
-    settings,
-)
+from unhot.cli import options as opt
 from unhot.records.choices import Precision
 
-Excluded = Annotated[list[str], typer.Option("--exclude-class", help="Train without this class; repeat for several.")]
+Excluded = Annotated[
+    list[str], typer.Option("--exclude-class", help="Class to leave out of training; may be repeated.")
+]
 
 
 def train(
-    dataset: Annotated[str, typer.Option("--dataset", help="A named data set, or a folder with train/ and test/.")],
+    dataset: Annotated[str, typer.Option("--dataset", help="Named data set, or folder with train/ and test/.")],
     arch: Annotated[str, typer.Option("--arch", help="Built-in name, torchvision:NAME, timm:NAME or module:factory.")],
-    out: Out,
+    out: opt.Out,
     exclude: Excluded = [],  # noqa: B006
-    label_map: LabelMapFile = None,
-    epochs: Annotated[int | None, typer.Option("--epochs", help="Passes over the images.")] = None,
-    batch_size: Annotated[int | None, typer.Option("--batch-size", help="Images in a step.")] = None,
-    lr: Annotated[float | None, typer.Option("--lr", help="Highest learning rate of the cycle.")] = None,
+    label_map: opt.LabelMapFile = None,
+    epochs: Annotated[int | None, typer.Option("--epochs", help="Passes over the training images.")] = None,
+    batch_size: Annotated[int | None, typer.Option("--batch-size", help="Images per step.")] = None,
+    lr: Annotated[float | None, typer.Option("--lr", help="Peak learning rate of the one-cycle schedule.")] = None,
     width: Annotated[int | None, typer.Option("--width", help="Width of a built-in resnet.")] = None,
-    image_size: Size = None,
-    resize: Resize = None,
-    interpolation: Filter = None,
-    mean: Mean = None,
-    std: Std = None,
-    option: Set = [],  # noqa: B006
-    flip: Annotated[bool, typer.Option("--flip", help="For a folder: left and right may be swapped.")] = False,
-    precision: Annotated[Precision | None, typer.Option("--precision", help="The faster one by default.")] = None,
-    seed: Seed = 0,
-    data_dir: DataDir = None,
-    download: Download = False,
-    device: Device = None,
-    json: Json = False,
+    image_size: opt.Size = None,
+    resize: opt.Resize = None,
+    interpolation: opt.Filter = None,
+    mean: opt.Mean = None,
+    std: opt.Std = None,
+    option: opt.Set = [],  # noqa: B006
+    flip: Annotated[bool, typer.Option("--flip", help="Flip images of a folder at random, left to right.")] = False,
+    precision: Annotated[
+        Precision | None, typer.Option("--precision", help="Precision of training; the faster one by default.")
+    ] = None,
+    seed: opt.Seed = 0,
+    data_dir: opt.DataDir = None,
+    download: opt.Download = False,
+    device: opt.Device = None,
+    json: opt.Json = False,
 ) -> None:
     """Train a classifier, or with --exclude-class the retrained reference.
 
-    -o sets options of the architecture; with --label-map the classes are its groups. An interrupted run goes on where
-    it was when the same command is given again.
+    -o sets options of the architecture; with --label-map the classes are its groups. An interrupted run resumes
+    when the same command is given again.
     """
     from unhot import training
     from unhot.cli.output import note, say
@@ -69,7 +57,7 @@ def train(
     from unhot.models.bundle import save
 
     check_free(out)
-    options = settings(option) | ({} if width is None else {"width": width})
+    options = opt.settings(option) | ({} if width is None else {"width": width})
     source = load_source(dataset, data_dir, download)
     if label_map is not None:
         groups = LabelMap.read(label_map)
@@ -78,10 +66,10 @@ def train(
     if flip:
         source = replace(source, augment=replace(source.augment, flip=True))
     given = {"epochs": epochs, "batch_size": batch_size, "lr": lr}
-    runtime = make_runtime(device, seed)
+    runtime = opt.make_runtime(device, seed)
     checkpoint = _checkpoint(out)
     if checkpoint is None:
-        note(f"No file can be written beside {out}, so that this run starts again if it is interrupted.")
+        note(f"No checkpoint can be written beside {out}, so that this run starts again if it is interrupted.")
     elif checkpoint.exists():
         note(f"Resuming from {checkpoint}.")
     model, record = training.train(

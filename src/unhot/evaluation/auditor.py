@@ -6,6 +6,7 @@ import statistics
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -96,9 +97,9 @@ class Auditor:
             unlearned: The model after; made by anything.
             classes: The forgotten classes, by index or by name.
             quick: Leave out the attacks that train or optimise, and the layers before the penultimate one.
-            thresholds: Of the verdict.
+            thresholds: The thresholds of the verdict.
             made_by: The record of the run that made the unlearned model.
-            retrain_seconds: What training the retrained model took.
+            retrain_seconds: How long training the retrained model took.
 
         Raises:
             ModelError: A model does not fit.
@@ -245,16 +246,14 @@ def _measure(name: str, views: Views) -> Iterator[Measurement]:
     measure, compute = metrics.entry(name).measure, metrics.get(name)
     for subject, models in views.models.items():
         for split in measure.splits:
+            found: list[Estimate] | str = "no retrained model was given"
             try:
-                if split not in views.splits:
-                    raise NotMeasurable(f"no {split} images were given")
-                if not models:
-                    raise NotMeasurable("no retrained model was given")
-                found = [measured(measure, compute, Case(views, subject, split, run)) for run in range(len(models))]
+                Case(views, subject, split).images(split)
+                if models:
+                    found = [measured(measure, compute, Case(views, subject, split, i)) for i in range(len(models))]
             except NotMeasurable as reason:
-                yield _absent(measure, subject, split, str(reason))
-            else:
-                yield _present(measure, subject, split, found)
+                found = str(reason)
+            yield _measurement(measure, subject, split, found)
 
 
 def _attacked(attack: Attack, views: Views, subject: Subject) -> list[Finding] | str:
@@ -275,44 +274,30 @@ def _attacked(attack: Attack, views: Views, subject: Subject) -> list[Finding] |
 
 def _from_findings(measures: Sequence[Measure], subject: Subject, found: list[Finding] | str) -> Iterator[Measurement]:
     for measure in measures:
-        if isinstance(found, str):
-            yield _absent(measure, subject, "test", found)
-            continue
-        estimates = [f.estimates[measure.name] for f in found]
-        reasons = [e for e in estimates if isinstance(e, str)]
-        if reasons:
-            yield _absent(measure, subject, "test", reasons[0])
-        else:
-            yield _present(measure, subject, "test", [e for e in estimates if not isinstance(e, str)])
+        estimates = found if isinstance(found, str) else [f.estimates[measure.name] for f in found]
+        yield _measurement(measure, subject, "test", estimates)
 
 
-def _present(measure: Measure, subject: Subject, split: Split, found: list[Estimate]) -> Measurement:
-    """Make one measurement of those of one or several models: their mean, within all of their intervals."""
-    values = [e.value for e in found]
-    low, high = min(e.low for e in found), max(e.high for e in found)
-    return Measurement(
+def _measurement(measure: Measure, subject: Subject, split: Split, found: Sequence[Estimate | str]) -> Measurement:
+    """Make one measurement of those of one or several models: their mean, within all of their intervals.
+
+    A text, in the place of all or of one of them, is the reason for its absence.
+    """
+    reason = found if isinstance(found, str) else next((e for e in found if isinstance(e, str)), None)
+    about = partial(
+        Measurement,
         name=measure.name,
         subject=subject,
         split=split,
         unit=measure.unit,
         higher_is_better=measure.higher_is_better,
-        value=min(high, max(low, statistics.fmean(values))),  # a mean may round past equal ends
-        low=low,
-        high=high,
-        n=max(e.n for e in found),
-        runs=tuple(values) if len(values) > 1 else (),
     )
-
-
-def _absent(measure: Measure, subject: Subject, split: Split, reason: str) -> Measurement:
-    return Measurement(
-        name=measure.name,
-        subject=subject,
-        split=split,
-        unit=measure.unit,
-        higher_is_better=measure.higher_is_better,
-        absent_because=reason,
-    )
+    if reason is not None:
+        return about(absent_because=reason)
+    values, lows, highs, counts = zip(*(e for e in found if isinstance(e, Estimate)), strict=True)
+    low, high = min(lows), max(highs)
+    value = min(high, max(low, statistics.fmean(values)))  # a mean may round past equal ends
+    return about(value=value, low=low, high=high, n=max(counts), runs=values if len(values) > 1 else ())
 
 
 def _per_class(views: Views) -> Iterator[ClassAccuracy]:

@@ -162,10 +162,10 @@ class Finding:
     """What an attack found out about one model.
 
     Attributes:
-        estimates: By the name of the measure; a text is the reason for its absence.
-        curves: For pictures.
-        pictures: uint8 images (N, C, H, W), by name.
-        scores: Of single images.
+        estimates: Estimates by the name of the measure; a text is the reason for its absence.
+        curves: What the page draws.
+        pictures: Images, uint8 (N, C, H, W), by name.
+        scores: Scores of single images.
     """
 
     estimates: Mapping[str, Estimate | str]

@@ -26,7 +26,7 @@ class Score(NamedTuple):
         class_index: Index of its class in the original model.
         loss: Cross-entropy, nats.
         confidence: The highest probability.
-        modified_entropy: Nats.
+        modified_entropy: The modified entropy, nats.
     """
 
     subject: Subject

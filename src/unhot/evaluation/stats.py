@@ -30,7 +30,7 @@ def proportion(hits: Tensor, weights: Tensor | None = None) -> Estimate:
 
     Args:
         hits: bool (N,), N > 0.
-        weights: Of each, (N,), where they do not count alike; the interval is that of as many as they are worth.
+        weights: The weight of each, (N,), where they do not count alike; the interval is that of :func:`worth` images.
 
     Source: Wilson: Probable inference, the law of succession, and statistical inference, JASA 1927.
     """
@@ -75,7 +75,7 @@ def mean(values: Tensor | np.ndarray, low: float = -math.inf, high: float = math
     Args:
         values: Floating (N,), N > 0; from a single value the interval is the whole range.
         low: The quantity's least possible value.
-        high: Its greatest.
+        high: The quantity's greatest possible value.
     """
     array = np.asarray(values, dtype=np.float64)
     n, value = len(array), min(high, max(low, float(array.mean())))
@@ -110,7 +110,7 @@ def area(members: np.ndarray, others: np.ndarray, weights: tuple[Tensor, Tensor]
     Args:
         members: Scores (M,) of what should score high.
         others: Scores (N,) of what should score low.
-        weights: Of the members (M,) and of the others (N,), where they do not count alike.
+        weights: The weights of the members (M,) and of the others (N,), where they do not count alike.
 
     Source: Newcombe: Confidence intervals for an effect size measure based on the Mann-Whitney statistic, part 2,
     Statistics in Medicine 2006.

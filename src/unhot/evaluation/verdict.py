@@ -112,8 +112,8 @@ def judge(find: Find, thresholds: Thresholds, flags: Iterable[Flag] = ()) -> Ver
 
     Args:
         find: Gives the measurement of a name and a subject.
-        thresholds: With what to compare.
-        flags: What else a reader should know, that no measurement says.
+        thresholds: The bounds that measurements are compared with.
+        flags: Caveats that do not come from measurements.
     """
     label, because = _label(find, thresholds)
     return Verdict(

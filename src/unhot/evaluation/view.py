@@ -254,7 +254,9 @@ def counterparts(
         fewer = [[c for c in known if c not in gone] for gone in (forgotten, {*forgotten, *earlier})]
         left = next((classes for classes in fewer if len(classes) == k), None)
         if left is None:
-            raise ModelError(f"{what} has {k} outputs, the original {len(known)}: unhot cannot tell which are which.")
+            raise ModelError(
+                f"{what} has {k} outputs, the original {len(known)}. Give it class names, by which they are matched."
+            )
         if [c.name for c in left] != [c.name for c in model.classes]:
             warnings.warn(
                 f"{what} has {k} outputs without names: these are matched with the classes that were not forgotten, in "

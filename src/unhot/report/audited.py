@@ -20,9 +20,9 @@ class Audited:
     """A record with its pictures.
 
     Attributes:
-        name: Unique among the audits of a page.
-        images: By the names of their files.
-        digest: Of ``audit.json``.
+        name: A name that is unique among the audits of a page.
+        images: The pictures by the names of their files.
+        digest: The SHA-256 of ``audit.json``.
     """
 
     name: str

@@ -15,7 +15,7 @@ class Column:
     """A model in the table.
 
     Attributes:
-        name: Of the audit; empty where all audits share the model.
+        name: The name of the audit; empty where all audits share the model.
     """
 
     subject: Subject

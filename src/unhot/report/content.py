@@ -87,12 +87,7 @@ class Content:
 
 
 def content(audit: Audited, key: str) -> Content:
-    """Put the page of one audit together.
-
-    Args:
-        audit: The audit.
-        key: Begins every id; unique on the page.
-    """
+    """Put the page of one audit together; ``key`` is its id on the page."""
     record = audit.record
     table = rows(record)
     verdict = record.verdict

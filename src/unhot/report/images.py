@@ -28,10 +28,10 @@ class Strip:
     """A picture of several images.
 
     Attributes:
-        address: ``data:`` address.
-        width: On the page, pixels.
-        count: Images in it.
-        total: Images that there are.
+        address: The ``data:`` address.
+        width: The width on the page in pixels.
+        count: The number of images in the strip.
+        total: The number of images that there are.
     """
 
     name: str

@@ -21,8 +21,8 @@ class Row:
     Attributes:
         measure: What it is.
         first: Whether it is the first row of its measure, which is explained there.
-        title: In plain words, with the split where there are two.
-        cells: By model; one that the record does not have is missing.
+        title: The title of the measure, with the split where there are two.
+        cells: The measurements by model; one that the record does not have is missing.
     """
 
     measure: Measure

@@ -257,7 +257,7 @@ def register(
     """Register the class that is decorated as an attack.
 
     Args:
-        name: Of the attack.
+        name: The name of the attack.
         summary: What it does, in one line.
         *measures: What it measures.
         slow: Whether ``--quick`` leaves it out.

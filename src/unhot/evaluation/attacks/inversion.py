@@ -24,9 +24,9 @@ class Inversion(Attack):
     is how far the attack works, for others how much of the class they still draw.
 
     Attributes:
-        images: Drawings.
+        images: Number of drawings.
         steps: Steps of Adam.
-        lr: Its learning rate, in pixels of 1.
+        lr: Learning rate of Adam, on pixels in 0..1.
         smoothness: Weight of the total variation.
 
     Source: Fredrikson, Jha, Ristenpart, CCS 2015; total variation as in Mahendran, Vedaldi, CVPR 2015.

@@ -147,9 +147,9 @@ def _fisher(features: Tensor, y: Tensor, forgotten: list[int]) -> float:
 def _enough(case: Case, y: Tensor, asked: Tensor, least: int) -> None:
     """Refuse to learn a class from fewer images than ``least``, or to ask about none."""
     if not case.is_forget(asked).any():
-        raise NotMeasurable("no images of the forgotten classes to ask about")
+        raise NotMeasurable("no images of the forgotten classes to evaluate on")
     if case.is_forget(y).all():
-        raise NotMeasurable("images of the forgotten classes only to learn from")
+        raise NotMeasurable("images to learn from are of the forgotten classes only")
     fewest = min(int((y == c).sum()) for c in case.views.columns)
     if fewest < least:
         raise NotMeasurable(f"only {fewest} images of a forgotten class to learn from, at least {least} are needed")
