@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -39,7 +40,8 @@ def load_folder(root: Path, split: str | None = None) -> LabelledImages:
     if empty := [c.name for c, files in zip(classes, found, strict=True) if not files]:
         raise DataError(f"{folder}: no images in {shortened(empty)}. Add images, or remove the folder.")
     labels = torch.tensor([i for i, files in enumerate(found) for _ in files])
-    return from_files([f for files in found for f in files], labels, tuple(c.name for c in classes), folder)
+    images = from_files([f for files in found for f in files], labels, tuple(c.name for c in classes), folder)
+    return images if split is None else replace(images, origin=f"{root.resolve().name}, {split} split")
 
 
 def in_order(folders: Iterable[Path]) -> list[Path]:

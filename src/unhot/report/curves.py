@@ -128,7 +128,7 @@ def _learned_from(record: AuditRecord) -> str:
         return f" {shots} train images of each class, mean of {tries} draws."
     return (
         f" No train images were given, so one half of the class's test images, at most {shots} of each class, was "
-        f"learned from, and only the other half was asked about; mean of {tries} draws."
+        f"learned from, and only the other half was evaluated; mean of {tries} draws."
     )
 
 

@@ -53,7 +53,8 @@ def test_train_and_test_trees(class_folders: Path, tmp_path: Path) -> None:
     assert splits_of(root) == ("test",)
     (root / "train").mkdir()
     assert splits_of(root) == ("train", "test")
-    assert len(load_folder(root, "test")) == 5
+    test = load_folder(root, "test")
+    assert (len(test), test.origin) == (5, f"{root.name}, test split")
     with pytest.raises(DataError, match=r"train.*folders.*folder"):
         load_folder(root, "train")
     with pytest.raises(DataError, match=r"folder.*nowhere.*Check.*path"):

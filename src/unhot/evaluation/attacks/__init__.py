@@ -82,7 +82,7 @@ _ENTRIES = {
                 beside_retrained=True,
                 found_in_original=True,
                 note="not reached counts as one evaluation more than were tried; the interval is that over the tries; "
-                "without train images one half of the class's test images is learned from, the other half asked about",
+                "without train images one half of the class's test images is learned from, the other half evaluated",
                 source="Golatkar et al., ECCV 2020",
             ),
             Measure(
