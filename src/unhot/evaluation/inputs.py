@@ -222,7 +222,7 @@ def _check_same_inputs(given: Iterable[LabelledImages], model: Classifier, other
     floating = [i.origin for i in given if isinstance(i.x, Tensor) and i.x.is_floating_point()]
     if floating and not all(model.same_inputs(other) for other in others if None not in (model.input, other.input)):
         raise DataError(
-            f"{floating[0]}: floating tensors are not normalised, and the models normalise differently. "
+            f"{floating[0]}: tensors of floats are not normalised, but the models normalise differently. "
             "Give pixels as uint8, or pictures."
         )
 
