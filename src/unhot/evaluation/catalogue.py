@@ -19,7 +19,7 @@ def measures() -> dict[str, Measure]:
     found: dict[str, Measure] = {}
     for owner, measure in _declared():
         if measure.name in found:
-            raise InputError(f"{owner} declares the measure {measure.name!r}, which exists already. Rename it.")
+            raise InputError(f"{owner} declares the measure {measure.name!r}, as something else does. Rename it.")
         found[measure.name] = measure
     return found
 
