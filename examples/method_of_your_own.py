@@ -27,7 +27,7 @@ def fade(model: Classifier, data: Data, runtime: Runtime, *, share: float = 0.1)
     Source: this example.
 
     Attributes:
-        share: What is left of it.
+        share: Factor by which the row shrinks.
     """
     with torch.no_grad():
         model.head_layer.weight[data.columns] *= share
@@ -40,7 +40,7 @@ class FadeAll(unhot.Method):
     Source: this example.
 
     Attributes:
-        share: What is left of the weights.
+        share: Factor by which the weights shrink.
     """
 
     name: ClassVar[str] = "fade-all"

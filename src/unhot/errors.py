@@ -3,8 +3,8 @@
 .. code-block:: text
 
     UnhotError                      the root: catch this
-    ├── InputError (ValueError)     something that was given cannot be used; the command line exits with 2
-    │   ├── UnknownNameError (LookupError)   no such class, method, data set, ...; says what was meant
+    ├── InputError (ValueError)     an input cannot be used; the command line exits with 2
+    │   ├── UnknownNameError (LookupError)   no such class, method, data set, ...; suggests a similar one
     │   ├── OptionError             a hyperparameter or option is unknown or out of range
     │   ├── ModelError              the model does not fit; lists every reason
     │   ├── DataError               images or labels do not fit
@@ -12,15 +12,15 @@
     ├── UndeclaredReadError (RuntimeError)   a method read data that its ``uses`` does not name
     └── MethodFailedError (RuntimeError)     a method ended in an unusable model
 
-What can be used, but not as one would expect, is said by a warning; ``warnings.simplefilter("error", UnhotWarning)``
-makes errors of all of them.
+Warnings are about inputs that can be used, but not as one would expect. ``warnings.simplefilter("error",
+UnhotWarning)`` turns all of them into errors.
 
 .. code-block:: text
 
     UnhotWarning (UserWarning)      the root
-    ├── ModelWarning                of the model
-    ├── DataWarning                 of the images, their labels or their classes
-    └── SampleWarning               of the samples, or of what is left of their classes
+    ├── ModelWarning                about the model
+    ├── DataWarning                 about the images, their labels or their classes
+    └── SampleWarning               about the samples, or about classes that were not forgotten
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class UnhotError(Exception):
 
 
 class InputError(UnhotError, ValueError):
-    """Something that was given cannot be used."""
+    """An input cannot be used."""
 
 
 class UnknownNameError(InputError, LookupError):
@@ -88,29 +88,29 @@ class DataWarning(UnhotWarning):
 
 
 class SampleWarning(UnhotWarning):
-    """The samples can be used, but not as one would expect, or something is left of their classes."""
+    """The samples can be used, but not as one would expect, or their classes were not forgotten."""
 
 
 def shortened(items: Iterable[object], limit: int = 12) -> str:
-    """Join the items with commas; beyond ``limit`` say how many more there are."""
+    """Join the items with commas; after ``limit`` items only count the rest."""
     texts = [str(i) for i in items]
     more = f" and {len(texts) - limit} more" if len(texts) > limit else ""
     return ", ".join(texts[:limit]) + more
 
 
 def first_line(error: object, limit: int = 200) -> str:
-    """Return the first line of what somebody else's code raised, cut to ``limit``, without a full stop at its end."""
+    """Return the first line of an error of other code, cut to ``limit``, without its full stop."""
     return str(error).strip().partition("\n")[0][:limit].rstrip(".")
 
 
 def invalid_values(error: ValidationError) -> list[str]:
-    """Say of each value that pydantic refused where it is, what is wrong with it, and of a single one what it is."""
-    said = []
+    """Return for each value that pydantic refused its place, what is wrong, and the value if it is short."""
+    found = []
     for e in error.errors(include_url=False):
         at, given = ".".join(map(str, e["loc"]))[:200], e["input"]
         got = f". Got {repr(given)[:80]}" if isinstance(given, str | int | float | None) else ""
-        said.append(f"{at!r}: " * bool(at) + e["msg"].removeprefix("Value error, ") + got)
-    return said
+        found.append(f"{at!r}: " * bool(at) + e["msg"].removeprefix("Value error, ") + got)
+    return found
 
 
 def raise_all(kind: type[InputError], subject: str, problems: list[str]) -> None:

@@ -1,7 +1,7 @@
-"""Text that leaves unhot: names and values that anybody may have chosen, harmless where they arrive.
+"""Escaping of names and values that anybody may have chosen, wherever they are printed.
 
-A class, a tensor or a file may be called anything. On a terminal its name must not move the cursor or turn the text
-around, in Markdown it must not become a heading, a link or HTML, and in a spreadsheet it must not become a formula.
+A class, a tensor or a file may have any name. On a terminal it must not move the cursor or reverse the text, in
+Markdown it must not become a heading, a link or HTML, and in a spreadsheet it must not become a formula.
 HTML is escaped by the templates of :mod:`unhot.report`.
 """
 
@@ -16,9 +16,9 @@ ENCODING_ERRORS = "unhot.escape"  # the name of the handler, for ``open(errors=.
 _UNSAFE = re.compile(
     "["
     "\x00-\x08\x0b-\x1f\x7f-\x9f"  # control characters, without tab and line feed
-    "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"  # what sets the direction of text
-    "\u2028\u2029\ufeff\ufff9-\ufffb\U000e0000-\U000e007f"  # line separators and what is not shown
-    "\ud800-\udfff"  # half characters: bytes of a file name that are not UTF-8
+    "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"  # direction of text
+    "\u2028\u2029\ufeff\ufff9-\ufffb\U000e0000-\U000e007f"  # line separators and invisible characters
+    "\ud800-\udfff"  # lone surrogates: bytes of a file name that are not UTF-8
     "]"
 )
 _HALF = re.compile("[\ud800-\udfff]")
@@ -26,7 +26,7 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 
 def terminal(text: str) -> str:
-    r"""Return text that can be printed: what a terminal would act on is written as in JSON (``\u001b``).
+    r"""Return text that is safe on a terminal: control characters are escaped as in JSON (``\u001b``).
 
     Line feeds stay. JSON text stays JSON of the same value.
     """
@@ -34,12 +34,12 @@ def terminal(text: str) -> str:
 
 
 def is_unicode(text: str) -> bool:
-    """Return whether a name holds no half characters: those of a file may be any bytes."""
+    """Return whether a name holds no lone surrogates, which stand for bytes of file names that are not UTF-8."""
     return _HALF.search(text) is None
 
 
 def json_words(text: str) -> str:
-    r"""Return JSON text in whose strings a half character is the word ``\udce9``, so that it is UTF-8."""
+    r"""Return JSON text in whose strings lone surrogates are escaped (``\udce9``), so that it can be UTF-8."""
     return _HALF.sub(lambda found: "\\" + _as_json(found[0]), text)
 
 
@@ -57,7 +57,7 @@ def markdown(text: str) -> str:
 
 
 def csv_cell(value: object) -> object:
-    """Return a cell of a table that a spreadsheet takes as it is; text that it would compute gets a quote before it."""
+    """Return a cell that a spreadsheet does not evaluate: text that looks like a formula gets a quote before it."""
     if not isinstance(value, str):
         return value
     return ("'" if value.startswith(_FORMULA) else "") + line(value)

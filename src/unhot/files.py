@@ -1,9 +1,9 @@
-"""Writing to disk so that a reader sees all of it or nothing, whatever other processes and threads do meanwhile.
+"""Atomic writing: a reader sees all of a file or folder or nothing, whatever other processes and threads do meanwhile.
 
-What is written is staged in a hidden folder beside its place, ``.NAME.partial``, and renamed into place. The folder
-holds a lock that one thread of one process holds at a time, on whatever machine or in whatever container it runs, and
-that the system releases however its holder ends. So what lies there when the lock is free was left by a killed process,
-and the next writer clears it.
+Output is staged in a hidden folder beside its place, ``.NAME.partial``, and renamed into place. The hidden folder
+contains a lock that one thread of one process holds at a time, across machines and containers, and that the system
+releases however its holder ends. So anything there while the lock is free was left by a killed process, and the next
+writer removes it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pathlib import Path
 
 from unhot.errors import OutputError
 
-WAIT_SECONDS = 10.0  # for another writer of the same file or folder
+WAIT_SECONDS = 10.0  # time to wait for another writer of the same file or folder
 
 FULL = {
     errno.ENOSPC: "The disk is full: {} was not written. Free some space and run again.",
@@ -67,15 +67,15 @@ def check_new(out: Path) -> None:
 
 @contextmanager
 def staged_folder(out: Path) -> Iterator[Path]:
-    """Give a temporary folder that becomes ``out`` in one rename when the block ends well.
+    """Yield a temporary folder that becomes ``out`` in one rename when the block succeeds.
 
-    After an error or an interrupt nothing is left; what a killed process left is cleared by the next one. Of several
-    that write one folder at the same time, one succeeds. A folder that exists, is empty and cannot be replaced (the
-    place where a disk is mounted, or a folder in one that is read-only) is filled file by file instead.
+    After an error or an interrupt nothing is left; leftovers of a killed process are removed by the next one. Of
+    several that write one folder at the same time, one succeeds. A folder that exists, is empty and cannot be replaced
+    (a mount point, or a folder in a read-only one) is filled file by file instead.
 
     Raises:
-        OutputError: ``out`` is taken or cannot be written, or the disk is full. What was finished but could not be
-            put into place is kept elsewhere, and the error says where.
+        OutputError: ``out`` is taken or cannot be written, or the disk is full. A finished result that could not be
+            moved into place is kept elsewhere, and the error says where.
     """
     with ExitStack() as stack:
         with output_errors(out):
@@ -106,11 +106,11 @@ def write_atomic(path: Path, data: bytes) -> None:
 
 @contextmanager
 def output_errors(out: Path, known: dict[int, str] | None = None) -> Iterator[None]:
-    """Turn what the system says of a place that cannot be written into an error that says what to do.
+    """Turn errors of the system about a place that cannot be written into errors that say what to do.
 
     Args:
         out: The file or folder that is written.
-        known: The message for each error number, if only these are meant.
+        known: Messages by error number, to turn only these errors.
 
     Raises:
         OutputError: Instead of the OSError.
@@ -122,7 +122,7 @@ def output_errors(out: Path, known: dict[int, str] | None = None) -> Iterator[No
             raise
         text = (FULL if known is None else known).get(error.errno)
         if known is None and error.errno in TAKEN:
-            text = "{} was filled by something else meanwhile. Nothing was overwritten."
+            text = "{} was filled by another process meanwhile. Nothing was overwritten."
         elif known is None and error.errno in UNWRITABLE:
             text = f"{{}} cannot be written: {error.strerror}. Choose another place."
         if text is None:
@@ -138,18 +138,18 @@ def sha256(path: Path) -> str:
 
 @contextmanager
 def _stage_of(out: Path) -> Iterator[Path]:
-    """Check that a folder is free, and give an empty one that can take its place."""
+    """Check that a folder is free, and yield an empty one that can take its place."""
     _check_empty(out)
     made = [p for p in out.parents if not p.exists()]
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with _held(out, _home(out)) as stage:
-            _check_empty(out)  # whoever held it before may have filled it
+            _check_empty(out)  # the previous holder of the lock may have filled it
             stage.mkdir()
             yield stage
     finally:
         for parent in made:
-            with suppress(OSError):  # what was written is in it
+            with suppress(OSError):  # not empty: it holds the output
                 parent.rmdir()
 
 
@@ -164,7 +164,7 @@ def _check_empty(out: Path) -> None:
 
 
 def _home(out: Path) -> Path:
-    """Return where to stage a folder: beside it; or in it, where trying shows that it cannot be replaced."""
+    """Return where to stage a folder: beside it, or in it if a trial shows that it cannot be replaced."""
     if not out.exists():
         return out.parent
     try:
@@ -183,8 +183,8 @@ def _home(out: Path) -> Path:
 
 @contextmanager
 def _held(target: Path, home: Path) -> Iterator[Path]:
-    """Give a free path in a hidden folder of ``home`` that nobody else holds while the block runs."""
-    from filelock import FileLock, Timeout  # takes longer to import than commands that only read need
+    """Yield a free path in a hidden folder of ``home``, locked while the block runs."""
+    from filelock import FileLock, Timeout  # slow to import, and not needed by commands that only read
 
     hidden = _hidden(target, home)
     lock, stage = FileLock(hidden / "lock"), hidden / "new"
@@ -193,7 +193,7 @@ def _held(target: Path, home: Path) -> Iterator[Path]:
             hidden.mkdir()
         try:
             lock.acquire(timeout=WAIT_SECONDS)
-        except FileNotFoundError:  # whoever held it has just removed the folder
+        except FileNotFoundError:  # its holder has just removed the folder
             continue
         except Timeout as error:
             raise OutputError(
@@ -218,7 +218,7 @@ def _hidden(target: Path, home: Path) -> Path:
 
 
 def _put(stage: Path, out: Path) -> None:
-    """Move what was staged into place."""
+    """Move the staged folder into place."""
     if stage.parent.parent == out:
         _check_empty(out)
         # the largest first, so that small files, which describe the others, come last
@@ -233,7 +233,7 @@ def _put(stage: Path, out: Path) -> None:
 
 
 def _kept(stage: Path, name: str) -> str:
-    """Copy what could not be put into place to the system's folder for temporary files, and say where it is."""
+    """Copy a result that could not be moved into place to the system's temporary folder; return a sentence on it."""
     with suppress(OSError):
         return f" The result is kept in {shutil.copytree(stage, Path(tempfile.mkdtemp(prefix='unhot-')) / name)}."
     return ""

@@ -1,4 +1,4 @@
-"""Reading small text files that anybody may have written: bounded, strict, and with errors that name the file."""
+"""Reading small text files of unknown origin: bounded, strict, and with errors that name the file."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def read_text(path: Path, limit: int = TEXT_BYTES) -> str:
 
     Args:
         path: The file; a pipe, a device or a folder is refused.
-        limit: Bytes at most.
+        limit: Maximum number of bytes.
 
     Raises:
         InputError: It cannot be read, is too large, or is not UTF-8.
@@ -49,16 +49,15 @@ def read_text(path: Path, limit: int = TEXT_BYTES) -> str:
 def parse_json(text: str, where: str) -> Any:
     """Return the value of a JSON text.
 
-    NaN, infinity, integers of more than 64 bits, keys that come twice, text that is not valid Unicode and nesting
-    deeper than 64 are refused: no file of unhot has them, and they fail later, or mean different things to different
-    readers.
+    NaN, infinity, integers of more than 64 bits, duplicate keys, text that is not valid Unicode and nesting deeper than
+    64 are refused: no file of unhot has them, and they would fail later, or mean different things to different readers.
 
     Args:
         text: The text.
-        where: What to call it in errors.
+        where: Name of the file in error messages.
 
     Raises:
-        InputError: It is not JSON, or holds what is refused.
+        InputError: It is not JSON, or contains one of these.
     """
     with _refused(where, "JSON"):
         value = json.loads(text, object_pairs_hook=_object, parse_constant=_constant)
@@ -67,14 +66,14 @@ def parse_json(text: str, where: str) -> Any:
 
 
 def parse_toml(text: str, where: str) -> dict[str, Any]:
-    """Return the tables of a TOML text; what :func:`parse_json` refuses is refused here too.
+    """Return the tables of a TOML text; the same values are refused as by :func:`parse_json`.
 
     Args:
         text: The text.
-        where: What to call it in errors.
+        where: Name of the file in error messages.
 
     Raises:
-        InputError: It is not TOML, or holds what is refused.
+        InputError: It is not TOML, or contains one of these.
     """
     with _refused(where, "TOML"):
         value = tomllib.loads(text)
@@ -84,7 +83,7 @@ def parse_toml(text: str, where: str) -> dict[str, Any]:
 
 @contextmanager
 def _refused(where: str, form: str) -> Iterator[None]:
-    """Say of a text that cannot be parsed, or holds what is refused, what is wrong with it."""
+    """Turn errors of a parser, and refused values, into errors that name the file."""
     try:
         yield
     except RecursionError:

@@ -16,13 +16,13 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Entry:
-    """What is known of something without importing it; a kind of thing of which more is known has a subclass.
+    """What a catalogue knows of something without importing it; metrics and attacks have subclasses.
 
     Attributes:
-        where: Its place, as "module:attribute", or itself.
-        summary: What it is, in one line.
+        where: Its location as "module:attribute", or the object itself.
+        summary: One line that describes it.
         origin: Where it was published.
-        reads: Of a method: what it reads.
+        reads: Data that a method reads.
     """
 
     where: object
@@ -31,7 +31,7 @@ class Entry:
     reads: str = ""
 
     def load(self) -> object:
-        """Return it, importing it if need be; its code may raise anything."""
+        """Return the object, importing it if necessary; its code may raise anything."""
         if not isinstance(self.where, str):
             return self.where
         module, _, attribute = self.where.partition(":")
@@ -50,8 +50,8 @@ class Registry(Generic[T, E]):
     is never replaced silently.
 
     Args:
-        kind: What is registered, in the singular ("method").
-        builtin: The entries that unhot brings.
+        kind: The kind of thing, in the singular ("method").
+        builtin: The entries of unhot itself.
         entry: The class that entries of this kind have.
     """
 
@@ -88,7 +88,7 @@ class Registry(Generic[T, E]):
         return decorate
 
     def get(self, name: str) -> T:
-        """Look an entry up, importing it if need be.
+        """Return the object of that name, importing it if necessary.
 
         Raises:
             UnknownNameError: There is no such entry; the nearest name is offered.
@@ -99,7 +99,7 @@ class Registry(Generic[T, E]):
         return self._loaded[name]
 
     def known(self, name: str) -> Entry:
-        """Return what is known of an entry without importing anything.
+        """Return an entry without importing anything.
 
         Raises:
             UnknownNameError: There is no such entry; the nearest name is offered.
@@ -109,7 +109,7 @@ class Registry(Generic[T, E]):
         return self._entries[name]
 
     def entry(self, name: str) -> E:
-        """Return what is known of an entry; one of an installed package is imported for it.
+        """Return an entry; that of an installed package is imported.
 
         Raises:
             UnknownNameError: There is no such entry; the nearest name is offered.
@@ -134,7 +134,7 @@ class Registry(Generic[T, E]):
         return {name: self.entry(name) for name in self._entries}
 
     def is_builtin(self, name: str) -> bool:
-        """Return whether unhot brings the entry itself."""
+        """Return whether the entry is unhot's own."""
         return name in self.builtin
 
     def summary(self, name: str) -> str:

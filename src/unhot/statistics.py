@@ -1,27 +1,27 @@
-r"""Guard: statistics of the retained classes, collected once, that stand in for training data when a class must go.
+r"""ClassStatistics, the guard: statistics of every class, collected once, that stand in for training data later.
 
-Of every class on its own are kept
+For every class separately they hold
 
-- its number of images, and mean and covariance of all that flows, at every position, through one or a few *split
-  points* (:mod:`unhot.models.replay`): drawn from that Gaussian, it can be sent through the rest of the net again;
-- for each weight layer that can be preconditioned the second moment of the inputs that it multiplies its weights with.
+- the number of its images, and mean and covariance of the values, at every position, that flow through one or a few
+  *replay points* (:mod:`unhot.models.replay`): draws from that Gaussian can be sent through the rest of the net;
+- for each weight layer that can be preconditioned, the second moment of the inputs that its weights multiply.
 
-The covariance at a replay point is kept in its principal directions, r rows B with :math:`S \approx B^\top B`: noise in
-all others, as much as they have, makes what is drawn unlike what flows there. Second moments are kept by frequent
-directions as rows and a scalar, :math:`S \approx B^\top B + \alpha I`, what the rows leave out of the trace being
-spread evenly. Both are exact as long as r rows suffice. No class shares anything with another one, so that dropping a
-class leaves what would have been collected without it.
+The covariance at a replay point is kept in its principal directions, r rows B with :math:`S \approx B^\top B`; noise in
+all other directions, even at their variance, would make the draws unlike the values that flow there. Second moments are
+kept by frequent directions as rows and a scalar, :math:`S \approx B^\top B + \alpha I`, the rest of the trace spread
+evenly. Both are exact as long as r rows suffice. Classes share nothing, so that dropping one leaves what would have
+been collected without it.
 
-All classes together have about 512 rows of each layer and of each replay point, in bfloat16; at a replay point no class
-has fewer than 32, and as far as 25 MB reach each has 200, first at the point nearest the head.
+All classes together have about 512 rows for each layer and each replay point, in bfloat16. At a replay point each class
+has at least 32; as long as 25 MB suffice it has 200, first at the point nearest the head.
 
-What is stored is derived from training images: class means and main directions, in the first layer those of patches of
-pixels. Whoever holds a file learns about each class in it; it is to be protected as the data was, and
-:meth:`ClassStatistics.without` is how a class leaves it.
+The statistics are derived from training images: class means and main directions, in the first layer those of patches of
+pixels. A file reveals something about each class in it: protect it like the training images.
+:meth:`ClassStatistics.excluding` removes a class.
 
-Source: latent replay is that of Pellegrini et al.: Latent replay for real-time continual learning, IROS 2020, there of
-stored activations; Liberty: Simple and deterministic matrix sketching, KDD 2013 (frequent directions); the even rest is
-that of Luo et al.: Robust frequent directions, JMLR 2019.
+Source: latent replay, there of stored activations, is from Pellegrini et al.: Latent replay for real-time continual
+learning, IROS 2020; Liberty: Simple and deterministic matrix sketching, KDD 2013 (frequent directions); the even rest
+is from Luo et al.: Robust frequent directions, JMLR 2019.
 """
 
 from __future__ import annotations
@@ -48,14 +48,14 @@ from unhot.records.model import ClassLabel
 from unhot.records.statistics import StatisticsInfo
 from unhot.runtime import Runtime, usual_settings
 
-ROWS = 512  # rows of all classes together, of each layer and of each replay point,
-LEAST, MOST = 32, 200  # but of a class at a replay point no fewer: with five it has too little spread; and more if that
-NUMBERS = 12_582_912  # leaves no more numbers than these in the rows of all replay points: 25 MB
-FLOWS = 1_000  # images of a class whose flow is looked at: what that costs is cubic in them
-SEEN = 2_000  # input rows of a class, from places chosen at random, that a layer is described by
-AT_ONCE = 256  # rows that a sketch takes at once: what it does is cubic in them
+ROWS = 512  # rows of all classes together, for each layer and each replay point
+LEAST, MOST = 32, 200  # rows of a class at a replay point: five have too little spread; MOST if NUMBERS suffice
+NUMBERS = 12_582_912  # numbers in the rows of all replay points: 25 MB
+FLOWS = 1_000  # images of a class whose flow is described: the cost is cubic in them
+SEEN = 2_000  # input rows of a class, from random positions, that describe a layer
+AT_ONCE = 256  # rows that a sketch takes at once: the cost is cubic in them
 IMAGES = 64  # images of one class in a forward pass
-MAX_IMAGES = 10_000  # that are looked at where nothing else is said
+MAX_IMAGES = 10_000  # images that are read by default
 METADATA = "unhot_guard"
 
 
@@ -64,10 +64,10 @@ class ClassStatistics:
     """Statistics of some classes of a model.
 
     Attributes:
-        info: Of which model and which classes.
+        info: The model and the classes that they describe.
         tensors: For K classes in the order of ``info.classes``, and each replay point ``s``: ``s.mean`` (K, ...),
-            float32, and ``s.rows`` (K, r, ...), bfloat16, of the shape of what flows there, and ``s.least`` (K,),
-            float32: the Gaussian of each class, and the least value that was seen. For each layer ``l``:
+            float32, and ``s.rows`` (K, r, ...), bfloat16, of the shape of the flow there, and ``s.least`` (K,),
+            float32: the Gaussian of each class, and the lowest value that occurred. For each layer ``l``:
             ``l.input_rows`` (K, r, d), bfloat16, ``l.input_rest`` (K,), float32: the second moment of its inputs.
     """
 
@@ -79,13 +79,13 @@ class ClassStatistics:
     def collect(
         cls, model: Classifier, images: ImageSource, runtime: Runtime | None = None, max_images: int | None = None
     ) -> ClassStatistics:
-        """Look at training images of every class that is there, once.
+        """Collect statistics from one pass over training images.
 
         Args:
             model: The classifier; it is not changed.
             images: Images with labels, as the model was trained on.
             runtime: Device, seed and progress.
-            max_images: Look at no more images than this, at as many of each class.
+            max_images: Maximum number of images to read, the same number of each class; all if None.
 
         Raises:
             DataError: There are no images, or the model does not have their classes.
@@ -94,7 +94,7 @@ class ClassStatistics:
         runtime = runtime or Runtime()
         found = model.align(as_images(images), model.forgotten)
         if len(found) == 0:
-            raise DataError("A guard needs images. Give those that the model was trained on.")
+            raise DataError("A guard needs images. Pass those that the model was trained on.")
         columns = found.y.unique().tolist()
         limit = len(found) if max_images is None else max(1, max_images // len(columns))
         some = found.inputs(torch.arange(min(2, len(found))), model.input, runtime.device)
@@ -125,7 +125,7 @@ class ClassStatistics:
         return cls(info, {n: torch.stack([d[n] for d in described]) for n in described[0]})
 
     def excluding(self, labels: Iterable[ClassLabel]) -> ClassStatistics:
-        """Return the guard without anything of these classes.
+        """Return the guard without these classes.
 
         Raises:
             DataError: No class would be left.
@@ -142,7 +142,7 @@ class ClassStatistics:
         """Refuse a model that the guard was not collected from.
 
         Raises:
-            DataError: It is another one.
+            DataError: It was collected from another model.
         """
         if self.info.model_sha256 != model.sha256():
             raise DataError(
@@ -154,23 +154,23 @@ class ClassStatistics:
         return replace(self, tensors={n: t.to(like) for n, t in self.tensors.items()})
 
     def second_moment(self, layer: str) -> tuple[Tensor, Tensor]:
-        """Return rows B (n, d) and a scalar a: the mean of x x^T over what flows into a layer is B^T B + a I."""
+        """Return rows B (n, d) and a scalar a: the mean of x x^T over the inputs x of a layer is B^T B + a I."""
         rows, rest = self.tensors[f"{layer}.input_rows"], self.tensors[f"{layer}.input_rest"]
         counts = torch.tensor(self.info.counts, dtype=torch.float32)
         shares = counts / counts.sum()  # of each class, of all images
         return (shares.sqrt().to(rows)[:, None, None] * rows).flatten(0, 1), (shares.to(rest) * rest).sum()
 
     def draw(self, point: str, classes: Tensor, generator: torch.Generator, around: Tensor | None = None) -> Tensor:
-        """Draw what flows through a replay point from the Gaussians of some classes.
+        """Draw flows through a replay point from the Gaussians of some classes.
 
         Args:
-            point: One of those of ``info.replay_points``.
+            point: A replay point of ``info.replay_points``.
             classes: Positions in ``info.classes``, int64 (N,).
-            generator: On the CPU.
-            around: Other means than those of the classes, (N, ...).
+            generator: A generator on the CPU.
+            around: Means in place of those of the classes, (N, ...).
 
         Returns:
-            (N, ...), in the number type of the guard; nothing is less than the least value that was seen.
+            Flows (N, ...), in the number type of the guard, clipped below at the lowest value that occurred.
         """
         mean, rows, least = (self.tensors[f"{point}.{part}"] for part in ("mean", "rows", "least"))
         drawn = mean[classes] if around is None else around.clone()
@@ -219,7 +219,7 @@ class ClassStatistics:
         return guard
 
     def _problems(self) -> Iterator[str]:
-        """Say what of the tensors does not fit the description."""
+        """Yield every mismatch between the tensors and ``info``."""
         info = self.info
         through = set(info.replay_points.values())
         dims = {f"{p}.least": 1 for p in through}
@@ -251,7 +251,7 @@ class ClassStatistics:
 def _nearest(
     model: Classifier, found: dict[str, str], x: Tensor, classes: int
 ) -> tuple[dict[str, str], dict[str, int]]:
-    """Return of layers and their replay points those nearest the head that there is room for, or one; and its rows."""
+    """Return the layers nearest the head that there is room for, with their replay points, and the rows of each."""
     with torch.no_grad(), model.recording(found.values()) as seen:
         model.logits(x)
     kept: dict[str, str] = {}
@@ -271,12 +271,12 @@ def _nearest(
 
 
 class _Class:
-    """What is collected of one class.
+    """The statistics of one class, while they are collected.
 
     Args:
-        points: The replay points, and how many rows of each.
-        layers: The layers, and how many rows of each.
-        seen: Inputs of a layer for each image.
+        points: The replay points, and the number of rows of each.
+        layers: The layers, and the number of rows of each.
+        seen: Number of inputs of a layer for each image.
         generator: Chooses the inputs.
     """
 
@@ -314,7 +314,7 @@ def principal(h: Tensor, size: int) -> Tensor:
     n, d = h.shape
     _, vectors = torch.linalg.eigh((h @ h.T).double())
     vectors = vectors.flip(1)[:, : min(size, n, d)].to(h)
-    rows = h.new_zeros((min(size, d), d))  # as many for a class of few images as for any other
+    rows = h.new_zeros((min(size, d), d))  # the same number for every class, however few its images
     rows[: vectors.shape[1]] = vectors.T @ h / n**0.5
     return rows
 
@@ -342,7 +342,7 @@ class Sketch:
         assert self.rows is not None
         d = self.rows.shape[1]
         left = max(self.trace - self.rows.double().square().sum().item(), 0.0) / d
-        rows = self.rows.new_zeros((min(self.size, d), d))  # as many for a class of few images as for any other
+        rows = self.rows.new_zeros((min(self.size, d), d))  # the same number for every class, however few its images
         rows[: len(self.rows)] = self.rows[: len(rows)]
         return rows / self.count**0.5, torch.tensor(left / self.count, dtype=rows.dtype)
 

@@ -33,7 +33,7 @@ from unhot.records.model import InputSpec
 from unhot.records.train import TrainRecord
 from unhot.runtime import Runtime, fast_bf16, usual_settings
 
-BF16_PARAMETERS = 200_000  # smaller nets compute slower in bfloat16, which adds conversions
+BF16_PARAMETERS = 200_000  # smaller nets are slower in bfloat16, because of conversions
 
 
 class TrainSettings(Stored):
@@ -43,9 +43,9 @@ class TrainSettings(Stored):
         epochs: Passes over the images.
         batch_size: Images in a step.
         lr: Highest learning rate of the cycle.
-        momentum: Of SGD.
+        momentum: Momentum of SGD.
         weight_decay: L2 penalty on all weights.
-        clip: Highest norm of the gradient.
+        clip: Maximum norm of the gradient; a longer one is scaled down to it.
     """
 
     epochs: int = Field(default=10, ge=1)
@@ -57,7 +57,7 @@ class TrainSettings(Stored):
 
     @classmethod
     def of(cls, values: dict[str, Any]) -> TrainSettings:
-        """Make settings of values that somebody typed.
+        """Make settings from values that a user typed.
 
         Raises:
             OptionError: One is unknown or out of range; all are listed.
@@ -81,10 +81,10 @@ def batches_of(order: Tensor, size: int) -> tuple[Tensor, ...]:
 
 @contextmanager
 def normalising() -> Iterator[None]:
-    """Say in plain words where batch normalisation is given a single image in training.
+    """Explain the error of batch normalisation on a single image in training.
 
     Raises:
-        DataError: It is.
+        DataError: A batch has a single image.
     """
     try:
         yield
@@ -108,26 +108,26 @@ def fit(
     """Train a classifier in place; the same seed gives the same weights, with or without an interruption.
 
     Args:
-        model: With ``input``; its module is on the device of the runtime.
-        images: Labels are output columns of the model.
-        settings: How.
-        augment: Applied to every batch anew.
-        runtime: Gives device, precision and seed.
-        checkpoint: A file that is written after every epoch and, if it is there and fits, continued from.
+        model: A classifier with ``input``; its module is on the device of the runtime.
+        images: The images, labelled with output columns of the model.
+        settings: The settings of SGD.
+        augment: Augmentation, applied to every batch anew.
+        runtime: Device, precision and seed.
+        checkpoint: A file that is written after every epoch; if it exists and fits, training resumes from it.
 
     Returns:
-        The seconds that it took, those before an interruption included.
+        The seconds that training took, including those before an interruption.
 
     Raises:
         DataError: There are no images, or batches of one that cannot be normalised.
         InputError: The checkpoint is of another run.
     """
     if model.input is None or len(images) == 0:
-        raise DataError("Training needs images, and a model that says how it takes them.")
+        raise DataError("Training needs images, and a model whose input is known. Pass both.")
     net, device, n, started = model.module, runtime.device, len(images), runtime.clock()
     layout = torch.channels_last if runtime.precision == "bf16" else torch.contiguous_format
     _lay_out(net, layout)
-    held = images.cached(model.input)
+    cached = images.cached(model.input)
     optimizer = SGD(
         net.parameters(),
         settings.lr,
@@ -150,7 +150,7 @@ def fit(
             net.train()
             with runtime.seeded("dropout", epoch), normalising():
                 for index in batches_of(order, settings.batch_size):
-                    pixels = augment(held.pixels(index, model.input).to(device), augmenting)
+                    pixels = augment(cached.pixels(index, model.input).to(device), augmenting)
                     mine = processes.shard(torch.arange(len(index)))
                     x = prepare(pixels[mine.to(device)], model.input).contiguous(memory_format=layout)
                     with runtime.autocast():
@@ -189,15 +189,15 @@ def train(
     """Build a net and train it on a data set.
 
     Args:
-        source: The data; its train split is trained on, its test split measured once at the end.
-        arch: As for :func:`unhot.models.arch.build`.
+        source: The data; the net is trained on its train split and evaluated once, at the end, on its test split.
+        arch: Name of the architecture; see :func:`unhot.models.arch.build`.
         options: Keyword arguments of the architecture.
         image_size: Side of the inputs in pixels; what suits the data set if None.
-        preprocessing: How else pictures become inputs than suits the data set.
-        exclude: Classes of which no image is seen; the net keeps their outputs. This makes the retrained reference.
-        settings: Fields of :class:`TrainSettings`; what is left out is what suits the data set and the net.
+        preprocessing: Overrides how pictures of the data set become inputs.
+        exclude: Classes to leave out of training; the net keeps their outputs. This makes the retrained reference.
+        settings: Fields of :class:`TrainSettings`; the others are chosen to suit the data set and the net.
         seed: The same seed gives the same weights on the same machine.
-        precision: The faster of the two on this machine if None.
+        precision: Precision of training; the faster of the two on this machine if None.
         runtime: Device and progress.
         checkpoint: See :func:`fit`.
 
@@ -254,7 +254,7 @@ def usual_precision(net: nn.Module, device: torch.device) -> Precision:
 
 
 def complete(settings: dict[str, Any], source: Source, arch: str) -> TrainSettings:
-    """Fill in what is left out of the settings of training: what suits the data set and the net.
+    """Complete the settings of training with those that suit the data set and the net.
 
     Raises:
         OptionError: A setting does not fit.
@@ -289,9 +289,9 @@ def _identity(
     spec: InputSpec,
     augment: Augment,
 ) -> str:
-    """Return the digest of all that determines the weights; only a run of the same digest may continue this one."""
-    seen = [images.origin, images.sha256(), spec.model_dump(mode="json"), augment.shift, augment.flip]
-    return digest([settings.model_dump(), runtime.seed, runtime.precision, shapes, seen])
+    """Return the digest of all that determines the weights; only a run of the same digest may resume this one."""
+    data = [images.origin, images.sha256(), spec.model_dump(mode="json"), augment.shift, augment.flip]
+    return digest([settings.model_dump(), runtime.seed, runtime.precision, shapes, data])
 
 
 def _lay_out(net: nn.Module, layout: torch.memory_format) -> None:
@@ -307,7 +307,7 @@ def _save(path: Path, state: dict[str, Any], progress: dict[str, object], runtim
 
 
 def _restore(path: Path | None, state: dict[str, Any], identity: str, runtime: Runtime) -> tuple[int, float]:
-    """Continue from a checkpoint, if there is one; return how many epochs it holds, and what they took in seconds."""
+    """Resume from a checkpoint, if there is one; return the number of epochs in it and the seconds that they took."""
     if path is None or not path.exists():
         return 0, 0.0
     try:

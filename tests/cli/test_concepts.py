@@ -135,7 +135,7 @@ BAD = {
     "a map that is not there": (None, ["--class", "low"], "map.json cannot be read: No such file or directory"),
     "no JSON": ("{", ["--class", "low"], "map.json is not valid JSON"),
     "another JSON": ("[1]", ["--class", "low"], 'is not a label map. Write {"group": ["label", "label"]}'),
-    "a label twice": ('{"a": ["0"], "b": ["0"]}', ["--class", "a"], "puts 0 into two groups"),
+    "a label twice": ('{"a": ["0"], "b": ["0"]}', ["--class", "a"], "has 0 in two groups"),
     "an empty group": ('{"a": []}', ["--class", "a"], "has no labels in a"),
     "a group that is a label": ('{"1": ["0"], "a": ["1"]}', ["--class", "a"], "both a group and a label"),
     "an unknown concept": (GROUPS, ["--class", "lo"], "Unknown label or class 'lo'. Did you mean 'low'?"),

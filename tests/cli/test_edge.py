@@ -142,4 +142,4 @@ def test_names_that_are_not_utf_8(unhot: Run, bundle: Path, folders: Path, tmp_p
     (tree / "train" / "5").rename(tree / "train" / odd)
     refused = unhot("audit", *call[1:], "--out", tmp_path / "no")
     assert refused.code == 2
-    assert "the names of \\udce9\\u001b[31m are not UTF-8" in refused.err
+    assert "the class folders \\udce9\\u001b[31m have names that are not UTF-8" in refused.err

@@ -82,7 +82,7 @@ def looked_at(request, models) -> Iterator[tuple[Any, ...]]:
         for split, count in LOOKED_AT.items():
             patch.setattr(audits, f"{split.upper()}_IMAGES", count)
         if not held:
-            patch.setattr(module, "HELD_BYTES", 0)
+            patch.setattr(module, "CACHED_BYTES", 0)
         found = audit(
             original=original, unlearned=unlearned, retrained=retrained, classes=[3], test=test.images,
             train=train.images, runtime=runtime(),

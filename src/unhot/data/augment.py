@@ -10,7 +10,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Augment:
-    """What leaves the class of an image as it is.
+    """Random changes that preserve the class of an image.
 
     Attributes:
         shift: Farthest shift in pixels, in each direction; uncovered pixels repeat the border.

@@ -40,7 +40,7 @@ class LabelMap:
     def __post_init__(self) -> None:
         labels = Counter(label for members in self.groups.values() for label in members)
         if repeated := sorted(label for label, count in labels.items() if count > 1):
-            raise DataError(f"A label map puts {shortened(repeated)} into two groups. Put each label into one.")
+            raise DataError(f"A label map has {shortened(repeated)} in two groups. Keep each label in one.")
         if empty := [group for group, members in self.groups.items() if not members]:
             raise DataError(f"A label map has no labels in {shortened(empty)}. Name some, or leave the group out.")
         if double := [group for group, members in self.groups.items() if group in labels and list(members) != [group]]:
@@ -77,12 +77,12 @@ class LabelMap:
         return relabelled(as_images(images), [self._group.get(name, name) for name in names], tuple(self.groups))
 
     def concept(self, names: Sequence[str], classes: Sequence[str], given: Sequence[str] | None = None) -> Concept:
-        """Say what a request means to a model.
+        """Resolve a request for a model.
 
         Args:
-            names: What is to be forgotten: labels, groups of labels, or classes of the model.
+            names: The concept to forget: labels, groups of labels, or classes of the model.
             classes: The names of the model's classes, in order.
-            given: The labels of which there are images; all that ``names`` stands for if None.
+            given: The labels of which there are images; all of ``names`` if None.
 
         Raises:
             UnknownNameError: A name is neither a label nor a class.
@@ -127,8 +127,8 @@ class Concept:
     """A request, resolved for a model.
 
     Attributes:
-        labels: The labels that make up what is to be forgotten.
-        given: Those of them of which there are images.
+        labels: The labels that make up the concept.
+        given: The labels among these of which there are images.
         classes: The model's classes.
         class_of: The class of the model that images of each known label belong to.
     """
@@ -157,10 +157,10 @@ class Concept:
 
     @property
     def setting(self) -> Setting:
-        """How concept, classes and given labels fit together.
+        """How concept, classes and given labels relate.
 
-        "all matched": the concept is one or more classes, all given. "target mismatch": it is more classes than are
-        given. "model mismatch": it is a part of a class. "data mismatch": only a part of it is given, of every class.
+        "all matched": the concept is one or more classes, all given. "target mismatch": some of its classes are not
+        given. "model mismatch": it is part of a class. "data mismatch": of every class of it some labels are not given.
         """
         if self.parts:
             return "model mismatch"
@@ -195,7 +195,7 @@ class Concept:
         return self.seen(found.where(~mine[found.y]))
 
     def take(self, samples: Samples) -> Samples:
-        """Turn samples of the given labels, from ``unhot.draw`` or ``unhot.folder``, into what a method is given.
+        """Turn samples of the given labels, from ``unhot.draw`` or ``unhot.folder``, into the samples for a method.
 
         Raises:
             DataError: The samples are of other labels.
@@ -203,7 +203,7 @@ class Concept:
         names = _names(samples.images)
         drawn = [names[p] for p in samples.positions]
         if set(drawn) != set(self.given):
-            raise DataError(f"The samples are of {shortened(drawn)}, and not of {shortened(self.given)}.")
+            raise DataError(f"The samples are of {shortened(drawn)}. Pass samples of {shortened(self.given)}.")
         classes = tuple(dict.fromkeys(self.class_of[name] for name in drawn))
         return Samples(self.seen(samples.images), classes, ", ".join(self.labels) if self.parts else None)
 
@@ -227,7 +227,7 @@ def relabelled(images: LabelledImages, names: Sequence[str], first: Sequence[str
     Args:
         images: The images.
         names: The new name of each of their ``class_names``.
-        first: Names that come first among the new ``class_names``, in this order, whether there are images or not.
+        first: Names that come first among the new ``class_names``, in this order, with or without images.
     """
     unique = tuple(dict.fromkeys((*first, *names)))
     position = {name: i for i, name in enumerate(unique)}

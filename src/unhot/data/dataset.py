@@ -21,10 +21,10 @@ LABEL_KEYS = ("label", "labels", "target")
 
 
 def from_dataset(data: Any) -> LabelledImages:
-    """Take a data set whose items have a position: pairs of image and label, or dicts of both.
+    """Read a data set whose items are indexed: pairs of image and label, or dicts of both.
 
-    An image is a picture of Pillow, an array of pixels (H, W) or (H, W, C), or a tensor or array (C, H, W), which is
-    taken as it is. A label is a number, a text or a one-hot vector. Both are what an item gives, after all transforms.
+    An image is a Pillow image, an array of pixels (H, W) or (H, W, C), or a tensor or array (C, H, W), which is not
+    changed. A label is a number, a text or a one-hot vector. All transforms of the data set are applied.
 
     Args:
         data: Anything with ``__getitem__`` and ``__len__``.
@@ -48,7 +48,7 @@ def from_dataset(data: Any) -> LabelledImages:
 def class_names(data: Any) -> tuple[str, ...] | None:
     """Return the names of a data set's classes, where it has any; a part of one has those of the whole."""
     if getattr(data, "target_transform", None) is not None:
-        return None  # they are those of the labels before
+        return None  # the names belong to the labels before that transform
     if type(data) is Subset:
         return class_names(data.dataset)
     if type(data) is ConcatDataset:
@@ -81,7 +81,7 @@ def _item(data: Any, i: int, origin: str) -> Any:
 
 
 def _pair(item: Any, name: str) -> tuple[Image.Image | Tensor, Any]:
-    """Tell image and label of an item."""
+    """Return image and label of an item."""
     if isinstance(item, Mapping):
         return _image(_value(item, IMAGE_KEYS, name), name), _value(item, LABEL_KEYS, name)
     if not isinstance(item, tuple | list):

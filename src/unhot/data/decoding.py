@@ -1,4 +1,4 @@
-"""From picture files to pixels: what is opened, within what bounds, and how any mode becomes grey or RGB."""
+"""From picture files to pixels: which formats and sizes are accepted, and how any mode becomes grey or RGB."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ RASTER = (
 )
 Image.init()
 FORMATS = tuple(name for name in RASTER if name in Image.OPEN)  # a build may lack some
-MAX_PIXELS = 1 << 26  # of a picture, before and after it is resized; 200 MB as RGB
+MAX_PIXELS = 1 << 26  # pixels of a picture, before and after resizing; 200 MB as RGB
 MAX_FILE_BYTES = 1 << 29
-THREADS = min(8, os.cpu_count() or 1)  # each holds a picture at its own size
-LARGE_PIXELS = 1 << 24  # pictures of more are decoded one at a time
+THREADS = min(8, os.cpu_count() or 1)  # each holds one picture at its full size
+LARGE_PIXELS = 1 << 24  # larger pictures are decoded one at a time
 
 KNOWN = frozenset({"1", "L", "P", "RGB", "RGBA", "LA", "PA", "CMYK", "YCbCr", "HSV", "LAB", "RGBX", "RGBa", "La"})
 ORIENTATION = 0x0112  # tag of EXIF
@@ -63,7 +63,7 @@ def open_picture(path: Path) -> Image.Image:
 
 
 def check_file(path: Path) -> int:
-    """Decode a picture file once; return how many frames it holds.
+    """Decode a picture file once; return the number of its frames.
 
     Raises:
         DataError: It cannot be decoded.
@@ -73,18 +73,18 @@ def check_file(path: Path) -> int:
         image.load()  # verify() does not see that a file is cut off
     except Exception as error:
         raise unreadable(str(path), error) from error
-    return _frames(image, str(path)) if image.format != "MPO" else 1  # previews of the same photo
+    return _frames(image, str(path)) if image.format != "MPO" else 1  # the others are previews of the same photo
 
 
 def check_picture(image: Image.Image, name: str) -> None:
-    """Refuse a picture for which it is not defined what its pixels look like.
+    """Refuse a picture whose pixels have no defined appearance.
 
     Args:
         image: The picture.
-        name: What it is called in errors.
+        name: Name of the picture in error messages.
 
     Raises:
-        DataError: With the reason.
+        DataError: It is too large, or has several pages or pixels of unknown range.
     """
     if image.width * image.height > MAX_PIXELS:
         raise DataError(
@@ -95,20 +95,19 @@ def check_picture(image: Image.Image, name: str) -> None:
     if image.mode not in KNOWN and not image.mode.startswith("I;16") and not _is_deep(image):
         kind = {"I": "32-bit integer", "F": "32-bit float"}.get(image.mode, image.mode)
         raise DataError(
-            f"{name} has {kind} pixels, of which it is not known what is black and what is white. "
-            "Convert it to 8 or 16 bits."
+            f"{name} has {kind} pixels, whose range from black to white is not known. Convert it to 8 or 16 bits."
         )
 
 
 def decode(image: Image.Image, spec: InputSpec, name: str = "A picture") -> Tensor:
     """Return the pixels of one picture, uint8 (C, H, W): upright, in the channels and the size of ``spec``.
 
-    Transparency is left out: what counts are the colours that are stored.
+    Transparency is ignored: the stored colours count.
 
     Args:
-        image: The picture; it may be opened only.
-        spec: How the model takes it.
-        name: What it is called in errors.
+        image: The picture; it need not be decoded yet.
+        spec: The input of the model.
+        name: Name of the picture in error messages.
 
     Raises:
         DataError: It cannot be decoded, or not be brought to that size.
@@ -125,7 +124,7 @@ def decode(image: Image.Image, spec: InputSpec, name: str = "A picture") -> Tens
 
 
 def _frames(image: Image.Image, name: str) -> int:
-    """Return how many frames or pages a picture holds, for which Pillow may read all of its file."""
+    """Return the number of frames or pages of a picture, for which Pillow may read all of its file."""
     try:
         return int(getattr(image, "n_frames", 1))
     except Exception as error:
@@ -148,7 +147,7 @@ def _eight_bit(image: Image.Image) -> Image.Image:
 
 
 def _orientation(image: Image.Image) -> int:
-    """Return how a picture is turned; 1, as it is stored, where the tags are damaged."""
+    """Return the EXIF orientation of a picture; 1, upright, if the tags are damaged."""
     try:
         return int(image.getexif().get(ORIENTATION, 1))
     except Exception:  # Pillow raises nearly anything on damaged tags
@@ -160,7 +159,7 @@ def _upright(image: Image.Image, orientation: int) -> Image.Image:
 
 
 def _sized(image: Image.Image, spec: InputSpec, name: str) -> Image.Image:
-    """Resize a picture and crop it at its centre: to the pixel what Resize and CenterCrop of torchvision do."""
+    """Resize a picture and crop its centre, exactly as Resize and CenterCrop of torchvision do."""
     width, height = image.size
     if isinstance(spec.resize, int):
         shorter = min(width, height)
@@ -177,8 +176,6 @@ def _sized(image: Image.Image, spec: InputSpec, name: str) -> Image.Image:
 
 def unreadable(name: str, error: Exception) -> DataError:
     """Return the error to raise for what Pillow raised on a picture."""
-    said = first_line(error)
-    reason = (
-        "not in a format that is known" if isinstance(error, UnidentifiedImageError) else said or type(error).__name__
-    )
+    known = not isinstance(error, UnidentifiedImageError)
+    reason = first_line(error) or type(error).__name__ if known else "not in a format that is known"
     return DataError(f"{name} is not a readable image ({reason}). Replace or remove it.")

@@ -23,7 +23,7 @@ def load_folder(root: Path, split: str | None = None) -> LabelledImages:
 
     Args:
         root: The folder; it may hold a ``train`` and a ``test`` folder of class folders instead.
-        split: Which of these to read; with None the class folders must be directly in ``root``.
+        split: The split to read; with None the class folders must be directly in ``root``.
 
     Raises:
         DataError: There is no such folder, no class folder, no image, or images that cannot be read.
@@ -35,7 +35,7 @@ def load_folder(root: Path, split: str | None = None) -> LabelledImages:
     if not classes:
         raise DataError(f"{folder} holds no class folders. Put the images of each class in a folder named after it.")
     if odd := [c.name for c in classes if not is_unicode(c.name)]:
-        raise DataError(f"{folder}: the names of {shortened(odd)} are not UTF-8, and a class is named so. Rename them.")
+        raise DataError(f"{folder}: the class folders {shortened(odd)} have names that are not UTF-8. Rename them.")
     found = [image_files(c) for c in classes]
     if empty := [c.name for c, files in zip(classes, found, strict=True) if not files]:
         raise DataError(f"{folder}: no images in {shortened(empty)}. Add images, or remove the folder.")
@@ -58,7 +58,7 @@ def splits_of(root: Path) -> tuple[str, ...]:
 def from_files(
     files: list[Path], labels: torch.Tensor, class_names: tuple[str, ...] | None, root: Path
 ) -> LabelledImages:
-    """Make images of files, int64 (N,) labels; every file is decoded once, so that broken ones are found now.
+    """Make images from files and labels int64 (N,); every file is decoded once, so that broken ones are found early.
 
     Raises:
         DataError: Names the files that cannot be read.

@@ -17,7 +17,7 @@ from unhot.runtime import torchvision_ops
 
 T = TypeVar("T")
 
-MAX_BYTES = 1 << 30  # the largest of these files, the train split of SVHN, has 182 MB
+MAX_BYTES = 1 << 30  # the largest file, the train split of SVHN, has 182 MB
 PLAIN = frozenset({"u1", "i1", "i2", "i4", "i8", "u2", "u4", "u8", "f4", "f8", "b1"})  # dtypes of numbers
 
 
@@ -56,8 +56,8 @@ def read_pickled(content: bytes, path: Path) -> dict[str, Any]:
     """Read a pickled dict of numbers, texts, lists and arrays.
 
     Args:
-        content: What the file holds.
-        path: The file, for errors.
+        content: Bytes of the file.
+        path: The file, for error messages.
 
     Raises:
         DataError: It is damaged, or holds anything else, which might be code.
@@ -69,7 +69,7 @@ def read_pickled(content: bytes, path: Path) -> dict[str, Any]:
 
 
 def read_once(path: Path) -> bytes:
-    """Return the content of a file, so that what is checked is what is used.
+    """Return the content of a file, so that the same bytes are checked and used.
 
     Raises:
         DataError: It is no file, or too large.
@@ -79,22 +79,22 @@ def read_once(path: Path) -> bytes:
 
 
 def md5(content: bytes) -> str:
-    """Return the MD5 of a file's content, by which the authors of data sets tell them."""
+    """Return the MD5 of a file's content, which the authors of data sets publish."""
     return hashlib.md5(content, usedforsecurity=False).hexdigest()
 
 
 def guarded(path: Path, read: Callable[[], T]) -> T:
-    """Run a reader of a file; whatever it raises becomes one error that names the file.
+    """Run a reader of a file; anything that it raises becomes one error that names the file.
 
     Raises:
-        DataError: It raised.
+        DataError: The reader failed.
     """
     try:
         return read()
     except Exception as error:  # readers raise nearly anything on damaged files
-        said = first_line(error) or "no reason given"
+        why = first_line(error) or "no reason given"
         raise DataError(
-            f"{path} is damaged, or not what its name says ({type(error).__name__}: {said}). Get it again."
+            f"{path} is damaged, or not what its name says ({type(error).__name__}: {why}). Get it again."
         ) from error
 
 

@@ -20,8 +20,8 @@ from unhot.files import sha256
 from unhot.records.base import digest
 from unhot.records.model import InputSpec
 
-HELD_BYTES = 2 << 30  # a set whose pixels take less than this is decoded once and held
-BLOCK = 1_024  # pictures that are decoded at once to be held
+CACHED_BYTES = 2 << 30  # a set whose pixels take less than this is decoded once and cached
+BLOCK = 1_024  # pictures that are decoded at once to be cached
 
 
 @dataclass(frozen=True)
@@ -29,12 +29,12 @@ class Pictures:
     """Pictures that are decoded when they are needed.
 
     Attributes:
-        load: Gives picture number ``i`` at its own size.
-        count: How many there are.
-        pixels: Of all pictures, uint8 (N, C, H, W), where they are in memory already.
-        name: What picture number ``i`` is called in errors.
-        threads: How many may call ``load`` at once.
-        file: The file that holds picture number ``i`` and nothing else, where there is one.
+        load: Returns picture number ``i`` at its original size.
+        count: Number of pictures.
+        pixels: Pixels of all pictures, uint8 (N, C, H, W), if they are in memory already.
+        name: Returns the name of picture number ``i`` for error messages.
+        threads: Number of threads that may call ``load`` at once.
+        file: Returns the file of picture number ``i``, if each picture is a file of its own.
     """
 
     load: Callable[[int], Image.Image]
@@ -100,12 +100,12 @@ class LabelledImages:
     """Images and the class of each.
 
     Attributes:
-        x: Pixels, uint8 (N, C, H, W); or inputs of a model, floating (N, C, H, W), which are taken as they are; or
+        x: Pixels, uint8 (N, C, H, W); or inputs of a model, floating (N, C, H, W), which are not changed; or
             pictures still to be decoded.
         y: int64 (N,), positions in ``class_names``, or class indices of the model where there are no names.
         class_names: None if the classes have no names.
         origin: Where the images are from, in words.
-        keys: What to call each image: its position in its data set, or its file.
+        keys: Name of each image: its position in its data set, or its file.
     """
 
     x: Tensor | Pictures
@@ -144,11 +144,11 @@ class LabelledImages:
     def check_scale(self, spec: InputSpec | None) -> None:
         """Refuse floating tensors that hold pixels, 0..1 or 0..255, where the model takes normalised ones.
 
-        Normalised pixels of several shades are below and above 0, and nowhere near 255: what is all within 0..1, for a
-        model that subtracts a mean, is not normalised.
+        Normalised pixels lie on both sides of 0, and far from 255: values that are all within 0..1, for a model that
+        subtracts a mean, are not normalised.
 
         Raises:
-            DataError: They do.
+            DataError: The values look like pixels.
         """
         if spec is None or not isinstance(self.x, Tensor) or not self.x.is_floating_point():
             return
@@ -174,7 +174,7 @@ class LabelledImages:
             return self.x[index]
         if spec is None:
             raise DataError(
-                f"{self.origin}: the model does not say what size its inputs have. Wrap it with "
+                f"{self.origin}: the model does not say the size of its inputs. Wrap it with "
                 "unhot.Classifier.wrap(model, input=unhot.InputSpec(...)), or pass tensors."
             )
         return self.x.decode(index, spec)
@@ -185,8 +185,8 @@ class LabelledImages:
             yield self.inputs(index, spec, device), self.y[index].to(device)
 
     def cached(self, spec: InputSpec) -> LabelledImages:
-        """Decode the pictures once and keep their pixels, if these are not too many."""
-        if isinstance(self.x, Tensor) or len(self) * int(np.prod(spec.shape)) > HELD_BYTES:
+        """Decode the pictures once and keep their pixels, if these take less than 2 GiB."""
+        if isinstance(self.x, Tensor) or len(self) * int(np.prod(spec.shape)) > CACHED_BYTES:
             return self
         pixels = torch.empty((len(self), *spec.shape), dtype=torch.uint8)
         for start in range(0, len(self), BLOCK):
@@ -249,7 +249,7 @@ def pixel_range(spec: InputSpec, device: torch.device) -> tuple[Tensor, Tensor, 
 def input_range(x: Tensor, spec: InputSpec | None) -> tuple[Tensor, Tensor]:
     """Return the least and the greatest values of inputs, each (C, 1, 1).
 
-    Where the model does not say how pixels become inputs, what some inputs x (B, C, H, W) hold stands in for it.
+    If the model does not say how pixels become inputs, they are those of the inputs x (B, C, H, W).
     """
     if spec is not None:
         return pixel_range(spec, x.device)[:2]
@@ -260,7 +260,7 @@ def check_tensor(x: Tensor) -> None:
     """Refuse a tensor that cannot be a batch of images.
 
     Raises:
-        DataError: With the reason.
+        DataError: Its shape, its type or its values do not fit.
     """
     if x.ndim != 4:
         raise DataError(f"Expected images of shape (N, C, H, W), got {tuple(x.shape)}.")

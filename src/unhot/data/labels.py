@@ -20,7 +20,7 @@ def one_label(label: Any, name: str) -> Label:
 
     Args:
         label: A number, text, or a one-hot vector; as a scalar, an array or a tensor.
-        name: What the item is called in errors.
+        name: Name of the item in error messages.
 
     Returns:
         A number from 0, or text.
@@ -52,15 +52,15 @@ def one_label(label: Any, name: str) -> Label:
 def read_labels(
     labels: Sequence[Label], names: tuple[str, ...] | None, origin: str
 ) -> tuple[Tensor, tuple[str, ...] | None]:
-    """Bring the labels of a data set to positions among its class names.
+    """Turn the labels of a data set into positions among its class names.
 
     Args:
-        labels: Of every item.
-        names: Of the classes, where they are known; of texts else their names in order of the alphabet.
-        origin: What the data set is called in errors.
+        labels: The label of every item.
+        names: Names of the classes, if they are known; otherwise labels that are texts become names, sorted.
+        origin: Name of the data set in error messages.
 
     Returns:
-        int64 (N,), and the class names.
+        Positions, int64 (N,), and the class names.
 
     Raises:
         DataError: Some are numbers and some texts, or a text is none of ``names``.

@@ -1,7 +1,7 @@
-"""Matching: which class of a model an index, a name, a class of some data or a class of another model is.
+"""Matching: find the class of a model for an index, a name, a class of some data or a class of another model.
 
-Names decide wherever names match. Positions decide only where no name of the one is a name of the other, which is said
-in a warning. What is ambiguous is refused.
+Classes are matched by name. They are matched by position only if no name occurs on both sides, with a warning.
+Ambiguous requests are refused.
 """
 
 from __future__ import annotations
@@ -52,10 +52,10 @@ def find_class(wanted: int | str, classes: Sequence[ClassLabel]) -> int:
 
 
 def listed(classes: Iterable[Class] | None) -> list[Class]:
-    """Return some classes, as a caller gives them, as a list.
+    """Return the classes that a caller passed, as a list.
 
     Raises:
-        DataError: It is one class, or no class at all.
+        DataError: It is a single class instead of a list, or an empty list.
     """
     if isinstance(classes, str | ClassLabel) or not isinstance(classes, Iterable | None):
         raise DataError(f"Expected a list of classes, got {classes!r}. Write [{classes!r}].")
@@ -70,10 +70,10 @@ class Known:
     """The classes of a model, with which others are matched.
 
     Attributes:
-        outputs: Those of its outputs, in order.
-        excised: Those whose outputs were taken out.
-        count: How many outputs it was built with.
-        whose: What to call the model in errors.
+        outputs: The classes of its outputs, in order.
+        excised: The classes whose outputs were removed.
+        count: The number of outputs that it was built with.
+        whose: The name of the model in error messages.
     """
 
     outputs: tuple[ClassLabel, ...]
@@ -82,12 +82,12 @@ class Known:
     whose: str = "the model"
 
     def match(self, names: Sequence[str] | None, present: Iterable[int], where: str) -> dict[int, ClassLabel]:
-        """Return which class of the model each class of some data is.
+        """Return the class of the model for each class of some data.
 
         Args:
-            names: Of the classes of the data; None if they are known by the index of a class of the model only.
-            present: The positions in ``names``, or the indices, that are asked for.
-            where: What to call the data in errors.
+            names: Names of the classes of the data; None if the data only has indices of classes of the model.
+            present: The positions in ``names``, or the indices, to match.
+            where: Name of the data in error messages.
 
         Raises:
             DataError: The model does not have one of the classes, or it is unclear which class one is.
@@ -95,7 +95,7 @@ class Known:
         return self._match(names, list(present), where, DataError)
 
     def match_model(self, labels: Sequence[ClassLabel], where: str) -> list[ClassLabel]:
-        """Return which class of this model each class of another model is.
+        """Return the class of this model for each class of another model.
 
         Raises:
             ModelError: This model does not have one of the classes, or it is unclear which class one is.
@@ -177,12 +177,12 @@ class Known:
         where: str,
         error: type[InputError],
     ) -> None:
-        """Refuse to take classes for these indices if the same names in another spelling say otherwise."""
+        """Refuse a match by index that contradicts the same names in another spelling."""
         known = list(by_index.values())
         mine, its = spellings(names), spellings([c.name for c in known])
         alike = {key: c for key, c in zip(its, known, strict=True) if its.count(key) == 1}
         if all(key.isdecimal() for key in mine) and not set(mine) <= set(alike):
-            return  # counted from another number
+            return  # numbers counted from another start
         for name, key, index in zip(names, mine, indices, strict=True):
             like = alike.get(key)
             if like is not None and like.index != index and mine.count(key) == 1:
@@ -198,10 +198,10 @@ class Known:
 
 
 def spellings(names: Sequence[str]) -> list[str]:
-    """Return some names without what two spellings of one name may differ in.
+    """Return some names in a form that is the same for two spellings of one name.
 
-    That is case, punctuation, how accents and digits are encoded, and, where all names are one word and a number, the
-    word and leading zeros: "Class 03" becomes "3".
+    Case, punctuation and the encoding of accents and digits are removed; if all names are one word and a number, so are
+    the word and leading zeros: "Class 03" becomes "3".
     """
     plain = [unicodedata.normalize("NFKC", name).casefold() for name in names]
     keys = ["".join(str(unicodedata.decimal(c, c)) for c in name if c.isalnum()) for name in plain]

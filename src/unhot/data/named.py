@@ -40,10 +40,10 @@ class NamedSet:
     """A named data set.
 
     Attributes:
-        read: Gives the train (True) or test split from a folder, downloading it if that is allowed.
-        input: How a model trained on it takes its images.
-        augment: What leaves the class of its images as it is.
-        epochs: How long a small net trains on it, by default.
+        read: Reads the train (True) or test split from a folder, downloading it if that is allowed.
+        input: The input of a model that is trained on it.
+        augment: Random changes that preserve the class of its images.
+        epochs: Default number of epochs for a small net.
     """
 
     read: Callable[[bool, Path, bool], Split]
@@ -56,9 +56,9 @@ def load_named(name: str, train: bool, root: Path | None = None, download: bool 
     """Read one split of a named data set.
 
     Args:
-        name: As in ``unhot list datasets``.
-        train: The train split, or the test split.
-        root: Where the data sets are; UNHOT_DATA or a folder in the user's cache if None.
+        name: A name of ``unhot list datasets``.
+        train: Whether to read the train split instead of the test split.
+        root: Folder of the data sets; UNHOT_DATA or a folder in the user's cache if None.
         download: Whether it may be downloaded when it is not there.
 
     Raises:
@@ -78,7 +78,7 @@ def load_named(name: str, train: bool, root: Path | None = None, download: bool 
 
 
 def data_folder(root: Path | None = None) -> Path:
-    """Return where the data sets are: ``root``, else UNHOT_DATA, else a folder in the user's cache."""
+    """Return the folder of the data sets: ``root``, else UNHOT_DATA, else a folder in the user's cache."""
     return root or Path(os.environ.get("UNHOT_DATA") or Path.home() / ".cache" / "unhot" / "data")
 
 
@@ -96,7 +96,7 @@ def _check(split: Split, name: str) -> None:
     """Refuse a split that is not images with labels of its classes.
 
     Raises:
-        DataError: With the reason.
+        DataError: Shapes, types or labels do not fit.
     """
     pixels, labels, names = split
     if pixels.dtype != np.uint8 or pixels.ndim not in (3, 4) or 0 in pixels.shape or pixels.shape[3:] not in ((), (3,)):
@@ -216,8 +216,8 @@ def _colour(mean: tuple[float, ...], std: tuple[float, ...]) -> InputSpec:
     return InputSpec(height=32, width=32, channels=3, mean=mean, std=std, resize=32)
 
 
-# means and standard deviations of the train splits; digits are doubled in size so that nets with a stem fit. Of these
-# the deviation is 0.319: 0.337 is a scale as good, and the committed records were made with it
+# means and standard deviations of the train splits; digits are doubled in size so that nets with a stem fit. Their
+# deviation is 0.319: 0.337 does as well, and the committed records were made with it
 DIGITS = NamedSet(_digits, _grey(16, 0.305, 0.337), Augment(shift=1), 30)
 MNIST = NamedSet(_idx("mnist", "MNIST", NUMERALS), _grey(28, 0.1307, 0.3081), Augment(shift=2), 6)
 FASHION_MNIST = NamedSet(

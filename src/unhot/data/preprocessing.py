@@ -1,4 +1,4 @@
-"""Preprocessing as a user asks for it, on top of what a model or a data set says."""
+"""Preprocessing that a user asks for, which overrides that of a model or a data set."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from unhot.records.model import InputSpec
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """What a user says of how pictures become inputs; None where nothing is said.
+    """How a user wants pictures to become inputs; None where nothing is asked for.
 
     Attributes:
         size: Height and width of the input in pixels.
-        resize: As of :class:`unhot.InputSpec`.
-        interpolation: As of :class:`unhot.InputSpec`.
+        resize: See :class:`unhot.InputSpec`.
+        interpolation: See :class:`unhot.InputSpec`.
         mean: One value for all channels, or one for each.
         std: One value for all channels, or one for each.
     """
@@ -34,22 +34,22 @@ class Preprocessing:
     def parse(
         cls, size: int | None, resize: str | None, interpolation: str | None, mean: str | None, std: str | None
     ) -> Preprocessing:
-        """Read it as it is typed: ``256`` or ``256x192`` for ``resize``, numbers between commas for mean and std.
+        """Parse the values of options: ``256`` or ``256x192`` for ``resize``, numbers between commas for mean and std.
 
         Raises:
-            OptionError: It has another form.
+            OptionError: A value has another form.
         """
         return cls(size, _size("resize", resize), interpolation, _numbers("mean", mean), _numbers("std", std))
 
     def applied(self, spec: InputSpec | None, channels: int = 3) -> InputSpec | None:
-        """Return an input with all that is said in place of what it says; ``resize`` stays in proportion to the size.
+        """Return an input with these values in place of its own; ``resize`` stays in proportion to the size.
 
         Args:
-            spec: What a model or a data set says; None if nothing is known.
-            channels: Of the input where nothing is known.
+            spec: The input of a model or a data set; None if it is not known.
+            channels: Number of channels of an input that is not known.
 
         Raises:
-            OptionError: A value cannot be, or there is no size.
+            OptionError: A value is invalid, or there is no size.
         """
         if self == Preprocessing():
             return spec
@@ -70,10 +70,10 @@ class Preprocessing:
 
 
 def checked(values: dict[str, Any]) -> InputSpec:
-    """Make an input of values that somebody typed.
+    """Make an input from values that a user typed.
 
     Raises:
-        OptionError: Some cannot be; all are listed.
+        OptionError: Some are invalid; all are listed.
     """
     try:
         return InputSpec.model_validate(values)

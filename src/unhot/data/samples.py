@@ -31,8 +31,8 @@ class Samples:
     Attributes:
         images: The images, each labelled with its class.
         classes: The classes, in the order of the request: by name, or by index where the images have no class names.
-        part: In words, what the samples are if that is only a part of their classes: then the other images of these
-            classes are retained. None where the classes are to be forgotten whole.
+        part: Name of the part of their classes that the samples show, if only that is to be forgotten and the other
+            images of these classes are retained. None if whole classes are to be forgotten.
     """
 
     images: LabelledImages
@@ -59,7 +59,7 @@ def draw(data: ImageSource, classes: Sequence[int | str], shots: int = 16, seed:
     Args:
         data: The images of ``unhot.load_named``, tensors ``(x, y)``, or a torch ``Dataset``.
         classes: The classes, by index or, where the data has class names, by name.
-        shots: How many images of each class.
+        shots: Number of images of each class.
         seed: The same seed draws the same images on every machine.
 
     Raises:
@@ -131,21 +131,21 @@ def check_once(found: Sequence[object], classes: Sequence[int | str]) -> None:
     """Refuse a class that is named twice.
 
     Args:
-        found: What each name means.
+        found: The class of each name.
         classes: The names.
 
     Raises:
-        DataError: One is.
+        DataError: Two names mean one class.
     """
     if len(set(found)) < len(found):
         raise DataError(f"A class is named twice: {shortened(classes)}. Name each class once.")
 
 
 def as_images(data: ImageSource) -> LabelledImages:
-    """Take images as a caller has them.
+    """Return the images of any source that a caller may pass.
 
     Raises:
-        DataError: It is none of what is known.
+        DataError: The source is of another kind.
     """
     if isinstance(data, LabelledImages):
         return data

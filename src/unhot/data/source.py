@@ -1,4 +1,4 @@
-"""SRC of the command line: a named data set, or a folder."""
+"""Source: a named data set or a folder, as SRC of the command line."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from unhot.errors import DataError, DataWarning, OptionError, UnknownNameError, 
 from unhot.records.base import digest
 from unhot.records.model import InputSpec
 
-# of ImageNet, the usual choice for photos of unknown statistics
+# those of ImageNet, the usual choice for photos of unknown statistics
 PHOTO_MEAN, PHOTO_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 FOLDER_AUGMENT = Augment(shift=4)  # no flips: what is on the pictures may be letters
-LOOKED_AT, LARGEST, USUAL = 64, 224, 64  # pictures; pixels
+PROBED, LARGEST, USUAL = 64, 224, 64  # pictures that are opened; largest and usual size of inputs
 
 
 @dataclass(frozen=True)
@@ -29,12 +29,12 @@ class Source:
     """A data set with its splits.
 
     Attributes:
-        name: As it was asked for.
-        train: None if there is no train split.
-        test: None if there is no test split.
-        input: How a model trained on it takes its images, where that is known.
-        augment: What leaves the class of its images as it is.
-        epochs: How long a small net trains on it, by default.
+        name: Name of the data set or folder.
+        train: The train split; None if there is none.
+        test: The test split; None if there is none.
+        input: The input of a model that is trained on it, if that is known.
+        augment: Random changes that preserve the class of its images.
+        epochs: Default number of epochs for a small net.
     """
 
     name: str
@@ -71,7 +71,7 @@ def load_source(src: str, data_dir: Path | None = None, download: bool = False) 
     Args:
         src: The name of a data set, or a folder of class folders with or without ``train/`` and ``test/`` above them;
             one that is not there is looked for where the named data sets are.
-        data_dir: Where named data sets are; UNHOT_DATA or a folder in the user's cache if None.
+        data_dir: Folder of the named data sets; UNHOT_DATA or a folder in the user's cache if None.
         download: Whether a named data set may be downloaded.
 
     Raises:
@@ -96,7 +96,7 @@ def load_source(src: str, data_dir: Path | None = None, download: bool = False) 
 
 
 def _same_classes(root: Path, train: LabelledImages, test: LabelledImages) -> tuple[LabelledImages, LabelledImages]:
-    """Label two splits with the classes of the one that has more: a deleted class has no train images any more.
+    """Label two splits with the classes of the one that has more: a deleted class may have no train images.
 
     Raises:
         DataError: Each has a class that the other lacks, as where one is spelt in two ways.
@@ -118,7 +118,7 @@ def folder_input(images: LabelledImages) -> InputSpec:
     """
     if not isinstance(images.x, Pictures):
         raise DataError(f"{images.origin}: pictures are needed to tell the size of the inputs.")
-    some = [images.x.load(i) for i in range(0, len(images), -(-len(images) // LOOKED_AT))]
+    some = [images.x.load(i) for i in range(0, len(images), -(-len(images) // PROBED))]
     sizes = {p.size for p in some}
     width, height = sizes.pop()
     size = width if not sizes and width == height <= LARGEST else USUAL
@@ -128,7 +128,7 @@ def folder_input(images: LabelledImages) -> InputSpec:
 
 
 def check_size(size: int) -> None:
-    """Refuse a side of inputs that cannot be.
+    """Refuse an invalid side of inputs.
 
     Raises:
         OptionError: It is less than one pixel.

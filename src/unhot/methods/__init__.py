@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from unhot.methods.base import Method
 
 DEFAULT, GUARDED = "nhle-cwm", "nhle-guard"
-REFERENCES = {"mask": "masked", "retrain": "retrained"}  # what they make is a subject of every audit, not a rival
+REFERENCES = {"mask": "masked", "retrain": "retrained"}  # they make subjects of every audit, and are not ranked
 
 catalogue: Registry[type[Method], Entry] = Registry(
     "method",
@@ -23,36 +23,36 @@ catalogue: Registry[type[Method], Entry] = Registry(
         ),
         "nhle-guard": Entry(
             "unhot.methods.nhle_guard:NhleGuard",
-            "features made those of the retained classes, by stored statistics or none",
+            "match features to the retained classes, with or without stored statistics",
             reads="forget, guard if given",
         ),
         "mask": Entry(
             "unhot.methods.mask:Mask",
-            "class weight masking only: the features are left as they are",
+            "class weight masking only; the features are unchanged",
             "KAIS 2025",
             reads="nothing",
         ),
         "neggrad": Entry(
             "unhot.methods.neggrad:NegGrad",
-            "gradient ascent on the samples, until forgotten",
+            "gradient ascent on the samples, until they are forgotten",
             "CVPR 2020",
             reads="forget",
         ),
         "random-label": Entry(
             "unhot.methods.random_label:RandomLabel",
-            "teach the samples random other classes",
+            "fine-tune on the samples with random other labels",
             "AAAI 2021",
             reads="forget",
         ),
         "boundary-shrink": Entry(
             "unhot.methods.boundary_shrink:BoundaryShrink",
-            "give the samples to the class across the nearest boundary",
+            "fine-tune on the samples with the class across the nearest decision boundary",
             "CVPR 2023",
             reads="forget",
         ),
         "jit": Entry(
             "unhot.methods.jit:Jit",
-            "make the output on the samples smooth, until forgotten",
+            "smooth the output around the samples, until they are forgotten",
             "TMLR 2025",
             reads="forget",
         ),
@@ -61,19 +61,19 @@ catalogue: Registry[type[Method], Entry] = Registry(
         ),
         "scrub-and-learn": Entry(
             "unhot.methods.scrub_and_learn:ScrubAndLearn",
-            "teach the samples the second likeliest class",
+            "fine-tune on the samples with their second most likely class",
             "AI (MDPI) 2025",
             reads="forget",
         ),
         "forsaken": Entry(
             "unhot.methods.forsaken:Forsaken",
-            "sparse masks that make the samples look unknown",
+            "add sparse masks to the weights until the samples look unknown",
             "IEEE TDSC 2023",
             reads="forget",
         ),
         "mu-mis": Entry(
             "unhot.methods.mu_mis:MuMis",
-            "input gradients: of the class down, of the others up",
+            "lower the input gradients of the class, raise those of the others",
             "ICLR 2026",
             reads="forget",
         ),
@@ -84,41 +84,41 @@ catalogue: Registry[type[Method], Entry] = Registry(
             reads="nothing",
         ),
         "pour-d": Entry(
-            "unhot.methods.pour:PourD", "distil those projected features into the net", "CVPR 2026", reads="forget"
+            "unhot.methods.pour:PourD", "distil the features of pour-p into the net", "CVPR 2026", reads="forget"
         ),
         "spotter": Entry(
             "unhot.methods.spotter:Spotter",
-            "masked teacher on and beside the samples; scatter features",
+            "distil a masked teacher on and around the samples; scatter their features",
             "ICML 2026",
             reads="forget",
         ),
         "svd": Entry(
             "unhot.methods.svd:Svd",
-            "project layers away from directions of the class alone",
+            "project out of every layer the directions that only the class uses",
             "TMLR 2024",
             reads="forget, retain",
         ),
         "ssd": Entry(
             "unhot.methods.ssd:Ssd",
-            "dampen the weights that matter most to the class",
+            "dampen the weights that are most important to the class",
             "AAAI 2024",
             reads="forget, retain",
         ),
         "lfssd": Entry(
             "unhot.methods.ssd:Lfssd",
-            "dampening that needs no labels and no loss",
+            "dampen weights as ssd does, without labels and loss",
             "ICLR 2024 tiny papers",
             reads="forget, retain",
         ),
         "tarf": Entry(
             "unhot.methods.tarf:Tarf",
-            "fading ascent on the class, descent on the unaffected",
+            "fading ascent on the class, descent on images that it hardly affects",
             "ICLR 2026",
             reads="forget, retain",
         ),
         "wf-net": Entry(
             "unhot.methods.wf_net:WfNet",
-            "learn gates on filters that hide the class; bake them in",
+            "learn gates on filters that hide the class; bake them into the weights",
             "IEEE Int. Sys. 2024",
             reads="forget, retain",
         ),
@@ -126,35 +126,35 @@ catalogue: Registry[type[Method], Entry] = Registry(
             "unhot.methods.retrain:Retrain", "train from scratch without the class: the reference", reads="retain"
         ),
         "finetune": Entry(
-            "unhot.methods.finetune:Finetune", "go on training, without the class", "CVPR 2020", reads="retain"
+            "unhot.methods.finetune:Finetune", "continue training without the class", "CVPR 2020", reads="retain"
         ),
         "neggrad+": Entry(
             "unhot.methods.neggrad_plus:NegGradPlus",
-            "ascent on the class, descent on the rest at once",
+            "ascent on the class and descent on the rest, in every step",
             "NeurIPS 2023",
             reads="forget, retain",
         ),
         "scrub": Entry(
             "unhot.methods.scrub:Scrub",
-            "a student that disobeys its teacher on the class alone",
+            "train a student to disagree with its teacher on the class only",
             "NeurIPS 2023",
             reads="forget, retain",
         ),
         "salun": Entry(
             "unhot.methods.salun:SalUn",
-            "random labels for the class, by the weights salient for it",
+            "random labels for the class; train only the weights salient for it",
             "ICLR 2024",
             reads="forget, retain",
         ),
         "ugradsl": Entry(
             "unhot.methods.ugradsl:Ugradsl",
-            "ascent under negatively smoothed labels until forgotten",
+            "gradient ascent with negatively smoothed labels, until forgotten",
             "ICLR 2026",
             reads="forget, retain",
         ),
         "ugradsl+": Entry(
             "unhot.methods.ugradsl:UgradslPlus",
-            "fine-tuning, with such an ascent in every step",
+            "fine-tuning with the ascent of ugradsl in every step",
             "ICLR 2026",
             reads="forget, retain",
         ),
@@ -163,7 +163,7 @@ catalogue: Registry[type[Method], Entry] = Registry(
 
 
 def default(guarded: bool) -> str:
-    """Return the method that is run where none is named, with a guard or without."""
+    """Return the name of the default method, with a guard or without."""
     return GUARDED if guarded else DEFAULT
 
 

@@ -50,10 +50,10 @@ class Outcome:
     """What a method's ``run`` returns.
 
     Attributes:
-        model: The classifier that it was given, changed in place, or with another head. The base class notes in it
-            which classes were forgotten.
-        stop_reason: Why it stopped, in words.
-        notes: What it measured on its way, all from data that it may read.
+        model: The classifier that ``run`` received, changed in place or with another head. The base class records in
+            it which classes were forgotten.
+        stop_reason: Why the run stopped, in words.
+        notes: Values measured during the run, all from data that the method may read.
         cut: How the base class is to cut the classes from the output; see :func:`unhot.models.cut.cut_classes`.
     """
 
@@ -65,11 +65,11 @@ class Outcome:
 
 @dataclass(frozen=True)
 class ForgetResult:
-    """An unlearned model and how it came to be.
+    """An unlearned model and the record of its run.
 
     Attributes:
-        classifier: The model.
-        record: How it was made.
+        classifier: The unlearned model.
+        record: The record of the run.
         uncut: The model before its classes were cut from the output, in eval mode; it shares all weights with
             ``classifier`` but the head's. Where the method does not cut, ``classifier`` itself.
     """
@@ -88,16 +88,16 @@ class Method(BaseModel, ABC):
     """An unlearning method: its fields are its hyperparameters, ``run`` is the algorithm.
 
     Attributes:
-        name: As registered.
-        uses: What it reads: "forget" (the samples), "retain" (images of other classes), "guard" (stored statistics).
-        may_use: What it reads if that is given, and does without otherwise. What a run was given joins ``uses`` in what
-            it may read and in its record, so that runs with and without it are told apart.
+        name: The name under which it is registered.
+        uses: Data that it reads: "forget" (samples), "retain" (images of other classes), "guard" (stored statistics).
+        may_use: Data that it reads if they are passed. For that run they are added to ``uses``, in the record too, so
+            that runs with and without them can be told apart.
         moves_statistics: Whether it trains with the normalisation statistics of its batches, and so moves the running
             ones; with a few samples of one class that wrecks a net.
-        departures: What is not as in its paper or released code.
+        departures: Differences from its paper or released code.
         presets: Hyperparameters that its paper uses, by data set or net.
         parts: Whether it can forget a part of a class and retain the rest.
-        finds: The hyperparameter that says how many classes without samples it is to find, if it looks for such.
+        finds: The hyperparameter that says how many classes without samples it should find; None if it finds none.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -113,7 +113,7 @@ class Method(BaseModel, ABC):
 
     @classmethod
     def of(cls, options: dict[str, JsonValue]) -> Self:
-        """Make a method of hyperparameters that somebody typed; ``preset`` names some that the others override.
+        """Make a method from hyperparameters that a user typed; ``preset`` names a set that the others override.
 
         Raises:
             OptionError: One is unknown, of the wrong type or out of range; all are listed.
@@ -133,7 +133,7 @@ class Method(BaseModel, ABC):
 
     @classmethod
     def _hyperparameters(cls) -> set[str]:
-        """Return the names of the fields, and the old names under which some are still read."""
+        """Return the names of the fields, and the older names that are still accepted."""
         old = (
             f.validation_alias.choices
             for f in cls.model_fields.values()
@@ -147,7 +147,7 @@ class Method(BaseModel, ABC):
 
         Args:
             model: A copy that may be changed: all modules in eval mode, all weights with gradients.
-            data: What may be read.
+            data: The data that the method declares in ``uses``.
             runtime: Device, generators, optimiser steps.
         """
 
@@ -166,23 +166,23 @@ class Method(BaseModel, ABC):
         head: str | None = None,
         force: bool = False,
     ) -> ForgetResult:
-        """Run the method on a copy of a model, and see on the samples what is left of the classes.
+        """Run the method on a copy of a model, then classify the samples again.
 
-        A class is noted as forgotten (``Classifier.forgotten``) only if at most 5 % of its samples are still classified
-        as it; a :class:`SampleWarning` says of which class more are.
+        A class is recorded as forgotten (``Classifier.forgotten``) only if at most 5 % of its samples are still
+        classified as it; a :class:`SampleWarning` names the classes of which more are.
 
         Args:
             model: Any net that returns logits, or a classifier. It is not changed.
             samples: The images of the classes to forget.
             retain: Images of the other classes, for the methods that use them.
-            guard: Stored statistics of this model, for the methods that use them; what is in it of the classes to
-                forget is taken out first.
-            check: Images of the other classes that accuracy is compared on, before the run and after it, and that the
-                method does not read; ``retain`` if None.
+            guard: Stored statistics of this model, for the methods that use them; those of the classes to forget are
+                removed first.
+            check: Images of the other classes on which accuracy is compared before and after the run. The method does
+                not read them. ``retain`` if None.
             seed: The same seed gives the same weights on the same machine.
             runtime: Device, precision and progress.
             head: Dotted name of the final linear layer, if it cannot be found.
-            force: Go on where the model classifies fewer than half of the samples of a class as it.
+            force: Continue where the model classifies fewer than half of the samples of a class as it.
 
         Raises:
             ModelError: The model does not fit; every reason is listed.
@@ -201,8 +201,8 @@ class Method(BaseModel, ABC):
         with torch.enable_grad(), _working(work.module):
             data = self._prepare(work, samples, x, retain, guard, force)
             whole = samples.part is None
-            looked = None if check is None else _retained(work, check, data.columns if whole else [])
-            classified = Classified.by(work, data, looked, runtime)
+            checked = None if check is None else _retained(work, check, data.columns if whole else [])
+            classified = Classified.by(work, data, checked, runtime)
             known = provenance(self, work, samples, data, seed)
             buffers = {n: b.clone() for n, b in work.module.named_buffers()}
             started = runtime.clock()
@@ -233,7 +233,7 @@ class Method(BaseModel, ABC):
         return ForgetResult(unlearned, record, unlearned if outcome.cut == "none" else uncut.marked(work.forgotten))
 
     def _check_outcome(self, outcome: Outcome, buffers: dict[str, Tensor]) -> None:
-        """Refuse a model that cannot be used, and what a record cannot hold.
+        """Refuse a model that cannot be used, and notes that a record cannot hold.
 
         Raises:
             MethodFailedError: With every reason.
@@ -250,7 +250,7 @@ class Method(BaseModel, ABC):
             raise MethodFailedError(f"{self.name} ended in an unusable model: {' '.join(problems)}")
 
     def _run_wide(self, model: Classifier, data: Data, runtime: Runtime) -> Outcome:
-        """Run with weights of 16 bits as float32, which small steps are not rounded away in; give their type back."""
+        """Run with 16-bit weights as float32, where small steps are not rounded away; restore their type afterwards."""
         kind, types = model.head_layer.weight.dtype, widen(model.module)
         try:
             with normalising():
@@ -313,7 +313,7 @@ class Method(BaseModel, ABC):
     def _of_retained(
         self, guard: ClassStatistics, model: Classifier, labels: tuple[ClassLabel, ...]
     ) -> ClassStatistics:
-        """Check a guard, and take out what it holds of classes that are forgotten, now or before."""
+        """Check a guard, and remove from it the classes that are forgotten, now or before."""
         if not isinstance(guard, ClassStatistics):
             raise OptionError(
                 f"guard takes unhot.ClassStatistics, which unhot guard collects from training images. Got {guard!r}."
@@ -327,7 +327,7 @@ class Method(BaseModel, ABC):
 
 
 def _retained(model: Classifier, source: ImageSource, columns: list[int]) -> LabelledImages:
-    """Leave out the images of classes to forget, and of those forgotten before: a whole training set may be given."""
+    """Leave out the images of classes to forget or forgotten before, so that a whole training set may be passed."""
     images = model.align(as_images(source), model.forgotten)
     kept = images.without(columns)
     if len(kept) == 0:
@@ -344,7 +344,7 @@ def _copied(model: nn.Module | Classifier, device: torch.device) -> nn.Module | 
 
 @contextmanager
 def _working(module: nn.Module) -> Iterator[None]:
-    """Put a net in eval mode with gradients on all weights; give its flags back afterwards and drop gradients."""
+    """Put a net in eval mode with gradients on all weights; afterwards restore its flags and drop the gradients."""
     training = {m: m.training for m in module.modules()}
     grads = {p: p.requires_grad for p in module.parameters()}
     module.eval().requires_grad_(True)

@@ -1,4 +1,4 @@
-r"""Boundary Shrink: give the samples to the classes across the nearest decision boundary.
+r"""Boundary Shrink: fine-tune on the samples with the classes across the nearest decision boundary.
 
 Source: Chen, Gao, Liu, Peng, Wang: Boundary unlearning: rapid forgetting of deep networks via shifting the decision
 boundary, CVPR 2023 (arXiv 2303.11570), and its released code.
@@ -23,21 +23,22 @@ from unhot.runtime import Runtime
 
 
 class BoundaryShrink(Method):
-    r"""Fine-tune the samples to the class that a small step away from their own leads to.
+    r"""Fine-tune on each sample with the class that a small step away from its own leads to.
 
     .. math::
         x' = x + \epsilon \operatorname{sign} \nabla_x \ell(f_o(x), y), \quad
         y' = \operatorname*{argmax}_{k \notin F} f_o(x')_k, \quad
         \min_\theta \operatorname*{mean}_{D_f} \ell(f_\theta(x), y')
 
-    Rate and steps are those with which eight samples of some classes of Fashion-MNIST and MNIST made eight others
-    unknown to the model, at little change of its output on distorted copies (:func:`unhot.data.augment.distort`).
+    Rate and steps are those with which forgetting eight samples of some classes of Fashion-MNIST and MNIST made the
+    model forget eight others too, at little change of its output on distorted copies
+    (:func:`unhot.data.augment.distort`).
 
     Attributes:
         lr: Learning rate of SGD with momentum 0.9.
         steps: Number of steps.
         batch_size: Samples in a step.
-        epsilon: Change of every pixel, of 1.
+        epsilon: Change of every pixel, on a scale of 0..1.
     """
 
     name: ClassVar[str] = "boundary-shrink"
@@ -58,7 +59,7 @@ class BoundaryShrink(Method):
     epsilon: float = Field(default=0.1, gt=0, lt=1)
 
     def run(self, model: Classifier, data: Data, runtime: Runtime) -> Outcome:
-        """Look across the boundary once, with the original model, and fine-tune."""
+        """Find the class across the boundary once, with the original model, and fine-tune."""
         y, across = data.forget.y, self.across(model, data.forget)
         nearest = Request(y, data.columns, across).without_forgotten(across).argmax(1)
         forget = data.forget._replace(y=nearest)

@@ -20,8 +20,8 @@ from unhot.records.forget import ForgetRecord, Recognised, RetainedAccuracy
 from unhot.records.model import ClassLabel
 from unhot.runtime import Runtime
 
-IMAGES = 5_000  # of the retained classes that are evaluated
-DROP = 0.035  # of accuracy on the retained classes: more than this is warned of
+IMAGES = 5_000  # images of the retained classes on which accuracy is evaluated, at most
+DROP = 0.035  # a greater drop of accuracy on the retained classes causes a warning
 
 
 def sample_logits(model: Classifier, x: Tensor) -> Tensor:
@@ -38,14 +38,14 @@ def sample_logits(model: Classifier, x: Tensor) -> Tensor:
 
 
 def check_samples(model: Classifier, labels: Sequence[ClassLabel], y: Tensor, logits: Tensor, force: bool) -> None:
-    """Refuse samples of which the model classifies fewer than half as their class; warn if it does not all of them.
+    """Refuse samples of which the model classifies fewer than half as their class; warn unless it does all.
 
     Args:
         model: The classifier.
         labels: The classes to forget.
         y: The output column of each sample's class, int64 (N,).
-        logits: Of the samples, (N, K).
-        force: Warn where it would refuse.
+        logits: Logits of the samples, (N, K).
+        force: Warn instead of refusing.
 
     Raises:
         DataError: There are none of a class, or fewer than half of them are classified as it.
@@ -76,17 +76,17 @@ def check_samples(model: Classifier, labels: Sequence[ClassLabel], y: Tensor, lo
 def cut_and_compare(
     model: Classifier, labels: Sequence[ClassLabel], how: Cut, x: Tensor
 ) -> tuple[Classifier, Classifier]:
-    """Cut classes out of the output, in place, and see on some inputs that the other logits are as before.
+    """Cut classes out of the output, in place, and check on some inputs that the other logits are unchanged.
 
     Args:
         model: The classifier.
         labels: The classes to cut.
-        how: See :func:`unhot.models.cut.cut_classes`. After ``bottleneck`` logits may differ by what is added to all
-            of them, which the probabilities do not depend on.
+        how: See :func:`unhot.models.cut.cut_classes`. After ``bottleneck`` all logits of an image may differ by one
+            constant, on which probabilities do not depend.
         x: Inputs (N, C, H, W).
 
     Returns:
-        The classifier, and what it was before the cut, with the same weights but for a head of its own.
+        The classifier, and the classifier before the cut, which shares all weights but the head.
 
     Raises:
         MethodFailedError: The other logits moved by more than rounding explains.
@@ -116,15 +116,15 @@ def cut_and_compare(
 
 @dataclass(frozen=True)
 class Classified:
-    """How the original classifies images, to be compared with how an unlearned model does.
+    """How the original classifies images, to be compared with the unlearned model.
 
     Attributes:
-        model: The classes of the original, and its columns; its net is changed meanwhile.
-        data: What the method is given: the samples, and images of the other classes.
+        model: The original, for its classes and columns; the method changes its net.
+        data: The data of the method: the samples, and images of the other classes.
         images: Images of the other classes, labelled with columns of the original; None if there are none.
-        given: How many there were to draw them from.
+        given: Number of images that they were drawn from.
         read: Whether the method can read them.
-        before: Which columns they are classified as, int64 (N,).
+        before: The columns that the original classifies them as, int64 (N,).
     """
 
     model: Classifier
@@ -136,13 +136,13 @@ class Classified:
 
     @classmethod
     def by(cls, model: Classifier, data: Data, check: LabelledImages | None, runtime: Runtime) -> Classified:
-        """Classify by the original, in eval mode.
+        """Classify with the original, in eval mode.
 
         Args:
             model: The original.
-            data: What the method is given.
+            data: The data of the method.
             check: Images of the other classes, labelled with columns of the original; those of ``data`` if None.
-            runtime: Draws some of them, where there are many.
+            runtime: Draws some of the images, if there are many.
         """
         images = data.others if check is None else check
         if images is None:
@@ -153,11 +153,11 @@ class Classified:
         return cls(model, data, held, len(images), read, _columns(model, model, held, runtime))
 
     def after(self, unlearned: Classifier, runtime: Runtime) -> tuple[tuple[Recognised, ...], RetainedAccuracy | None]:
-        """Classify by the unlearned model, in eval mode.
+        """Classify with the unlearned model, in eval mode.
 
         Returns:
-            How many images of each class to forget are classified as it: of the samples, and, where the method noted
-            other classes as forgotten too, of the images of these; and the accuracy on the rest of the images.
+            For each class to forget the number of samples classified as it, followed by that of images of other classes
+            that the method marked as forgotten too; and the accuracy on the remaining images.
 
         Raises:
             MethodFailedError: The logits of the unlearned model are not finite.
@@ -193,18 +193,18 @@ class Classified:
 
 
 def not_forgotten(record: ForgetRecord) -> list[str]:
-    """Say of each class that was to be forgotten, and was not, what is left of it."""
-    said, part = [], record.notes.get("part")
+    """Return a sentence for each class that should have been forgotten and was not."""
+    found, part = [], record.notes.get("part")
     for c in record.recognised:
         name = c.label.name if part is None else f"{part}, a part of {c.label.name}"
         what = "samples" if c.label in record.classes else "images of it"
         left = f"{c.after} of {c.n} {what} are still classified as it" if c.n else "no images of it were evaluated"
-        said += [] if c.forgotten else [f"Did not forget {name}: {left}."]
-    return said
+        found += [] if c.forgotten else [f"Did not forget {name}: {left}."]
+    return found
 
 
 def warnings_of(record: ForgetRecord) -> list[UnhotWarning]:
-    """Return what a user should know of a run beside its result."""
+    """Return the warnings that a run deserves."""
     found: list[UnhotWarning] = []
     if left := not_forgotten(record):
         found.append(SampleWarning(" ".join([*left, advice(record)])))
@@ -220,13 +220,13 @@ def warnings_of(record: ForgetRecord) -> list[UnhotWarning]:
 
 
 def advice(record: ForgetRecord) -> str:
-    """Say what to do where a run did not end well."""
+    """Return what to try after a run that did not end well."""
     cut = "cut=mask, " if record.hyperparameters.get("cut") == "none" else ""
     return f"Try {cut}other settings of {record.method}, or another method."
 
 
 def retained(accuracy: RetainedAccuracy) -> str:
-    """Say what the accuracy on the retained classes was and is."""
+    """Return the accuracy on the retained classes before and after, in words."""
     worst, read = accuracy.worst_class, " that the method read" if accuracy.read_by_method else ""
     lost = f"class {worst.label.name} lost most ({worst.before} of {worst.n} correct before, {worst.after} after)"
     figures = f"{accuracy.before:.1%} before and {accuracy.after:.1%} after, on {accuracy.n} images{read}"
@@ -234,7 +234,7 @@ def retained(accuracy: RetainedAccuracy) -> str:
 
 
 def _count(model: Classifier, column: int, y: Tensor, was: Tensor, now: Tensor) -> Recognised:
-    """Count the images of a class, and those that are classified as it, from columns of the original, each (N,)."""
+    """Count the images of a class, and those classified as it, from columns of the original, each (N,)."""
     mine = y == column
     before, after = (int((columns[mine] == column).sum()) for columns in (was, now))
     return Recognised(label=model.classes[column], n=int(mine.sum()), before=before, after=after)

@@ -1,4 +1,4 @@
-"""Fine-tuning on the retained images: the class is left to be forgotten by itself."""
+"""Fine-tuning on the retained images only, so that the class fades by itself."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from unhot.runtime import Runtime
 
 
 class Finetune(Method):
-    r"""Go on training, without the class.
+    r"""Continue training without the class.
 
     .. math::
         L = \frac{1}{|D_r|} \sum_{D_r} \ell(f_\theta(x), y)
 
-    The samples are not looked at. A baseline: the class is forgotten only as far as the learning rate moves the net,
+    The samples are not read. A baseline: the class is forgotten only as far as the learning rate moves the net,
     which is seldom far. As in training, normalisation takes the statistics of its batch and moves the running ones.
 
     Attributes:

@@ -1,4 +1,4 @@
-"""forget(): run a method by default settings."""
+"""forget(): run a method by its name, or the default one."""
 
 from __future__ import annotations
 
@@ -31,23 +31,23 @@ def forget(
 ) -> ForgetResult:
     """Make a copy of a model forget the classes of some samples.
 
-    What is left of the classes on the samples is in ``record.recognised``; a class of which more than 5 % of the
-    samples are still classified as it is not noted as forgotten, and a :class:`unhot.errors.SampleWarning` says so.
+    ``record.recognised`` counts the samples that are still classified as their class. A class of which more than 5 %
+    are is not recorded as forgotten, and a :class:`unhot.errors.SampleWarning` says so.
 
     Args:
         model: Any net that returns logits, or a classifier of ``unhot.load``. It is not changed.
         samples: The images of the classes to forget, from ``unhot.draw`` or ``unhot.folder``.
-        method: A method with its hyperparameters, or the name of one; if None that of :func:`unhot.methods.default`.
+        method: A method with its hyperparameters, or the name of one; :func:`unhot.methods.default` if None.
         retain: Images of the other classes, for the methods that use them.
         guard: Stored statistics of the model, for the methods that use them.
-        check: Images of the other classes that accuracy is compared on, before and after, and that the method does not
-            read; ``retain`` if None.
+        check: Images of the other classes on which accuracy is compared before and after. The method does not read
+            them. ``retain`` if None.
         seed: The same seed gives the same weights on the same machine.
-        device: As for torch; the best one of this machine if None.
+        device: Name of a torch device; the best one of this machine if None.
         head: Dotted name of the final linear layer, if it cannot be found.
         runtime: Overrides ``device``; for progress and precision.
-        force: Go on where the model classifies fewer than half of the samples of a class as it.
-        hyperparameters: Of a method that is given by its name, or not at all.
+        force: Continue where the model classifies fewer than half of the samples of a class as it.
+        hyperparameters: Hyperparameters of the method, if it is passed by name or not at all.
 
     Raises:
         ModelError: The model does not fit; every reason is listed.

@@ -33,18 +33,18 @@ class Forsaken(Method):
         \theta \leftarrow \theta + \delta, \quad \text{round after round}
 
     From the paper: dummy gradients, the masks, are added to the weights again and again; they are sparse, so that most
-    weights keep their values; they bring the output on the samples near q, that on images which the model does not
+    weights keep their values; they bring the output on the samples near q, the output on images that the model does not
     know. The masks are found by proximal steps :math:`\delta \leftarrow S_{a \lambda}(\delta - a \nabla_\delta
-    \operatorname{KL})` with the soft threshold S. The paper's settings are not known: ours are those with which eight
-    samples of some classes of Fashion-MNIST and MNIST made eight others unknown to the model, at the least change of
-    its output on distorted copies.
+    \operatorname{KL})` with the soft threshold S. The paper's settings are not known: ours are those with which
+    forgetting eight samples of some classes of Fashion-MNIST and MNIST made the model forget eight others too, at the
+    least change of its output on distorted copies.
 
     Attributes:
-        rounds: No more masks than this.
+        rounds: Maximum number of masks.
         inner: Proximal steps by which a mask is found.
         step_size: Length of a proximal step as a share of the norm of all weights, before the threshold.
-        l1: Penalty of the mask, of the least that leaves no mask.
-        reference: What q is: ``uniform``, equal shares of the retained classes; or ``distorted``, the original's mean
+        l1: Penalty of the mask, as a share of the smallest one that leaves no mask.
+        reference: Choice of q: ``uniform``, equal shares of the retained classes; or ``distorted``, the original's mean
             output on distorted copies of the samples (:func:`unhot.data.augment.distort`).
         floor: Probability of the forgotten classes in q.
         stop_at: Stop when the mean probability of the forgotten classes on a batch is no higher than this.
@@ -72,7 +72,7 @@ class Forsaken(Method):
     batch_size: int = Field(default=128, ge=1)
 
     def run(self, model: Classifier, data: Data, runtime: Runtime) -> Outcome:
-        """Add masks until the samples are no longer taken for the class."""
+        """Add masks until the samples are no longer classified as the class."""
         log_q, weights = self.unknown(model, data, runtime).log(), list(model.module.parameters())
         original = [w.detach().clone() for w in weights]
         stop = Stop(self.stop_at, self.rounds, reason="round cap")
@@ -104,7 +104,7 @@ class Forsaken(Method):
 
     @torch.no_grad()
     def unknown(self, model: Classifier, data: Data, runtime: Runtime) -> Tensor:
-        """Return q, (K,): what a model answers to images that it does not know."""
+        """Return q, (K,): the output of a model on images that it does not know."""
         x, _, logits = data.forget
         earlier = model.columns(c for c in model.forgotten if c in model.classes)
         p = torch.ones_like(logits[0])

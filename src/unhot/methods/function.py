@@ -19,12 +19,12 @@ Function = Callable[..., Outcome | str | None]
 def method(name: str, uses: tuple[Use, ...] = ("forget",)) -> Callable[[Function], type[Method]]:
     """Make a method of a function ``f(model, data, runtime)`` and register it.
 
-    The function changes ``model`` in place and returns an :class:`Outcome`, why it stopped, or nothing. Its
+    The function changes ``model`` in place and returns an :class:`Outcome`, the reason why it stopped, or nothing. Its
     keyword-only arguments are the method's hyperparameters: each needs a type and a default.
 
     Args:
-        name: What the method is called.
-        uses: What the function reads of ``data``.
+        name: Name of the method.
+        uses: Names of the ``data`` that the function reads.
 
     Raises:
         OptionError: The function takes other arguments.
@@ -56,7 +56,7 @@ def method(name: str, uses: tuple[Use, ...] = ("forget",)) -> Callable[[Function
 
 
 def _arguments(function: Function) -> tuple[int, dict[str, tuple[Any, Any]]]:
-    """Return how many positional arguments a function takes, and type and default of its keyword-only ones."""
+    """Return the number of positional arguments of a function, and type and default of its keyword-only ones."""
     hints, fields, positional = get_type_hints(function), dict[str, tuple[Any, Any]](), 0
     for name, parameter in inspect.signature(function).parameters.items():
         if parameter.kind is not parameter.KEYWORD_ONLY:

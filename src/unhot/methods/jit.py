@@ -29,11 +29,10 @@ class Jit(Method):
         \min_\theta \operatorname*{mean}_{D_f} \operatorname*{mean}_{\xi \sim N(0, \sigma^2)}
         \frac{\lVert f_\theta(x) - \operatorname{sg} f_\theta(x + \xi) \rVert_2}{\lVert \xi \rVert_2}
 
-    sg stops the gradient, as in the released code. sigma and ``copies`` are the paper's; rate and ``clip`` those with
-    which eight samples of some classes of Fashion-MNIST and MNIST made eight others unknown to the model, with
-    distorted copies (:func:`unhot.data.augment.distort`) in view, whose output changed much at every rate: on nets like
-    these it costs the other classes more than it should. The presets make one pass, at the paper's rates times its
-    batch of 128.
+    sg stops the gradient, as in the released code. sigma and ``copies`` are the paper's; rate and ``clip`` are those
+    with which forgetting eight samples of some classes of Fashion-MNIST and MNIST made the model forget eight others
+    too. Outputs on distorted copies (:func:`unhot.data.augment.distort`) changed much at every rate: on small nets the
+    method harms the other classes. The presets make one pass, at the paper's rates times its batch of 128.
 
     Attributes:
         lr: Learning rate of SGD.
@@ -41,7 +40,7 @@ class Jit(Method):
         batch_size: Samples in a step.
         sigma: Standard deviation of the noise, in units of the model's inputs.
         copies: Noisy copies of each sample in a step.
-        clip: Highest norm of the gradient.
+        clip: Maximum norm of the gradient; a longer one is scaled down to it.
         stop_at: Stop when the mean probability of the forgotten classes on a batch is no higher than this.
     """
 
@@ -68,7 +67,7 @@ class Jit(Method):
     stop_at: float = Field(default=0.02, ge=0, le=1)
 
     def run(self, model: Classifier, data: Data, runtime: Runtime) -> Outcome:
-        """Smooth, and look before every step whether it is still needed."""
+        """Smooth until the samples are forgotten, which is checked before every step."""
         optimizer, noise = torch.optim.SGD(model.module.parameters(), self.lr), runtime.generator("noise")
         stop = Stop(self.stop_at, self.steps)
         for x, _, _ in forget_stream(data.forget, self.batch_size, runtime):
@@ -79,7 +78,7 @@ class Jit(Method):
         return Outcome(model, stop.reason, {"probability_left": stop.value})
 
     def slope(self, model: Classifier, x: Tensor, logits: Tensor, noise: torch.Generator) -> Tensor:
-        """Return how far the output is from that on noisy copies, of the length of the noise; mean over both."""
+        """Return the distance of outputs to those on noisy copies over the length of the noise, mean over both."""
         total = torch.zeros((), dtype=x.dtype, device=x.device)
         for _ in range(self.copies):  # one at a time, so that one batch is held
             xi = self.sigma * torch.randn(x.shape, generator=noise).to(x)

@@ -1,4 +1,4 @@
-"""Class weight masking only: what every claim is read beside, since it forgets nothing in the features."""
+"""Class weight masking only: the baseline of every claim, since it forgets nothing in the features."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from unhot.runtime import Runtime
 class Mask(Method):
     """Cut the class out of the output, and do nothing else.
 
-    Forget accuracy is 0 afterwards and no retained image is lost; the features, and all that can be read from them, are
-    those of the original model.
+    Forget accuracy is 0 afterwards and no retained image is misclassified that was not before; the features, and all
+    that can be read from them, are those of the original model.
 
     Attributes:
         cut: How the classes are cut; see :func:`unhot.models.cut.cut_classes`.

@@ -1,8 +1,8 @@
 r"""MU-Mis: make the class's logit insensitive to the images, and others sensitive.
 
 Source: Cheng, Huang, Zhou, He, Yang, Wu, Huang: Remaining-data-free machine unlearning by suppressing sample
-contribution, ICLR 2026 (arXiv 2402.15109). Of its text only the abstract and summaries were available to us: the loss
-and what it stops at are theirs, settings are ours.
+contribution, ICLR 2026 (arXiv 2402.15109). Only its abstract and summaries were available to us: the loss and the
+stopping rule are theirs, the settings are ours.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from unhot.methods.parts.stopping import Stop, probability
 from unhot.models.classifier import Classifier
 from unhot.runtime import Runtime
 
-WATCHED = 64  # samples on which sensitivity is measured between steps
+WATCHED = 64  # samples on which sensitivity is measured between steps, at most
 
 
 class MuMis(Method):
@@ -31,21 +31,20 @@ class MuMis(Method):
         L = \frac{1}{s_0} \operatorname*{mean}_x \left( \lVert \nabla_x z_f(x) \rVert^2
         - \lVert \nabla_x z_{c'}(x) \rVert^2 \right), \quad c' \text{ drawn among the retained classes in every step}
 
-    The loss has no minimum. It stops when the sensitivity of the retained classes, which may fall at first, is
-    ``recovered`` times what it was, or when the samples are no longer taken for the class: what comes after that only
-    harms the rest, of which there was much where many classes made the sensitivity slow to recover. The gradient of a
-    gradient goes through max pooling and ReLU, and through attention computed in the plain way, since fused kernels
-    have no second derivative. Normalisation statistics are frozen. :math:`s_0` is the class's sensitivity in the
-    original model. The paper's settings are not known to us; ours were chosen on 16 samples of classes of Fashion-MNIST
-    and MNIST: those after which no sample is classified as the class, and outputs on distorted copies of the samples
-    have drifted least.
+    The loss has no minimum. The run stops when the sensitivity of the retained classes, which may fall at first, is
+    ``recovered`` times what it was, or when the samples are no longer classified as the class: further steps only harm
+    the other classes, most where there are many and the sensitivity recovers slowly. Second
+    derivatives go through max pooling, ReLU and attention; for the last the fused kernels, which have none, are
+    switched off. Normalisation statistics are frozen. :math:`s_0` is the class's sensitivity in the
+    original model. Our settings were chosen on 16 samples of classes of Fashion-MNIST and MNIST: those after which no
+    sample is classified as the class, and outputs on distorted copies of the samples have drifted least.
 
     Attributes:
         lr: Learning rate of SGD with momentum 0.9.
-        steps: No more steps than this.
+        steps: Maximum number of optimiser steps.
         batch_size: Samples in a step.
-        recovered: Stop when the sensitivity of the retained classes is at least this share of the original's,
-        stop_at: or the mean probability of the forgotten classes on the samples no higher than this.
+        recovered: Stop when the sensitivity of the retained classes is at least this multiple of the original's.
+        stop_at: Stop when the mean probability of the forgotten classes on the samples is no higher than this.
     """
 
     name: ClassVar[str] = "mu-mis"
@@ -63,7 +62,7 @@ class MuMis(Method):
     stop_at: float = Field(default=0.02, ge=0, le=1)
 
     def run(self, model: Classifier, data: Data, runtime: Runtime) -> Outcome:
-        """Descend until the sensitivity of the retained classes is back or the samples are not taken for the class."""
+        """Descend until the sensitivity of the retained classes has recovered or the samples are forgotten."""
         x, y, _ = data.forget
         kept = torch.tensor([c for c in range(len(model.classes)) if c not in data.columns])
         draws, watched = runtime.generator("other class"), slice(WATCHED)

@@ -22,22 +22,22 @@ from unhot.runtime import Runtime
 
 
 class NegGrad(Method):
-    r"""Ascend on the cross-entropy of the samples until they are no longer taken for the class.
+    r"""Ascend on the cross-entropy of the samples until they are no longer classified as the class.
 
     .. math::
         \theta \leftarrow \theta + \eta \nabla_\theta \operatorname*{mean}_{D_f} \ell(f_\theta(x), y)
 
-    Circulating settings, passes over the whole class at rates of 1e-5 to 1e-3, do nothing
-    where the model is sure of the samples, since the gradient is almost 0 there, and wreck it once it is not: hence a
-    great rate, and a norm of the gradient that is clipped early, so that most steps are equally long. Both are those
-    with which eight samples of some classes of Fashion-MNIST and MNIST made eight others unknown to the model, at
-    little change of its output on distorted copies (:func:`unhot.data.augment.distort`).
+    The usual settings, passes over the whole class at rates of 1e-5 to 1e-3, do nothing while the model is confident
+    of the samples, since the gradient is almost 0, and wreck it once it is not. Hence a large rate, and a gradient
+    that is clipped early, so that most steps are equally long. Both are those with which forgetting eight samples of
+    some classes of Fashion-MNIST and MNIST made the model forget eight others too, at little change of its output on
+    distorted copies (:func:`unhot.data.augment.distort`).
 
     Attributes:
         lr: Learning rate of SGD with momentum 0.9.
-        steps: No more steps than this.
+        steps: Maximum number of optimiser steps.
         batch_size: Samples in a step.
-        clip: Highest norm of the gradient.
+        clip: Maximum norm of the gradient; a longer one is scaled down to it.
         stop_at: Stop when the mean probability of the forgotten classes on a batch is no higher than this.
     """
 
@@ -56,7 +56,7 @@ class NegGrad(Method):
     stop_at: float = Field(default=0.02, ge=0, le=1)
 
     def run(self, model: Classifier, data: Data, runtime: Runtime) -> Outcome:
-        """Ascend, and look before every step whether it is still needed."""
+        """Ascend until the samples are forgotten, which is checked before every step."""
         optimizer = torch.optim.SGD(model.module.parameters(), self.lr, momentum=0.9)
         stop = Stop(self.stop_at, self.steps)
         for x, y, original in forget_stream(data.forget, self.batch_size, runtime):

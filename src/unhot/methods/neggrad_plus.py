@@ -26,18 +26,18 @@ class NegGradPlus(Method):
         L = \beta \operatorname*{mean}_{D_r} \ell(f_\theta(x), y)
         - (1 - \beta) \operatorname*{mean}_{D_f} \ell(f_\theta(x), y)
 
-    A pass is over the retained images; the samples are gone through again as often as that takes. As in the released
+    An epoch is a pass over the retained images; the samples are repeated as often as needed. As in the released
     code, normalisation takes the statistics of its batch and moves the running ones. ``beta`` and ``lr`` are the
     released code's; ``ceiling`` was chosen on training images of Fashion-MNIST.
 
     Attributes:
         epochs: Passes over the retained images.
-        beta: Weight of the descent, that of the ascent being the rest of 1.
+        beta: Weight of the descent; the ascent has weight 1 - beta.
         lr: Learning rate of SGD with momentum 0.9.
         batch_size: Retained images in a step.
         sample_batch: Samples in a step, passed together with the retained images; no more than those.
         ceiling: Loss on the samples, in nats, above which there is no ascent; far above that of guessing.
-        clip: Highest norm of the gradient.
+        clip: Maximum norm of the gradient; a longer one is scaled down to it.
     """
 
     name: ClassVar[str] = "neggrad+"

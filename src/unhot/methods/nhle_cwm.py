@@ -25,7 +25,7 @@ from unhot.runtime import Runtime
 
 EncodingName = Literal["literal", "zero-sum", "margin", "mse", "complement", "masked", "uniform", "second-class"]
 
-DISTORTED = 8  # samples of which distorted copies are made; more do no better
+DISTORTED = 8  # samples of which distorted copies are made; more do not help
 
 
 class NhleCwm(Method):
@@ -35,21 +35,21 @@ class NhleCwm(Method):
         W_l \leftarrow W_l - \eta \lVert W_l \rVert \frac{G_l P_l}{\lVert G_l P_l \rVert}, \quad
         G_l = \nabla_{W_l} L_\text{encoding}(z(x_f)), \quad P_l = (I + \rho S_l / \operatorname{tr} S_l)^{-1}
 
-    From the paper: the two stages and their order; that a small number of images of the forgotten classes is all that
-    is used; iterating over them. :math:`P_l` spares the directions that distorted copies of the images use
+    From the paper: the two stages and their order; that only a small number of images of the forgotten classes is
+    used; iterating over them. :math:`P_l` spares the directions that distorted copies of the images use
     (:func:`unhot.data.augment.distort`), which stand in for the other classes. The images are shifted at random in
-    every step, so that the class is forgotten and not just these images. The head is not trained, so that what changes
-    are the features; normalisation statistics are frozen.
+    every step, so that the class is forgotten and not just these images. The head is not trained, so that the features
+    change; normalisation statistics are frozen.
 
     Attributes:
         encoding: The loss on the samples; see :mod:`unhot.methods.parts.losses`.
-        step_size: Length of each layer's step as a share of the norm of its weights: the gradient is always clipped.
-        steps: No more steps than this.
+        step_size: Length of each layer's step as a share of the norm of its weights, whatever the gradient's length.
+        steps: Maximum number of optimiser steps.
         stop_at: Stop when the mean probability of the forgotten classes on the samples is no higher than this.
         depth: Share of the layers that is trained, counted from the head.
-        preconditioning: Its strength rho; 0 for none. It was named ``guard``, which is still read.
+        preconditioning: Strength rho of the preconditioning; 0 for none. Its older name ``guard`` is still accepted.
         shift: Farthest shift of the images, as a share of their size; 0 for none.
-        cut: How the classes are cut from the output; see :func:`unhot.models.cut.cut_classes`.
+        cut: How the classes are cut out of the output; see :func:`unhot.models.cut.cut_classes`.
     """
 
     name: ClassVar[str] = "nhle-cwm"
@@ -71,12 +71,12 @@ class NhleCwm(Method):
     cut: Cut = "mask"
 
     def run(self, model: Classifier, data: Data, runtime: Runtime) -> Outcome:
-        """Fine-tune until the samples are no longer taken for the class, and restore the best state."""
+        """Fine-tune until the samples are no longer classified as the class, and restore the best state."""
         x, y, original = data.forget
         request = Request(y, data.columns, original)
         precondition = self._precondition(model, x, runtime)
         weights, moving = precondition.weights(), runtime.generator("shift")
-        model.module.requires_grad_(False)  # or a pass would keep what every layer sees
+        model.module.requires_grad_(False)  # otherwise a pass would store the inputs of every layer
         for weight in weights:
             weight.requires_grad_(True)
         shifted = Augment(round(self.shift * x.shape[-1]))
@@ -87,7 +87,7 @@ class NhleCwm(Method):
         return Outcome(model, stop.reason, {"probability_left": stop.value}, self.cut)
 
     def _precondition(self, model: Classifier, x: torch.Tensor, runtime: Runtime) -> Preconditioner:
-        """Choose the layers nearest the head, and look at what distorted samples send into them."""
+        """Choose the layers nearest the head, and record their inputs on distorted samples."""
         layers = nearest_head(weight_layers(model, x[:1]), self.depth)
         away = distorted(x, DISTORTED, runtime)
         return Preconditioner.of(model, layers, away, self.preconditioning, runtime.generator("rows"))

@@ -34,12 +34,12 @@ from unhot.statistics import ClassStatistics
 VIEWS = 8  # shifted copies of each sample
 AROUND, MOST = 512, 4096  # draws around them for each class to forget, and of all together
 REPLAYED, EACH = 2048, 64  # draws of the retained classes, but for each no fewer than this
-HELD = 4  # one in so many draws is not trained on, but tells when to stop
-FORGET, RETAIN, TARGET = 64, 128, 128  # of these in a step: samples and draws around them; retained ones; features
-CHECK = 10  # steps from one look at what is held out to the next
+HELD = 4  # one in so many draws is held out: it decides when to stop
+FORGET, RETAIN, TARGET = 64, 128, 128  # per step: samples and draws around them; retained draws; features
+CHECK = 10  # steps between two evaluations on the held-out draws
 STRENGTH = {"guarded": 2e4, "bare": 1e6}
 SPREAD = {"guarded": 3.0, "bare": 0.0}
-MOVED = "samples moved to where the model takes them for retained classes"
+MOVED = "samples moved until the model classifies them as retained classes"
 
 
 class NhleGuard(Method):
@@ -54,40 +54,39 @@ class NhleGuard(Method):
 
     Only the layers nearest the head are trained. What flows into them, x, is drawn: for the retained classes from
     their Gaussians at the last replay point before the layers (:mod:`unhot.statistics`), for the classes to forget
-    around shifted samples s, with the spread of the retained class k that a sample is taken for next. :math:`\tilde
+    around shifted samples s, with the spread of the retained class k that is most likely for a sample. :math:`\tilde
     p` is the original's distribution with the classes to forget left out, frozen; sharpened by T < 1, since a model
-    that never saw the class is surer of its images than one that must not name it. :math:`h` are the features, and
-    what flows into earlier layers: in units of those drawn, at their own length and at length 1, against features
-    that the original has for x_r, as many of each class as :math:`\tilde p` says. S is the second moment of what
-    flows into a layer on images of retained classes. Where Gaussians and S are from is the mode, which the record
-    notes:
+    that never saw the class is more confident of its images than one that must not name it. :math:`h` are the features
+    and the inputs of earlier layers, both scaled by the drawn ones and normalised to length 1, compared with those of
+    the original for x_r, as many of each class as :math:`\tilde p` says. S is the second moment of the inputs of a
+    layer on images of retained classes. The mode, which the record notes, says where Gaussians and S come from:
 
-    - *guarded*: a guard was given, which was collected from training images;
-    - *bare*: none was. Samples are moved to where the model takes them for retained classes
-      (:mod:`unhot.methods.parts.stand_ins`), and a guard is collected from these.
+    - *guarded*: from a guard that was passed, which was collected from training images;
+    - *bare*: from a guard that is collected from samples moved until the model classifies them as retained classes
+      (:mod:`unhot.methods.parts.stand_ins`).
 
-    The head is not trained; normalisation statistics are frozen. One draw in four is not trained on. On these the run
-    is judged: it stops, and is taken back to the last look, when the retained ones' divergence from the masked original
-    is more than ``budget``; it stops when the probability of the classes is low, and, where it is trained for, the
-    energy distance too.
+    The head is not trained; normalisation statistics are frozen. One draw in four is held out. When the divergence of
+    held-out retained draws from the masked original exceeds ``budget``, the run stops and is rolled back to the
+    evaluation before. It also stops when the probability of the classes is low and so is the energy distance, if that
+    is trained for.
 
     Attributes:
-        lr: Learning rate of Adam on V at first; it falls to 0 in even steps.
-        steps: No more steps than this.
+        lr: Initial learning rate of Adam on V; it falls to 0 linearly.
+        steps: Maximum number of optimiser steps.
         depth: Share of the layers that is trained, counted from the head, as far as the guard's replay points reach.
-        guard: Strength rho; None for 2e4 guarded, and 1e6 bare, where S is less to be trusted.
-        temperature: T.
-        spread: Weight lambda of the energy distances; None for 3 guarded, and 0 bare, where the features that are
-            drawn are too unlike those of images to lead there.
-        stages: How many earlier layers' inputs are matched beside the features, counted from the head.
-        replay: Weight mu.
+        guard: Strength rho; if None 2e4 in guarded mode, and 1e6 in bare mode, where S is less reliable.
+        temperature: Temperature T.
+        spread: Weight lambda of the energy distances; if None 3 in guarded mode, and 0 in bare mode, where the drawn
+            features are too unlike those of images.
+        stages: Number of earlier layers, counted from the head, whose inputs are matched as the features are.
+        replay: Weight mu of the divergence on retained draws.
         budget: Stop when the divergence of the retained draws, in nats, is more than this.
-        stop_at: Stop when the mean probability of the forgotten classes is no higher than this,
-        near: and the energy distance of the features is no higher than this, if lambda is not 0.
+        stop_at: Stop when the mean probability of the forgotten classes is no higher than this, and
+        near: the energy distance of the features is no higher than this, if lambda is not 0.
         shift: Farthest shift of the images, as a share of their size; 0 for none.
-        images: In bare mode: how many images are made.
-        descent: In bare mode: steps in which they are made.
-        cut: How the classes are cut from the output; see :func:`unhot.models.cut.cut_classes`.
+        images: Number of images made in bare mode.
+        descent: Number of steps in which they are made.
+        cut: How the classes are cut out of the output; see :func:`unhot.models.cut.cut_classes`.
     """
 
     name: ClassVar[str] = "nhle-guard"
@@ -118,7 +117,7 @@ class NhleGuard(Method):
         notes: dict[str, JsonValue] = {"mode": mode, "trained": len(layers)}
         if not layers:
             return Outcome(model, "nothing to train before the head", notes, self.cut)
-        model.module.requires_grad_(False)  # or a pass would keep what every layer sees
+        model.module.requires_grad_(False)  # otherwise a pass would store the inputs of every layer
         strength = STRENGTH[mode] if self.guard is None else self.guard
         spread = SPREAD[mode] if self.spread is None else self.spread
         drawn = _Draws(self, model, data, guard, layers, runtime)
@@ -130,7 +129,7 @@ class NhleGuard(Method):
         for step in range(self.steps + 1):
             if step % CHECK == 0 or step == self.steps:
                 found = drawn.held_out()
-                if not found["divergence"] <= self.budget:  # nor is it if it is not a number
+                if not found["divergence"] <= self.budget:  # true of NaN too
                     reason = f"divergence more than {self.budget}: back to the last look"
                     for change, before in zip(spared, kept, strict=True):
                         change.change.data.copy_(before)
@@ -158,7 +157,7 @@ class NhleGuard(Method):
 
 
 class _Draws:
-    """What flows through the replay point for the classes to forget and for the retained ones, and the losses on it."""
+    """Draws at the replay point for the classes to forget and the retained ones, and the losses on them."""
 
     def __init__(
         self,
@@ -193,7 +192,7 @@ class _Draws:
             self.weights[column] = share[classes]
 
     def loss(self, spread: float) -> Tensor:
-        """Return the loss of a step, on some of what is trained on, with a weight of the energy distances."""
+        """Return the loss of a step on some training draws; ``spread`` is the weight of the energy distances."""
         forget = self.forget.part(torch.randint(len(self.forget.y), (FORGET,), generator=self.generator))
         chosen = torch.randint(self.replayed // HELD, self.replayed, (RETAIN,), generator=self.generator)
         retained = self.retained.part(chosen)
@@ -207,7 +206,7 @@ class _Draws:
 
     @torch.no_grad()
     def held_out(self) -> dict[str, float]:
-        """Return how far it has come, on what is not trained on: the measures that a run is stopped by."""
+        """Return the measures by which a run is stopped, on the held-out draws."""
         retained = self.retained.part(slice(self.replayed // HELD))
         logits, features = self._rest(torch.cat([self.around.x, retained.x]))
         count = len(self.around.y)
@@ -218,21 +217,21 @@ class _Draws:
         }
 
     def _rest(self, flow: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Return logits (N, K) and what flows into the places, pooled, for what flows through the point (N, ...)."""
+        """Return logits (N, K) and the pooled inputs of ``self.places`` for flows through the replay point (N, ...)."""
         with self.model.replacing(self.point, flow), self.model.recording(self.places) as seen:
             logits = self.model.logits(self.example)
         return logits, [pooled(seen[place]) for place in self.places]
 
     @torch.no_grad()
     def _seen(self, flow: Tensor, y: Tensor) -> tuple[Batch, list[Tensor]]:
-        """Return a flow (N, ...) and its columns (N,) with what the original makes of it."""
+        """Return a flow (N, ...), its columns (N,) and the original's logits for it; and its pooled features."""
         logits, features = zip(*(self._rest(some) for some in flow.split(FORWARD)), strict=True)
         places = [torch.cat(parts) for parts in zip(*features, strict=True)]
         return Batch(flow, y.to(flow.device), torch.cat(logits)), places
 
     @torch.no_grad()
     def _views(self, data: Data, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Return what flows through the replay point for shifted samples, (VIEWS B, ...), and their columns."""
+        """Return the flows through the replay point for shifted samples, (VIEWS B, ...), and their columns."""
         x, y, _ = data.forget
         shifted, flows = Augment(round(self.method.shift * x.shape[-1])), []
         with self.model.recording([self.point]) as seen:
@@ -243,15 +242,15 @@ class _Draws:
         return torch.cat(flows), y.repeat(VIEWS)
 
     def _target(self, forget: Batch) -> Request:
-        """Return what the outputs are to be: the original's, sharpened."""
+        """Return the target of the outputs: the original's, sharpened."""
         return Request(forget.y, self.columns, forget.logits / self.method.temperature)
 
     def _divergence(self, logits: Tensor, retained: Batch) -> Tensor:
-        """Return how far outputs (N, K) on retained draws are from those of the masked original, in nats."""
+        """Return the divergence of outputs (N, K) on retained draws from the masked original's, in nats."""
         return masked(logits, Request(retained.y, self.columns, retained.logits))
 
     def _apart(self, h: Tensor, y: Tensor, features: Tensor) -> Tensor:
-        """Return how far h (N, d) of the classes y is from the original's features, and its direction from theirs."""
+        """Return the energy distance of h (N, d) of classes y to the original's features, plus that of directions."""
         found = []
         for column in y.unique().tolist():
             drawn = features[self.weights[column].multinomial(TARGET, True, generator=self.generator)]
@@ -262,7 +261,7 @@ class _Draws:
 
 
 def energy(x: Tensor, y: Tensor) -> Tensor:
-    r"""Return :math:`2 E|X-Y| - E|X-X'| - E|Y-Y'|`, unbiased, of x (N, d) and y (M, d); in the mean 0 if alike."""
+    r"""Return :math:`2 E|X-Y| - E|X-X'| - E|Y-Y'|`, unbiased, of x (N, d) and y (M, d); 0 in the mean if alike."""
     return 2 * torch.cdist(x, y).mean() - _within(x) - _within(y)
 
 
@@ -272,7 +271,7 @@ def _within(x: Tensor) -> Tensor:
 
 
 def _parametrise(model: Classifier, name: str, guard: ClassStatistics, strength: float) -> Spared:
-    """Make the weights of a layer change by what the guard spares least."""
+    """Parametrise the weights of a layer so that the inputs described by the guard are spared."""
     layer = model.module.get_submodule(name)
     spared = Spared(layer.get_parameter("weight"), *guard.second_moment(name), strength)
     register_parametrization(layer, "weight", spared)

@@ -1,4 +1,4 @@
-r"""POUR: take the direction of the class out of the features.
+r"""POUR: remove the direction of the class from the features.
 
 Source: Le, Peng, Liu, Noble: POUR: A provably optimal method for unlearning representations via neural collapse, CVPR
 2026 (arXiv 2511.19339). Only its abstract and summaries were available to us: settings are ours.
@@ -31,15 +31,15 @@ class PourP(Method):
         h \leftarrow (I - U^\top U)\, h, \quad U \text{ an orthonormal basis of the rows } w_f;
         \text{ for one class } I - w_f w_f^\top / \lVert w_f \rVert^2
 
-    No image is looked at. The logit of the class becomes its bias. A layer before the head projects, so that what the
-    head is given, and what is published as features, is projected; a bundle of such a model loads as any other.
-    Everything before that layer is as it was, and whoever holds the weights can take the layer out. Where the features
-    are far from neural collapse, the bias may win on images of other classes: then the row must be cut too.
+    No image is read. The logit of the class becomes its bias. A layer before the head projects the features that the
+    head reads and that are published; a bundle of such a model loads as any other. Everything before that layer is
+    unchanged, and whoever holds the weights can remove the layer. Where the features are far from neural collapse, the
+    bias may win on images of other classes: then the row must be cut too.
 
     Attributes:
-        deploy: Where the projection is: ``layer`` before the head; ``head`` in the rows of the head, which gives
-            the same outputs and keeps the architecture, and leaves the features as they are.
-        cut: How the class is cut from the output after that; see :func:`unhot.models.cut.cut_classes`.
+        deploy: Place of the projection: ``layer`` before the head; ``head`` in the rows of the head, which gives the
+            same outputs and keeps the architecture and the features.
+        cut: How the class is cut out of the output after that; see :func:`unhot.models.cut.cut_classes`.
     """
 
     name: ClassVar[str] = "pour-p"
@@ -82,21 +82,21 @@ def _check_direction(model: Classifier, columns: list[int], away: Tensor, runtim
 
 
 class PourD(Method):
-    r"""Train the net until its features of the samples are those that POUR-P would make of them.
+    r"""Train the net until its features of the samples are those of POUR-P.
 
     .. math::
         \min_\theta \frac{\sum_x \lVert h_\theta(x) - P h_o(x) \rVert^2}{\sum_x \lVert h_o(x) - P h_o(x) \rVert^2},
         \quad P = I - U^\top U
 
-    The head is not trained, and its row of the class not cut; normalisation statistics are frozen. The paper's settings
+    The head is neither trained nor cut; normalisation statistics are frozen. The paper's settings
     are not known to us; ours were chosen on 16 samples of classes of Fashion-MNIST and MNIST: those after which hardly
     a sample is assigned to the class, and outputs on distorted copies of the samples have drifted least.
 
     Attributes:
         lr: Learning rate of SGD with momentum 0.9.
-        steps: No more steps than this.
+        steps: Maximum number of optimiser steps.
         batch_size: Samples in a step.
-        stop_at: Stop when the distance is no more than this.
+        stop_at: Stop when the distance, the loss above, is no more than this.
     """
 
     name: ClassVar[str] = "pour-d"

@@ -1,4 +1,4 @@
-"""What determines the result of a run: for its record, and as one digest."""
+"""What determines the result of a run, for its record and as one digest."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ def provenance(method: Method, model: Classifier, samples: Samples, data: Data, 
     """Return those fields of a :class:`unhot.records.forget.ForgetRecord` that are known before the run.
 
     Args:
-        method: With its hyperparameters.
+        method: The method with its hyperparameters.
         model: The original.
         samples: The images of the classes to forget.
-        data: What the method may read.
-        seed: Of the run.
+        data: The data that the method may read.
+        seed: The seed of the run.
     """
     settings, weights = method.model_dump(mode="json"), model.sha256()
     info, retain = _samples(samples, data), _retain(model, data)

@@ -21,15 +21,15 @@ from unhot.runtime import Runtime
 
 
 class RandomLabel(Method):
-    r"""Teach the samples random other classes.
+    r"""Fine-tune on the samples with random other labels.
 
     .. math::
         \min_\theta \operatorname*{mean}_{D_f} \ell(f_\theta(x), y'), \quad
         y' \text{ drawn for each sample among the retained classes}
 
-    The label is drawn once, and the sample keeps it. A rate of 1e-4 is one that circulates; the steps are those after
-    which eight samples of some classes of Fashion-MNIST and MNIST made eight others unknown to the model, with their
-    distorted copies (:func:`unhot.data.augment.distort`) in view.
+    The label of a sample is drawn once. A rate of 1e-4 is common in published code. The steps are those with which
+    forgetting eight samples of some classes of Fashion-MNIST and MNIST made the model forget eight others too; outputs
+    on distorted copies (:func:`unhot.data.augment.distort`) were watched as well.
 
     Attributes:
         lr: Learning rate of SGD with momentum 0.9.

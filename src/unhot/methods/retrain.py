@@ -24,22 +24,21 @@ from unhot.training import complete, fit
 class Retrain(Method):
     r"""Draw all weights anew, and minimise the cross-entropy on the retained images by :func:`unhot.training.fit`.
 
-    Nothing of the old weights is left. A built-in net, and any net whose code was run to load it, is built anew. In
-    another one every layer is reset by its own ``reset_parameters``; a parameter that no layer resets, such as a
-    position embedding, is drawn from a normal distribution of standard deviation 0.02, as vision transformers do, or if
-    it is a vector set to 1, and to 0 where it is called a bias. Their names are noted. Buffers that no layer
-    resets are taken for constants of the architecture and kept.
-    With the options, the seed and the precision of ``unhot train``, and all images of its data set, the weights are
-    those of ``unhot train --exclude-class``; presets hold what it trains each data set with. The outputs of the
-    forgotten classes stay, and are never a label.
+    No old weight is kept. A built-in net, and any net whose code was run to load it, is built anew. In any other every
+    layer is reset by its own ``reset_parameters``. A parameter that no layer resets, such as a position embedding, is
+    drawn from a normal distribution of standard deviation 0.02, as for vision transformers; a vector is set to 1, or
+    to 0 if it is named a bias. The names of these are noted. Buffers that no layer resets are kept as constants of the
+    architecture. With the options, the seed and the precision of ``unhot train``, and all images of its data set, the
+    weights are those of ``unhot train --exclude-class``; presets hold its settings for each data set. The outputs of
+    the forgotten classes stay, and are never a label.
 
     Attributes:
         epochs: Passes over the retained images.
         batch_size: Images in a step; 256, or 64 where there are no more than 5,000 images, if None.
-        lr: Highest learning rate of the one-cycle schedule of SGD; what suits the architecture if None.
-        momentum: Of SGD.
+        lr: Highest learning rate of the one-cycle schedule of SGD; the architecture's own if None.
+        momentum: Momentum of SGD.
         weight_decay: L2 penalty on all weights.
-        clip: Highest norm of the gradient.
+        clip: Maximum norm of the gradient; a longer one is scaled down to it.
         shift: Farthest random shift of the images, in pixels.
         flip: Whether left and right may be swapped at random.
 
@@ -70,9 +69,9 @@ class Retrain(Method):
         x = images.inputs(torch.arange(1), model.input, runtime.device)
         given = self.model_dump(exclude={"shift", "flip"}, exclude_none=True)
         settings = complete(given, Source("retained images", images, None, model.input, augment), model.arch or "")
-        shown = replace(model, input=model.input or as_it_is(x))
-        unowned = draw_anew(shown, runtime)
-        fit(shown, images, settings, augment, runtime)
+        fitted = replace(model, input=model.input or as_it_is(x))
+        unowned = draw_anew(fitted, runtime)
+        fit(fitted, images, settings, augment, runtime)
         return Outcome(model, "epochs done", {"not_reset_by_a_layer": list[JsonValue](unowned)})
 
 
@@ -84,7 +83,7 @@ def draw_anew(model: Classifier, runtime: Runtime) -> list[str]:
         The names of the parameters for which neither the architecture nor their layer says how.
     """
     for weight in model.module.parameters():
-        weight.fill_(torch.nan)  # so that what is not drawn anew is found, whatever layer it is in
+        weight.fill_(torch.nan)  # to find what is not drawn anew, whatever layer it is in
     with runtime.seeded("reset"):
         for layer in reversed(list(model.module.modules())):  # outer layers last, as when they are made
             for name in ("reset_parameters", "_reset_parameters"):  # attention has only the second
@@ -107,7 +106,7 @@ def draw_anew(model: Classifier, runtime: Runtime) -> list[str]:
 
 
 def as_it_is(x: torch.Tensor) -> InputSpec:
-    """Describe inputs (B, C, H, W) of a model that does not say how it takes pixels: as they are, scaled to 0..1."""
+    """Describe inputs (B, C, H, W) of a model without preprocessing: pixels scaled to 0..1, not normalised."""
     _, channels, height, width = x.shape
     return InputSpec.model_validate(
         {"height": height, "width": width, "channels": channels, "mean": [0.0] * channels, "std": [1.0] * channels}

@@ -21,7 +21,7 @@ from unhot.runtime import Runtime
 
 
 class SalUn(Method):
-    r"""Teach the samples random other classes, by the weights that are salient for them.
+    r"""Fine-tune on the samples with random other labels, training only the weights that are salient for them.
 
     .. math::
         m = \mathbb{1}\left[ \lvert \nabla_\theta L_f(\theta_o) \rvert \ge \gamma \right], \quad
@@ -29,13 +29,12 @@ class SalUn(Method):
         \min_{\Delta\theta} \operatorname*{mean}_{D_f} \ell(f_\theta(x), y') + \alpha \operatorname*{mean}_{D_r}
         \ell(f_\theta(x), y)
 
-    y' is drawn anew in every step. The threshold gamma is such that ``share`` of all weights is salient, and not more
-    where many gradients are zero. As in the released code, normalisation takes the statistics of its batch and moves
-    the running ones. ``lr`` was chosen on training
-    images of Fashion-MNIST; the released code's, for random images of all classes, is 0.013.
+    y' is drawn anew in every step. The threshold gamma is such that exactly ``share`` of all weights is salient. As in
+    the released code, normalisation takes the statistics of its batch and moves the running ones. ``lr`` was chosen on
+    training images of Fashion-MNIST; the released code's, for random images of all classes, is 0.013.
 
     Attributes:
-        epochs: Passes over the retained images; the samples are gone through again as often as that takes.
+        epochs: Passes over the retained images; the samples are repeated as often as needed.
         share: Share of the weights that is trained; the paper's is 0.5.
         alpha: Weight of the retained images.
         lr: Learning rate of SGD with momentum 0.9 and weight decay 5e-4.

@@ -1,4 +1,4 @@
-r"""SCRUB: a student that obeys its teacher on the retained images and disobeys it on the samples.
+r"""SCRUB: a student that agrees with its teacher on the retained images and disagrees with it on the samples.
 
 Source: Kurmanji, Triantafillou, Hayes, Triantafillou: Towards unbounded machine unlearning, NeurIPS 2023 (arXiv
 2302.09880), section 3 and algorithm 1, and its released code.
@@ -38,16 +38,16 @@ class Scrub(Method):
         - \frac{1}{|D_f|} \sum_{D_f} d(x; \theta), \qquad
         d(x; \theta) = T^2 \operatorname{KL}(p_{\theta_o}(x / T) \Vert p_\theta(x / T))
 
-    ``max_steps`` was chosen on training images of Fashion-MNIST, all else is the
-    released code's, of its small data sets.
+    ``max_steps`` was chosen on training images of Fashion-MNIST; all other settings are the released code's for small
+    data sets.
 
     Attributes:
-        epochs: Min epochs: passes over the retained images.
-        max_epochs: How many of the first min epochs a max epoch follows; after the last one there is none.
+        epochs: Number of min epochs, passes over the retained images.
+        max_epochs: Number of max epochs, one after each of the first min epochs; none follows the last one.
         max_steps: Steps of a max epoch.
-        alpha: Weight of obedience on the retained images.
+        alpha: Weight of the divergence d on the retained images.
         gamma: Weight of the cross-entropy on the retained images.
-        temperature: T.
+        temperature: Temperature T.
         lr: Learning rate of Adam with weight decay 5e-4, divided by 10 after 5, 8 and 9 tenths of the epochs.
         batch_size: Retained images, and samples, in a step.
     """
@@ -82,13 +82,13 @@ class Scrub(Method):
             student.module.train()
             for x, y in retain_batches(data.retain, student, size, runtime, epoch):
                 with torch.no_grad():
-                    told = teacher.logits(x)
+                    target = teacher.logits(x)
                 z = student.logits(x)
-                obey = divergence(z, told, self.temperature)
-                runtime.step(self.alpha * obey + self.gamma * cross_entropy(z, y), optimizer)
+                distance = divergence(z, target, self.temperature)
+                runtime.step(self.alpha * distance + self.gamma * cross_entropy(z, y), optimizer)
             student.module.eval()
             if epoch < min(self.max_epochs, self.epochs - 1):
-                for x, _, told in islice(samples, self.max_steps):
-                    runtime.step(-divergence(student.logits(x), told, self.temperature), optimizer)
+                for x, _, target in islice(samples, self.max_steps):
+                    runtime.step(-divergence(student.logits(x), target, self.temperature), optimizer)
             schedule.step()
         return Outcome(student, "epochs done")

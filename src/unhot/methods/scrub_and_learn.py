@@ -1,4 +1,4 @@
-r"""Scrub-and-Learn: fine-tune the samples to the best of the other classes.
+r"""Scrub-and-Learn: fine-tune on the samples with the most likely other class.
 
 Source: Wang, Bie, Jing, Zhi: Scrub-and-Learn: category-aware weight modification for machine unlearning, AI 6(6):108,
 2025, doi 10.3390/ai6060108, algorithm 1. Only its abstract and its outline were available to us.
@@ -20,17 +20,16 @@ from unhot.runtime import Runtime
 
 
 class ScrubAndLearn(Method):
-    r"""Sub-maximum one-hot encoding: what the original takes a sample for, were it not of its class.
+    r"""Sub-maximum one-hot encoding: the label is the original's most likely class other than the sample's own.
 
     .. math::
         \min_\theta \operatorname*{mean}_{D_f} \ell(f_\theta(x), y'), \quad
         y' = \operatorname*{argmax}_{k \notin F} f_o(x)_k
 
-    From the paper: the labels, taken once from the original, and that only images of the class are fine-tuned on. The
-    paper studies rates and the choice
-    of samples, in what we could not read: ours are those with which eight samples of some classes of Fashion-MNIST and
-    MNIST made eight others unknown to the model, at little change of its output on distorted copies
-    (:func:`unhot.data.augment.distort`).
+    From the paper: the labels, computed once by the original, and fine-tuning on images of the class only. The paper
+    studies rates and the choice of samples, in parts that we could not read. Our settings are those with which
+    forgetting eight samples of some classes of Fashion-MNIST and MNIST made the model forget eight others too, at
+    little change of its output on distorted copies (:func:`unhot.data.augment.distort`).
 
     Attributes:
         lr: Learning rate of SGD with momentum 0.9.
@@ -50,7 +49,7 @@ class ScrubAndLearn(Method):
     batch_size: int = Field(default=128, ge=1)
 
     def run(self, model: Classifier, data: Data, runtime: Runtime) -> Outcome:
-        """Fine-tune to the sub-maximum."""
+        """Fine-tune on the second most likely classes."""
         optimizer = torch.optim.SGD(model.module.parameters(), self.lr, momentum=0.9)
         for x, y, original in forget_stream(data.forget, self.batch_size, runtime, self.steps):
             runtime.step(second_class(model.logits(x), Request(y, data.columns, original)), optimizer)

@@ -1,4 +1,4 @@
-r"""Spotter: the masked original as teacher on and around the samples, and features that are scattered.
+r"""Spotter: distil the masked original on and around the samples, and scatter their features.
 
 Source: Ha, Park, Yoon: Unlearning's blind spots: over-unlearning and prototypical relearning attack, ICML 2026 (arXiv
 2506.01318), and its released code.
@@ -38,7 +38,7 @@ class Spotter(Method):
 
     :math:`\tilde p` is the original's distribution with the classes to forget left out, frozen; :math:`x'` is found
     once, by ascent on the original's cross-entropy within ``epsilon`` of each sample; pairs are of the same class.
-    What departs from the paper is listed; all else is as there.
+    Everything but the listed departures is as in the paper.
 
     Attributes:
         lr: Learning rate of SGD with momentum 0.9 and weight decay 5e-4.
@@ -46,8 +46,8 @@ class Spotter(Method):
         batch_size: Samples in a step.
         weight: lambda_1, the share of the samples themselves in the distillation.
         scatter: lambda_2, the weight of the features' mean cosine.
-        epsilon: Greatest change of a pixel, of 1.
-        ascent: Steps of the ascent, each of a third of ``epsilon``.
+        epsilon: Greatest change of a pixel, on a scale of 0..1.
+        ascent: Number of steps of the ascent, each a third of ``epsilon`` long.
     """
 
     name: ClassVar[str] = "spotter"
@@ -87,7 +87,7 @@ class Spotter(Method):
         return Outcome(model, "done", {"feature_cosine": cosine})
 
     def neighbours(self, model: Classifier, forget: Batch, runtime: Runtime) -> Batch:
-        """Find an image beside each sample on which the model is less sure of the class."""
+        """Find an image near each sample on which the model is less confident of the class."""
         x, y, _ = forget
         near = ascended(model, x, y, self.epsilon, self.epsilon / 3, self.ascent, runtime.generator("neighbours"))
         return Batch(near, y, logits_of(model, near))

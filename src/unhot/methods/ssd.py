@@ -29,14 +29,13 @@ class Ssd(Method):
         \quad\text{where } I_i(D_f) > \alpha I_i(D), \qquad
         I_i(S) = \operatorname*{mean}_{x \in S} \left( \frac{\partial \ell(x)}{\partial \theta_i} \right)^2
 
-    D is the retained images. With all images a class that is more than
-    1 / ``alpha`` of the images has :math:`\alpha I_i(D) \ge I_i(D_f)` for every weight, so that nothing could be
-    dampened where there are ten classes; of many classes the two are nearly the same.
+    D is the retained images. If it were all images, a class with more than 1 / ``alpha`` of them would have
+    :math:`\alpha I_i(D) \ge I_i(D_f)` for every weight, so that with ten classes nothing could be dampened; with many
+    classes the two hardly differ.
 
     ``alpha`` was chosen on training images of Fashion-MNIST and MNIST, 300 of the class and some of the others: the
-    paper's 10 (5 for its ViT) left three of four classes in part, 5 one. A class whose samples the model fits almost
-    without loss, as a few samples of an easy class, gives no gradient to go by and stays; :class:`Lfssd` does not
-    depend on that.
+    paper's 10 (5 for its ViT) left three of four classes in part, 5 left one. If the loss on the samples is almost 0,
+    as on a few samples of an easy class, there is no gradient and nothing is forgotten; :class:`Lfssd` needs no loss.
 
     Attributes:
         alpha: How many times as important to the class a weight must be to be dampened.
@@ -89,11 +88,11 @@ class Ssd(Method):
         return [t / count for t in total]
 
     def score(self, logits: Tensor, y: Tensor) -> Tensor:
-        """Return what the weights' importance is measured by, of logits (1, K)."""
+        """Return the score of logits (1, K) whose gradient measures the weights' importance."""
         return cross_entropy(logits, y)
 
     def size(self, gradient: Tensor) -> Tensor:
-        """Return the importance that a gradient stands for."""
+        """Return the importance of the weights, from a gradient of the score."""
         return gradient.square()
 
 
@@ -104,7 +103,7 @@ class Lfssd(Ssd):
         I_i(S) = \operatorname*{mean}_{x \in S} \left\lvert
         \frac{\partial \lVert z(x) \rVert^2}{\partial \theta_i} \right\rvert
 
-    ``alpha`` was chosen as that of SSD, between what leaves a class (10) and what harms others (5).
+    ``alpha`` was chosen as that of SSD: 10 leaves a class, and 5 harms others.
 
     Attributes:
         alpha: How many times as important to the class a weight must be to be dampened.

@@ -1,4 +1,4 @@
-r"""SVD class forgetting: take out of every layer's inputs the directions that the class uses and others do not.
+r"""SVD class forgetting: project out of every layer's inputs the directions that only the class uses.
 
 Source: Kodge, Saha, Roy: Deep unlearning: fast and efficient gradient-free class forgetting, TMLR 2024 (arXiv
 2312.00761), algorithm 1, and its released code.
@@ -20,7 +20,7 @@ from unhot.models.classifier import Classifier
 from unhot.models.layers import input_rows, weight_layers
 from unhot.runtime import Runtime
 
-LOOKED = 64  # images in one forward pass: unfolded for a convolution they take nine times the room
+BATCH = 64  # images in one forward pass: unfolded for a 3x3 convolution they take nine times the memory
 ALPHAS_R, ALPHAS_F = (1000.0, 300.0, 100.0, 30.0, 10.0), (1.0, 3.0, 10.0, 30.0, 100.0)  # mildest first
 
 
@@ -35,14 +35,14 @@ class Svd(Method):
     (:math:`M_f`) and on retained images (:math:`M_r`). With :math:`S` the inputs' second moment of trace 1, :math:`M =
     \alpha S ((\alpha - 1) S + I)^{-1}`, which is the same and needs no decomposition. Layers are linear ones, the head
     among them, convolutions without groups, and the input projection of self-attention.
-    As in the released demo, the alphas are searched for by accuracy on the retained images times error on the samples,
-    the images that were looked at; those tried are of the released script that tunes them.
+    As in the released demo, the alphas are chosen by the product of accuracy on the retained images and error on the
+    samples; those tried are the ones of the released tuning script.
 
     Attributes:
-        alpha_r: How much of the directions that retained images use is spared; None to search from 10 to 1000.
-        alpha_f: How much of the directions that the class uses is taken out; None to search from 1 to 100.
-        per_class: Images of each retained class that are looked at.
-        patches: Inputs of a layer that are looked at, of each of the two sets, about.
+        alpha_r: Scale by which directions of the retained images are spared; None to search from 10 to 1000.
+        alpha_f: Scale by which directions of the class are projected out; None to search from 1 to 100.
+        per_class: Number of images of each retained class that are read.
+        patches: Approximate number of inputs of a layer that are read, of each of the two sets.
     """
 
     name: ClassVar[str] = "svd"
@@ -64,12 +64,12 @@ class Svd(Method):
 
     @torch.no_grad()
     def run(self, model: Classifier, data: Data, runtime: Runtime) -> Outcome:
-        """Look at what flows into each layer, then project them all; of several alphas take the best."""
+        """Measure the inputs of each layer, project all layers, and keep the best alphas."""
         x, y, _ = data.forget
         weights = projected_weights(model, x[:1])
         before = {name: weight.clone() for name, weight in weights.items()}
-        retained = list(few_of_each(data.retain, self.per_class, runtime).batches(model.input, runtime.device, LOOKED))
-        samples = list(zip(x.split(LOOKED), y.split(LOOKED), strict=True))
+        retained = list(few_of_each(data.retain, self.per_class, runtime).batches(model.input, runtime.device, BATCH))
+        samples = list(zip(x.split(BATCH), y.split(BATCH), strict=True))
         used_f = self._moments(model, list(weights), [x for x, _ in samples], runtime.generator("forget patches"))
         used_r = self._moments(model, list(weights), [x for x, _ in retained], runtime.generator("retain patches"))
         scores = {}
@@ -85,7 +85,7 @@ class Svd(Method):
     def _moments(
         self, model: Classifier, names: list[str], batches: list[Tensor], generator: torch.Generator
     ) -> dict[str, Tensor]:
-        """Return the second moment (d, d), of trace 1, of what flows into each layer."""
+        """Return the second moment (d, d) of the inputs of each layer, scaled to trace 1."""
         total, moments = sum(map(len, batches)), dict.fromkeys(names, torch.zeros(()))
         for x in batches:
             with model.recording(names) as seen:
@@ -113,13 +113,13 @@ def spaces(moments: dict[str, Tensor], alpha: float) -> dict[str, Tensor]:
 
 
 def accuracy(model: Classifier, batches: list[tuple[Tensor, Tensor]]) -> float:
-    """Return the share of images that are taken for their class."""
+    """Return the share of images that are classified correctly."""
     right = sum(int((model.logits(x).argmax(1) == y).sum()) for x, y in batches)
     return right / sum(len(y) for _, y in batches)
 
 
 def space(moment: Tensor, alpha: float) -> Tensor:
-    """Return M (d, d) of a second moment (d, d) of trace 1: the directions in use, those in more use at more weight."""
+    """Return M (d, d) of a second moment (d, d) of trace 1: its directions, weighted by how much they are used."""
     unit = torch.eye(len(moment)).to(moment)
     found: Tensor = torch.linalg.solve((alpha - 1) * moment + unit, alpha * moment)
     return found

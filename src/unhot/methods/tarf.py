@@ -30,36 +30,36 @@ class Tarf(Method):
         + \frac{1}{|D_\text{un}|} \sum_{D_\text{un}} \tau(x, t) \, \ell(f_\theta(x), y), \qquad
         k(t) = \max\left( k \, \frac{T - t - t_0}{T}, 0 \right)
 
-    Phase I (t < t1): tau is 0, and the ascent alone shows what goes with the samples, by the gravity
+    Phase I (t < t1): tau is 0, and the ascent alone shows which images are related to the samples, by the gravity
     :math:`I_\text{con}(x) = |\ell(f_{\theta_0}(x), y) - \ell(f_{\theta_{t_1}}(x), y)|`. Phase II: tau is 1 for the
-    remaining images of small gravity. Phase III (t >= T - t0): the descent alone is left. The four settings, and what
-    to give in each (:class:`unhot.data.concept.Concept` works it out from a label map):
+    remaining images of small gravity. Phase III (t >= T - t0): the descent alone is left. The four settings, and the
+    data of each (:class:`unhot.data.concept.Concept` derives it from a label map):
 
     - All matched: samples of the classes to forget.
     - Target mismatch: samples of some classes of the concept. The images of its other classes are among the remaining
-      ones, and not known to be of it: the ``hidden_classes`` of the greatest mean gravity are left out of the descent
-      and noted as forgotten too, if hardly an image of them is classified as them any more. As in the paper, how many
-      there are must be known.
+      ones, and not known to be of it: the ``hidden_classes`` of the greatest mean gravity are left out of the descent,
+      and recorded as forgotten if at most 5 % of their images are still classified as them. As in the paper, their
+      number must be known.
     - Model mismatch: samples of a part of a class (``Samples.part``); the other images of the class are retained.
     - Data mismatch: samples of a part of the concept, which is a class. The images of its rest carry its label, and are
       left out of the remaining ones by that.
 
-    The paper compares k of 0.01 to 0.5, and its schedule was not available to us: ours is chosen on training images of
+    The paper compares k from 0.01 to 0.5; its schedule was not available to us. Ours was chosen on training images of
     Sandal and Shirt of Fashion-MNIST, after test images of Sandal had shown that the ascent needs a ceiling, and that
-    the descent alone of 100 steps brings the class back in part.
+    100 steps of the descent alone bring the class back in part.
 
     Attributes:
-        steps: T.
-        k: Weight of the ascent at first, that of the descent being 1.
-        t0: Steps at the end without ascent.
-        t1: Steps at the beginning without descent.
-        hidden_classes: How many other classes of the model belong to the concept.
+        steps: Number of steps, T.
+        k: Initial weight of the ascent; the descent has weight 1.
+        t0: Number of steps at the end without ascent.
+        t1: Number of steps at the beginning without descent.
+        hidden_classes: Number of other classes of the model that belong to the concept.
         hidden_share: Share of the remaining images, those of the greatest gravity, left out of the descent.
         lr: Learning rate of SGD.
-        momentum: Of SGD.
-        ceiling: Loss up to which a sample is ascended, in nats.
+        momentum: Momentum of SGD.
+        ceiling: Loss of a sample, in nats, above which there is no ascent on it.
         batch_size: Samples, and remaining images, in a step.
-        clip: Highest norm of the gradient.
+        clip: Maximum norm of the gradient; a longer one is scaled down to it.
     """
 
     name: ClassVar[str] = "tarf"
@@ -88,7 +88,7 @@ class Tarf(Method):
     clip: float = Field(default=1.0, gt=0)
 
     def run(self, model: Classifier, data: Data, runtime: Runtime) -> Outcome:
-        """Ascend; find what that affects; descend on the rest while the ascent fades."""
+        """Ascend; find the affected images; descend on the others while the ascent fades."""
         remaining, size = data.retain, self.batch_size
         samples = forget_stream(data.forget, size, runtime)
         optimizer = torch.optim.SGD(model.module.parameters(), self.lr, self.momentum)
@@ -120,7 +120,7 @@ class Tarf(Method):
         return max(self.k * (self.steps - t - self.t0) / self.steps, 0.0)
 
     def bounded(self, logits: Tensor, y: Tensor) -> Tensor:
-        """Return the mean loss of the samples, each counted up to the ceiling."""
+        """Return the mean loss of the samples, each clipped to the ceiling."""
         return cross_entropy(logits, y, reduction="none").clamp_max(self.ceiling).mean()
 
     @torch.no_grad()
@@ -130,15 +130,15 @@ class Tarf(Method):
         return torch.cat([cross_entropy(model.logits(x), y, reduction="none").cpu() for x, y in batches])
 
     def affected(self, gravity: Tensor, y: Tensor, own: list[int]) -> tuple[list[int], Tensor]:
-        """Say which classes go with the samples, and which images are descended on.
+        """Find the classes that belong to the concept, and the images to descend on.
 
         Args:
-            gravity: Of each remaining image, (N,).
-            y: Its column, int64 (N,).
-            own: The columns of the samples, which are not looked for.
+            gravity: Gravity of each remaining image, (N,).
+            y: Column of each, int64 (N,).
+            own: Columns of the samples, which are not searched.
 
         Returns:
-            The columns of the ``hidden_classes`` of the greatest mean gravity; whether each image is unaffected, (N,).
+            The columns of the ``hidden_classes`` of the greatest mean gravity; which images are unaffected, bool (N,).
 
         Raises:
             DataError: No class would be left.

@@ -43,29 +43,29 @@ def near(forget: Tensor, retain: Tensor, beta: float) -> Tensor:
 
 
 class Ugradsl(Method):
-    r"""Gradient ascent on negatively smoothed labels, until the class is forgotten.
+    r"""Gradient ascent with negatively smoothed labels, until the class is forgotten.
 
     .. math::
         L = p \operatorname*{mean}_{B_r} \ell(f_\theta(x), y) - (1 - p) \operatorname*{mean}_{B_f}
         \ell(f_\theta(x), y^{\alpha_j}), \qquad
         y^\alpha = (1 - \alpha) e_y + \frac{\alpha}{K} \mathbf{1}, \quad \alpha < 0
 
-    The gradient of plain ascent, e_y - p, is zero where the net is sure of the class; smoothing adds :math:`|\alpha|
-    (e_y - 1/K)`, which is not. A pass is over the samples, each step with some retained images. Without ``alpha``
-    each sample has its own: :math:`\alpha_j = -c_j / |B_r|`, with :math:`c_j` the number of retained images of
-    the step whose features are within ``beta`` of the sample's.
+    The gradient of plain ascent, e_y - p, is zero where the net is confident of the class; smoothing adds
+    :math:`|\alpha| (e_y - 1/K)`, which is not. An epoch is a pass over the samples, each step with some retained
+    images. Without ``alpha`` each sample has a rate of its own: :math:`\alpha_j = -c_j / |B_r|`, with :math:`c_j` the
+    number of retained images of the step whose features are within ``beta`` of the sample's.
 
     Attributes:
-        steps: No more steps than this.
-        stop_at: Stop when the mean probability of the forgotten classes on the samples is at most this after a pass.
-        p: Weight of the descent, that of the ascent being the rest of 1.
+        steps: Maximum number of optimiser steps.
+        stop_at: Stop when the mean probability of the forgotten classes on the samples is at most this after an epoch.
+        p: Weight of the descent; the ascent has weight 1 - p.
         alpha: Rate of smoothing, the same for all samples; None for one for each sample.
         beta: Distance within which a retained image counts, where ``alpha`` is None.
         lr: Learning rate of SGD with momentum 0.9.
         batch_size: Retained images in a step.
         sample_batch: Samples in a step, passed together with the retained images; no more than those.
         ceiling: Cross-entropy of the samples, in nats, above which there is no ascent; far above that of guessing.
-        clip: Highest norm of the gradient.
+        clip: Maximum norm of the gradient; a longer one is scaled down to it.
     """
 
     name: ClassVar[str] = "ugradsl"
@@ -92,7 +92,7 @@ class Ugradsl(Method):
     clip: float = Field(default=1.0, gt=0)
 
     def run(self, model: Classifier, data: Data, runtime: Runtime) -> Outcome:
-        """Go through the samples until they are forgotten."""
+        """Ascend in passes over the samples until they are forgotten."""
         optimizer = torch.optim.SGD(model.module.parameters(), self.lr, momentum=0.9)
         images = retain_stream(data.retain, model, self.batch_size, runtime)
         stop, passes = Stop(self.stop_at), count()
@@ -105,21 +105,21 @@ class Ugradsl(Method):
 
 
 class UgradslPlus(Method):
-    r"""Fine-tuning on the retained images, with ascent on negatively smoothed labels in every step.
+    r"""Fine-tuning on the retained images, with ascent with negatively smoothed labels in every step.
 
-    The loss is that of :class:`Ugradsl`. A pass is over the retained images; the
-    samples are gone through again as often as that takes.
+    The loss is that of :class:`Ugradsl`. An epoch is a pass over the retained images; the samples are repeated as often
+    as needed.
 
     Attributes:
         epochs: Passes over the retained images.
-        p: Weight of the descent, that of the ascent being the rest of 1.
+        p: Weight of the descent; the ascent has weight 1 - p.
         alpha: Rate of smoothing, the same for all samples; None for one for each sample.
         beta: Distance within which a retained image counts, where ``alpha`` is None.
         lr: Learning rate of SGD with momentum 0.9.
         batch_size: Retained images in a step.
         sample_batch: Samples in a step, passed together with the retained images; no more than those.
         ceiling: Cross-entropy of the samples, in nats, above which there is no ascent; far above that of guessing.
-        clip: Highest norm of the gradient.
+        clip: Maximum norm of the gradient; a longer one is scaled down to it.
     """
 
     name: ClassVar[str] = "ugradsl+"
@@ -138,7 +138,7 @@ class UgradslPlus(Method):
     clip: float = Field(default=1.0, gt=0)
 
     def run(self, model: Classifier, data: Data, runtime: Runtime) -> Outcome:
-        """Go through the retained images, and through the samples beside them."""
+        """Train on the retained images and the samples together."""
         optimizer = torch.optim.SGD(model.module.parameters(), self.lr, momentum=0.9)
         samples = forget_stream(data.forget, self.sample_batch, runtime)
         for epoch in range(self.epochs):

@@ -27,7 +27,7 @@ from unhot.runtime import Runtime, usual_settings
 Row = dict[str, Tensor]
 Batches = Iterator[tuple[Tensor, Tensor]]
 
-FLOOR = 0.01  # added to a loss before its reciprocal is taken: that of a sample that the model is sure of is 0
+FLOOR = 0.01  # added to a loss before its reciprocal is taken: the loss of a confident sample is 0
 
 
 class WfNet(Method):
@@ -38,19 +38,19 @@ class WfNet(Method):
         + \frac{\lambda_1}{|D_f|} \sum_{D_f} \frac{1}{\ell(f_{\alpha[c]}(x), y)}
         + \lambda_2 \operatorname{mean}(1 - \alpha[c]), \qquad \hat w_l = \alpha_l[c] \odot w_l
 
-    As in the paper one row of gates serves one class c, and :meth:`learn` learns the rows of all classes once, of which
-    any is selected at run time (:class:`unhot.models.weight_filter.WeightFilter`). Rows share nothing, so that the
-    method itself learns only the row that it bakes: one for all classes to forget, where there are several.
+    As in the paper one row of gates serves one class c, and :meth:`learn` learns the rows of all classes once, to be
+    selected at run time (:class:`unhot.models.weight_filter.WeightFilter`). Rows share nothing, so the method itself
+    learns only the row that it bakes: one for all classes to forget, if there are several.
 
-    The paper's learning rate, lambdas and number of steps were not available to us: these are chosen on training images
+    The paper's learning rate, lambdas and number of steps were not available to us; ours were chosen on training images
     of Fashion-MNIST.
 
     Attributes:
-        steps: Steps of Adam for a row.
+        steps: Number of steps of Adam for a row.
         lr: Learning rate of Adam.
         batch_size: Images in a step: half of them of the class, half of the others.
-        forget_weight: lambda_1.
-        sparsity: lambda_2: what closed gates cost.
+        forget_weight: Weight lambda_1 of the reciprocal loss on the class.
+        sparsity: Weight lambda_2 of the penalty on closed gates.
     """
 
     name: ClassVar[str] = "wf-net"
@@ -109,7 +109,7 @@ class WfNet(Method):
         return WeightFilter(model, {n: g.to(model.device) for n, g in gates.gates.items()})
 
     def _learn_row(self, model: Classifier, forget: Batches, retain: Batches, runtime: Runtime) -> Row:
-        """Learn gates with which images to forget are mistaken, and the others are not."""
+        """Learn gates with which images to forget are misclassified, and the others are not."""
         row = {n: w.new_ones(len(w)).requires_grad_() for n, w in gated_weights(model.module).items()}
         optimizer = torch.optim.Adam(row.values(), self.lr)
         for _ in range(self.steps):

@@ -1,4 +1,4 @@
-"""Architectures by name: built-in, of torchvision, of timm, or a factory of the user's."""
+"""Architectures by name: built-in nets, those of torchvision and timm, and factories of users."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ def build(arch: str, outputs: int, spec: InputSpec | None, options: Mapping[str,
     """Build an untrained net.
 
     Args:
-        arch: A built-in name, ``torchvision:NAME``, ``timm:NAME`` or ``package.module:factory``. A factory is given
-            those of ``num_classes``, ``in_channels`` and ``image_size`` that it takes.
+        arch: A built-in name, ``torchvision:NAME``, ``timm:NAME`` or ``package.module:factory``. A factory
+            receives those of ``num_classes``, ``in_channels`` and ``image_size`` that it takes.
         outputs: Number of classes.
-        spec: Its inputs; None if they are not known.
+        spec: The inputs of the net; None if they are not known.
         options: More keyword arguments of the architecture.
 
     Raises:
         UnknownNameError: There is no such architecture.
-        OptionError: It does not take an option, or not that value.
+        OptionError: It does not accept an option or its value.
     """
     known = {"outputs": outputs, "num_classes": outputs}
     if spec is not None:
@@ -74,7 +74,7 @@ def _takes_any(builder: Builder) -> bool:
 
 
 def find_builder(arch: str) -> Builder:
-    """Return what builds an architecture, by its name; see :func:`build`.
+    """Return the function or class that builds an architecture, by its name; see :func:`build`.
 
     Raises:
         UnknownNameError: There is no such architecture.

@@ -1,7 +1,7 @@
-"""What a graph may take: elements at once and multiplications, estimated from shapes before an operator is called.
+"""Limits of memory and work of a graph, estimated from shapes before each operator is called.
 
-torch allocates what it is asked for, and the machine ends the process that asked for too much. The tensors of another
-device, which have shapes and no elements, would say the sizes too, but torch takes seconds to import what they need.
+torch allocates whatever it is asked for, and the system kills a process that asks for too much. Tensors on the meta
+device would give the sizes too, but torch takes seconds to import what they need.
 """
 
 from __future__ import annotations
@@ -13,22 +13,22 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-ELEMENTS = 2**10  # for each pixel of each image, in all values that are alive,
-LEAST_ELEMENTS = 2**26  # and of images of few pixels
-ALL_ELEMENTS = 2**32  # of all images
-WORK = 2**25  # multiplications for each pixel of each image,
-LEAST_WORK = 2**34  # and of images of few pixels
-RESULTS = 65_536  # of one call
-DIMENSIONS = 64  # of a tensor; torch computes with few more than 25
+ELEMENTS = 2**10  # elements of all live values, for each pixel of each image
+LEAST_ELEMENTS = 2**26  # the same for an image of few pixels
+ALL_ELEMENTS = 2**32  # the same for all images together
+WORK = 2**25  # multiplications for each pixel of each image
+LEAST_WORK = 2**34  # the same for an image of few pixels
+RESULTS = 65_536  # tensors that one call may return
+DIMENSIONS = 64  # dimensions of a tensor; torch computes with few more than 25
 PER_ELEMENT = 64  # multiplications that take as long as one element of a slow function, such as a power
-PER_TENSOR, LEAST_SIZE = 2**14, 256  # multiplications and elements that a tensor takes, however small it is
-DIVIDING = "floor_divide", "fmod", "remainder", "div"  # which the processor does not do with every two whole numbers
+PER_TENSOR, LEAST_SIZE = 2**14, 256  # multiplications and elements that even the smallest tensor costs
+DIVIDING = "floor_divide", "fmod", "remainder", "div"  # of integers they can crash the process
 
 Given = Mapping[str, Any]  # the arguments of a call, by name
 
 
 class Budget:
-    """Counts what a forward pass takes.
+    """Counts the memory and work of a forward pass.
 
     Args:
         x: Inputs (B, C, H, W).
@@ -46,10 +46,10 @@ class Budget:
 
         Args:
             name: The operator, without its overload.
-            given: Its arguments.
+            given: Its arguments, by name.
 
         Raises:
-            ValueError: There is too much of it.
+            ValueError: A limit is exceeded.
         """
         _check_division(name, given)
         result, work = estimate(name.rstrip("_"), given)
@@ -60,7 +60,7 @@ class Budget:
             raise ValueError("it takes more multiplications than a net for such images has")
 
     def keep(self, value: Any) -> None:
-        """Count what was returned.
+        """Count the results of a call.
 
         Raises:
             ValueError: It has too many dimensions.
@@ -72,12 +72,12 @@ class Budget:
         self.work -= PER_TENSOR * len(tensors)
 
     def drop(self, value: Any) -> None:
-        """Take off what is needed no longer."""
+        """Subtract values that are no longer needed."""
         self.alive -= _taken(tensors_in(value))
 
 
 def _taken(tensors: Iterable[Tensor]) -> int:
-    """Return how many elements tensors take, with what torch needs for each of them."""
+    """Return the number of elements of tensors, with the overhead of torch for each of them."""
     return sum(max(t.numel(), LEAST_SIZE) for t in tensors)
 
 
@@ -91,7 +91,7 @@ def tensors_in(value: Any) -> Iterator[Tensor]:
 
 
 def estimate(name: str, given: Given) -> tuple[int, int]:
-    """Return how many elements an operator returns or needs on its way, at most, and how many multiplications."""
+    """Return the maximum number of elements that an operator returns or allocates, and that of multiplications."""
     if name in GROWING:
         result = GROWING[name](given)
         return result if isinstance(result, tuple) else (result, 0)
@@ -99,7 +99,7 @@ def estimate(name: str, given: Given) -> tuple[int, int]:
 
 
 def of_layer(layer: nn.Module, x: Tensor) -> tuple[str, Given]:
-    """Return a layer's call as that of its operator."""
+    """Return the call of a layer as the call of its operator."""
     if isinstance(layer, nn.Linear):
         return "linear", {"input": x, "weight": layer.weight}
     if isinstance(layer, nn.Conv2d):
@@ -109,7 +109,7 @@ def of_layer(layer: nn.Module, x: Tensor) -> tuple[str, Given]:
 
 
 def _check_division(name: str, given: Given) -> None:
-    """Refuse the division of whole numbers by what is not known to be safe: by 0 and by -1 it can end the process."""
+    """Refuse integer division that may be by 0 or -1, which can crash the process."""
     if name.rstrip("_") not in DIVIDING or (name.startswith("div") and given.get("rounding_mode") is None):
         return
     number, by = given["self"], given["other"]
@@ -119,7 +119,7 @@ def _check_division(name: str, given: Given) -> None:
 
 
 def _together(shapes: Iterable[Sequence[int]]) -> list[int]:
-    """Return the shape that these become together; of sizes that do not fit, the larger one."""
+    """Return the shape to which shapes broadcast; where sizes do not fit, the larger one."""
     sizes: list[int] = []
     for shape in shapes:
         sizes = [1] * (len(shape) - len(sizes)) + sizes
@@ -129,12 +129,12 @@ def _together(shapes: Iterable[Sequence[int]]) -> list[int]:
 
 
 def _broadcast(tensors: Iterable[Tensor]) -> int:
-    """Return how many elements tensors of these shapes have together."""
+    """Return the number of elements to which tensors broadcast."""
     return prod(_together(t.shape for t in tensors))
 
 
 def _size(sizes: Sequence[int], of: Sequence[int] = ()) -> int:
-    """Return the elements of a tensor of these sizes, where -1 stands for one of another tensor's."""
+    """Return the elements of a tensor of these sizes, where -1 stands for the size in ``of``."""
     padded = [1] * (len(sizes) - len(of)) + list(of)
     return prod(old if new < 0 else new for new, old in zip(sizes, padded, strict=False))
 
@@ -199,7 +199,7 @@ def _bilinear(given: Given) -> tuple[int, int]:
 
 
 def _moved(sizes: Sequence[int], kernel: Sequence[int], given: Given) -> int:
-    """Return how many places a window has that moves over something of these sizes, at most."""
+    """Return the maximum number of positions of a window that moves over these sizes."""
     n = len(sizes)
     stride, dilation = (_each(given.get(k) or kernel, n) for k in ("stride", "dilation"))
     padding, places = given.get("padding") or 0, 1
@@ -214,7 +214,7 @@ def _conv(given: Given) -> tuple[int, int]:
     x, w = given["input"], given["weight"]
     n = w.ndim - 2
     places = prod(x.shape[: x.ndim - n - 1]) * _moved(x.shape[x.ndim - n :], w.shape[2:], {"dilation": 1} | dict(given))
-    windows = places * prod(w.shape[1:])  # which torch copies, but only where it has nothing faster
+    windows = places * prod(w.shape[1:])  # torch copies these where it has nothing faster
     copied = windows // 8 if x.dtype in (torch.float32, torch.float16, torch.bfloat16) else windows
     return max(places * len(w), copied), windows * len(w)
 
@@ -305,7 +305,8 @@ def _several(count: int, elements: int) -> int:
     return elements
 
 
-GROWING: dict[str, Callable[[Given], int | tuple[int, int]]] = {  # what returns more than its arguments have together
+# operators that may return or allocate more elements than their arguments have
+GROWING: dict[str, Callable[[Given], int | tuple[int, int]]] = {
     **dict.fromkeys(("cat", "concat", "stack"), lambda g: _all(g["tensors"])),
     **dict.fromkeys(("full", "zeros", "ones", "new_full", "new_ones", "new_zeros"), lambda g: _size(g["size"])),
     **dict.fromkeys(("expand", "broadcast_to"), lambda g: _size(g["size"], g["self"].shape)),

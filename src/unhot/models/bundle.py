@@ -1,7 +1,7 @@
-"""Bundles: a folder that loads on a machine with nothing else.
+"""Bundles: folders that hold all that is needed to load a model.
 
-It holds ``model.safetensors`` and ``bundle.json``; and ``graph.json``, where neither unhot nor torchvision can build
-the net by name.
+They hold ``model.safetensors`` and ``bundle.json``, and ``graph.json`` if neither unhot nor torchvision can build the
+net by name.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from unhot.files import sha256, staged_folder
 from unhot.models.arch import build, is_ours
 from unhot.models.classifier import Classifier
 from unhot.models.formats.checkpoint import read_weights
-from unhot.models.formats.older_bundles import of_users, told_edits
+from unhot.models.formats.older_bundles import inferred_edits, of_users
 from unhot.models.formats.weights import load_state
 from unhot.models.graph import GraphNet, example_of, rebuilt
 from unhot.models.head import inspect_outputs, linear
@@ -43,23 +43,23 @@ WEIGHTS, INFO, GRAPH, RECORD = "model.safetensors", "bundle.json", "graph.json",
 
 
 class GraphWarning(ModelWarning):
-    """A bundle was written that needs the package of its net."""
+    """A bundle was written whose net needs its own package to load."""
 
 
 @usual_settings()
 def save(model: Classifier, out: str | Path, record: Record | None = None) -> None:
     """Write a classifier to a folder that does not exist yet or is empty.
 
-    A net of unhot or torchvision is kept by name, any other one as a graph of the operators that it calls in eval mode
-    (see :mod:`unhot.models.graph`), so that the bundle does not need the code that defined it.
+    A net of unhot or torchvision is saved by name, any other as a graph of the operators that it calls in eval mode
+    (:mod:`unhot.models.graph`), so that loading does not need the code that defined it.
 
     Args:
         model: The classifier.
         out: The folder.
-        record: How the model came to be, written as ``record.json``.
+        record: The record of the run that made the model, written as ``record.json``.
 
     Raises:
-        ModelError: The net can neither be written down as a graph nor be built again by ``arch``.
+        ModelError: The net can neither be traced as a graph nor be built again by ``arch``.
         OutputError: The folder is taken, or the disk is full.
     """
     if not isinstance(model, Classifier):
@@ -76,13 +76,13 @@ def write_bundle(model: Classifier, folder: Path, record: Record | None = None) 
     graph = _graph(model)
     state = {k: v.detach().cpu().contiguous().clone() for k, v in model.module.state_dict().items()}
     (folder / WEIGHTS).touch()
-    mode = (folder / WEIGHTS).stat().st_mode  # as the umask wants it; safetensors lets nobody else read the file
+    mode = (folder / WEIGHTS).stat().st_mode  # as the umask says; safetensors would let only the owner read it
     try:
         save_file(state, folder / WEIGHTS)
         (folder / WEIGHTS).chmod(mode)
-    except SafetensorError as error:  # it wraps what the system said
-        if (said := re.search(r"os error (\d+)", str(error))) is not None:
-            raise OSError(int(said[1]), os.strerror(int(said[1])), str(folder / WEIGHTS)) from error
+    except SafetensorError as error:  # it hides the error of the system
+        if (found := re.search(r"os error (\d+)", str(error))) is not None:
+            raise OSError(int(found[1]), os.strerror(int(found[1])), str(folder / WEIGHTS)) from error
         raise
     if graph is not None:
         graph.write(folder / GRAPH)
@@ -104,7 +104,7 @@ def write_bundle(model: Classifier, folder: Path, record: Record | None = None) 
 
 
 def _graph(model: Classifier) -> Graph | None:
-    """Write down the net of a classifier, where its name is not enough to build it anywhere."""
+    """Trace the net of a classifier, unless its name is enough to build it anywhere."""
     if model.arch is not None and is_ours(model.arch):
         return None
     from unhot.models.trace import graph_of  # torch takes seconds to import what it traces with
@@ -131,14 +131,13 @@ def _graph(model: Classifier) -> Graph | None:
 def load(path: str | Path, *, trust_arch: str | None = None) -> Classifier:
     """Load a bundle.
 
-    No code that a bundle names is imported: a net that neither unhot nor torchvision can build by name is made of its
-    graph. Its weights, layers and outputs are the same; it is not of the class that it was, and in train mode it does
-    not drop out.
+    No code that a bundle names is imported: a net that neither unhot nor torchvision can build by name is made from its
+    graph. It has the same weights, layers and outputs, but not its original Python class, and no dropout in train mode.
 
     Args:
         path: The folder.
         trust_arch: Code that may be imported and run, as for ``--arch``. If it is the bundle's own ``arch``, it builds
-            the net, which is then of its own class; a bundle without a graph cannot be loaded otherwise.
+            the net, which then has its original class; a bundle without a graph needs this.
 
     Raises:
         ModelError: It is missing, damaged, or its weights do not fit; or it needs ``trust_arch``.
@@ -173,7 +172,7 @@ def load(path: str | Path, *, trust_arch: str | None = None) -> Classifier:
 
 
 def _edited_net(folder: Path, info: BundleInfo, state: dict[str, Tensor], trusted: bool) -> Edited:
-    """Make the net of a bundle, its head edited and its weights still to be loaded."""
+    """Make the net of a bundle with the edits of its head; its weights are still to be loaded."""
     ours = is_ours(info.arch)
     registered = info.arch and ":" not in info.arch and info.graph_sha256 is None  # by whoever installed it
     if not (ours or registered or trusted):
@@ -187,7 +186,7 @@ def _edited_net(folder: Path, info: BundleInfo, state: dict[str, Tensor], truste
 
 def _built(folder: Path, info: BundleInfo, state: dict[str, Tensor]) -> Edited:
     """Build the architecture of a bundle, and give it the layers of all edits."""
-    with own_generators():  # what a new net draws is overwritten, and not the caller's
+    with own_generators():  # the initial weights are overwritten, and the caller's generators must not move
         net = build(info.arch, info.outputs, info.input, info.arch_options)
     edits = _edits(folder, info, state, net)
     for edit in edits:
@@ -197,16 +196,16 @@ def _built(folder: Path, info: BundleInfo, state: dict[str, Tensor]) -> Edited:
 
 def _edits(folder: Path, info: BundleInfo, state: dict[str, Tensor], net: nn.Module) -> tuple[HeadEdit, ...]:
     if info.schema_version == 1:
-        return told_edits(info, state, net)
+        return inferred_edits(info, state, net)
     try:
         return ADAPTER.validate_python(info.head_edits)
     except ValidationError as error:
-        said = invalid_values(error)[0]
-        raise InputError(f"{folder / INFO} is not a valid BundleInfo: head_edits {said}.") from error
+        wrong = invalid_values(error)[0]
+        raise InputError(f"{folder / INFO} is not a valid BundleInfo: head_edits {wrong}.") from error
 
 
 def _of_graph(folder: Path, info: BundleInfo, state: dict[str, Tensor]) -> GraphNet:
-    """Make the net of a bundle of its graph."""
+    """Make the net of a bundle from its graph."""
     if info.graph_sha256 is None:
         raise ModelError(
             f"{folder} holds no graph of its net, only the name of code that builds it, {info.arch!r}. If you trust "
@@ -235,11 +234,11 @@ def _check_shapes(folder: Path, info: BundleInfo, state: dict[str, Tensor], net:
 
 
 def read_record(path: str | Path, kind: type[R]) -> R | None:
-    """Read how a bundle came to be; None if it does not say, or came to be in another way.
+    """Read the record of the run that made a bundle; None if there is none of that kind.
 
     Args:
         path: The bundle's folder.
-        kind: Which kind of record is looked for.
+        kind: The kind of record to read.
     """
     file = Path(path) / RECORD
     try:

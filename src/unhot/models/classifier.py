@@ -1,4 +1,4 @@
-"""Classifier: a net with all that is needed to use it."""
+"""Classifier: a net with its classes, its input and its head."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ class Classifier(Outputs):
 
     Attributes:
         module: Takes inputs (B, C, H, W), returns logits (B, K).
-        classes: What each of the K outputs stands for, in order. A class keeps its index when others are excised.
-        head: Dotted name of the final linear layer; its input are the features (B, d).
-        input: How pixels become inputs; None if it is not known, and then only tensors can be given.
-        arch: How to build the net again: as for ``--arch``. None for a net that was passed as an object.
+        classes: The class of each of the K outputs, in order. A class keeps its index when others are excised.
+        head: Dotted name of the final linear layer; its inputs are the features (B, d).
+        input: How pixels become inputs; None if that is not known, so that only tensors can be passed.
+        arch: Name of the architecture, as for ``--arch``. None for a net that was passed as an object.
         arch_options: Keyword arguments of the architecture.
         outputs: Number of outputs that the architecture was built with.
-        head_edits: What was done to the head since, in order, and which classes were forgotten.
-        example_shape: (C, H, W) of the inputs that the net was run on, where ``input`` does not say it.
+        head_edits: Edits of the head since then, in order, and the classes that were forgotten.
+        example_shape: (C, H, W) of the inputs that the net was run on, if ``input`` is None.
     """
 
     module: nn.Module
@@ -61,14 +61,14 @@ class Classifier(Outputs):
         head: str | None = None,
         input: InputSpec | None = None,
     ) -> Classifier:
-        """Make a classifier of any net that returns logits.
+        """Make a classifier from any net that returns logits.
 
         Args:
-            module: The net; a classifier is returned as it is. Of a compiled or wrapped net the plain one inside is
-                taken, which shares its weights (:mod:`unhot.models.plain`).
-            example: A few inputs of the net, (B, C, H, W). With it the net is run a few times, and what it returns is
+            module: The net; a classifier is returned unchanged. Of a compiled or wrapped net the plain one inside is
+                used, which shares its weights (:mod:`unhot.models.plain`).
+            example: A few inputs of the net, (B, C, H, W). With it the net is run a few times, and its outputs are
                 checked (:mod:`unhot.models.preflight`).
-            class_names: One for each output; their indices if None.
+            class_names: One name for each output; its index if None.
             head: Dotted name of the final linear layer, if it cannot be found.
             input: How pixels become inputs.
 
@@ -98,7 +98,7 @@ class Classifier(Outputs):
         return found.with_example_shape(example)
 
     def with_example_shape(self, example: Tensor | None) -> Classifier:
-        """Return the classifier with the shape of an example, where nothing tells the shape of its inputs yet."""
+        """Return the classifier with the shape of an example, unless the shape of its inputs is known."""
         if example is None or example.ndim != 4 or self.input_shape is not None:
             return self
         channels, height, width = example.shape[1:]
@@ -108,7 +108,7 @@ class Classifier(Outputs):
         """Return the classifier with other inputs.
 
         Raises:
-            ModelError: They have another size, and the net is a graph, which is that of images of one size.
+            ModelError: They have another size, and the net is a graph, which takes images of one size.
         """
         if spec is not None and self.input_shape not in (None, spec.shape) and hasattr(self.module, "unhot_graph"):
             raise ModelError(
@@ -124,12 +124,12 @@ class Classifier(Outputs):
 
     @property
     def input_shape(self) -> tuple[int, int, int] | None:
-        """(C, H, W) of the inputs, where it is known."""
+        """(C, H, W) of the inputs, if it is known."""
         return self.example_shape if self.input is None else self.input.shape
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """The device of the weights."""
         return next(self.module.parameters()).device
 
     @property
@@ -138,7 +138,7 @@ class Classifier(Outputs):
         return linear(self.module, self.head)
 
     def logits(self, x: Tensor) -> Tensor:
-        """Return logits (B, K) of inputs (B, C, H, W), which are taken in the number type of the weights."""
+        """Return logits (B, K) of inputs (B, C, H, W), which are converted to the number type of the weights."""
         out: Tensor = self.module(as_input(self.module, x))
         return out
 
@@ -154,9 +154,9 @@ class Classifier(Outputs):
 
     @contextmanager
     def recording(self, layers: Iterable[str]) -> Iterator[dict[str, Tensor]]:
-        """Record what flows into these layers, by dotted name, in every forward pass of the block.
+        """Record the inputs of these layers, by dotted name, in every forward pass of the block.
 
-        What is recorded are copies: the net may change in place what it has sent into a layer.
+        The records are copies: the net may change the inputs of a layer in place.
         """
         seen: dict[str, Tensor] = {}
 
@@ -177,10 +177,10 @@ class Classifier(Outputs):
 
     @contextmanager
     def replacing(self, layer: str, flow: Tensor) -> Iterator[None]:
-        """Let this flow into a layer, by dotted name, in every forward pass of the block, whatever the inputs are."""
+        """Replace the input of a layer, by dotted name, in every forward pass of the block."""
 
         def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-            given = flow.clone()  # which the net may change in place
+            given = flow.clone()  # the net may change it in place
             if args:
                 return (given, *args[1:]), kwargs
             return args, kwargs | {next(iter(kwargs)): given}
@@ -192,21 +192,21 @@ class Classifier(Outputs):
             handle.remove()
 
     def mark_forgotten(self, labels: Iterable[ClassLabel]) -> Classifier:
-        """Return the classifier with these classes noted as forgotten, too."""
+        """Return the classifier with these classes marked as forgotten, too."""
         return self.marked(dict.fromkeys((*self.forgotten, *labels)))
 
     def marked(self, labels: Iterable[ClassLabel]) -> Classifier:
-        """Return the classifier with these classes, and no others, noted as forgotten."""
+        """Return the classifier with only these classes marked as forgotten."""
         edits: list[HeadEdit] = [e for e in self.head_edits if not isinstance(e, ForgottenEdit)]
         marks = tuple(labels)
         return replace(self, head_edits=(*edits, *([ForgottenEdit(classes=marks)] if marks else [])))
 
     def edited(self, edit: HeadEdit, values: Mapping[str, Tensor]) -> Classifier:
-        """Apply an edit to the net, in place, and note it.
+        """Apply an edit to the net, in place, and record it.
 
         Args:
             edit: The edit.
-            values: What new or changed weights are, by dotted name. The ``of`` of an edit's class returns both.
+            values: New values of weights, by dotted name. The ``of`` of an edit's class returns both.
         """
         module = edit.structure(self.module)
         with torch.no_grad():
@@ -230,7 +230,7 @@ class Classifier(Outputs):
         return replace(self, module=module, head=plain_name(module, self.head))
 
     def trainable(self, device: torch.device | None = None) -> Classifier:
-        """Return a deep copy to be attacked by gradients: weights of 16 bits become float32."""
+        """Return a deep copy to be trained: weights of 16 bits become float32."""
         found = self.copy(device)
         widen(found.module)
         return found

@@ -28,10 +28,10 @@ def cut_classes(model: Classifier, labels: Sequence[ClassLabel], how: Cut) -> Cl
         model: The classifier; its head is changed.
         labels: The classes to cut.
         how: ``mask`` zeroes their weights and sets their logits to -10,000, keeping the number and order of outputs;
-            ``excise`` removes their outputs; ``bottleneck`` masks them and puts a projection before the head, see
-            :class:`BottleneckEdit`; ``none`` leaves the head as it is. All but the last give the same probabilities on
-            the other classes. A head that is not a plain linear layer, such as a cosine classifier, keeps its weights,
-            and its output is masked: it can be cut in no other way.
+            ``excise`` removes their outputs; ``bottleneck`` masks them and inserts a projection before the head, see
+            :class:`BottleneckEdit`; ``none`` leaves the head unchanged. All but the last give the same probabilities
+            for the other classes. A head that is not a plain linear layer, such as a cosine classifier, keeps its
+            weights, and its output is masked: it can be cut in no other way.
 
     Returns:
         The classifier with its ``head_edits``, ``classes`` and ``head`` brought up to date.

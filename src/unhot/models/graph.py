@@ -1,10 +1,10 @@
-"""Graphs: a net written down as the operators that it calls, so that it runs without the code that defined it.
+"""Graphs: a net as the list of operators that it calls, so that it runs without the code that defined it.
 
 A graph is plain data: it can name only the operators of :mod:`unhot.models.operators` and the layers listed here, which
-compute tensors from tensors and do nothing else. So a bundle of unknown origin runs no code of its own. What each step
-gives its operator is held against what that declares before anything is run, and what it takes is held against
-:mod:`unhot.models.budget` before it is called for inputs of a new shape. The files of ``torch.export`` would not do: to
-load one is to unpickle and to evaluate what is in it, and another version of torch may not read it.
+compute tensors from tensors and do nothing else. So a bundle of unknown origin runs no code of its own. The
+arguments of each step are checked against the schema of its operator before anything is run, and its memory and work
+against :mod:`unhot.models.budget` before it is called for inputs of a new shape. Files of ``torch.export`` are not
+used: loading one unpickles and evaluates its content, and another version of torch may not read it.
 """
 
 from __future__ import annotations
@@ -25,29 +25,28 @@ from unhot.models.operators import Kind, Known, check_argument, check_call, oper
 from unhot.records.graph import Graph, Layer, Step
 
 FAILURES = RuntimeError, IndexError, TypeError, ValueError, AttributeError, ArithmeticError, MemoryError  # of operators
-# layers that a method must find as such, to precondition them or to replace them, and what their weights do not tell
+# layers that methods precondition or replace, with the options that their weights do not determine
 LAYERS: dict[str, tuple[type[nn.Module], tuple[str, ...]]] = {
     "Linear": (nn.Linear, ()),
     "Conv2d": (nn.Conv2d, ("stride", "padding", "dilation", "groups")),
     "BatchNorm1d": (nn.BatchNorm1d, ("momentum", "eps")),
     "BatchNorm2d": (nn.BatchNorm2d, ("momentum", "eps")),
 }
-DEEPEST = 64  # parts of a dotted name
+DEEPEST = 64  # maximum number of parts of a dotted name
 
 
 class GraphNet(nn.Module):
     """A net that runs a graph.
 
-    Its weights have the names that they had in the net that was written down, and its linear layers, convolutions and
-    batch normalisations are modules of torch again. Of anything else there is what eval mode does: in train mode
-    dropout stays off.
+    Its weights have the names of the traced net, and its linear layers, convolutions and batch normalisations are
+    modules of torch. Everything else always runs as in eval mode: dropout stays off in train mode.
 
     Args:
         graph: The graph.
         state: Weights of the shapes and types that the net is to have; they are not copied.
 
     Raises:
-        ValueError: The graph is not one that can be run, with the reason.
+        ValueError: The graph cannot be run.
     """
 
     def __init__(self, graph: Graph, state: Mapping[str, Tensor]) -> None:
@@ -66,21 +65,21 @@ class GraphNet(nn.Module):
             _put(self, name, self.get_parameter(same))
         for name, value in constants.items():
             _put(self, name, value, persistent=False)
-        self.unhot_graph = graph  # no layer of a net is called like these
+        self.unhot_graph = graph  # names that no layer of a net has
         self.unhot_spent = _last_uses(graph)
         self.unhot_copies = _writes_to_input(graph)
-        self.unhot_within = set[tuple[Any, ...]]()  # inputs that the budget is enough for
+        self.unhot_within = set[tuple[Any, ...]]()  # shapes and types of inputs that are within the budget
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return what the net returned for inputs x (B, C, H, W), (B, K).
+        """Return logits (B, K) of inputs x (B, C, H, W).
 
         Raises:
-            ModelError: The inputs have another shape than the net was written down with, or a step fails.
+            ModelError: The inputs have another shape than the net was traced with, or a step fails.
         """
         shape, step = self.unhot_graph.shape, None
         if x.shape[1:] != shape:
             raise ModelError(f"This net takes inputs of shape (B, {', '.join(map(str, shape))}), not {tuple(x.shape)}.")
-        # what is traced has no sizes yet
+        # in tracing there are no sizes yet
         like = None if torch.compiler.is_compiling() else (x.shape, x.dtype)
         meter = None if like is None or like in self.unhot_within else _Meter(self, x)
         values: list[Any] = [x.clone() if self.unhot_copies else x]
@@ -95,7 +94,7 @@ class GraphNet(nn.Module):
                 if meter is not None:
                     meter.after(values, spent)
                 for i in spent:
-                    values[i] = None  # so that its memory is free again
+                    values[i] = None  # to free its memory
         except (UnhotError, torch.OutOfMemoryError):
             raise
         except FAILURES as error:
@@ -109,7 +108,7 @@ class GraphNet(nn.Module):
         return out
 
     def _given(self, arg: Any, values: list[Any], device: torch.device) -> Any:
-        """Return what an argument stands for."""
+        """Return the value of an argument."""
         if isinstance(arg, list):
             return [self._given(a, values, device) for a in arg]
         if not isinstance(arg, dict):
@@ -125,14 +124,14 @@ class GraphNet(nn.Module):
 
 
 class _Meter:
-    """Looks at the steps of a net while it runs on inputs of a new shape."""
+    """Checks the steps of a net while it runs on inputs of a new shape."""
 
     def __init__(self, net: GraphNet, x: Tensor) -> None:
         self.net, self.budget = net, Budget(x)
         self.kept = {t.untyped_storage()._cdata: n for n, t in [*net.named_parameters(), *net.named_buffers()]}
 
     def before(self, step: Step, args: list[Any], kwargs: dict[str, Any]) -> None:
-        """Refuse a step that takes too much, or writes to what is to stay.
+        """Refuse a step that needs too much, or writes to weights.
 
         Raises:
             ValueError: With the reason.
@@ -150,7 +149,7 @@ class _Meter:
             self.budget.take(name, given)
 
     def after(self, values: list[Any], spent: list[int]) -> None:
-        """Count what a step returned, and what is needed no longer."""
+        """Count the result of a step, and the values that are no longer needed."""
         self.budget.keep(values[-1])
         for i in spent:
             self.budget.drop(values[i])
@@ -162,14 +161,14 @@ def rebuilt(graph: Graph, state: Mapping[str, Tensor], where: str) -> GraphNet:
     Args:
         graph: The graph.
         state: The weights, for their shapes.
-        where: The file, for the error.
+        where: Name of the file in error messages.
 
     Raises:
         ModelError: The graph cannot be run with weights like these.
     """
     try:
         return GraphNet(graph, state)
-    except Exception as error:  # what is in the file may be anything
+    except Exception as error:  # the file may hold anything
         raise ModelError(f"{where} is not a graph that can be run: {first_line(error)}.") from error
 
 
@@ -180,7 +179,7 @@ def example_of(net: GraphNet) -> Tensor:
 
 
 def _check(graph: Graph, weights: set[str]) -> None:
-    """Refuse a graph that does not only use what it says."""
+    """Refuse a graph that refers to values, weights or layers that it does not have."""
     if deep := [n for n in [*weights, *graph.layers, *graph.tied] if n.count(".") >= DEEPEST]:
         raise ValueError(f"the name {deep[0][:60]}... has more than {DEEPEST} parts")
     kinds: list[Kind] = ["tensor"]
@@ -205,7 +204,7 @@ def _check(graph: Graph, weights: set[str]) -> None:
 
 
 def _writes_to_input(graph: Graph) -> bool:
-    """Return whether a step may change the inputs of the net in place: none but a layer is known to return others."""
+    """Return whether a step may change the inputs of the net in place; any result but a layer's may share memory."""
     same = {0}
     for i, step in enumerate(graph.steps, 1):
         if step.layer is None:
@@ -218,7 +217,7 @@ def _writes_to_input(graph: Graph) -> bool:
 
 
 def references(arg: Any) -> Iterable[tuple[str, Any]]:
-    """Yield what is not plain in an argument, as (kind, name)."""
+    """Yield the references in an argument, as (kind, name)."""
     if isinstance(arg, dict):
         if len(arg) != 1:
             raise ValueError(f"{arg} is not an argument")
@@ -229,7 +228,7 @@ def references(arg: Any) -> Iterable[tuple[str, Any]]:
 
 
 def _last_uses(graph: Graph) -> list[list[int]]:
-    """Return for each step the values that nothing after it needs."""
+    """Return for each step the values that no later step needs."""
     last = {
         int(what): i
         for i, step in enumerate(graph.steps)
@@ -240,7 +239,7 @@ def _last_uses(graph: Graph) -> list[list[int]]:
 
 
 def _made(layer: Layer, name: str, state: Mapping[str, Tensor]) -> nn.Module:
-    """Make a layer that fits its weights, not yet with their values."""
+    """Make a layer of the shape of its weights, which are still to be loaded."""
     kind, takes = LAYERS[layer.kind]
     if unknown := set(layer.options) - set(takes):
         raise ValueError(f"{layer.kind} {name!r} has no options {sorted(unknown)}")

@@ -1,4 +1,4 @@
-"""The final linear layer of a net: finding it, putting another in its place, and checking what the net returns."""
+"""The final linear layer of a net: finding it, replacing it, and checking the outputs of the net."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def find_head(module: nn.Module, name: str | None, example: Tensor | None) -> tu
 
 
 def inspect_outputs(module: nn.Module, example: Tensor, head: str) -> tuple[Tensor, list[str]]:
-    """Run a net on a few inputs and list what is wrong with what it returns.
+    """Run a net on a few inputs and list the problems of its outputs.
 
     Args:
         module: The net.
@@ -61,7 +61,7 @@ def inspect_outputs(module: nn.Module, example: Tensor, head: str) -> tuple[Tens
         head: Dotted name of its final linear layer.
 
     Returns:
-        The logits (B, K), as the net returned them, and the problems; without logits there are some.
+        The output of the net, logits (B, K) if there are no problems, and the problems.
     """
     seen: list[tuple[Tensor, Tensor]] = []  # copies: the net may change either in place
     handle = module.get_submodule(head).register_forward_hook(
@@ -75,7 +75,7 @@ def inspect_outputs(module: nn.Module, example: Tensor, head: str) -> tuple[Tens
 
 
 def _unlike_logits(logits: Any, count: int, seen: list[tuple[Tensor, Tensor]], head: str) -> list[str]:
-    """Say what is wrong with what a net returned for some images, and with what flowed through its head, in order."""
+    """Return the first problem of a net's output for some images, or of its head's inputs and outputs."""
     if not isinstance(logits, Tensor):
         return [f"it returns {type(logits).__name__}, not a tensor of logits. Wrap it so that it returns logits only."]
     if logits.ndim != 2:
@@ -102,10 +102,10 @@ def _unlike_logits(logits: Any, count: int, seen: list[tuple[Tensor, Tensor]], h
 
 @torch.no_grad()
 def is_plain(head: nn.Linear) -> bool:
-    """Whether a head returns h W^T + b of its features h and of parameters W and b, and nothing else.
+    """Return whether a head computes h W^T + b of its features h with parameters W and b, and nothing else.
 
     A subclass (cosine, scaled, parametrised), a quantised weight and another ``forward`` are not plain; nor are hooks
-    that change what goes in or comes out, as they do in weight normalisation, which a few features are tried for.
+    that change inputs or outputs, as in weight normalisation, which is tested on a few features.
     """
     if type(head) is not nn.Linear or type(head.weight) is not nn.Parameter or "forward" in vars(head):
         return False
@@ -127,7 +127,7 @@ def flowing(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
 
 
 def run(module: nn.Module, x: Tensor, grad: bool = False) -> tuple[Any, str]:
-    """Run a net in eval mode, its flags as before afterwards; return its output and what went wrong."""
+    """Run a net in eval mode and restore its flags; return its output and the problem, if any."""
     training = {m: m.training for m in module.modules()}
     try:
         module.eval()
@@ -155,7 +155,7 @@ def linear(module: nn.Module, name: str) -> nn.Linear:
 
 
 def linear_like(head: nn.Linear, rows: int | None = None, features: int | None = None, bias: bool = True) -> nn.Linear:
-    """Return a linear layer of other sizes where they are given, its weights still to be set; it draws no numbers."""
+    """Return a linear layer like ``head``, of other sizes if passed; its weights are not initialised."""
     sizes = head.in_features if features is None else features, head.out_features if rows is None else rows
     made: nn.Linear = skip_init(nn.Linear, *sizes, bias=bias, device=head.weight.device, dtype=head.weight.dtype)
     made.train(head.training).requires_grad_(head.weight.requires_grad)
@@ -163,6 +163,6 @@ def linear_like(head: nn.Linear, rows: int | None = None, features: int | None =
 
 
 def replace_layer(module: nn.Module, name: str, layer: nn.Module) -> None:
-    """Put another layer in the place of the one with that dotted name."""
+    """Replace the layer of that dotted name."""
     parent, _, child = name.rpartition(".")
     setattr(module.get_submodule(parent), child, layer)

@@ -1,4 +1,4 @@
-"""The layers before the head: which have weights, in what order they are called, and what they read."""
+"""The layers before the head: those with weights, the order in which they are called, and their inputs."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from unhot.models.classifier import Classifier
 def weight_layers(model: Classifier, x: Tensor) -> list[str]:
     """Return the names of the layers before the head that can be preconditioned, in the order they are called.
 
-    These are the linear layers and the convolutions without groups whose weights are parameters, and not those of the
-    head under another name.
+    These are the linear layers and the convolutions without groups whose weights are parameters not shared with the
+    head.
 
     Args:
         model: The classifier.
@@ -43,7 +43,7 @@ def nearest_head(names: Sequence[str], depth: float) -> Sequence[str]:
 
 
 def input_rows(layer: nn.Module, x: Tensor) -> Tensor:
-    """Return the inputs (n, d) that a layer multiplies its weights (out, d) with."""
+    """Return the inputs (n, d) that a layer's weights (out, d) multiply."""
     return _places(layer, x).flatten(0, 2).flatten(1) if isinstance(layer, nn.Conv2d) else x.flatten(0, -2)
 
 
@@ -59,9 +59,9 @@ def some_rows(layer: nn.Module, x: Tensor, count: int, generator: torch.Generato
 
 
 def _places(layer: nn.Conv2d, x: Tensor) -> Tensor:
-    """Return what a convolution looks at from each place, (B, H', W', C, k, k); a view of its padded inputs."""
+    """Return the patches that a convolution reads, (B, H', W', C, k, k), as a view of its padded inputs."""
     mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
-    x = pad(x, layer._reversed_padding_repeated_twice, mode=mode)  # of every side, whatever way the padding was given
+    x = pad(x, layer._reversed_padding_repeated_twice, mode=mode)  # of each side, in whatever form it was passed
     for dim in (0, 1):
         step = layer.dilation[dim]
         x = x.unfold(2 + dim, (layer.kernel_size[dim] - 1) * step + 1, layer.stride[dim])[..., ::step]
@@ -69,5 +69,5 @@ def _places(layer: nn.Conv2d, x: Tensor) -> Tensor:
 
 
 def pooled(x: Tensor) -> Tensor:
-    """Average what flows into a layer over positions: (B, C, H, W) or (B, T, C) to (B, C); (B, C) as it is."""
+    """Average the inputs of a layer over positions: (B, C, H, W) or (B, T, C) to (B, C); (B, C) as it is."""
     return x.flatten(2).mean(2) if x.ndim == 4 else x.mean(1) if x.ndim == 3 else x

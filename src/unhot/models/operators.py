@@ -1,4 +1,4 @@
-"""What a graph may call, and with what: the operators that image classifiers call, and the check of their arguments."""
+"""The operators that a graph may call, and the check of their arguments."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any, Literal, NamedTuple
 import torch
 from pydantic import JsonValue
 
-# The overloads that were called when the nets of torchvision, of every family of timm, every layer of torch.nn and the
-# usual functions on tensors were traced. None without a name is `default`.
+# The overloads found by tracing the nets of torchvision and of every family of timm, every layer of torch.nn and the
+# usual functions on tensors. Without a name it is `default`.
 OVERLOADS = """
     __and__.Tensor __or__.Tensor _upsample_bicubic2d_aa.vec _upsample_bilinear2d_aa.vec _weight_norm abs abs_ acos acosh
     adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d adaptive_max_pool1d adaptive_max_pool2d add.Tensor
@@ -51,35 +51,35 @@ OVERLOADS = """
     zeros_like
 """
 OPERATORS = frozenset(f"aten.{o}" if "." in o else f"aten.{o}.default" for o in OVERLOADS.split())
-ARITHMETIC = frozenset({"add", "sub", "mul", "floordiv", "mod", "neg", "getitem"})  # of sizes, and of several results
+ARITHMETIC = frozenset({"add", "sub", "mul", "floordiv", "mod", "neg", "getitem"})  # of sizes; of several results
 DTYPES = "bool uint8 int8 int16 int32 int64 float16 bfloat16 float32 float64 complex64 complex128"
 FORMATS = "contiguous_format preserve_format channels_last channels_last_3d"
-# what of torch an argument may name: its type, what the schema calls that, and which
+# constants of torch that an argument may name: type, name of the type in schemas, and names
 TYPES: dict[str, tuple[type, str, frozenset[str]]] = {
     "dtype": (torch.dtype, "ScalarTypeType", frozenset(DTYPES.split())),
     "layout": (torch.layout, "LayoutType", frozenset({"strided"})),
     "memory_format": (torch.memory_format, "MemoryFormatType", frozenset(FORMATS.split())),
 }
-FLOATS = frozenset({"inf", "-inf", "nan"})  # numbers that JSON has not
-REFERENCES: dict[str, tuple[str, ...]] = {  # where these may be given; values by their own kind
+FLOATS = frozenset({"inf", "-inf", "nan"})  # numbers that JSON lacks
+REFERENCES: dict[str, tuple[str, ...]] = {  # types of arguments that accept each kind of reference
     "weight": ("TensorType",),
     "device": ("DeviceObjType",),
     "float": ("FloatType", "NumberType"),
 } | {name: (declared,) for name, (_, declared, _) in TYPES.items()}
 
-Kind = Literal["tensor", "tensors", "number"]  # of values: a tensor, several of them, or a size
+Kind = Literal["tensor", "tensors", "number"]  # kinds of values: a tensor, several of them, or a size
 
-LARGEST = 2**31 - 1  # of sizes
-TO_THE_END = 2**63 - 1  # that a slice ends with where it leaves nothing out
-MOST = 65_536  # of other whole numbers, either sign
-LONGEST = 4_096  # items of a list, letters of a text
-LEAST = {  # of whole numbers of these names, which are written out; torch divides by some without a look at them
+LARGEST = 2**31 - 1  # largest size
+TO_THE_END = 2**63 - 1  # the end of a slice that leaves nothing out
+MOST = 65_536  # largest other integer, of either sign
+LONGEST = 4_096  # longest list or text
+LEAST = {  # smallest value of integers of these names, which must be literals; torch divides by some unchecked
     "kernel_size": 1, "stride": 1, "dilation": 1, "groups": 1, "num_groups": 1, "upscale_factor": 1,
     "downscale_factor": 1, "chunks": 1, "sections": 1, "split_size": 1, "num_classes": 1, "step": 1, "steps": 1,
     "padding": 0, "output_padding": 0, "output_size": 0, "split_sizes": 0, "length": 0, "n": 0, "m": 0,
     "divisor_override": 1, "s": 1, "interpolation_mode": 0, "padding_mode": 0, "compute_mode": 0,
 }  # fmt: skip
-NEVER = "train", "dropout_p", "pin_memory", "sparse", "sparse_grad"  # or what is computed would be random, or no tensor
+NEVER = "train", "dropout_p", "pin_memory", "sparse", "sparse_grad"  # must be false: else random or no dense results
 WORDS = {
     "approximate": ("none", "tanh"),
     "rounding_mode": ("floor", "trunc"),
@@ -89,14 +89,14 @@ WORDS = {
     "padding": ("same", "valid"),
     "side": ("left", "right"),
 }
-TAKES_NUMBERS = "add", "sub", "mul", "div", "floor_divide"  # for their second tensor
+TAKES_NUMBERS = "add", "sub", "mul", "div", "floor_divide"  # accept a number as their second tensor
 
 
 class Known(NamedTuple):
-    """What a step may refer to.
+    """The values and weights that a step may refer to.
 
     Attributes:
-        kinds: Of the values so far.
+        kinds: Kinds of the values so far.
         weights: Names of the parameters, buffers and constants.
     """
 
@@ -104,14 +104,14 @@ class Known(NamedTuple):
     weights: Set[str]
 
     def has(self, kind: str, which: JsonValue) -> bool:
-        """Return whether there is what an argument names."""
+        """Return whether a reference exists."""
         if kind == "value":
             return type(which) is int and 0 <= which < len(self.kinds)
         named = {"weight": self.weights, "device": {"input"}, "float": FLOATS} | {k: t[2] for k, t in TYPES.items()}
         return isinstance(which, str) and which in named.get(kind, ())
 
     def kind_of(self, arg: JsonValue) -> str:
-        """Return the kind of the value that an argument is; "literal" for a whole number, nothing for all else."""
+        """Return the kind of the value of an argument; "literal" for an integer, empty for all else."""
         if isinstance(arg, dict):
             [(kind, which)] = arg.items()
             return self.kinds[which] if kind == "value" else ""  # type: ignore[index]
@@ -122,8 +122,8 @@ class Argument(NamedTuple):
     """An argument as an operator declares it.
 
     Attributes:
-        kind: What torch calls its type, or that of its items.
-        length: How many items; 0 if it is no list, None or 1 if that is open.
+        kind: Torch's name of its type, or of the type of its items.
+        length: Number of items; 0 if it is no list, None or 1 if any number is allowed.
     """
 
     name: str
@@ -181,7 +181,7 @@ def writes(call: str) -> bool:
 
 
 def _declared(a: Any) -> Argument:
-    """Return what torch declares about an argument."""
+    """Return an argument as torch declares it."""
     kind, optional, items_optional, count = a.real_type, False, False, 0
     if kind.kind() == "OptionalType":
         kind, optional = kind.getElementType(), True
@@ -194,19 +194,19 @@ def _declared(a: Any) -> Argument:
 
 
 def check_call(call: str, args: Sequence[JsonValue], kwargs: Mapping[str, JsonValue], known: Known) -> Kind:
-    """Hold what a step gives an operator against what the operator declares, before anything is run.
+    """Check the arguments of a step against the schema of its operator, before anything is run.
 
     Args:
         call: The operator.
-        args: As :class:`unhot.models.graph.Step` has them.
-        kwargs: As these.
-        known: What may be referred to.
+        args: Positional arguments, as in :class:`unhot.records.graph.Step`.
+        kwargs: Keyword arguments, as in it.
+        known: The values and weights that they may refer to.
 
     Returns:
-        What the operator returns.
+        The kind of the result.
 
     Raises:
-        ValueError: With what is wrong.
+        ValueError: An argument does not fit.
     """
     operator_of(call)
     if call.startswith("operator."):
@@ -219,7 +219,7 @@ def check_call(call: str, args: Sequence[JsonValue], kwargs: Mapping[str, JsonVa
     given |= kwargs
     if missing := [name for name, a in declared.items() if a.needed and name not in given]:
         raise ValueError(f"it gives {call} no {missing[0]!r}")
-    for name in LEAST.keys() & declared.keys() - given.keys():  # one that torch would tell from what it is given
+    for name in LEAST.keys() & declared.keys() - given.keys():  # whose default lets torch infer them
         if type(declared[name].default) is int and declared[name].default < LEAST[name]:
             raise ValueError(f"it gives {call} no {name!r}")
     for name, value in given.items():
@@ -234,7 +234,7 @@ def check_argument(call: str, declared: Argument, value: JsonValue, known: Known
     """Refuse a value that an argument cannot have.
 
     Raises:
-        ValueError: With what is wrong.
+        ValueError: The value does not fit.
     """
     if value is None and declared.optional:
         return
@@ -252,7 +252,7 @@ def check_argument(call: str, declared: Argument, value: JsonValue, known: Known
 
 
 def _fits(call: str, declared: Argument, value: JsonValue, known: Known) -> bool:
-    """Return whether a value is one of the kind that an argument, or an item of it, declares."""
+    """Return whether a value has the declared type of an argument, or of its items."""
     name, kind = declared.name, declared.kind
     if isinstance(value, dict):
         return _fits_reference(call, declared, value, known)
@@ -276,12 +276,12 @@ def _fits(call: str, declared: Argument, value: JsonValue, known: Known) -> bool
 
 
 def _takes_number(call: str, declared: Argument) -> bool:
-    """Return whether an argument may be a number where a tensor is declared: torch makes one of it."""
+    """Return whether an argument that is declared as a tensor may be a number, which torch converts."""
     return declared.name == "other" and call.split(".")[1].rstrip("_") in TAKES_NUMBERS
 
 
 def _fits_reference(call: str, declared: Argument, value: dict[str, JsonValue], known: Known) -> bool:
-    """Return whether something that is named, and is there, is of the kind that an argument declares."""
+    """Return whether an existing reference has the declared type of an argument."""
     [what] = value
     kind = declared.kind
     if what == "value":
@@ -295,14 +295,14 @@ def _fits_reference(call: str, declared: Argument, value: dict[str, JsonValue], 
 
 
 def _check_arithmetic(call: str, args: Sequence[JsonValue], kwargs: Mapping[str, JsonValue], known: Known) -> Kind:
-    """Refuse arithmetic of anything but sizes, and taking anything but one of several results."""
+    """Refuse arithmetic on anything but sizes, and indexing of anything but several results."""
     kinds = [known.kind_of(a) for a in args]
     if call == "operator.getitem":
         if not kwargs and kinds == ["tensors", "literal"] and 0 <= args[1] <= MOST:  # type: ignore[operator]
             return "tensor"
     elif not kwargs and len(kinds) == (1 if call == "operator.neg" else 2) and set(kinds) <= {"number", "literal"}:
         return "number"
-    raise ValueError(f"it gives {call} what that does not take")
+    raise ValueError(f"it gives {call} arguments that it does not take")
 
 
 def _shown(value: JsonValue) -> str:

@@ -1,4 +1,4 @@
-"""Outputs: what those of a classifier stand for, and which class of its own a class of data is."""
+"""Outputs: the classes of a classifier, and how classes of data are matched with them."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Outputs:
 
     @property
     def unnamed(self) -> bool:
-        """Whether nobody named its outputs, nor took one out: they are called by their positions."""
+        """Whether its classes are just the positions of all its outputs: none was named or excised."""
         numbers = [str(i) for i in range(self.outputs)]
         return [c.name for c in self.classes] == numbers == [str(c.index) for c in self.classes]
 
@@ -54,7 +54,7 @@ class Outputs:
         return Known(self.classes, tuple(c for c in self.forgotten if c not in outputs), self.outputs)
 
     def matched(self, images: LabelledImages) -> dict[int, ClassLabel]:
-        """Return which class each label of some images is; its output may have been excised.
+        """Return the class of each label of some images; its output may have been excised.
 
         Raises:
             DataError: The model never had the class, or it is unclear which one it is.
@@ -62,7 +62,7 @@ class Outputs:
         return self.known.match(images.class_names, images.y.unique().tolist(), images.origin)
 
     def positions(self, images: LabelledImages, labels: Iterable[ClassLabel]) -> list[int]:
-        """Return the label that some classes of this model have in ``images.y``.
+        """Return the labels in ``images.y`` of some classes of this model.
 
         Raises:
             DataError: There are no images of a class, or it is unclear which class one is.
@@ -93,7 +93,7 @@ class Outputs:
 
         Args:
             images: The images.
-            without: Classes whose images are left out, too, because they were forgotten.
+            without: Forgotten classes, whose images are left out, too.
 
         Raises:
             DataError: The data has classes that the model does not have, or it is unclear which ones they are; or its
@@ -124,6 +124,6 @@ class Outputs:
         return [by_index[label.index] for label in labels]
 
     def others(self, columns: Iterable[int]) -> Tensor:
-        """Return the output columns but for some and those of classes that were forgotten before, int64 (R,)."""
+        """Return all output columns except these and those of classes forgotten before, int64 (R,)."""
         gone = {*columns, *self.columns(c for c in self.forgotten if c in self.classes)}
         return torch.tensor([c for c in range(len(self.classes)) if c not in gone])

@@ -1,8 +1,7 @@
-"""Plain nets: what torch puts around a net and into its weights, taken off again, and copies that share nothing.
+"""Plain nets: nets without the wrappers of torch, and copies of them.
 
-A net enters through here. ``torch.compile``, ``DataParallel``, ``DistributedDataParallel`` and ``AveragedModel`` put a
-module around another one, or around parts of it, which renames the layers and hides them from hooks; the plain net
-inside has the same weights and returns the same.
+``torch.compile``, ``DataParallel``, ``DistributedDataParallel`` and ``AveragedModel`` wrap a net, or parts of it, which
+renames the layers and hides them from hooks; the plain net inside has the same weights and outputs.
 """
 
 from __future__ import annotations
@@ -18,13 +17,13 @@ from unhot.errors import ModelError, first_line, raise_all
 from unhot.models.weights import odd_weights
 
 WRAPPERS = (nn.DataParallel, nn.parallel.DistributedDataParallel, AveragedModel)
-INSIDE = ("module", "_orig_mod")  # what the net inside is called; the second is of torch.compile
+INSIDE = ("module", "_orig_mod")  # names of the net inside; the second is torch.compile's
 
 
 def unwrapped(module: nn.Module) -> nn.Module:
-    """Return the plain net of the same weights; the net itself where nothing is around it or in it.
+    """Return the plain net of the same weights; the net itself if it has no wrappers.
 
-    A net with wrapped or compiled parts is built anew around the same weights: the caller's is left as it is.
+    A net with wrapped or compiled parts is copied around the same weights: the caller's is not changed.
     """
     while (inner := _inner(module)) is not None:
         module = inner
@@ -32,22 +31,22 @@ def unwrapped(module: nn.Module) -> nn.Module:
     if all(_inner(m) is None and m._compiled_call_impl is None for m in parts):
         return module
     memo: dict[int, object] = {id(t): t for t in chain(module.parameters(), module.buffers())}
-    for part in reversed(parts):  # what is inside a wrapper comes before the wrapper
+    for part in reversed(parts):  # inner modules come before their wrappers
         if (inner := _inner(part)) is not None:
             memo[id(part)] = copy.deepcopy(inner, memo)
-    plain: nn.Module = copy.deepcopy(module, memo)  # which leaves out what nn.Module.compile put there
+    plain: nn.Module = copy.deepcopy(module, memo)  # without the effect of nn.Module.compile
     return plain
 
 
 def plain_name(module: nn.Module, layer: str) -> str:
-    """Return what a layer of a net is called in its plain net, in which it may not be there."""
+    """Return the name of a layer of a net in its plain net, which may lack it."""
     if layer in dict(module.named_modules()):
         return layer
     return ".".join(part for part in layer.split(".") if part not in INSIDE)
 
 
 def _inner(module: nn.Module) -> nn.Module | None:
-    """Return the net inside a wrapper; None if it is none."""
+    """Return the net inside a wrapper; None if the module is no wrapper."""
     if isinstance(module, WRAPPERS):
         inner: nn.Module = module.module
         return inner
@@ -56,7 +55,7 @@ def _inner(module: nn.Module) -> nn.Module | None:
 
 
 def branched(module: nn.Module, layer: str) -> nn.Module:
-    """Return a copy of a plain net around the same weights and buffers, but for those of one layer, by dotted name."""
+    """Return a copy of a plain net that shares all weights and buffers but those of one layer, by dotted name."""
     head = module.get_submodule(layer)
     own = {id(t) for t in chain(head.parameters(), head.buffers())}
     shared = (t for t in chain(module.parameters(), module.buffers()) if id(t) not in own)
@@ -68,7 +67,7 @@ def copied(module: nn.Module, device: torch.device) -> nn.Module:
     """Return a deep copy of the plain net on a device, which shares nothing with it.
 
     Raises:
-        ModelError: It cannot be copied, or its weights not be computed with; every reason is listed.
+        ModelError: It cannot be copied, or its weights are of a kind that is not supported; every reason is listed.
     """
     plain = unwrapped(module)
     raise_all(ModelError, "The model does not fit", odd_weights(plain))
@@ -76,6 +75,6 @@ def copied(module: nn.Module, device: torch.device) -> nn.Module:
         return copy.deepcopy(plain).to(device)
     except Exception as error:  # the net is the caller's: it may hold anything
         raise ModelError(
-            f"The model does not fit: it cannot be copied with copy.deepcopy ({first_line(error)}). Take what cannot "
-            "be copied out of the net."
+            f"The model does not fit: it cannot be copied with copy.deepcopy ({first_line(error)}). Remove the "
+            "parts that cannot be copied."
         ) from error

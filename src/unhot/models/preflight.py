@@ -1,8 +1,8 @@
-"""Pre-flight: whether a net does in every pass what the numbers of a run are taken to say of it.
+"""Pre-flight: check that a net behaves as unhot assumes.
 
 unhot runs a net in eval mode, more than once, on batches of any size, and changes its weights by their gradients. A few
 passes over three images at most show whether the logits of an image are the same each time and in every batch, whether
-the net leaves its own state alone, and whether it computes with its parameters and nothing else.
+the net changes its own state, and whether it computes only with its parameters.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from unhot.models.head import find_head, flowing, inspect_outputs, run
 from unhot.models.weights import check_weights, odd_weights
 from unhot.shared_state import SHARED_STATE
 
-TRIES = 8  # more passes where something may be random: what happens in half of them is seen
-SIZES = (1, 2, 3, 4)  # of the batches that a net is tried on which fails on some
-# largest difference of logits that are taken for equal, as a share of the largest logit: batches of other sizes are
-# computed by other kernels
+TRIES = 8  # passes where something may be random: enough to notice what happens in half of them
+SIZES = (1, 2, 3, 4)  # sizes of batches to try with a net that fails on some
+# largest difference of logits that count as equal, as a share of the largest logit: batches of other sizes are computed
+# by other kernels
 ALIKE = {torch.float64: 1e-7, torch.float32: 1e-3, torch.float16: 0.05, torch.bfloat16: 0.05}
 ALIKE_CUDA = 1e-2  # there convolutions of float32 are computed in TF32
 
@@ -49,7 +49,7 @@ def problems_of(module: nn.Module, head: str | None, example: Tensor | None) -> 
 
 
 def check_behaviour(module: nn.Module, example: Tensor, head: str) -> list[str]:
-    """List what of a net would make the numbers of a run wrong; net and global generators are left as they are.
+    """List the properties of a net that would invalidate a run; net and global generators are not changed.
 
     Args:
         module: A net whose weights can be computed with (:func:`unhot.models.weights.check_weights`).
@@ -78,7 +78,7 @@ def check_behaviour(module: nn.Module, example: Tensor, head: str) -> list[str]:
 
 @contextmanager
 def undisturbed(module: nn.Module) -> Iterator[None]:
-    """Give a net its buffers and gradient flags back after the block, and the global generators their state."""
+    """Restore the buffers and gradient flags of a net after the block, and the state of the global generators."""
     buffers, wanted = _copies(module), {p: p.requires_grad for p in module.parameters()}
     cuda = {p.device.index or 0 for p in module.parameters() if p.is_cuda}
     with SHARED_STATE, torch.random.fork_rng(devices=cuda):
@@ -101,12 +101,12 @@ def _copies(module: nn.Module) -> dict[str, Tensor]:
 
 
 def _same(x: Tensor, y: Tensor | None) -> bool:
-    """Tell whether two tensors are equal, NaN included."""
+    """Return whether two tensors are equal, NaN included."""
     return y is not None and x.shape == y.shape and bool(((x == y) | ((x != x) & (y != y))).all())
 
 
 def _generators() -> bytes:
-    """Return the state of the global generators, to be compared."""
+    """Return the state of the global generators in a form that can be compared."""
     cuda = [torch.cuda.get_rng_state()] if torch.cuda.is_initialized() else []
     numbers = [state.numpy().tobytes() for state in (torch.get_rng_state(), *cuda)]
     return pickle.dumps((numbers, np.random.get_state(), random.getstate()))
@@ -119,7 +119,7 @@ def _want_gradients(parameters: list[nn.Parameter], flag: bool) -> None:
 
 
 def _alike(x: Any, y: Tensor) -> bool:
-    """Tell whether two logits (B, K) differ by no more than rounding."""
+    """Return whether two logits (B, K) differ by no more than rounding."""
     if not isinstance(x, Tensor) or x.shape != y.shape:
         return False
     share = max(ALIKE[x.dtype], ALIKE_CUDA if x.is_cuda and x.dtype == torch.float32 else 0.0)
@@ -127,7 +127,7 @@ def _alike(x: Any, y: Tensor) -> bool:
 
 
 def fixed_batch(module: nn.Module, example: Tensor) -> list[str]:
-    """Say of a net that fails on some batches which numbers of images it takes, if it does take some."""
+    """Return, for a net that fails on some batches, the sizes that it takes; nothing if it takes all or none."""
     taken, failed = [], ""
     for count in SIZES:
         logits, problem = run(module, example[:1].expand(count, *example.shape[1:]))
@@ -145,7 +145,7 @@ def fixed_batch(module: nn.Module, example: Tensor) -> list[str]:
 
 
 def _other_batches(module: nn.Module, example: Tensor, first: Tensor) -> list[str]:
-    """Run some images in other batches, and say where their logits depend on which other images are there."""
+    """Run some images in other batches, and return where their logits depend on the other images."""
     other = example[:1].flip(tuple(range(1, example.ndim))) / 2
     few, wanted = example[:2].flip(0), first[: len(example[:2])].flip(0)
     mixed = torch.cat([other, few])
@@ -159,12 +159,12 @@ def _other_batches(module: nn.Module, example: Tensor, first: Tensor) -> list[st
 
 
 def _dependence(module: nn.Module, x: Tensor) -> str:
-    """Say which layers let the logits of an image depend on the other images of a batch (B, C, H, W)."""
-    said = "the logits of an image depend on the other images of its batch: "
+    """Return which layers let the logits of an image depend on the other images of a batch (B, C, H, W)."""
+    dependence = "the logits of an image depend on the other images of its batch: "
     norms = {n: m for n, m in module.named_modules() if isinstance(m, _BatchNorm)}
     if bare := [n for n, m in norms.items() if m.running_mean is None]:
         return (
-            f"{said}the batch normalisation {shortened(bare, 5)} has no running statistics. Train it with "
+            f"{dependence}the batch normalisation {shortened(bare, 5)} has no running statistics. Train it with "
             "track_running_stats=True."
         )
     module_training = {m: m.training for m in module.modules()}
@@ -173,13 +173,16 @@ def _dependence(module: nn.Module, x: Tensor) -> str:
     for m, flag in module_training.items():
         m.training = flag
     if stuck:
-        return f"{said}the batch normalisation {shortened(stuck, 5)} is not in eval mode after eval(). Let it follow."
+        return (
+            f"{dependence}the batch normalisation {shortened(stuck, 5)} is not in eval mode after eval(). "
+            "Let it follow the mode of the net."
+        )
     where = _first_difference(module, x, x[-1:])
-    return f"{said}{where} mixes them. unhot needs a net that treats each image on its own."
+    return f"{dependence}{where} mixes them. unhot needs a net that treats each image on its own."
 
 
 def _random(module: nn.Module, example: Tensor, first: Tensor, drew: bool, suspected: bool) -> list[str]:
-    """Say where a net is random in eval mode; warn where it only draws random numbers."""
+    """Return where a net is random in eval mode; warn if it only draws random numbers."""
     for _ in range(TRIES if drew or suspected else 1):
         logits, problem = run(module, example)
         if problem or not (torch.equal(logits, first) if drew else _alike(logits, first)):
@@ -198,7 +201,7 @@ def _random(module: nn.Module, example: Tensor, first: Tensor, drew: bool, suspe
 
 
 def _first_difference(module: nn.Module, x: Tensor, y: Tensor) -> str:
-    """Name the first layer that makes the images of y different from the last ones of x, which they are."""
+    """Return the first layer whose outputs for y differ from those for the last images of x, which are the same."""
     names = dict(module.named_modules())
     for _ in range(4 * TRIES):
         for (place, one), (_, other) in zip(_flows(module, x), _flows(module, y), strict=False):
@@ -210,7 +213,7 @@ def _first_difference(module: nn.Module, x: Tensor, y: Tensor) -> str:
 
 
 def _flows(module: nn.Module, x: Tensor) -> list[tuple[str, Tensor]]:
-    """Return what flows into and out of the layers of a net, in order, each with the layer that computed it."""
+    """Return the inputs and outputs of the layers of a net, in order, each with the layer that computed it."""
     flows: list[tuple[str, Tensor]] = []
 
     def keep(name: str, flow: Any) -> None:
@@ -253,7 +256,7 @@ def _seeing(module: nn.Module, head: str, see: Any) -> Iterator[None]:
 
 
 def gradient_problem(module: nn.Module, example: Tensor, head: str) -> str:
-    """Say why the weights before the head of a net cannot be changed by their gradients; nothing if they can.
+    """Return why the weights before the head of a net cannot be trained by gradients; nothing if they can.
 
     Args:
         module: A net that :func:`check_behaviour` finds nothing wrong with.
@@ -280,7 +283,7 @@ def gradient_problem(module: nn.Module, example: Tensor, head: str) -> str:
 
 
 def _other_weights(module: nn.Module, example: Tensor, head: str) -> list[str]:
-    """Say of a net whether it has weights that are no parameters, or a head that does not come last alone."""
+    """Return whether a net has weights that are no parameters, or calls its head more than once."""
     _want_gradients(list(module.parameters()), False)
     calls: list[Tensor] = []
     with _seeing(module, head, lambda features, _: calls.append(features)):
@@ -298,7 +301,7 @@ def _other_weights(module: nn.Module, example: Tensor, head: str) -> list[str]:
 
 
 def _repeated_head(module: nn.Module, example: Tensor, head: str, calls: int) -> list[str]:
-    """Say of a net that calls its head several times whether any but the last call counts."""
+    """Return a problem if a net calls its head several times and its logits depend on more than the last call."""
     if calls == 1:
         return []
     outs: list[Tensor] = []
@@ -319,7 +322,7 @@ def _repeated_head(module: nn.Module, example: Tensor, head: str, calls: int) ->
 
 
 def _hidden(module: nn.Module) -> list[str]:
-    """Return the attributes of a net that hold layers or weights which it does not know as its own."""
+    """Return the attributes of a net that hold layers or weights which are not registered."""
     known = {id(t) for t in [*module.modules(), *module.parameters(), *module.buffers()]}
     found = []
     for name, layer in module.named_modules():

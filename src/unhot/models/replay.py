@@ -1,4 +1,4 @@
-"""Replay points: the places in a net that all of an image flows through."""
+"""Replay points: modules of a net whose input alone determines its output."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from unhot.models.head import flowing
 def replay_points(model: Classifier, layers: Sequence[str], x: Tensor) -> dict[str, str]:
     """Return for each of some layers the last replay point that is passed no later than the layer.
 
-    A replay point is a module that is called once and whose input alone decides what the net returns: of a residual
-    block that is the whole block, since what flows into its layers goes past them too. The net itself is one. Others
-    are tried: with what flows into one for an image put in the place of what flows into it for the negative, the net
-    must return its logits.
+    A replay point is a module that is called once and whose input alone determines the output of the net. In a residual
+    block it is the whole block, since its input also bypasses its layers. The net itself is one. Others are tested:
+    when the net runs on the negative of an image, but the input of the module is replaced by that for the image, it
+    must return the logits of the image.
 
     Args:
         model: The classifier, in eval mode.
-        layers: Names, in the order they are called.
+        layers: Names of layers, in the order in which they are called.
         x: An input (1, C, H, W).
     """
     last, found = "", {}
@@ -31,7 +31,7 @@ def replay_points(model: Classifier, layers: Sequence[str], x: Tensor) -> dict[s
         calls, wanted = _calls(model, x), model.logits(x)
         for name, flows in calls.items():
             given, flow = flows[0]
-            # a module around it, or before it, is given the same
+            # a module around it, or before it, has the same input
             inner = flow is not None and any(
                 given is other and then is not None and torch.equal(flow, then) for other, then in seen
             )
@@ -43,19 +43,19 @@ def replay_points(model: Classifier, layers: Sequence[str], x: Tensor) -> dict[s
 
 
 def _decides(model: Classifier, name: str, flow: Tensor, x: Tensor, wanted: Tensor) -> bool:
-    """Return whether a module's input (B, ...) alone decides the logits (B, K), whatever x (1, C, H, W) is."""
+    """Return whether a module's input (B, ...) alone determines the logits (B, K), whatever x (1, C, H, W) is."""
     with model.replacing(name, flow):
         try:
             logits = model.logits(x)
-        except Exception:  # the net is the caller's: it may check what it is given
+        except Exception:  # the net is the caller's: it may check its inputs
             return False
     return torch.allclose(logits, wanted, rtol=1e-4, atol=1e-5 * float(wanted.abs().max()))
 
 
 def _calls(model: Classifier, x: Tensor) -> dict[str, list[tuple[object, Tensor | None]]]:
-    """Return what flows into each module in each of its calls, in the order they are first called.
+    """Return the inputs of each module in each of its calls, in the order of their first calls.
 
-    Beside what was given is a copy, if it is a tensor, since the net may change it in place later.
+    Each comes with a copy, if it is a tensor, since the net may change it in place later.
     """
     calls: dict[str, list[tuple[object, Tensor | None]]] = {}
 

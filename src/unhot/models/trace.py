@@ -1,4 +1,4 @@
-"""Writing a net down as a graph, whatever code it is made of."""
+"""Tracing a net as a graph, whatever its code."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ from unhot.records.graph import Graph, Layer, Step
 from unhot.runtime import own_generators
 from unhot.shared_state import SHARED_STATE
 
-COUNTS = 4, 1, 7  # images in the batches that a graph is compared with its net on; it is traced with the first
+COUNTS = 4, 1, 7  # sizes of the batches on which a graph is compared with its net; it is traced with the first
 MOST_CONSTANTS = 2**25  # bytes, so that the text of the graph can be read again
-OWN = "weight", "bias", "running_mean", "running_var"  # what a layer may give its operator
+OWN = "weight", "bias", "running_mean", "running_var"  # tensors of a layer that its operator may receive
 
 
 def graph_of(model: Classifier) -> Graph:
-    """Write down the net of a classifier, on a copy of it in eval mode.
+    """Trace the net of a classifier, on a copy of it in eval mode.
 
-    The graph is run beside the net before it is returned: what it returns is what the net returns.
+    The outputs of the graph are compared with those of the net before it is returned.
 
     Raises:
-        ModelError: With the reason why the net cannot be written down.
+        ModelError: The net cannot be traced, with the reason.
     """
     shape = model.input_shape
     if shape is None:
@@ -61,13 +61,13 @@ def graph_of(model: Classifier) -> Graph:
 
 
 def _inputs(net: nn.Module, shape: tuple[int, ...], count: int) -> Tensor:
-    """Return what could be inputs, the same ones every time, in the number type of the weights."""
+    """Return random inputs, the same ones every time, in the number type of the weights."""
     x = torch.randn(count, *shape, generator=torch.Generator().manual_seed(count))
     return x.to(next((p.dtype for p in net.parameters() if p.is_floating_point()), x.dtype))
 
 
 def _difference(graph: Graph, net: nn.Module) -> str:
-    """Return in what a graph differs from its net; nothing if it does not."""
+    """Return how a graph differs from its net; nothing if it does not."""
     try:
         state = net.state_dict()
         other = GraphNet(graph, state).eval()
@@ -77,15 +77,15 @@ def _difference(graph: Graph, net: nn.Module) -> str:
                 x = _inputs(net, graph.shape, count)
                 torch.testing.assert_close(other(x.clone()), net(x), equal_nan=True)
     except AssertionError:
-        return "what its graph returns is not always what it returns"
+        return "its graph does not always return the same as it does"
     except Exception as error:
         return f"it does not run as a graph ({first_line(error)})"
     return ""
 
 
 def _traced(net: nn.Module, x: Tensor) -> torch.export.ExportedProgram:
-    """Trace a net with any number of images, its operators as it calls them."""
-    # with gradients wanted, torch calls the operators that methods can differentiate, not its fused ones
+    """Trace a net for any number of images."""
+    # with gradients enabled, torch calls operators that can be differentiated, not its fused ones
     with _silence(), own_generators(), torch.enable_grad():
         for strict in (False, True):  # the second way is slower and understands some nets that the first does not
             try:
@@ -98,7 +98,7 @@ def _traced(net: nn.Module, x: Tensor) -> torch.export.ExportedProgram:
 
 @contextmanager
 def _silence() -> Iterator[None]:
-    """Keep torch from saying what it tries on the way; what other threads say meanwhile is lost."""
+    """Suppress torch's messages, and those of other threads meanwhile."""
     with SHARED_STATE, warnings.catch_warnings(), redirect_stderr(io.StringIO()):
         warnings.simplefilter("ignore")
         disabled = logging.root.manager.disable
@@ -110,14 +110,14 @@ def _silence() -> Iterator[None]:
 
 
 def _written(net: nn.Module, head: str, shape: tuple[int, int, int]) -> Graph:
-    """Trace a net and write down what it calls."""
+    """Trace a net and write down its calls."""
     program = _traced(net, _inputs(net, shape, COUNTS[0]))
     signature = program.graph_signature
     nodes = {n.name: n for n in program.graph.nodes}
     out = nodes.get(str(signature.user_outputs[0])) if len(signature.user_outputs) == 1 else None
     if out is None:
         raise ModelError("it does not return one tensor")
-    # a weight of several names goes by one that is not the head's, since the head may be replaced
+    # a weight of several names is called by one that is not the head's, since the head may be replaced
     parameters = dict(net.named_parameters(remove_duplicate=False))
     ordered = sorted(parameters, key=lambda n: n.rpartition(".")[0] == head)
     called = {id(parameters[n]): n for n in reversed(ordered)}
@@ -144,7 +144,7 @@ def _written(net: nn.Module, head: str, shape: tuple[int, int, int]) -> Graph:
 
 
 def _needed(program: torch.export.ExportedProgram, out: torch.fx.Node) -> set[torch.fx.Node]:
-    """Return the output, what changes a value in place, and what these depend on; checks of torch's are left out."""
+    """Return the output, the calls that change values in place, and all that these depend on, but no checks."""
     rest = [out, *(n for n in program.graph.nodes if getattr(getattr(n.target, "_schema", None), "is_mutable", False))]
     found = set(rest)
     while rest:
@@ -158,9 +158,9 @@ class _Writer:
     """Writes calls down in order.
 
     Attributes:
-        values: What stands for each node in arguments.
-        layers: Of the graph.
-        steps: Of the graph.
+        values: The reference to each node in arguments.
+        layers: The layers of the graph so far.
+        steps: The steps of the graph so far.
     """
 
     def __init__(self, net: nn.Module) -> None:
@@ -171,7 +171,7 @@ class _Writer:
         self.steps: list[Step] = []
 
     def write(self, node: torch.fx.Node) -> None:
-        """Write a call down; if it is the call of a layer, note that layer."""
+        """Write a call down; if it is the call of a layer, record that layer."""
         if found := self._layer(node):
             name, self.layers[name] = found
             step = Step(layer=name, args=(self._plain(node.args[0]),))
@@ -182,7 +182,7 @@ class _Writer:
         self.values[node] = {"value": len(self.steps)}
 
     def _layer(self, node: torch.fx.Node) -> tuple[str, Layer] | None:
-        """Return which layer of the net a call is, if it is one that can be made again."""
+        """Return the layer of the net that a call is, if it is one that can be made again."""
         stack = list(node.meta.get("nn_module_stack", {}).values())
         target: Any = node.target
         if not stack or _call(node).split(".")[1] not in ("linear", "conv2d", "batch_norm"):
@@ -201,14 +201,14 @@ class _Writer:
         return name, Layer(kind=kind, options={o: self._plain(given[o]) for o in LAYERS[kind][1]})
 
     def _weight(self, arg: Any) -> Tensor | str | None:
-        """Return the weight that an argument is, or None if it is that; something else if it is something else."""
+        """Return the weight that an argument is, None for None, and a text for anything else."""
         named = self.values.get(arg) if isinstance(arg, torch.fx.Node) else None
         if isinstance(named, dict) and "weight" in named:
             return self.named.get(str(named["weight"]), "a constant")
         return None if arg is None else "a value"
 
     def _plain(self, arg: Any) -> JsonValue:
-        """Write an argument down, as :class:`unhot.models.graph.Step` says."""
+        """Write an argument down, as :class:`unhot.records.graph.Step` says."""
         if isinstance(arg, torch.fx.Node):
             return self.values[arg]
         if isinstance(arg, (list, tuple)):
@@ -238,7 +238,7 @@ def _call(node: torch.fx.Node) -> str:
 
 
 def _packed(constants: Mapping[str, Any], steps: list[Step], state: Mapping[str, Tensor]) -> str:
-    """Return those constants that are used and not kept with the weights, as base64; nothing if there are none."""
+    """Return the constants that are used and not stored with the weights, as base64; empty if there are none."""
     used = {w for s in steps for kind, w in references([*s.args, *s.kwargs.values()]) if kind == "weight"}
     found = {n: t for n, t in constants.items() if n in used and n not in state}
     if sum(t.nbytes for t in found.values() if isinstance(t, Tensor)) > MOST_CONSTANTS:

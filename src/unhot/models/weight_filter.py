@@ -28,12 +28,12 @@ class WeightFilter:
     r"""Gates on the weights of a classifier: with class c selected, :math:`\hat w_l = \alpha_l[c] \odot w_l`.
 
     A gate multiplies one output filter of a convolution, or one output row of a linear layer or of an attention's
-    projections; biases and normalisation are left alone. Gates of one leave the classifier as it is. What a filter
-    hides is still there: whoever has the weights can leave the filter out. :meth:`bake` makes it permanent.
+    projections; biases and normalisation are not changed. Gates of one leave the classifier unchanged. A filter only
+    hides: whoever has the weights can leave it out. :meth:`bake` makes it permanent.
 
     Attributes:
         model: The classifier; never changed.
-        gates: For each gated weight, by dotted name, its gates (K, rows), 0 to 1: a row for each output column.
+        gates: Gates (K, rows), 0 to 1, of each gated weight, by dotted name: a row for each output column.
     """
 
     model: Classifier

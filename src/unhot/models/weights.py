@@ -1,4 +1,4 @@
-"""Weights: which of them unhot can compute with, and in which number type."""
+"""Weights: the kinds that unhot supports, their number types and their digest."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ BEFORE = "Give the net in floating point, as it was before it was quantised."
 
 
 def check_weights(module: nn.Module) -> list[str]:
-    """List weights that cannot be computed with, and those that are missing or not finite."""
+    """List weights that are not supported, missing or not finite."""
     if problems := odd_weights(module):
         return problems
     if not any(True for _ in module.parameters()):
@@ -39,53 +39,53 @@ def check_weights(module: nn.Module) -> list[str]:
 
 
 def odd_weights(module: nn.Module) -> list[str]:
-    """List weights of a kind that cannot be computed with, whatever their values are."""
+    """List weights of a kind that is not supported, whatever their values."""
     return [*_odd_layers(module), *odd_tensors(chain(module.named_parameters(), module.named_buffers()))]
 
 
 def _odd_layers(module: nn.Module) -> list[str]:
-    """List the layers whose weights are not plain parameters, each kind with what to do."""
+    """List the layers whose weights are not plain parameters, with advice for each kind."""
     found: dict[str, list[str]] = {}
     for name, layer in module.named_modules():
-        for said in _oddities_of_layer(layer):
-            names = found.setdefault(said, [])
+        for problem in _oddities_of_layer(layer):
+            names = found.setdefault(problem, [])
             if not any(name.startswith(f"{around}.") for around in names):
                 names.append(name or type(layer).__name__)
-    return [said.format(shortened(names, 5)) for said, names in found.items()]
+    return [problem.format(shortened(names, 5)) for problem, names in found.items()]
 
 
 def _oddities_of_layer(layer: nn.Module) -> list[str]:
-    said = []
+    problems = []
     kind = type(layer)
     if ".quantized" in kind.__module__:
-        said.append(f"{{}} is quantised. {BEFORE}")
+        problems.append(f"{{}} is quantised. {BEFORE}")
     if kind.__name__ == "FullyShardedDataParallel":
-        said.append("{} is sharded over processes. Give the whole net, with its full state dict loaded.")
+        problems.append("{} is sharded over processes. Give the whole net, with its full state dict loaded.")
     if isinstance(layer, torch.jit.ScriptModule):
-        said.append("{} is TorchScript, whose layers unhot cannot change. Give the net that it was made from.")
+        problems.append("{} is TorchScript, whose layers unhot cannot change. Give the net that it was made from.")
     for hook in layer._forward_pre_hooks.values():
         if isinstance(hook, WeightNorm):
-            said.append(
+            problems.append(
                 "{} has the old torch.nn.utils.weight_norm, which cannot be copied. Use "
                 "torch.nn.utils.parametrizations.weight_norm, or call remove_weight_norm on it."
             )
         if isinstance(hook, SpectralNorm):
-            said.append(
+            problems.append(
                 "{} has the old torch.nn.utils.spectral_norm, which cannot be copied. Use "
                 "torch.nn.utils.parametrizations.spectral_norm, or call remove_spectral_norm on it."
             )
         if isinstance(hook, BasePruningMethod):
-            said.append("{} is pruned by a mask. Make it permanent with torch.nn.utils.prune.remove.")
-    return list(dict.fromkeys(said))
+            problems.append("{} is pruned by a mask. Make it permanent with torch.nn.utils.prune.remove.")
+    return list(dict.fromkeys(problems))
 
 
 def odd_tensors(named: Iterable[tuple[str, Tensor]]) -> list[str]:
-    """List the tensors that unhot cannot compute with, each kind with what to do."""
+    """List the tensors that unhot does not support, with advice for each kind."""
     found: dict[str, list[str]] = {}
     for name, tensor in named:
-        if said := _oddity_of_tensor(tensor):
-            found.setdefault(said, []).append(name)
-    return [said.format(shortened(names, 5)) for said, names in found.items()]
+        if problem := _oddity_of_tensor(tensor):
+            found.setdefault(problem, []).append(name)
+    return [problem.format(shortened(names, 5)) for problem, names in found.items()]
 
 
 def _oddity_of_tensor(tensor: Tensor) -> str:

@@ -1,1 +1,1 @@
-"""Everything that unhot keeps on disk, one file a kind: pydantic models of canonical JSON, free of torch."""
+"""Everything that unhot stores on disk, one file for each kind: pydantic models of canonical JSON, free of torch."""

@@ -1,4 +1,4 @@
-"""``audit.json``: what an audit measured, as it is on disk."""
+"""``audit.json``: the measurements and the verdict of an audit."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ VerdictLabel = Literal[
 RENAMED = {"not decided without a retrained model": "undecided (no retrained model)"}  # labels of older files
 StoredLabel = Annotated[VerdictLabel, BeforeValidator(lambda v: RENAMED.get(v, v) if isinstance(v, str) else v)]
 
-# why a verdict was given, and what else to know; the sentences are in report/sentences.py
+# codes of reasons and flags of a verdict; the sentences are in report/sentences.py
 ReasonCode = Literal[
     "damaged",
     "still_recognised",
@@ -53,21 +53,21 @@ FlagCode = Literal[
 ]
 
 
-# what the curves of a picture hold: numbers along the horizontal axis, shares along the vertical one
+# names of pictures whose points have numbers as x, and shares as y
 NUMBERS = frozenset({"relearning", "roc", "map"})
 SHARES = frozenset({"relearning", "roc", "layers", "confusion"})
 COMMON_AXIS = frozenset({"relearning", "confusion"})  # all models of a picture have the same points
 ROUNDING = 1e-6
-LARGEST = 1e100  # what can be drawn
-PIXELS = 2**26  # of a file of pictures: a thousand images of 256 by 256
+LARGEST = 1e100  # largest number that can be drawn
+PIXELS = 2**26  # pixels of a file of pictures: a thousand images of 256 by 256
 
 
 class Measurement(Stored):
     """One measured value with its interval.
 
     Attributes:
-        subject: Which model.
-        split: Which images; None where none are involved.
+        subject: The model.
+        split: The images; None where none are involved.
         low: Lower end of the 95 % interval.
         high: Upper end.
         n: Number of images (or runs) behind the value.
@@ -123,10 +123,10 @@ class PlotData(Stored):
     """Points of a picture.
 
     Attributes:
-        name: Which picture ("relearning", "roc", "layers", "confusion", "map").
-        x: Horizontal, or the names of the categories.
-        y: Vertical.
-        groups: A name for each point, where points belong to classes.
+        name: Name of the picture ("relearning", "roc", "layers", "confusion", "map").
+        x: Horizontal coordinates, or the names of categories.
+        y: Vertical coordinates.
+        groups: The class of each point, where points belong to classes.
     """
 
     name: str
@@ -152,7 +152,7 @@ class PlotData(Stored):
 
 
 class MeasurementKey(Stored):
-    """Which measurement."""
+    """The identity of a measurement."""
 
     name: str
     subject: Subject
@@ -160,12 +160,12 @@ class MeasurementKey(Stored):
 
 
 class Statement(Stored):
-    """What was found, as data; ``report/sentences.py`` puts it into words.
+    """A statement about measurements, as data; ``report/sentences.py`` puts it into words.
 
     Attributes:
         code: What is stated.
-        measurements: Of which measurements.
-        numbers: What was computed of these, and the thresholds that it was compared with, by name.
+        measurements: The measurements that it is about.
+        numbers: Numbers computed from these, and the thresholds that they were compared with, by name.
     """
 
     code: ReasonCode | FlagCode
@@ -180,7 +180,7 @@ class Reason(Statement):
 
 
 class Flag(Statement):
-    """What somebody who reads a verdict should know besides."""
+    """A caveat of a verdict."""
 
     code: FlagCode
 
@@ -189,10 +189,10 @@ class Verdict(Stored):
     """What the measurements say together.
 
     Attributes:
-        label: One of six, or that it cannot be decided.
-        because: The steps that led to it, in order. In files of version 1 these, and the flags, are sentences.
-        thresholds: With which the measurements were compared.
-        flags: What else somebody who reads the verdict should know.
+        label: One of six verdicts, or "undecided".
+        because: The reasons, in order. In files of version 1 these, and the flags, are sentences.
+        thresholds: The thresholds that the measurements were compared with.
+        flags: Caveats.
     """
 
     label: StoredLabel
@@ -205,12 +205,12 @@ class AuditInputs(Stored):
     """Digests of what was audited.
 
     Attributes:
-        images: How many of each split were looked at.
-        given: How many there were; a split that is missing here was looked at as a whole.
+        images: Number of images of each split that were evaluated.
+        given: Number of images that were passed; a split that is missing here was evaluated as a whole.
         preprocessing: How images became inputs of the original; None if it takes tensors only.
         forgotten_before: Classes that earlier requests made a model forget.
-        left_out: How many images of these there were; they are not looked at.
-        test_in_train: How many of the test images are among the train images.
+        left_out: Number of images of these classes, which are not evaluated.
+        test_in_train: Number of test images that are among the train images.
     """
 
     original_sha256: str
@@ -230,8 +230,8 @@ class ScoresInfo(Stored):
     """``scores.csv``, which lies beside the record: the membership scores of single images.
 
     Attributes:
-        images: How many images of each split it holds, for every model the same.
-        sha256: Of the file.
+        images: Number of images of each split in it, the same for every model.
+        sha256: SHA-256 of the file.
     """
 
     images: dict[Split, Count]
@@ -242,10 +242,10 @@ class PictureFile(Stored):
     """A PNG file beside the record: images of one size, side by side in one row.
 
     Attributes:
-        file: Its name.
-        images: How many.
-        height: Of one image, pixels.
-        width: Of one image, pixels.
+        file: Name of the file.
+        images: Number of images.
+        height: Height of one image in pixels.
+        width: Width of one image in pixels.
     """
 
     file: str = Field(pattern=r"^[\w-]+\.png$")
@@ -261,13 +261,13 @@ class PictureFile(Stored):
 
 
 class Pictures(Stored):
-    """What an attack drew of the models.
+    """Pictures that an attack made of the models.
 
     Attributes:
-        name: As the attack calls it.
-        title: In plain words; empty if the name is all that is known.
-        caption: What there is to see.
-        files: A file for each model; of several retrained models the first is drawn.
+        name: Name of the pictures in the attack.
+        title: Title in plain words; empty if only the name is known.
+        caption: What the pictures show.
+        files: A file for each model; of several retrained models only the first has one.
     """
 
     name: str
@@ -277,14 +277,14 @@ class Pictures(Stored):
 
 
 class AuditCost(Stored):
-    """What forgetting took, and what the audit took.
+    """The cost of forgetting and of the audit.
 
     Attributes:
-        forget_seconds: Of the method, from the unlearned model's record; None if it has none.
-        floor_seconds: One forward and backward pass of the original over as many images; median of three.
-        retrain_seconds: Of training the retrained model, from its record.
-        audit_seconds: Of this audit.
-        forward_seconds: Of these, for running all models over all images once.
+        forget_seconds: Time of the method, from the unlearned model's record; None if there is none.
+        floor_seconds: Time of one forward and backward pass of the original over as many images; median of three.
+        retrain_seconds: Training time of the retrained model, from its record.
+        audit_seconds: Time of this audit.
+        forward_seconds: Part of this time in which all models were run on all images.
     """
 
     forget_seconds: Seconds | None = None
@@ -298,12 +298,12 @@ class AuditRecord(Record):
     """``audit.json``.
 
     Attributes:
-        measures: What is measured, in the order in which it is shown; files of unhot 0.1 lack it.
+        measures: Declarations of what is measured, in the order in which it is shown; files of unhot 0.1 lack them.
         made_by: The record of the run that made the unlearned model, if it came with one.
         attacks: The settings of each attack that was run.
         scores: None if membership could not be attacked; then there is no such file.
-        pictures: What attacks drew. Files of version 1 do not name it, nor the samples.
-        samples: The images that the method was given, where they are known and may be shown.
+        pictures: Pictures made by attacks. Files of version 1 do not name them, nor the samples.
+        samples: The samples of the method, if they are known and may be shown.
     """
 
     VERSION: ClassVar[int] = 2
@@ -327,7 +327,7 @@ class AuditRecord(Record):
     environment: Environment
 
     def find(self, name: str, subject: Subject, split: Split | None = "test") -> Measurement | None:
-        """Return one measurement, if it was asked for; it may be absent."""
+        """Return one measurement, which may be absent; None if it was not asked for."""
         key = (name, subject, split)
         return next((m for m in self.measurements if (m.name, m.subject, m.split) == key), None)
 

@@ -1,4 +1,4 @@
-"""Stored and Record: what every JSON file of unhot shares: schema version, canonical text, digest."""
+"""Stored and Record, the base classes of every JSON file: schema version, canonical text, digest."""
 
 from __future__ import annotations
 
@@ -87,10 +87,10 @@ def digest(value: Any) -> str:
 
 
 def check_once(what: str, keys: Iterable[Hashable]) -> None:
-    """Refuse keys of which one comes twice.
+    """Refuse keys that are not unique.
 
     Raises:
-        ValueError: With the first such key.
+        ValueError: With the first key that comes twice.
     """
     seen: set[Hashable] = set()
     for key in keys:

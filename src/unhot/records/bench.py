@@ -1,6 +1,6 @@
-"""What a bench has to do, and what it did: the cells of a grid, the models that they need, and their records.
+"""The cells of a grid, the models that they need, and their records.
 
-A cell, or a model to train, is what determines its result, and nothing else; its digest is its identity.
+A cell, or a model to train, holds what determines its result, and nothing else; its digest is its identity.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ class TrainSpec(Stored):
 
     Attributes:
         dataset: The data set's name.
-        data_sha256: Of its content: another data set of the same name is another model.
+        data_sha256: SHA-256 of its content: another data set of the same name makes another model.
         input: How its images become inputs.
-        precision: What convolutions and products are computed in.
-        settings: Of :class:`unhot.training.TrainSettings`, all of them.
-        excluded: Positions of the classes of which no image is seen.
-        train_images: How many images are seen.
+        precision: Precision of convolutions and products.
+        settings: All fields of :class:`unhot.training.TrainSettings`.
+        excluded: Positions of the classes that are left out of training.
+        train_images: Number of images to train on.
     """
 
     dataset: str
@@ -51,7 +51,7 @@ class TrainSpec(Stored):
 
     @classmethod
     def of_record(cls, record: TrainRecord) -> TrainSpec:
-        """Return what a model that is there was trained as."""
+        """Return the specification of a trained model."""
         return cls(
             dataset=record.dataset,
             data_sha256=record.data_sha256,
@@ -67,7 +67,7 @@ class TrainSpec(Stored):
 
     @property
     def title(self) -> str:
-        """What to call it."""
+        """Its name in messages."""
         left_out = f" without {', '.join(map(str, self.excluded))}" if self.excluded else ""
         return f"{self.arch} on {self.dataset}{left_out}, seed {self.seed}"
 
@@ -77,15 +77,15 @@ class Cell(Stored):
 
     Attributes:
         original: The model that is to forget.
-        retrained: The references.
+        retrained: The retrained models to compare with.
         classes: Positions of the classes to forget.
-        in_sequence: One request after another, each class from the model that the one before left.
-        shots: Images of each class; None for all that there are.
-        seed: Of the draw and the method.
-        hyperparameters: All of them.
-        retained: How many retained images a method is given that reads such; None for all.
-        guarded: Whether it is given statistics that were collected from the original's training images.
-        audit: ``full`` with the attacks that train or optimise.
+        in_sequence: Whether each class is a request of its own, to the model that the request before left.
+        shots: Number of images of each class; None for all.
+        seed: Seed of the draw and the method.
+        hyperparameters: All hyperparameters of the method.
+        retained: Number of retained images for a method that reads them; None for all.
+        guarded: Whether the method gets statistics collected from the original's training images.
+        audit: ``full`` includes the attacks that train or optimise.
         unhot: The version of unhot.
     """
 
@@ -109,7 +109,7 @@ class Cell(Stored):
 
     @property
     def title(self) -> str:
-        """What to call it."""
+        """Its name in messages."""
         classes = (" > " if self.in_sequence else " + ").join(map(str, self.classes))
         return f"{self.method}: {classes} of {self.original.title}, {self.shots or 'all'} images, draw {self.seed}"
 
@@ -126,17 +126,17 @@ class CellRecord(Record):
     """``record.json`` of a cell.
 
     Attributes:
-        digest: Of ``spec``.
-        names: Of the forgotten classes.
-        options: What the grid set of the hyperparameters; the others are defaults.
-        uses: What the method reads.
-        signals: What a method that sees samples only may be selected by: the mean probability of the class on the
+        digest: Digest of ``spec``.
+        names: The forgotten classes.
+        options: The hyperparameters that the grid sets; the others are defaults.
+        uses: Data that the method reads.
+        signals: Measures by which settings may be chosen with samples alone: the mean probability of the class on the
             samples, the mean cosine of their features before and after, and the divergence of the outputs on distorted
             copies of them, in nats.
         before_cut: Mean accuracy on forgotten test images, and cosine of their features with the original's, before the
             class is cut from the output.
-        sequence: After each request of a sequence: what was lost so far.
-        seconds: Of the method; other cells may have run beside it. Timing records are of a quiet machine.
+        sequence: Measures after each request of a sequence.
+        seconds: Time of the method; other cells may have run at the same time, unlike in a timing record.
     """
 
     kind: Literal["bench"] = "bench"
@@ -158,7 +158,7 @@ class CellRecord(Record):
 
 
 class FailureRecord(Record):
-    """``failure.json``: why a cell or a model has no result. It is tried again by the next run."""
+    """``failure.json``: why a cell or a model has no result. The next run tries it again."""
 
     kind: Literal["failure"] = "failure"
     digest: str
@@ -175,10 +175,10 @@ class TimingRecord(Record):
 
     Attributes:
         cell: Digest of the cell that was timed.
-        floor_seconds: One forward and backward pass over the samples; median of three after one that warms up.
-        forget_seconds: The method; median of three after one that warms up.
-        train_seconds: What training the original took, by its record; None if that says nothing.
-        load: Average number of processes that ran in the minute before: about 0 when the machine was quiet.
+        floor_seconds: Time of one forward and backward pass over the samples; median of three after a warm-up.
+        forget_seconds: Time of the method; median of three after a warm-up.
+        train_seconds: Training time of the original, from its record; None if that lacks it.
+        load: Load average of the minute before: about 0 on a quiet machine.
     """
 
     kind: Literal["timing"] = "timing"

@@ -1,4 +1,4 @@
-"""Where something was computed, and what it took."""
+"""Where something was computed, and its cost."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ class Environment(Stored):
     """Where something was computed; no names of machines, users or folders.
 
     Attributes:
-        cpu_threads: Threads of torch: with another number sums are taken in another order.
-        cpu_capability: The instructions that torch computes with on a CPU, such as AVX2; None in older records.
-        precision: What convolutions and products were computed in; None in older records.
+        cpu_threads: Number of threads of torch, on which the order of sums depends.
+        cpu_capability: The instruction set that torch uses on a CPU, such as AVX2; None in older records.
+        precision: Precision of convolutions and products; None in older records.
     """
 
     unhot: str
@@ -57,7 +57,7 @@ class Environment(Stored):
 
 
 class Cost(Stored):
-    """What a run took.
+    """The cost of a run.
 
     Attributes:
         seconds: Wall time of the algorithm itself.

@@ -1,4 +1,4 @@
-"""``record.json`` of an unlearned model: what was asked for, what was done, and what is left of the classes."""
+"""``record.json`` of an unlearned model: the request, the run, and how its samples are classified afterwards."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ STILL_RECOGNISED = 0.05  # share of the samples of a class up to which it counts
 
 
 class SamplesInfo(Stored):
-    """The images that a method was given.
+    """The samples of a run.
 
     Attributes:
         origin: Where they came from, in words ("fashion-mnist, train split").
-        count: How many of each class, in the order of the record's classes.
-        indices: Positions in the data set or names of the files, where known.
-        sha256: Of each image's pixels, in order.
+        count: Number of images of each class, in the order of the record's classes.
+        indices: Positions in the data set or names of the files, if known.
+        sha256: SHA-256 of each image's pixels, in order.
     """
 
     origin: str
@@ -36,12 +36,12 @@ class SamplesInfo(Stored):
 
 
 class RetainInfo(Stored):
-    """The images of other classes that a method was given to read.
+    """The retained images that a method could read.
 
     Attributes:
         origin: Where they came from, in words.
-        count: How many.
-        sha256: Of the list of each image's SHA-256 and of the list of their classes' indices.
+        count: Number of images.
+        sha256: Digest of the list of the images' SHA-256 and of the list of their classes' indices.
     """
 
     origin: str
@@ -53,9 +53,9 @@ class Recognised(Stored):
     """How many images of a class a model classifies as it, before a run and after it.
 
     Attributes:
-        n: Images.
-        before: Of these, classified as the class by the original.
-        after: By the unlearned model.
+        n: Number of images.
+        before: Number of these that the original classifies as the class.
+        after: Number of these that the unlearned model classifies as the class.
     """
 
     label: ClassLabel
@@ -65,7 +65,7 @@ class Recognised(Stored):
 
     @property
     def forgotten(self) -> bool:
-        """Whether the class may be noted as forgotten: hardly an image of it is classified as it any more."""
+        """Whether the class may be recorded as forgotten: at most 5 % of its images are still classified as it."""
         return self.n > 0 and self.after <= STILL_RECOGNISED * self.n
 
 
@@ -74,11 +74,11 @@ class RetainedAccuracy(Stored):
 
     Attributes:
         origin: Where the images came from, in words.
-        given: How many there were.
-        n: How many of them, drawn at random, were evaluated.
+        given: Number of images that were passed.
+        n: Number of these, drawn at random, that were evaluated.
         read_by_method: Whether the method could read them too, and may do better on them than on others.
-        before: Share that the original classifies correctly.
-        after: Share that the unlearned model does.
+        before: Accuracy of the original.
+        after: Accuracy of the unlearned model.
         worst_class: The class that lost most.
     """
 
@@ -95,14 +95,14 @@ class ForgetRecord(Record):
     """``record.json`` of an unlearned model: enough to repeat the run and to check that it is the one.
 
     Attributes:
-        digest: Of the method, its hyperparameters, the seed, the model and its input, the samples, the guard and the
-            images of other classes, where the method reads them: what determines the result.
-        uses: What it could read.
-        retain: The images of other classes that it could read; None if it could read none.
-        guard_sha256: Of the stored statistics that it was given; None if it was given none.
-        notes: What the method measured on its way, all from data that it may read.
-        recognised: How many of the samples of each class are classified as it; after these, of each class that the
-            method itself took for a part of the request, how many of the other images that were given.
+        digest: Digest of all that determines the result: the method, its hyperparameters, the seed, the model and its
+            input, the samples, and the guard and the retained images if the method reads them.
+        uses: Data that the method could read.
+        retain: The retained images that it could read; None if there were none.
+        guard_sha256: SHA-256 of the stored statistics; None if none were passed.
+        notes: Values that the method measured during the run, all from data that it may read.
+        recognised: How the samples of each class are classified; after these, the retained images of each class that
+            the method itself found to belong to the request.
         retained_accuracy: None if no images of retained classes were given.
     """
 

@@ -1,4 +1,4 @@
-"""``graph.json``: a net as the operators that it calls."""
+"""``graph.json``: a net as the list of operators that it calls."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ MOST_STEPS = 100_000
 
 
 class Layer(Stored):
-    """A layer that is made again as a module of torch, with the weights of its name.
+    """A layer that becomes a module of torch again, with the weights of its name.
 
     Attributes:
-        kind: Which.
-        options: Keyword arguments of it that its weights do not tell.
+        kind: Its class in ``torch.nn``.
+        options: Its keyword arguments that its weights do not determine.
     """
 
     kind: Literal["Linear", "Conv2d", "BatchNorm1d", "BatchNorm2d"]
@@ -28,11 +28,11 @@ class Step(Stored):
     """A call. Step i gives value i + 1; value 0 is the input of the net.
 
     In arguments, ``{"value": i}`` is that value, ``{"weight": name}`` a parameter, buffer or constant, ``{"device":
-    "input"}`` where the input is, and ``{"float": "inf"}`` a number that JSON has not; ``{"dtype": name}``,
-    ``{"layout": name}`` and ``{"memory_format": name}`` are those of torch.
+    "input"}`` where the input is, and ``{"float": "inf"}`` a number that JSON lacks; ``{"dtype": name}``,
+    ``{"layout": name}`` and ``{"memory_format": name}`` are constants of torch.
 
     Attributes:
-        call: ``aten.NAME.OVERLOAD`` or ``operator.NAME``; or, with ``layer``, nothing.
+        call: ``aten.NAME.OVERLOAD`` or ``operator.NAME``; empty if ``layer`` is called.
         layer: Dotted name of one of the graph's layers.
     """
 
@@ -46,13 +46,13 @@ class Graph(Record):
     """``graph.json``: a net as the operators that it calls in eval mode, without its weights.
 
     Attributes:
-        shape: (C, H, W) of the inputs that it was written down with.
-        parameters: Which of the weights are parameters; the others are buffers.
-        tied: Parameters that are another one under a second name, and that one.
-        constants: Tensors that are not kept with the weights, as the base64 of a safetensors file.
-        layers: By dotted name.
-        steps: In order.
-        output: Which value are the logits.
+        shape: (C, H, W) of the inputs that it was traced with.
+        parameters: Names of the weights that are parameters; the others are buffers.
+        tied: Second names of parameters, each with the first name.
+        constants: Tensors that are not stored with the weights, as the base64 of a safetensors file.
+        layers: The layers, by dotted name.
+        steps: The calls, in order.
+        output: Number of the value that is the logits.
     """
 
     shape: tuple[Size, Size, Size]

@@ -1,4 +1,4 @@
-"""Measure: what one number of an audit is; whatever shows, bounds or explains the number reads it here."""
+"""Measure: the declaration of one number of an audit, from which all that show, bound or explain it read."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ class Measure(Stored):
     """One number that a metric or an attack gives for every model.
 
     Attributes:
-        name: As in ``audit.json`` and in ``--require``.
-        title: In plain words.
-        short: The same where there is little room; nothing if the title does.
-        group: Where it stands on the page.
-        sentence: What is compared with what.
-        low: The least value that it can have; None if there is none.
-        high: The greatest.
-        unit: Of the value.
-        higher_is_better: For whoever wants the class forgotten and the rest retained; None if neither way is.
-        at_original: The value of the original model, where the definition fixes it.
-        at_retrained: The value that a model which never saw the class gives, but for chance, where that is known
-            beforehand.
+        name: Its name in ``audit.json`` and in ``--require``.
+        title: Its title in plain words.
+        short: A shorter title for narrow columns; empty if the title will do.
+        group: Its section of the page.
+        sentence: One sentence that says what is compared with what.
+        low: Lower bound of the value; None if there is none.
+        high: Upper bound of the value; None if there is none.
+        unit: Unit of the value.
+        higher_is_better: Whether a higher value means that the class is forgotten or the rest retained; None if
+            neither direction does.
+        at_original: The value of the original model, if the definition fixes it.
+        at_retrained: The expected value of a model that never saw the class, if it is known beforehand.
         beside_retrained: Whether the retrained model's value is the aim, which is known only by measuring it.
         found_in_original: Whether the original, which knows the class, must give a worse value than a model that never
             saw it (or another one, where neither way is better): else the measure would not see the class at all.
-        note: How else to read it.
+        note: A remark on how to read it.
         source: Who defined it, and what differs here.
-        splits: Of which images it is measured.
+        splits: The splits on which it is measured.
         features_only: Whether it reads features only, so that the masked original's value is the original's.
     """
 
@@ -70,12 +70,12 @@ class Measure(Stored):
 
     @property
     def bounds(self) -> tuple[float, float]:
-        """The least and the greatest value; infinite where there is none."""
+        """Lower and upper bound of the value; infinite if there is none."""
         return -math.inf if self.low is None else self.low, math.inf if self.high is None else self.high
 
     @property
     def column(self) -> str:
-        """What to call it at the head of a column."""
+        """Its title as the head of a column."""
         return self.short or self.title[0].lower() + self.title[1:]
 
     @property

@@ -1,4 +1,4 @@
-"""``bundle.json``, and what it says of classes and inputs."""
+"""``bundle.json``, with classes and inputs."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ from pydantic import Field, JsonValue, model_validator
 from unhot.records.base import Record, Stored, check_once
 from unhot.records.choices import Interpolation
 
-MOST_PIXELS = 8_192  # of the height and the width of inputs
+MOST_PIXELS = 8_192  # largest height and width of inputs
 MOST_OUTPUTS = 2**19
 MOST_EDITS = 10_000
-MOST_WIDTH = 65_536  # of a number among the options of an architecture,
-MOST_REPEATS = 4_096  # and of one in a list
+MOST_WIDTH = 65_536  # largest number among the options of an architecture
+MOST_REPEATS = 4_096  # largest number in a list among them
 
 
 class InputSpec(Stored):
     """How an image becomes the input of a model.
 
     Attributes:
-        height: Of the input, in pixels.
-        width: Of the input, in pixels.
-        channels: 1 is grey, 3 is RGB.
-        mean: Subtracted from each channel after pixels are scaled to 0..1.
-        std: Divided by, after that.
-        resize: To what a picture is resized before ``height`` by ``width`` pixels are cropped from its centre: an int
-            is its shorter side, and the aspect ratio stays; a pair is its height and width. None is the input's own
-            height and width, so that nothing is cropped and the aspect ratio is lost.
-        interpolation: With which it is resized; antialiased, as by Pillow.
+        height: Height of the input in pixels.
+        width: Width of the input in pixels.
+        channels: 1 for grey, 3 for RGB.
+        mean: Mean of each channel, subtracted after pixels are scaled to 0..1.
+        std: Standard deviation of each channel, divided by after that.
+        resize: Size of a picture before ``height`` by ``width`` pixels are cropped from its centre: an int is its
+            shorter side, and the aspect ratio stays; a pair is its height and width. None is the input's own height
+            and width, so that nothing is cropped and the aspect ratio is lost.
+        interpolation: Interpolation of the resizing; antialiased, as by Pillow.
     """
 
     height: int = Field(gt=0, le=MOST_PIXELS)
@@ -58,7 +58,7 @@ class InputSpec(Stored):
         return self.channels, self.height, self.width
 
     def same_values(self, other: InputSpec | None) -> bool:
-        """Return whether a tensor that is an input by this is one by the other too, whatever is done to pictures."""
+        """Return whether both take the same tensors, even if they resize pictures differently."""
         return other is not None and (self.shape, self.mean, self.std) == (other.shape, other.mean, other.std)
 
 
@@ -73,16 +73,16 @@ class BundleInfo(Record):
     """``bundle.json``: what is needed, beside the weights, to use a model.
 
     Attributes:
-        arch: As given to ``--arch``; empty for a net that was passed as an object.
+        arch: Name of the architecture, as for ``--arch``; empty for a net that was passed as an object.
         arch_options: Keyword arguments of the architecture.
         outputs: Number of outputs that the architecture is built with; excised rows are removed after that.
-        classes: What each output stands for, in order.
-        head_edits: What was done to the head since, in order; see :mod:`unhot.models.head_edits`.
+        classes: The class of each output, in order.
+        head_edits: The edits of the head since then, in order; see :mod:`unhot.models.head_edits`.
         input: How images become inputs; None if the model takes tensors only.
         head: Dotted name of the final linear layer.
-        weights_sha256: Of ``model.safetensors``.
-        graph_sha256: Of ``graph.json``; None if there is none, and the net is built by ``arch``.
-        forgotten: The classes that were forgotten, in a file of version 1; it is not written any more.
+        weights_sha256: SHA-256 of ``model.safetensors``.
+        graph_sha256: SHA-256 of ``graph.json``; None if there is none, and the net is built by ``arch``.
+        forgotten: The forgotten classes in a file of version 1; it is no longer written.
     """
 
     VERSION: ClassVar[int] = 2

@@ -1,4 +1,4 @@
-"""Results: what the tables are made of, in one file that is small enough to be committed."""
+"""Results: the data of all tables, in one file that is small enough to be committed."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from unhot.records.base import Count, Record, Seconds, Stored
 from unhot.records.bench import Cell, CellRecord, FailureRecord, TimingRecord, Track
 from unhot.records.environment import Environment
 
-# what every cell that did not fail has
+# measures and signals of every cell that did not fail
 PROMISED = ("forget_accuracy", "retain_drop")
 SIGNALS = frozenset({"probability_left", "drift_nats"})
 SEQUENCE = frozenset({"forget_accuracy", "retain_accuracy", "retain_drop_masked", "worst_class_drop"})
-DIGITS = 6  # of a value; its interval is thousands of times wider
+DIGITS = 6  # decimals of a value; its interval is thousands of times wider
 
 
 class CellRow(Stored):
     """One cell.
 
     Attributes:
-        names: Of the forgotten classes.
-        values: On test images: the value of each measure for each subject; what is absent is left out.
-        error: Why there is no result.
+        names: Names of the forgotten classes.
+        values: The value of each measure for each subject on test images; absent ones are left out.
+        error: Why there is no result; None if there is one.
     """
 
     dataset: str
@@ -65,12 +65,12 @@ class CellRow(Stored):
 
     @classmethod
     def of(cls, record: CellRecord, track: Track, options: dict[str, JsonValue]) -> CellRow:
-        """Return what the tables need of a record.
+        """Return the data of a record that the tables need.
 
         Args:
             record: The record.
-            track: Which methods it may be compared with.
-            options: What the grid set of the hyperparameters.
+            track: The group of methods that it is compared with.
+            options: The hyperparameters that the grid sets.
         """
         values: dict[str, dict[str, float]] = {}
         for m in record.measurements:
@@ -121,7 +121,7 @@ class TimingRow(Stored):
 
     @classmethod
     def of(cls, record: TimingRecord, options: dict[str, JsonValue]) -> TimingRow:
-        """Return what the tables need of how long a method takes."""
+        """Return the data of a timing record that the tables need."""
         return cls(
             dataset=record.spec.original.dataset,
             arch=record.spec.original.arch,

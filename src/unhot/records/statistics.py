@@ -11,15 +11,15 @@ from unhot.records.model import ClassLabel
 
 
 class StatisticsInfo(Record):
-    """What the header of a guard file says.
+    """The header of a guard file.
 
     Attributes:
-        model_sha256: Of the weights and buffers of the model that it was collected from.
-        classes: Those that it describes.
-        counts: Images of each.
+        model_sha256: SHA-256 of the weights and buffers of the model that it was collected from.
+        classes: The classes that it describes.
+        counts: Number of images of each class.
         layers: Weight layers whose inputs are described by their second moment, in the order they are called.
-        replay_points: For those nearest the head the module before it whose input is described, and decides all that
-            follows.
+        replay_points: For those nearest the head, the replay point before each (:mod:`unhot.models.replay`), whose
+            input is described by a Gaussian.
         origin: Where the images came from, in words.
     """
 

@@ -16,7 +16,7 @@ class TrainRecord(Record):
 
     Attributes:
         dataset: The name of the data set.
-        data_sha256: Of its content; None in older records.
+        data_sha256: SHA-256 of its content; None in older records.
         input: How its images became inputs; None in older records.
     """
 

@@ -1,4 +1,4 @@
-"""What the machine is and how it is used: device, precision, seeds, several processes."""
+"""The machine and how it is used: device, precision, seeds, several processes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which device computes, and what it is good at."""
+"""The device, and whether it is fast in bfloat16."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from unhot.errors import OptionError
 
 
 def pick_device(name: str | None = None) -> torch.device:
-    """Return the device of that name; with none the best one of this machine.
+    """Return the device of that name; the best one of this machine if None.
 
     Raises:
         OptionError: There is no such device here, or it cannot compute.
@@ -24,13 +24,13 @@ def pick_device(name: str | None = None) -> torch.device:
     try:
         device = torch.device(str(name))
         torch.ones(1, device=device).sum().item()  # some devices, as meta, hold tensors and compute nothing
-    except Exception as error:  # each back end raises what it likes
+    except Exception as error:  # each back end raises another kind
         raise OptionError(f"Device {name!r} cannot be used here. Try 'cpu', or leave it out.") from error
     return device
 
 
 def fast_bf16(device: torch.device) -> bool:
-    """Tell whether the device computes bfloat16 faster than float32."""
+    """Return whether the device computes bfloat16 faster than float32."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return device.type == "cpu" and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())

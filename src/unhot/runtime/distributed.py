@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class ProcessGroup:
-    """The processes that do the same, each with its share of the images; one process is a processes too.
+    """The processes that run the same program, each on its shard of the images; there may be only one.
 
     Attributes:
-        size: How many there are.
-        rank: Which of them this one is; number 0 writes and shows what there is to show.
+        size: Number of processes.
+        rank: Rank of this process; only rank 0 writes files and shows progress.
     """
 
     size: int = 1
@@ -23,7 +23,7 @@ class ProcessGroup:
 
     @classmethod
     def here(cls, device: torch.device) -> ProcessGroup:
-        """Return the processes that this process was started in."""
+        """Return the group that this process was started in."""
         if int(os.environ.get("WORLD_SIZE", "1")) == 1:
             return cls()
         from accelerate import PartialState
@@ -32,15 +32,15 @@ class ProcessGroup:
         return cls(state.num_processes, state.process_index)
 
     def shard(self, index: Tensor) -> Tensor:
-        """Return this process's part of some positions, int64 (N,); all of them where there are too few to share."""
+        """Return this process's shard of some positions, int64 (N,); all of them if there are fewer than processes."""
         return index if len(index) < self.size else index.tensor_split(self.size)[self.rank]
 
     def weight(self, count: int) -> float:
-        """Return what the mean over this process's part of ``count`` images counts in the processes's mean."""
+        """Return the weight of the mean over this process's shard of ``count`` images in the mean over processes."""
         return 1.0 if count < self.size else len(self.shard(torch.arange(count))) * self.size / count
 
     def all_gather(self, part: Tensor) -> Tensor:
-        """Put the parts of all processes together on the CPU, in the order of the processes."""
+        """Concatenate the parts of all processes on the CPU, in the order of ranks."""
         if self.size == 1:
             return part
         from accelerate.utils import gather_object
@@ -48,7 +48,7 @@ class ProcessGroup:
         return torch.cat(gather_object([part.cpu()]))
 
     def wrap_ddp(self, net: nn.Module) -> nn.Module:
-        """Return what is called in the place of a net in training: its gradients are averaged over the processes.
+        """Return the module to call instead of a net in training: its gradients are averaged over the processes.
 
         On GPUs batch normalisation takes its statistics over the processes too. On CPUs, where torch cannot do that,
         each process normalises by its own part.
@@ -60,5 +60,5 @@ class ProcessGroup:
         device = next(net.parameters()).device
         if device.type == "cuda":
             net = nn.SyncBatchNorm.convert_sync_batchnorm(net)
-        together: nn.Module = Accelerator(cpu=device.type == "cpu").prepare_model(net)
-        return together
+        wrapped: nn.Module = Accelerator(cpu=device.type == "cpu").prepare_model(net)
+        return wrapped

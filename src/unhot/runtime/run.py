@@ -19,14 +19,14 @@ from unhot.runtime.device import pick_device
 from unhot.runtime.distributed import ProcessGroup
 from unhot.runtime.seeds import own_generators, stream_seed
 
-LONG_RUN = 15.0  # seconds of a run beside which warming up is nothing, so that it is timed once
+LONG_RUN = 15.0  # seconds; a longer run is timed only once, since warming up hardly counts
 
 
 class Progress(Protocol):
     """Shows the progress of a loop."""
 
     def __call__(self, what: str, total: int) -> AbstractContextManager[Callable[[int], object]]:
-        """Open a bar for ``total`` pieces of work; the function that it gives is told how many more are done."""
+        """Open a bar for ``total`` items; the function that it yields takes the number of items newly done."""
 
 
 @contextmanager
@@ -40,9 +40,9 @@ class Runtime:
     """What an algorithm needs beside its model and its data.
 
     Attributes:
-        device: Where the model and the batches are.
+        device: Device of the model and the batches.
         seed: The seed from which every stream is derived.
-        precision: What autocast computes convolutions and products in.
+        precision: Precision in which autocast computes convolutions and products.
         progress: Shows the progress of loops that may take more than a few seconds.
         steps: Optimiser steps so far.
         processes: The processes that share the work.
@@ -56,7 +56,7 @@ class Runtime:
     processes: ProcessGroup = field(default=ProcessGroup())
 
     def generator(self, *purpose: object) -> torch.Generator:
-        """Return a generator of its own for a purpose; on the CPU, so that every device draws the same numbers."""
+        """Return a separate generator for a purpose; on the CPU, so that every device draws the same numbers."""
         return torch.Generator().manual_seed(stream_seed(self.seed, *purpose))
 
     def autocast(self) -> torch.autocast | nullcontext[None]:
@@ -74,7 +74,7 @@ class Runtime:
 
     @torch.no_grad()
     def descend(self, weights: Iterable[Tensor], directions: Iterable[Tensor], share: float) -> None:
-        """Step each weight against its direction, by ``share`` of the weight's own norm whatever the direction's."""
+        """Step each weight against its direction; the length of a step is ``share`` of the weight's norm."""
         for weight, direction in zip(weights, directions, strict=True):
             length = share * weight.norm() / direction.norm().clamp_min(torch.finfo(direction.dtype).tiny)
             weight.sub_(length * direction)
@@ -82,9 +82,9 @@ class Runtime:
 
     @contextmanager
     def seeded(self, *purpose: object) -> Iterator[None]:
-        """Seed the global generators inside the block and give the caller's back after it.
+        """Seed the global generators inside the block and restore their state after it.
 
-        Layers such as dropout draw from these and from no other, so that one thread at a time may be in such a block.
+        Layers such as dropout can draw from no others; hence only one thread at a time may be in such a block.
         """
         with own_generators(self.device):
             torch.manual_seed(stream_seed(self.seed, *purpose))
@@ -97,7 +97,7 @@ class Runtime:
         return time.perf_counter()
 
     def median_seconds(self, run: Callable[[], object], repeats: int = 3, what: str = "timing") -> float:
-        """Return the median of how long some runs take, after one that warms up; a long first run stands for all."""
+        """Return the median time of some runs after one that warms up; a long first run is not repeated."""
         taken = []
         with self.progress(what, repeats + 1) as advance:
             for _ in range(repeats + 1):
@@ -110,14 +110,14 @@ class Runtime:
         return statistics.median(taken[1:])
 
     def peak_memory_bytes(self) -> int:
-        """Return the highest memory of the device, or of this process on a CPU."""
+        """Return the peak memory of the device, or of this process on a CPU."""
         if self.device.type == "cuda":
             return int(torch.cuda.max_memory_allocated(self.device))
         if sys.platform == "win32":
             import psutil
 
             return int(psutil.Process().memory_info().peak_wset)
-        import resource  # POSIX alone has it
+        import resource  # only on POSIX
 
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return peak if sys.platform == "darwin" else peak * 1024

@@ -1,4 +1,4 @@
-"""Seeds: streams of random numbers, and torch's own generators lent and given back."""
+"""Seeds: streams of random numbers, and borrowing the global generators of torch."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from unhot.shared_state import SHARED_STATE
 
 
 def stream_seed(seed: int, *purpose: object) -> int:
-    """Derive the seed of one stream of random numbers from a seed and what the stream is for.
+    """Derive the seed of one stream of random numbers from a seed and the purpose of the stream.
 
     Raises:
         OptionError: The seed is not a whole number.
@@ -26,7 +26,7 @@ def stream_seed(seed: int, *purpose: object) -> int:
 
 @contextmanager
 def own_generators(device: torch.device | None = None) -> Iterator[None]:
-    """Let the block draw from torch's global generators, and give them back as they were; other threads wait."""
+    """Let the block draw from torch's global generators, and restore their state; other threads wait."""
     cuda = [device.index or 0] if device is not None and device.type == "cuda" else []
     with SHARED_STATE, torch.random.fork_rng(devices=cuda):
         yield

@@ -1,4 +1,4 @@
-"""torch's settings: the usual ones inside, the caller's outside."""
+"""Default settings of torch inside unhot, the caller's outside."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import torch
 
 @contextmanager
 def usual_settings() -> Iterator[None]:
-    """Compute in the block as torch does where nothing is set; what the caller has set is there again after it.
+    """Compute with torch's default settings in the block, and restore the caller's after it.
 
-    That is the default number type, the default device, autocast, inference mode and whether gradients are recorded.
-    The number of threads, deterministic algorithms and the precision of products stay as the caller has chosen.
+    These are the default number type, the default device, autocast, inference mode and the recording of gradients. The
+    number of threads, deterministic algorithms and the precision of products stay as the caller has chosen.
     """
     kind = torch.get_default_dtype()
     with ExitStack() as stack:

@@ -8,7 +8,7 @@
     check_metric("my_metric")
     check_attack("my-attack")
 
-All on a small problem, in seconds.
+All run on a small problem, in seconds.
 """
 
 from unhot.testing.attack import check_attack

@@ -1,4 +1,4 @@
-"""What every attack must pass."""
+"""check_attack(): the contract of every attack."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def check_attack(
 
     Args:
         attack: Its entry, or its name if it is registered.
-        settings: With which each setting matters on the toy problem; the defaults if None.
+        settings: An attack whose settings all matter on the toy problem; the defaults if None.
         alternatives: For settings whose other values cannot be guessed from their type and their range: values that
             must change what is found.
 

@@ -1,4 +1,4 @@
-"""What a measure must be like, whether a metric or an attack takes it."""
+"""The contract of every measure, of metrics and of attacks."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ Take = Callable[[Case], Finding]
 
 
 class _At(NamedTuple):
-    """Where something was taken."""
+    """The model and the split of a measurement."""
 
     subject: Subject
     run: int
@@ -49,7 +49,7 @@ Found = dict[_At, Finding | str]
 
 
 def measure_problems(measures: Sequence[Measure], take: Take) -> Iterator[str]:
-    """Say in what measures are not what they are declared as.
+    """Yield how measures differ from their declarations.
 
     Args:
         measures: The declarations.
@@ -73,7 +73,7 @@ def measure_problems(measures: Sequence[Measure], take: Take) -> Iterator[str]:
 
 
 def same(first: Finding | str, second: Finding | str) -> bool:
-    """Return whether the same was found."""
+    """Return whether two findings are the same."""
     if isinstance(first, str) or isinstance(second, str):
         return first == second
     pictures = first.pictures.keys() == second.pictures.keys() and all(
@@ -101,7 +101,7 @@ def _take(measures: Sequence[Measure], take: Take, views: Views) -> Found:
 
 
 def _values(measures: Sequence[Measure], found: Found) -> Iterator[str]:
-    """Names, estimates, reasons."""
+    """Check names, estimates and reasons for absence."""
     names = {m.name for m in measures}
     for at, finding in found.items():
         if isinstance(finding, str):
@@ -137,7 +137,7 @@ def _wrong(measure: Measure, e: Estimate | str) -> Iterator[str]:
 
 
 def _of(measure: Measure, found: Found) -> Callable[[Subject], list[Estimate]]:
-    """Return what looks the estimates of a measure up: those of all models of a subject, on test images."""
+    """Return a function from a subject to the estimates of a measure for its models, on test images."""
     estimates: dict[Subject, list[Estimate]] = {subject: [] for subject, _ in MODELS}
     for at, finding in found.items():
         e = finding if isinstance(finding, str) else finding.estimates.get(measure.name)
@@ -147,7 +147,7 @@ def _of(measure: Measure, found: Found) -> Callable[[Subject], list[Estimate]]:
 
 
 def _declared_values(measure: Measure, of: Callable[[Subject], list[Estimate]]) -> Iterator[str]:
-    """The original, damaged and retrained models have the values that the declaration says."""
+    """Check the declared values on the original, damaged and retrained models."""
     name, originals, retrained = measure.name, of("original"), of("retrained")
     if not originals:
         yield f"{name} is absent even with everything at hand."
@@ -183,7 +183,7 @@ def _better(measure: Measure, a: float, b: float) -> bool:
 
 
 def _repeats(measures: Sequence[Measure], take: Take, found: Found) -> Iterator[str]:
-    """The same again, whatever the global generators are."""
+    """Check that findings do not depend on the global generators."""
     with global_seed(1):
         again = _take(measures, take, toy_views())
     if changed := [at for at, finding in found.items() if not same(finding, again[at])]:
@@ -191,7 +191,7 @@ def _repeats(measures: Sequence[Measure], take: Take, found: Found) -> Iterator[
 
 
 def _with_little(measures: Sequence[Measure], take: Take, what: str, situation: Mapping[str, object]) -> Iterator[str]:
-    """Where something is missing it is absent with a reason, and no error."""
+    """Check that a measure is absent with a reason, and raises no error, where data is missing."""
     try:
         found = _take(measures, take, toy_views(**situation))  # type: ignore[arg-type]
     except Exception as error:  # it may raise anything

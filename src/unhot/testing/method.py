@@ -1,4 +1,4 @@
-"""What every unlearning method must pass."""
+"""check_method(): the contract of every unlearning method."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from unhot.testing.settings import class_problems, idle_problems, written_proble
 from unhot.testing.toy import FORGOTTEN, Toy, toy_problem
 from unhot.testing.traces import generators, global_seed, left, state
 
-RETAIN_LOSS = 0.25  # no method may lose more of the retained classes' accuracy on the toy problem
+RETAIN_LOSS = 0.25  # largest loss of accuracy on the retained classes of the toy problem
 
 
 def check_method(method: type[Method] | Method, alternatives: Mapping[str, Sequence[object]] | None = None) -> None:
@@ -47,7 +47,7 @@ def check_method(method: type[Method] | Method, alternatives: Mapping[str, Seque
 
 
 def _modes(method: Method) -> list[Method]:
-    """Return the method as it is without, and with, what it may use; each reads what it says, and all of it."""
+    """Return the method without and with the data that it may use, each reading exactly its ``uses``."""
     if not method.may_use:
         return [method]
     return [
@@ -57,7 +57,7 @@ def _modes(method: Method) -> list[Method]:
 
 
 def _check_class(cls: type[Method]) -> Iterator[str]:
-    """Name, uses, defaults."""
+    """Check name, uses and defaults."""
     if not (isinstance(getattr(cls, "name", None), str) and cls.name):
         yield "It has no name. Set name: ClassVar[str]."
     uses = getattr(cls, "uses", None)
@@ -74,7 +74,7 @@ def _check_written(method: Method) -> Iterator[str]:
 
 
 def _check_untouched(method: Method) -> Iterator[str]:
-    """The caller's model and generators are as they were, also after an error inside the run."""
+    """Check that the caller's model and generators do not change, even after an error inside the run."""
     for toy, what in ((toy_problem(), "run"), (toy_problem(batch_norm=False), "run without BatchNorm")):
         yield from _traces(method, toy, what)
 
@@ -86,7 +86,7 @@ def _check_untouched(method: Method) -> Iterator[str]:
 
 
 def _traces(method: Method, toy: Toy, what: str) -> Iterator[str]:
-    """Run a method on a model in a state that is easily disturbed, and say what it disturbed."""
+    """Run a method on a model in a state that is easily disturbed, and yield what it changed."""
     body, handle = toy.model[0], toy.model[2].register_forward_hook(lambda *_: None)  # type: ignore[index]
     body.train()
     body.weight.requires_grad_(False)
@@ -105,7 +105,7 @@ def _traces(method: Method, toy: Toy, what: str) -> Iterator[str]:
 
 
 def _check_repeats(method: Method) -> Iterator[str]:
-    """The same seed gives the same weights, whatever the global generators are."""
+    """Check that the same seed gives the same weights, whatever the state of the global generators."""
     with global_seed(1):
         first = _attempt(method, toy_problem())
     with global_seed(2):
@@ -121,7 +121,7 @@ def _check_repeats(method: Method) -> Iterator[str]:
 
 
 def _check_reads(method: Method) -> Iterator[str]:
-    """It reads what ``uses`` names, nothing else, and all of it."""
+    """Check that the method reads all data that ``uses`` names, and nothing else."""
     read: set[str] = set()
 
     def run(self: Method, model: Classifier, data: Data, runtime: Runtime) -> Outcome:
@@ -141,7 +141,7 @@ def _check_reads(method: Method) -> Iterator[str]:
 
 
 def _check_result(method: Method) -> Iterator[str]:
-    """It forgets, retains, and leaves the buffers as they were, in every situation that users have."""
+    """Check that the method forgets, retains, and does not change buffers, in the situations of users."""
     frozen = toy_problem()
     frozen.model[:-1].requires_grad_(False)  # type: ignore[index]
     situations = (
@@ -183,7 +183,7 @@ def _judge(method: Method, toy: Toy, classes: tuple[int, ...], result: ForgetRes
 
 
 def _check_knobs(method: Method, alternatives: Mapping[str, Sequence[object]]) -> Iterator[str]:
-    """Each hyperparameter matters: another value gives other weights, or another course of the run."""
+    """Check that each hyperparameter matters: another value changes the weights or the course of the run."""
     tried = [(mode, _attempt(mode, toy_problem())) for mode in _modes(method)]
     bases = [(mode, base) for mode, base in tried if not isinstance(base, str)]
     if not bases:
@@ -212,7 +212,7 @@ def _run(method: Method, toy: Toy, *classes: int) -> ForgetResult:
 
 
 def _attempt(method: Method, toy: Toy, *classes: int) -> ForgetResult | str:
-    """Run a method; return its result, or what went wrong."""
+    """Run a method; return its result, or its error as text."""
     try:
         return _run(method, toy, *classes)
     except Exception as error:  # a method may raise anything
@@ -220,7 +220,7 @@ def _attempt(method: Method, toy: Toy, *classes: int) -> ForgetResult | str:
 
 
 class _PlantedError(UnhotError):
-    """Raised inside a run, to see what that leaves behind."""
+    """Raised inside a run, to check what an error leaves behind."""
 
 
 def _subclass(method: Method, run: Callable[[Any, Classifier, Data, Runtime], Outcome], **changes: object) -> Method:

@@ -1,4 +1,4 @@
-"""What every metric must pass."""
+"""check_metric(): the contract of every metric."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from unhot.testing.measures import measure_problems
 
 
 def check_metric(metric: str | MetricEntry) -> None:
-    """Check that a metric is what it is declared as: :class:`unhot.records.measure.Measure`.
+    """Check a metric against its declaration, a :class:`unhot.records.measure.Measure`.
 
-    On a small problem its estimates lie in their intervals and in the declared range, are the same when taken again,
-    and have the declared values on the original, on models that never saw the class and on a damaged one. It changes
-    no model, draws from no global generator, and raises ``NotMeasurable`` alone where something is missing.
+    On a small problem its estimates must lie in their intervals and in the declared range, be the same when computed
+    again, and have the declared values on the original, on models that never saw the class and on a damaged one. It
+    must change no model, draw from no global generator, and raise only ``NotMeasurable`` where data is missing.
 
     Args:
         metric: Its entry, or its name if it is registered.

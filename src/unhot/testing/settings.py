@@ -1,4 +1,4 @@
-"""What the settings of a method or an attack must be like, and other values of them."""
+"""The contract of the settings of a method or an attack."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 
 
 def class_problems(cls: type[BaseModel]) -> Iterator[str]:
-    """Say why a class cannot be made without arguments, or is not strict."""
+    """Yield why a class cannot be made without arguments, or is not strict."""
     try:
         cls()
     except ValidationError as error:
@@ -21,7 +21,7 @@ def class_problems(cls: type[BaseModel]) -> Iterator[str]:
 
 
 def written_problems(settings: BaseModel, name: str) -> Iterator[str]:
-    """Say why settings do not survive JSON and repr; ``name`` is what they are called."""
+    """Yield why settings do not survive JSON and repr; ``name`` is their name in messages."""
     cls = type(settings)
     if cls.model_validate_json(settings.model_dump_json()) != settings:
         yield f"Its {name} do not survive JSON."
@@ -43,11 +43,11 @@ def idle_problems(
     alternatives: Mapping[str, Sequence[object]],
     same: Callable[[str, object], bool],
 ) -> Iterator[str]:
-    """Say which settings do nothing.
+    """Yield the settings that have no effect.
 
     Args:
-        settings: With other values of which the result must be another one.
-        kind: What one is called.
+        settings: The settings; other values must change the result.
+        kind: Name of one setting in messages.
         alternatives: For settings whose other values cannot be guessed: values that must change the result.
         same: Whether the result is the same with another value of a setting.
     """
@@ -67,7 +67,7 @@ def _is_choice(settings: BaseModel, name: str) -> bool:
 
 
 def _other_values(settings: BaseModel, name: str) -> Iterator[object]:
-    """Give other values of a setting that its type and its range allow."""
+    """Yield other values of a setting that its type and its range allow."""
     value = getattr(settings, name)
     candidates: list[object] = []
     if _is_choice(settings, name):

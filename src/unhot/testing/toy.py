@@ -1,4 +1,4 @@
-"""The small problem that methods, metrics and attacks are checked on."""
+"""The small problem on which methods, metrics and attacks are checked."""
 
 from __future__ import annotations
 
@@ -55,8 +55,8 @@ def toy_problem(batch_norm: bool = True, dtype: torch.dtype = torch.float32) -> 
     """Make the small problem; always the same, and the global generators are left alone.
 
     Args:
-        batch_norm: Whether the net has it.
-        dtype: Of weights and images.
+        batch_norm: Whether the net has batch normalisation.
+        dtype: Number type of weights and images.
     """
     made = _trained(batch_norm)
     return Toy(copy.deepcopy(made.model).to(dtype), made.x.to(dtype), made.y)
@@ -106,10 +106,10 @@ def toy_views(
 
     Args:
         train: Whether there are train images, 40 of each class.
-        retrained: How many retrained models there are, at most two.
-        test_images: Of each class.
+        retrained: Number of retrained models, at most two.
+        test_images: Number of test images of each class.
         pixels: Whether the models say how pixels become inputs.
-        seed: Of the audit.
+        seed: Seed of the audit.
     """
     nets, images = _audited()
     spec = InputSpec(height=8, width=8, channels=1, mean=(0.5,), std=(0.06,)) if pixels else None

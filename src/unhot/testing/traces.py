@@ -1,4 +1,4 @@
-"""What a run may not leave behind: a changed model, or global generators that were drawn from."""
+"""Traces that a run may not leave: a changed model, or global generators that were drawn from."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ def generators() -> dict[str, bytes]:
 
 
 def left(before: dict[str, object], after: dict[str, object], drawn: dict[str, bytes], what: str) -> Iterator[str]:
-    """Say what a run left behind.
+    """Yield the traces of a run.
 
     Args:
-        before: The :func:`state` of a model before.
-        after: The same after.
-        drawn: The :func:`generators` before.
-        what: What was run, with its article.
+        before: The :func:`state` of a model before the run.
+        after: The state after the run.
+        drawn: The :func:`generators` before the run.
+        what: Name of the run in messages, with its article.
     """
     for part, value in before.items():
         if after[part] != value:
@@ -51,7 +51,7 @@ def left(before: dict[str, object], after: dict[str, object], drawn: dict[str, b
 
 @contextmanager
 def global_seed(seed: int) -> Iterator[None]:
-    """Put the global generators in some state inside the block, and back in their own after it."""
+    """Seed the global generators inside the block, and restore their state after it."""
     saved = torch.get_rng_state(), np.random.get_state(), random.getstate()
     torch.manual_seed(seed)
     np.random.seed(seed)

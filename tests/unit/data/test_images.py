@@ -213,9 +213,9 @@ def test_held_decodes_once_and_only_where_it_fits(spec: Spec, monkeypatch: pytes
     everything = torch.arange(3)
     assert torch.equal(held.pixels(everything, spec(2, 3)), images.pixels(everything, spec(2, 3)))
     assert held.cached(spec(2, 3)) is held
-    monkeypatch.setattr(module, "HELD_BYTES", 17)  # 3 pictures of 6 bytes
+    monkeypatch.setattr(module, "CACHED_BYTES", 17)  # 3 pictures of 6 bytes
     assert images.cached(spec(2, 3)) is images
-    monkeypatch.setattr(module, "HELD_BYTES", 18)
+    monkeypatch.setattr(module, "CACHED_BYTES", 18)
     assert isinstance(images.cached(spec(2, 3)).x, torch.Tensor)
 
 

@@ -1,4 +1,4 @@
-"""Images beside others that a model is less sure of: projected gradient ascent on its loss."""
+"""Images near others on which a model is less confident: projected gradient ascent on its loss."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch.nn.functional import cross_entropy
 from unhot.data.images import input_range
 from unhot.models.classifier import Classifier
 
-AT_ONCE = 64  # images in one pass
+AT_ONCE = 64  # images in one forward pass
 
 
 def ascended(
@@ -21,7 +21,7 @@ def ascended(
     steps: int,
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    r"""Ascend on the cross-entropy by signs of gradients, near each image and among images that exist.
+    r"""Ascend on the cross-entropy by signs of gradients, near each image and within the range of pixels.
 
     .. math::
         x' \leftarrow \operatorname{clip}(x' + a \operatorname{sign} \nabla_{x'} \ell(f(x'), y), \; x \pm \epsilon)
@@ -30,10 +30,10 @@ def ascended(
         model: The classifier, in eval mode; the gradients of its weights are not touched.
         x: Inputs (N, C, H, W).
         y: The column of each one's class, int64 (N,).
-        epsilon: Greatest change of a pixel, of 1.
-        step: Change of a pixel in one step, a, of 1.
-        steps: How many there are.
-        generator: Draws where the ascent starts, at random within ``epsilon``; it starts at x if None.
+        epsilon: Greatest change of a pixel, on a scale of 0..1.
+        step: Change of a pixel in one step, a, on the same scale.
+        steps: Number of steps.
+        generator: Draws a random start within ``epsilon``; the ascent starts at x if None.
 
     Returns:
         Inputs (N, C, H, W).

@@ -1,4 +1,4 @@
-"""Mini-batches of what a method may read, shuffled by streams of their own; none of a single image but by request."""
+"""Shuffled mini-batches of the data of a method; none has a single image unless that is asked for."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from unhot.models.classifier import Classifier
 from unhot.runtime import Runtime
 from unhot.training import batches_of
 
-FORWARD = 512  # samples in one forward pass: thousands at once would not fit
+FORWARD = 512  # samples in one forward pass: thousands at once would not fit into memory
 
 
 @torch.no_grad()
 def logits_of(model: Classifier, x: Tensor) -> Tensor:
-    """Return the logits (N, K) of inputs (N, C, H, W), some at a time."""
+    """Return the logits (N, K) of inputs (N, C, H, W), computed in batches."""
     return torch.cat([model.logits(some) for some in x.split(FORWARD)])
 
 
 def drawn(columns: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:
-    """Draw one of some columns for each image of y (B,), int64 (B,), on its device."""
+    """Draw one of ``columns`` for each image of y (B,), int64 (B,), on its device."""
     return columns[torch.randint(len(columns), (len(y),), generator=generator)].to(y.device)
 
 
@@ -43,7 +43,7 @@ def forget_batches(forget: Batch, size: int, runtime: Runtime, *purpose: object)
 
 
 def forget_stream(forget: Batch, size: int, runtime: Runtime, steps: int | None = None) -> Iterator[Batch]:
-    """Yield so many batches of samples, or no end of them, pass after pass, each in the order of its own number."""
+    """Yield ``steps`` batches of samples, or endlessly many, pass after pass, each pass in an order of its own."""
     return islice(chain.from_iterable(forget_batches(forget, size, runtime, i) for i in count()), steps)
 
 

@@ -1,4 +1,4 @@
-"""What a method is given: the samples and, as far as it declares that it reads them, other data."""
+"""Data: the samples and, if a method declares that it reads them, retained images and statistics."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ Use = Literal["forget", "retain", "guard"]
 
 
 class Batch(NamedTuple):
-    """The samples, ready for the model.
+    """Samples, ready for the model.
 
     Attributes:
         x: Inputs (B, C, H, W) on the device.
         y: The output column of each image's class, int64 (B,).
-        logits: What the original model returns for them, (B, K).
+        logits: The original model's logits for them, (B, K).
     """
 
     x: Tensor
@@ -35,15 +35,15 @@ class Batch(NamedTuple):
 
 @dataclass(frozen=True)
 class Data:
-    """What a method is given; a read that the method's ``uses`` does not name raises.
+    """The data of a method; a read that the method's ``uses`` does not name raises.
 
     Attributes:
         labels: The classes to forget.
         columns: Their output columns.
-        uses: What may be read.
-        samples: For the base class; a method reads ``forget``.
-        others: For the base class; a method reads ``retain``.
-        statistics: For the base class; a method reads ``guard``.
+        uses: Names of the data that may be read.
+        samples: The samples, for the base class; a method reads ``forget``.
+        others: The retained images, for the base class; a method reads ``retain``.
+        statistics: The statistics, for the base class; a method reads ``guard``.
     """
 
     labels: tuple[ClassLabel, ...]

@@ -1,4 +1,4 @@
-"""What a method does otherwise than its paper or released code."""
+"""How a method differs from its paper or released code."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from typing import NamedTuple
 
 
 class Departures(NamedTuple):
-    """What departs, in whole sentences, as Markdown; nothing where nothing does.
+    """Differences, in whole sentences of Markdown; empty where there are none.
 
     Attributes:
-        reconstruction: What is ours because nothing was available to go by.
-        paper: What is not as in the paper, as far as that is known.
-        code: What is not as in the released code, or code that circulates.
+        reconstruction: Our own choices, where no source was available.
+        paper: Differences from the paper, as far as that is known.
+        code: Differences from the released code, or from code in common use.
     """
 
     reconstruction: str = ""

@@ -1,8 +1,8 @@
 r"""Named loss terms.
 
 The negative-hot encodings are losses of the logits ``z`` (B, K) of images whose class is to be forgotten. Written as a
-soft-label cross-entropy :math:`-\sum_k y_k \log p_k` the gradient is :math:`(\sum_k y_k)\, p - y`; what is given for
-each is its gradient for one image. ``f`` is the image's class, ``F`` all classes to forget, ``p`` the softmax of ``z``,
+soft-label cross-entropy :math:`-\sum_k y_k \log p_k` the gradient is :math:`(\sum_k y_k)\, p - y`; each docstring
+gives the gradient for one image. ``f`` is the image's class, ``F`` all classes to forget, ``p`` the softmax of ``z``,
 :math:`\tilde p` that of the original model's logits with ``F`` left out.
 """
 
@@ -18,7 +18,7 @@ from torch.nn.functional import cross_entropy, kl_div, log_softmax, mse_loss
 
 @dataclass(frozen=True)
 class Request:
-    """What an encoding may look at beside the logits.
+    """What an encoding may read beside the logits.
 
     Attributes:
         y: The column of each image's class, int64 (B,).

@@ -1,7 +1,7 @@
-r"""Preconditioning of weight gradients by the inputs that a layer's outputs are to be kept on.
+r"""Preconditioning of weight gradients by the inputs on which a layer's outputs should be preserved.
 
 The mean squared change of a layer's output on inputs with second moment :math:`S` under a change :math:`\Delta W` of
-its weights is :math:`\operatorname{tr}(\Delta W S \Delta W^\top)`. Descending with that as the price multiplies the
+its weights is :math:`\operatorname{tr}(\Delta W S \Delta W^\top)`. Descending with that as a penalty multiplies the
 gradient :math:`G` by :math:`(I + \rho S)^{-1}`: directions that these inputs use are spared, the others are free.
 """
 
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from unhot.models.classifier import Classifier
 from unhot.models.layers import some_rows
 
-ROWS = 256  # inputs kept of each layer: as many as 1,024 did no better, and a solve grows with their square
+ROWS = 256  # inputs kept of each layer: 1,024 did no better, and the cost of a solve grows with their square
 
 
 @dataclass(frozen=True)
@@ -25,9 +25,8 @@ class Preconditioner:
 
     Attributes:
         layers: The layers, by name.
-        factors: For each, its inputs A (n, d) scaled so that S = A^T A has trace rho, and the Cholesky factor of
-            I + A A^T; by the Woodbury identity that is all that a product needs, however large d is. In float32 at
-            least.
+        factors: For each layer, its inputs A (n, d), scaled so that S = A^T A has trace rho, and the Cholesky factor
+            of I + A A^T; by the Woodbury identity a product needs no more, however large d is. In float32 at least.
     """
 
     layers: dict[str, nn.Module]
@@ -37,12 +36,12 @@ class Preconditioner:
     def of(
         cls, model: Classifier, names: Sequence[str], x: Tensor, strength: float, generator: torch.Generator
     ) -> Preconditioner:
-        """Record what flows into some layers.
+        """Record the inputs of some layers.
 
         Args:
             model: The classifier.
             names: Layers of :func:`weight_layers`.
-            x: Inputs (B, C, H, W) on which the layers' outputs are to be kept.
+            x: Inputs (B, C, H, W) on which the layers' outputs should be preserved.
             strength: rho; 0 leaves gradients as they are.
             generator: Chooses which inputs of a convolution are kept.
         """
@@ -51,7 +50,7 @@ class Preconditioner:
         layers = {n: model.module.get_submodule(n) for n in names}
         factors = {}
         for name, layer in layers.items():
-            flowing = seen[name]  # half precision is too coarse to be factorised, and torch does not offer it
+            flowing = seen[name]  # half precision is too coarse for a Cholesky factor, and torch offers none
             rows = some_rows(layer, flowing.to(torch.promote_types(flowing.dtype, torch.float32)), ROWS, generator)
             rows = rows * (strength / rows.square().sum().clamp_min(1e-12)).sqrt()
             factors[name] = rows, torch.linalg.cholesky(torch.eye(len(rows)).to(rows) + rows @ rows.T)
@@ -72,14 +71,14 @@ class Preconditioner:
 class Spared(nn.Module):
     r"""A weight W, parametrised as :math:`W + V P^{1/2}`, :math:`P = (I + \rho S / \operatorname{tr} S)^{-1}`.
 
-    What is trained is V (out, d), from zero. Steps along the gradient of V are those of :class:`Preconditioner`; an
+    V (out, d) is trained, from zero. Steps along the gradient of V are those of :class:`Preconditioner`; an
     optimiser that scales them coordinate by coordinate, as Adam does, still spares what S spares.
 
     Args:
-        weight: The weight at the start.
-        rows: B (n, d), and
-        rest: a: S = B^T B + a I.
-        strength: rho.
+        weight: The initial weight.
+        rows: B (n, d) of S = B^T B + a I.
+        rest: The scalar a of it.
+        strength: The strength rho.
     """
 
     def __init__(self, weight: Tensor, rows: Tensor, rest: Tensor, strength: float) -> None:

@@ -1,4 +1,4 @@
-r"""Synthesis: images that a net takes for some of its classes, made from images of other ones and nothing else.
+r"""Synthesis: images that a net classifies as some of its classes, made from images of other classes only.
 
 Source: adversarial examples of the samples keep what a net knows in Cha, Cho, Hwang, Lee, Moon, Lee: Learning to
 unlearn: instance-wise unlearning for pre-trained classifiers, AAAI 2024. Unlike there, half of them are aimed at a mix
@@ -16,29 +16,29 @@ from unhot.data.images import input_range
 from unhot.models.classifier import Classifier
 from unhot.runtime import Runtime
 
-LR = 0.02  # of Adam, as a share of the range of the inputs
-AT_ONCE = 256  # images in one pass
+LR = 0.02  # learning rate of Adam, as a share of the range of the inputs
+AT_ONCE = 256  # images in one forward pass
 LEAST = 0.3  # share of the first class in a mix of two; the most is 1
 
 
 def stand_ins(
     model: Classifier, x: Tensor, logits: Tensor, retained: Tensor, count: int, steps: int, runtime: Runtime
 ) -> Tensor:
-    r"""Move images of other classes until the model takes them for retained ones.
+    r"""Move images of other classes until the model classifies them as retained classes.
 
     .. math::
         \min_x \operatorname{CE}(z(x), t), \quad t = a e_k + (1 - a) e_j
 
-    k goes through the retained classes, j is drawn from the softmax of the logits of these; a is 1 in half of the
+    k runs through the retained classes, j is drawn from the softmax of their logits; a is 1 in half of the
     images, and between 0.3 and 1 in the others. Adam descends on the pixels, from shifted images.
 
     Args:
         model: The classifier, in eval mode; the gradients of its weights are not touched.
         x: Images to start from, (B, C, H, W).
-        logits: What the model returns for them, (B, K).
+        logits: The model's logits for them, (B, K).
         retained: Output columns, int64 (R,).
-        count: How many images are made.
-        steps: Of Adam.
+        count: Number of images to make.
+        steps: Number of steps of Adam.
         runtime: Gives shifts, classes and shares, and counts steps.
 
     Returns:

@@ -1,4 +1,4 @@
-"""When a run ends: as soon as a measure is low enough, or after so many rounds."""
+"""When a run ends: as soon as a measure is low enough, or after a number of rounds."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ def probability(logits: Tensor, columns: list[int]) -> float:
 
 @dataclass
 class Stop:
-    """Called with a measure before every round, it says whether the run ends there.
+    """The stopping rule: called with a measure before every round, it returns whether the run ends.
 
     Attributes:
-        at_most: The run ends when the measure is no higher than this,
-        rounds: or after so many rounds.
-        weights: Given back the state in which the measure was lowest, when the run ends; it ends also when the measure
-            is not finite. Without them the weights stay as they are.
-        measure: What it is, in words.
+        at_most: The run ends when the measure is no higher than this.
+        rounds: The run ends after this many rounds at the latest.
+        weights: Weights that are restored, when the run ends, to the state with the lowest measure; with them the run
+            ends too when the measure is not finite.
+        measure: Name of the measure, in words.
         reason: Why the run ended.
         value: The measure: the last one, or the lowest where there are weights.
     """

@@ -1,1 +1,1 @@
-"""Models as others keep them: one kind of file a module."""
+"""Files of models that others wrote, one module for each kind."""

@@ -1,4 +1,4 @@
-"""Reading files of weights that anybody may have written: nothing in them runs, and none takes more than it is long."""
+"""Reading files of weights of unknown origin: no code in them runs, and memory and time are bounded by their size."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from unhot.errors import ModelError, first_line, raise_all, shortened
 from unhot.models.weights import odd_tensors
 from unhot.shared_state import SHARED_STATE
 
-LARGEST_PICKLE = 10_000_000  # objects, counted as often as they are referred to: what compares or hashes them sees all
+LARGEST_PICKLE = 10_000_000  # objects, counted once for each reference, as comparing or hashing them would
 LONGEST_PICKLE = 1_000_000  # operations; a tensor takes about thirty
-PICKLES = 5  # one after the other in a file from before torch 1.6
+PICKLES = 5  # pickles in a file from before torch 1.6
 
 
 def read_weights(path: Path, trust_pickle: bool = False, sha256: str | None = None) -> dict[str, Tensor]:
@@ -29,13 +29,13 @@ def read_weights(path: Path, trust_pickle: bool = False, sha256: str | None = No
     Args:
         path: A safetensors file, or one of torch.
         trust_pickle: Whether the file may run code while it is loaded.
-        sha256: Of the bytes of a safetensors file, where it is known; what is checked is what is read.
+        sha256: SHA-256 of the bytes of a safetensors file, if it is known.
 
     Raises:
         ModelError: It is missing, damaged, would run code, or holds tensors that cannot be used.
     """
     if path.exists() and not path.is_dir() and not path.is_file():
-        raise ModelError(f"{path} is not a regular file. Give a file of weights.")  # to open a pipe would wait
+        raise ModelError(f"{path} is not a regular file. Pass a file of weights.")  # opening a pipe would wait
     if not path.is_file():
         raise ModelError(f"There is no weights file {path}. Check the path.")
     try:
@@ -71,7 +71,7 @@ def _read_torch(file: IO[bytes], path: Path, trust_pickle: bool) -> dict[str, Te
             _check_pickles(file)
         file.seek(0)
         with SHARED_STATE, warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of other pickle protocols; what cannot be read is an error below
+            warnings.simplefilter("ignore")  # about other pickle protocols; an unreadable file is an error below
             loaded = torch.load(file, map_location="cpu", weights_only=not trust_pickle)
     except pickle.UnpicklingError as error:
         if trust_pickle or "weights_only" not in str(error).lower():
@@ -86,7 +86,7 @@ def _read_torch(file: IO[bytes], path: Path, trust_pickle: bool) -> dict[str, Te
 
 
 def _state_in(loaded: Any, path: Path) -> dict[str, Tensor]:
-    """Return the weights in what a file held, by their names in the net."""
+    """Return the weights in the content of a file, by their names in the net."""
     if isinstance(loaded, nn.Module):
         loaded = loaded.state_dict()
     for key in ("state_dict", "model_state_dict", "model"):
@@ -102,10 +102,10 @@ def _state_in(loaded: Any, path: Path) -> dict[str, Tensor]:
 
 
 def _check_pickles(file: IO[bytes]) -> None:
-    """Refuse a file of torch that would take much more time or memory than it is long.
+    """Refuse a file of torch that would take much more time or memory than its size suggests.
 
     Raises:
-        ValueError: With what it does.
+        ValueError: With the reason.
     """
     if file.read(4) != b"PK\x03\x04":
         file.seek(0)
@@ -127,7 +127,7 @@ def _check_pickles(file: IO[bytes]) -> None:
 
 
 def _check_pickle(file: IO[bytes]) -> None:
-    """Follow a pickle without making anything, only counting what each object on the stack holds.
+    """Follow a pickle without making its objects, only counting the contents of each object on the stack.
 
     Raises:
         ValueError: It holds too much, or is damaged.

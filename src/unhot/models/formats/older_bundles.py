@@ -1,4 +1,4 @@
-"""Bundles of version 1: what was done to a head is told from its name, its weights and a factory of ours."""
+"""Bundles of version 1: the edits of a head are inferred from its name, its weights and a factory of unhot."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PROJECTED = "unhot.models.projection:projected"  # the architecture of a net wit
 
 
 class _Projected(Stored):
-    """The options of that factory."""
+    """The options of the factory."""
 
     arch: str
     head: str
@@ -32,29 +32,29 @@ class _Projected(Stored):
 
 
 def of_users(info: BundleInfo, where: str) -> BundleInfo:
-    """Return a description in which the architecture is the user's, with the projection among the edits of the head.
+    """Return a description with the user's architecture, and the projection among the edits of the head.
 
     Raises:
-        ModelError: What it says of the projection is damaged.
+        ModelError: The options of the projection are damaged.
     """
     if info.schema_version > 1 or info.arch != PROJECTED:
         return info
     try:
         inner = _Projected.model_validate(info.arch_options)
     except ValidationError as error:
-        said = invalid_values(error)[0]
-        raise ModelError(f"{where} has arch_options that no projection has: {said}.") from error
+        wrong = invalid_values(error)[0]
+        raise ModelError(f"{where} has arch_options that no projection has: {wrong}.") from error
     projection = ProjectionEdit(layer=inner.head, rank=inner.rank).model_dump()
     return info.model_copy(update={"arch": inner.arch, "arch_options": inner.options, "head_edits": (projection,)})
 
 
-def told_edits(info: BundleInfo, state: Mapping[str, Tensor], net: nn.Module) -> tuple[HeadEdit, ...]:
-    """Return what was done to the head of a bundle of version 1.
+def inferred_edits(info: BundleInfo, state: Mapping[str, Tensor], net: nn.Module) -> tuple[HeadEdit, ...]:
+    """Return the edits of the head of a bundle of version 1.
 
     Args:
-        info: As :func:`of_users` returns it.
+        info: A description that :func:`of_users` returned.
         state: The weights.
-        net: Made by the architecture, as it was before; or of a graph, which has the layers of all edits.
+        net: The net as built by the architecture, without edits; or by a graph, with the layers of all edits.
     """
     found: list[HeadEdit] = [ProjectionEdit.model_validate(edit) for edit in info.head_edits]
     before, _, child = info.head.rpartition(".")

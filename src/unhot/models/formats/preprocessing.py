@@ -1,4 +1,4 @@
-"""How pretrained models take their images: the configurations of timm, torchvision and Hugging Face as an InputSpec."""
+"""The preprocessing of pretrained models: configurations of timm, torchvision and Hugging Face as an InputSpec."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ UNSUPPORTED = ("do_pad", "do_flip_channel_order", "rescale_offset", "include_top
 
 
 def own_input(arch: str, options: Mapping[str, JsonValue], path: Path, state: Mapping[str, Tensor]) -> InputSpec | None:
-    """Return how a model takes its images, by its own account; None if it does not say.
+    """Return the input of a pretrained model; None if it is not known.
 
-    A file ``preprocessor_config.json`` beside the weights counts most, then what the library of the architecture says
-    of the weights that it trained.
+    A file ``preprocessor_config.json`` beside the weights takes precedence over the configuration that the library of
+    the architecture has for its own weights.
 
     Args:
-        arch: As for :func:`unhot.models.arch.build`.
+        arch: Name of the architecture; see :func:`unhot.models.arch.build`.
         options: Its keyword arguments.
-        path: Of the weights.
-        state: The weights, which tell whether the net takes grey or colour.
+        path: The file of weights.
+        state: The weights, which show whether the net reads grey or colour.
 
     Raises:
-        ModelError: The file is damaged, or asks for what is not supported.
+        ModelError: The file is damaged, or asks for something that is not supported.
     """
     family, _, name = arch.partition(":")
     beside = path.with_name(PROCESSOR)
@@ -51,13 +51,13 @@ def own_input(arch: str, options: Mapping[str, JsonValue], path: Path, state: Ma
 
 
 def reads_grey(state: Mapping[str, Tensor]) -> bool:
-    """Return whether weights are of a net with convolutions, none of which reads the three channels of colour."""
+    """Return whether the weights have convolutions, none of which reads three channels."""
     channels = {w.shape[1] for w in state.values() if w.ndim == 4}
     return bool(channels) and 3 not in channels
 
 
 def of_timm(config: Mapping[str, Any]) -> InputSpec:
-    """Read what ``timm.data.resolve_data_config`` returns."""
+    """Convert a result of ``timm.data.resolve_data_config``."""
     _, height, width = config["input_size"]
     exact = (math.floor(height / config["crop_pct"]), math.floor(width / config["crop_pct"]))
     square = height == width and config["crop_mode"] == "center"
@@ -80,14 +80,14 @@ def of_timm(config: Mapping[str, Any]) -> InputSpec:
 
 
 def of_processor(config: JsonValue, where: str) -> InputSpec:
-    """Read an image processor of Hugging Face, ``preprocessor_config.json``.
+    """Convert the configuration of an image processor of Hugging Face, ``preprocessor_config.json``.
 
     Args:
-        config: What the file holds.
-        where: What to call it in errors.
+        config: Content of the file.
+        where: Name of the file in error messages.
 
     Raises:
-        ModelError: It is none, or asks for what is not supported.
+        ModelError: It is something else, or asks for something that is not supported.
     """
     if not isinstance(config, dict):
         raise ModelError(f"{where} is not the configuration of an image processor.")
@@ -106,16 +106,16 @@ def of_processor(config: JsonValue, where: str) -> InputSpec:
             | {"interpolation": FILTERS[int(str(config.get("resample", 2)))]}
         )
     except ValidationError as error:
-        raise ModelError(f"{where} asks for what cannot be: {invalid_values(error)[0]}.") from error
+        raise ModelError(f"{where} has invalid values: {invalid_values(error)[0]}.") from error
     except (KeyError, TypeError, ValueError, IndexError, ZeroDivisionError, OverflowError) as error:
         raise ModelError(
-            f"{where} does not say what is needed ({type(error).__name__}: {error}). Remove it, and say with "
-            "--image-size, --resize, --mean and --std how the model takes its images."
+            f"{where} lacks what is needed, or has it in another form ({type(error).__name__}: {error}). Remove it, "
+            "and describe the model's input with --image-size, --resize, --mean and --std."
         ) from error
 
 
 def _sizes(config: Mapping[str, Any]) -> tuple[int, int, int | tuple[int, int] | None]:
-    """Return height and width of the input, and to what pictures are resized before."""
+    """Return height and width of the input, and the size to which pictures are resized before."""
     size, crop = config.get("size"), config.get("crop_size")
     cropped = config.get("do_center_crop", crop is not None) and crop is not None
     if not config.get("do_resize", True):

@@ -1,4 +1,4 @@
-"""Weights into an architecture: those of a bundle, and of a file whose net is named by ``--arch``."""
+"""Loading weights into an architecture: those of a bundle, or of a file whose net is named by ``--arch``."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from unhot.runtime import own_generators
 
 @dataclass(frozen=True)
 class WeightsFile:
-    """How to use a file of weights that says nothing about itself.
+    """How to use a file that holds weights and nothing else.
 
     Attributes:
         arch: The architecture.
         arch_options: Its keyword arguments.
-        input: Its inputs, if the model itself does not say.
-        preprocessing: What the user says of its inputs, which counts most.
-        class_names: One for each output, or the names of a data set of as many classes; numbers are those of outputs,
-            in whatever order. None for the indices.
+        input: Its inputs, if they are not known from the model itself.
+        preprocessing: Preprocessing that the user asks for, which overrides all other.
+        class_names: One name for each output, or the names of a data set of as many classes; names that are numbers
+            are those of outputs, in any order. None for the indices.
         head: Dotted name of the final linear layer, if it cannot be found.
         trust_pickle: Whether the file may run code while it is loaded.
     """
@@ -51,7 +51,7 @@ def load_weights(path: Path, how: WeightsFile) -> Classifier:
         ModelError: It is missing or damaged, or does not fit the architecture.
     """
     state = read_weights(path, how.trust_pickle)
-    find_builder(how.arch)  # an unknown name is said before it is asked how it takes its images
+    find_builder(how.arch)  # an unknown name is reported first
     known = own_input(how.arch, how.arch_options, path, state) or how.input
     channels = 1 if reads_grey(state) else 3
     spec = how.preprocessing.applied(None if known is None else channels_of(how.arch, known), channels)
@@ -76,9 +76,9 @@ def load_weights(path: Path, how: WeightsFile) -> Classifier:
 
 
 def load_state(net: nn.Module, state: dict[str, Tensor], head: str, where: str) -> None:
-    """Load weights into a net, first bringing its head to the number of rows (and the bias) that they have.
+    """Load weights into a net, after giving its head their number of rows (and their bias).
 
-    Only a plain linear layer is given another number of rows.
+    Only a plain linear layer is changed like this.
 
     Raises:
         ModelError: Something is missing, left over, of another shape, or not finite; everything is listed.

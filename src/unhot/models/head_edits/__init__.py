@@ -1,1 +1,1 @@
-"""Edits of a head, one file a kind: small frozen classes, which act on a net and on logits, and are plain JSON."""
+"""Edits of a head, one file for each kind: frozen classes that act on a net and on logits, and are stored as JSON."""

@@ -1,4 +1,4 @@
-"""Bottleneck: a projection before the head that leaves of the features what tells the classes left apart."""
+"""Bottleneck: a projection before the head that keeps only the features that distinguish the retained classes."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ if TYPE_CHECKING:
 
 
 class Bottleneck(nn.Sequential):
-    """A projection of the features, without bias, and the head that reads what it leaves: (B, d) to (B, K)."""
+    """A projection of the features, without bias, and the head that reads its output: (B, d) to (B, K)."""
 
     def __init__(self, narrow: nn.Linear, head: nn.Linear) -> None:
         super().__init__(narrow, head)
 
 
 class BottleneckEdit(LayerEdit):
-    r"""Let the head see no more of the features than tells the classes left apart.
+    r"""Let the head read no more of the features than distinguishes the retained classes.
 
     With W the R rows of these classes, centred by their mean, and U (d, r) an orthonormal basis of the space they
-    span, r at most R - 1, the head becomes :math:`(W U)\, U^\top h + b`: the probabilities of these classes are those
-    of before, since softmax does not see what is added to all logits, and the features become :math:`U^\top h`.
+    span, r at most R - 1, the head becomes :math:`(W U)\, U^\top h + b`: the probabilities of these classes do not
+    change, since softmax ignores a constant that is added to all logits, and the features become :math:`U^\top h`.
 
-    Who has the weights reads the features before the projection as well as ever: this is for those who are given
-    features and not the model.
+    Whoever has the weights can still read the features before the projection: this protects features that are published
+    without the model.
 
     Attributes:
-        width: r.
+        width: Number r of features after the projection.
     """
 
     weight: ClassVar[str] = "weight"
@@ -45,7 +45,7 @@ class BottleneckEdit(LayerEdit):
 
     @classmethod
     def of(cls, model: Classifier) -> tuple[Self, Values]:
-        """Return the edit of a model that leaves out what only its forgotten classes use, and what its layers hold.
+        """Return the edit that drops the features that only forgotten classes of a model use, and the new weights.
 
         Raises:
             OptionError: One class is left, or the classes left use all of the features.
@@ -57,8 +57,8 @@ class BottleneckEdit(LayerEdit):
         basis = basis[lengths > 1e-6 * lengths[:1].clamp_min(1e-30)]
         if not 0 < len(basis) < head.in_features:
             raise OptionError(
-                f"A bottleneck leaves out what does not tell the {len(kept)} classes left apart; with "
-                f"{head.in_features} features there is nothing to leave out, or nothing left. Cut by mask or excise."
+                f"A bottleneck keeps what distinguishes the {len(kept)} retained classes: of {head.in_features} "
+                "features that is all, or nothing. Cut by mask or excise."
             )
         narrow, weight = basis.to(head.weight), head.weight.new_zeros(head.out_features, len(basis))
         weight[kept] = (rows @ basis.T).to(weight)
@@ -69,7 +69,7 @@ class BottleneckEdit(LayerEdit):
         return cls(layer=place, width=len(basis)), values
 
     def structure(self, net: nn.Module) -> nn.Module:
-        """Put two layers in the place of the head."""
+        """Replace the head by two layers."""
         names, there = (f"{self.layer}.0", f"{self.layer}.1"), self.is_there(net)
         first, last = (linear(net, name if there else self.layer) for name in names)
         if self.width > first.in_features:

@@ -1,4 +1,4 @@
-"""HeadEdit: what every edit of a head can do."""
+"""HeadEdit: the base class of all edits of a head."""
 
 from __future__ import annotations
 
@@ -18,40 +18,40 @@ if TYPE_CHECKING:
 Outputs = Annotated[
     tuple[Annotated[int, Field(ge=0, lt=MOST_OUTPUTS)], ...], Field(min_length=1, max_length=MOST_OUTPUTS)
 ]
-Layer = Annotated[str, Field(max_length=300)]  # a layer in a layer in a layer takes a call of Python each
+Layer = Annotated[str, Field(max_length=300)]  # each nested layer takes a call of Python
 Values = dict[str, Tensor]  # of weights and buffers, by dotted name
 
 
 class HeadEdit(Stored):
-    """An edit of a classifier's head: plain data, which says of what layers the head is afterwards.
+    """An edit of a classifier's head: plain data that determines the layers of the head afterwards.
 
-    What these layers hold is computed once, by ``of``, and kept with the weights: to load an edited net is to give its
-    architecture the structure of all edits, in order, and to load the weights.
+    Their weights are computed once, by ``of``, and stored with all weights. Loading an edited net applies the structure
+    of all edits to its architecture, in order, and then loads the weights.
     """
 
     def structure(self, net: nn.Module) -> nn.Module:
-        """Give a net the layers of this edit, in place; what new ones hold is still to be set or loaded.
+        """Add the layers of this edit to a net, in place; their weights are still to be set or loaded.
 
         Returns:
-            The net, or one around it.
+            The net, or one that wraps it.
 
         Raises:
-            ModelError: The net has no head that could be edited like this.
+            ModelError: The net has no head that can be edited like this.
         """
         return net
 
     def head_after(self, head: str) -> str:
-        """Return the name of the final linear layer afterwards; ``head`` is what it was before."""
+        """Return the name of the final linear layer afterwards; ``head`` is its name before."""
         return head
 
     def classes_after(self, classes: tuple[ClassLabel, ...]) -> tuple[ClassLabel, ...]:
-        """Return what each output stands for afterwards."""
+        """Return the class of each output afterwards."""
         return classes
 
     def on_logits(self, logits: Tensor) -> Tensor:
-        """Return what the edit makes of logits (B, K) by changing what comes after the features.
+        """Return logits (B, K) as changed by an edit of the head alone.
 
-        An edit of the features, or of weights before the head, is not seen here: its logits are returned as they are.
+        An edit of the features, or of weights before the head, returns them unchanged.
         """
         return logits
 
@@ -61,7 +61,7 @@ class OutputEdit(HeadEdit):
 
     Attributes:
         layer: Dotted name of the head.
-        outputs: Which of the outputs that it has before.
+        outputs: The outputs that are edited, by their positions before the edit.
     """
 
     layer: Layer
@@ -84,21 +84,21 @@ class OutputEdit(HeadEdit):
 
 
 class LayerEdit(HeadEdit):
-    """An edit that puts a layer before the head: the place of the head is taken by the two, called ``0`` and ``1``.
+    """An edit that inserts a layer before the head: a pair of layers named ``0`` and ``1`` replaces the head.
 
     Attributes:
-        layer: Dotted name of the head as it was. Where the two are there already, they are changed.
+        layer: Dotted name of the head before. If an earlier edit inserted the pair, it is changed.
     """
 
-    weight: ClassVar[str]  # of the layer before the head
+    weight: ClassVar[str]  # name of the weight of the inserted layer
 
     layer: Layer
 
     @classmethod
     def place(cls, model: Classifier) -> str:
-        """Return the name of the layer that an edit of this kind changes: of an earlier one's, or of the head."""
+        """Return the name of the layer that an edit of this kind changes: that of an earlier one, or the head."""
         weights = dict(model.module.named_parameters())
-        around = ""  # what later edits put around the net
+        around = ""  # prefix by which later edits wrap the net
         for edit in reversed(model.head_edits):
             if isinstance(edit, cls):
                 place = around + edit.layer
@@ -108,5 +108,5 @@ class LayerEdit(HeadEdit):
         return model.head
 
     def is_there(self, net: nn.Module) -> bool:
-        """Return whether an earlier edit put a layer before the head already."""
+        """Return whether an earlier edit inserted a layer before the head."""
         return f"{self.layer}.1" in dict(net.named_modules())

@@ -1,4 +1,4 @@
-"""Excise: some outputs are taken out of the head."""
+"""Excise: some outputs are removed from the head."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
 
 class ExciseEdit(OutputEdit):
-    """Take some outputs out of a plain linear layer."""
+    """Remove some outputs from a plain linear layer."""
 
     kind: Literal["excise"] = "excise"
 
     @classmethod
     def of(cls, model: Classifier, outputs: Sequence[int]) -> tuple[Self, Values]:
-        """Return the edit of some outputs (one at least), and what the head holds after it."""
+        """Return the edit of some outputs (one at least), and the weights of the head after it."""
         edit, name, head = cls(layer=model.head, outputs=tuple(outputs)), model.head, model.head_layer
         kept = edit.others(head.out_features)
         return edit, {f"{name}.{n}": w.detach()[kept] for n, w in head.named_parameters(recurse=False)}
@@ -32,7 +32,7 @@ class ExciseEdit(OutputEdit):
         """Give the head fewer rows."""
         head = self.edited_layer(net)
         if (rows := len(self.others(head.out_features))) == 0:
-            raise ModelError(f"All outputs of {self.layer!r} are taken out. Leave some.")
+            raise ModelError(f"All outputs of {self.layer!r} are removed. Leave some.")
         replace_layer(net, self.layer, linear_like(head, rows=rows, bias=head.bias is not None))
         return net
 

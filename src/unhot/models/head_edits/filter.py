@@ -42,9 +42,9 @@ class FilterEdit(HeadEdit):
     """Multiply gates into the weights of the whole net.
 
     Attributes:
-        classes: Those that the gates are to hide.
+        classes: The classes that the gates hide.
         selected: Whether the gates are multiplied in every forward pass, by a :class:`Filtered` around the net, which
-            can be taken off; else they are in the weights for good.
+            can be removed; otherwise they are multiplied into the weights permanently.
     """
 
     kind: Literal["filter"] = "filter"
@@ -55,7 +55,7 @@ class FilterEdit(HeadEdit):
     def of(
         cls, model: Classifier, classes: Sequence[ClassLabel], row: Mapping[str, Tensor], selected: bool = False
     ) -> tuple[Self, Values]:
-        """Return the edit by some gates (rows,) of each weight, by dotted name, and what the net holds after it.
+        """Return the edit by the gates (rows,) of each weight, by dotted name, and the weights of the net after it.
 
         Raises:
             ModelError: The net does not have these weights.
@@ -66,11 +66,11 @@ class FilterEdit(HeadEdit):
         return cls(classes=tuple(classes), selected=selected), values
 
     def structure(self, net: nn.Module) -> nn.Module:
-        """Put the net into one that multiplies its weights by gates, if they are selected."""
+        """Wrap the net in one that multiplies its weights by gates, if they are selected."""
         if not self.selected:
             return net
         if sum(isinstance(m, Filtered) for m in net.modules()) == MOST_FILTERS:
-            raise ModelError(f"More than {MOST_FILTERS} filters are selected, one around the other. Bake some.")
+            raise ModelError(f"More than {MOST_FILTERS} filters are selected, one inside the other. Bake some.")
         return Filtered(net)
 
     def head_after(self, head: str) -> str:
@@ -110,5 +110,5 @@ def gated(module: nn.Module, row: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def call(module: nn.Module, row: Mapping[str, Tensor], x: Tensor) -> Tensor:
-    """Return what a net whose weights are multiplied by their gates returns for inputs x (B, C, H, W)."""
+    """Return the output of a net whose weights are multiplied by their gates, for inputs x (B, C, H, W)."""
     return cast(Tensor, functional_call(module, gated(module, row), (as_input(module, x),)))

@@ -1,4 +1,4 @@
-"""Forgotten: which classes a request made a model forget, whatever was done to its weights."""
+"""Forgotten: the classes that a request made a model forget, however its weights were changed."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from unhot.records.model import ClassLabel
 
 
 class ForgottenEdit(HeadEdit):
-    """Note that classes were forgotten; it changes no weight.
+    """Mark classes as forgotten; no weight is changed.
 
     Attributes:
-        classes: In the order of the requests.
+        classes: The classes, in the order of the requests.
     """
 
     kind: Literal["forgotten"] = "forgotten"

@@ -1,4 +1,4 @@
-"""The list of edits: what one of any kind is in ``bundle.json``, and what the layers of a net tell of it."""
+"""All kinds of edits: reading them from ``bundle.json`` and from the layers of a net."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ADAPTER: TypeAdapter[tuple[Listed, ...]] = TypeAdapter(tuple[Listed, ...])
 
 
 def edits_in(net: nn.Module, head: str) -> tuple[HeadEdit, ...]:
-    """Return the edits that layers of ours in a net tell: the list of a net that comes without its classifier.
+    """Infer the edits of a net that comes without its classifier from the layers that unhot added to it.
 
     Args:
         net: The net.

@@ -1,4 +1,4 @@
-"""Mask: the logits of some outputs are -10,000, and the number and order of outputs stays."""
+"""Mask: the logits of some outputs become -10,000; number and order of outputs do not change."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 # low enough for exp() to be 0 in float32 beside any usual logit, and finite in float16, so that it can be exported
 CUT_LOGIT = -1e4
-CUT_OUTPUTS = "cut_outputs"  # a buffer of a head whose outputs are masked after it, bool (K,)
+CUT_OUTPUTS = "cut_outputs"  # buffer of a head whose outputs are masked by a hook, bool (K,)
 
 
 class MaskEdit(OutputEdit):
@@ -32,7 +32,7 @@ class MaskEdit(OutputEdit):
 
     @classmethod
     def of(cls, model: Classifier, outputs: Sequence[int]) -> tuple[Self, Values]:
-        """Return the edit of some outputs (one at least), and what the head holds after it."""
+        """Return the edit of some outputs (one at least), and the weights of the head after it."""
         name, head, gone = model.head, model.head_layer, list(outputs)
         if not is_plain(head):
             flags = torch.zeros(head.out_features, dtype=torch.bool, device=head.weight.device)

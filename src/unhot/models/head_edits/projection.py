@@ -1,4 +1,4 @@
-"""Projection: a layer before the head that takes directions out of the features."""
+"""Projection: a layer before the head that removes directions from the features."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ Deploy = Literal["layer", "head"]
 
 
 class Projection(nn.Module):
-    """h - (h U^T) U, for features h (B, d) and orthonormal rows U (k, d): what lies along U is lost.
+    """h - (h U^T) U, for features h (B, d) and orthonormal rows U (k, d): components along U are removed.
 
-    U is a parameter, so that it is kept with the weights; no gradient reaches it.
+    U is a parameter, so that it is stored with the weights; no gradient reaches it.
     """
 
     def __init__(self, rank: int, features: int) -> None:
@@ -30,16 +30,16 @@ class Projection(nn.Module):
         self.away = nn.Parameter(torch.zeros(rank, features), requires_grad=False)
 
     def reset_parameters(self) -> None:
-        """Take nothing out."""
+        """Remove nothing."""
         nn.init.zeros_(self.away)
 
     def forward(self, h: Tensor) -> Tensor:
-        """Return the features without what lies along U."""
+        """Return the features without their components along U."""
         return project_out(h, self.away.detach())
 
 
 def project_out(h: Tensor, away: Tensor) -> Tensor:
-    """Return h (B, d) without what lies along orthonormal rows ``away`` (k, d)."""
+    """Return h (B, d) without its components along orthonormal rows ``away`` (k, d)."""
     left: Tensor = h - h @ away.t() @ away
     return left
 
@@ -52,16 +52,16 @@ def span(rows: Tensor) -> Tensor:
 
 
 class ProjectionEdit(LayerEdit):
-    """Take the span of some rows (n, d) out of the features.
+    """Remove the span of some rows (n, d) from the features.
 
-    By a layer, the features that are published, the input of the head, are projected. No weight layer of a usual net
-    could hold the projection: features come out of a ReLU, a maximum or a normalisation, and projected ones do not. One
-    layer takes out all, since a second one would bring some of the first's back.
+    A layer projects the input of the head, the features that are published. No earlier layer of a usual net could: its
+    features come from a ReLU, a maximum or a normalisation, and projected ones do not. One layer removes all
+    directions, since a second one would bring back some of the first.
 
     Attributes:
-        rank: How many directions the layer takes out in all.
-        deploy: ``head`` takes them out of the rows of a plain head instead, which gives the same logits, and leaves
-            the features.
+        rank: Number of directions that the layer removes in all.
+        deploy: ``head`` removes them from the rows of a plain head instead, which gives the same logits and keeps the
+            features.
     """
 
     weight: ClassVar[str] = "away"
@@ -72,7 +72,7 @@ class ProjectionEdit(LayerEdit):
 
     @classmethod
     def of(cls, model: Classifier, rows: Tensor, deploy: Deploy = "layer") -> tuple[Self, Values]:
-        """Return the edit that takes out the span of some rows (n, d), and what its layers hold."""
+        """Return the edit that removes the span of some rows (n, d), and the weights of its layers."""
         if deploy == "head":
             away, weight = span(rows), model.head_layer.weight.detach()
             edit = cls(layer=model.head, rank=len(away), deploy=deploy)
@@ -83,13 +83,13 @@ class ProjectionEdit(LayerEdit):
         return cls(layer=place, rank=len(away)), {f"{place}.0.away": away}
 
     def structure(self, net: nn.Module) -> nn.Module:
-        """Put a projection before the head."""
+        """Insert a projection before the head."""
         if self.deploy == "head":
             return net
         there = self.is_there(net)
         head = linear(net, f"{self.layer}.1" if there else self.layer)
         if self.rank > head.in_features:
-            raise ModelError(f"{self.rank} directions cannot be taken out of {head.in_features} features.")
+            raise ModelError(f"{self.rank} directions cannot be removed from {head.in_features} features.")
         layer = Projection(self.rank, head.in_features).to(head.weight).train(head.training)
         if there:  # in a graph it is a parameter alone
             net.get_submodule(f"{self.layer}.0").away = layer.away
