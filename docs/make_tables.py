@@ -298,7 +298,11 @@ def catalogue() -> str:
             mine = [r for r in of_method if ("guarded" in r.options) == guarded]
             chosen = [r for data in CATALOGUE_DATA for r in _best(r for r in mine if r.dataset == data)]
             steps = [r.steps for r in chosen if r.steps is not None]
-            row = [name + " (guarded)" * guarded, methods.catalogue.origin(name) or "–", methods.catalogue.reads(name)]
+            row = [
+                name + " (guarded)" * guarded,
+                methods.catalogue.known(name).origin or "–",
+                methods.catalogue.known(name).reads,
+            ]
             row.append(f"{statistics.mean(steps):.0f}" if steps else "–")
             row.append(tables.passes(chosen, found.timings) if chosen else "–")
             rows.append([*row, *_does(chosen, "unlearned"), _departs_from(name)])

@@ -98,6 +98,12 @@ def shortened(items: Iterable[object], limit: int = 12) -> str:
     return ", ".join(texts[:limit]) + more
 
 
+def brief(value: object, limit: int = 60) -> str:
+    """Return the repr of a value, cut to ``limit`` characters."""
+    text = repr(value)
+    return text if len(text) <= limit else f"{text[:limit]}..."
+
+
 def first_line(error: object, limit: int = 200) -> str:
     """Return the first line of an error of other code, cut to ``limit``, without its full stop."""
     return str(error).strip().partition("\n")[0][:limit].rstrip(".")

@@ -133,22 +133,6 @@ class Registry(Generic[T, E]):
         self._search()
         return {name: self.entry(name) for name in self._entries}
 
-    def is_builtin(self, name: str) -> bool:
-        """Return whether the entry is unhot's own."""
-        return name in self.builtin
-
-    def summary(self, name: str) -> str:
-        """Return the one line that describes an entry, importing nothing."""
-        return self.known(name).summary
-
-    def origin(self, name: str) -> str:
-        """Return where and when an entry was published; nothing if it was not, or is an installed package's."""
-        return self._entries[name].origin if name in self else ""
-
-    def reads(self, name: str) -> str:
-        """Return what a method reads; nothing where that is not known without importing it."""
-        return self._entries[name].reads if name in self else ""
-
     def __iter__(self) -> Iterator[str]:
         self._search()
         return iter(sorted(self._entries))

@@ -26,13 +26,11 @@ is from Luo et al.: Robust frequent directions, JMLR 2019.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
 
@@ -42,7 +40,7 @@ from unhot.files import write_atomic
 from unhot.models.classifier import Classifier
 from unhot.models.layers import some_rows, weight_layers
 from unhot.models.replay import replay_points
-from unhot.models.weights import FLOATS
+from unhot.models.weights import FLOATS, read_tensors, sha256_of
 from unhot.records.base import digest
 from unhot.records.model import ClassLabel
 from unhot.records.statistics import StatisticsInfo
@@ -181,11 +179,7 @@ class ClassStatistics:
 
     def sha256(self) -> str:
         """Return the SHA-256 of all that the guard holds."""
-        total = hashlib.sha256(digest(self.info.model_dump(mode="json")).encode())
-        for name, value in sorted(self.tensors.items()):
-            total.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-            total.update(value.cpu().contiguous().view(torch.uint8).numpy().tobytes())
-        return total.hexdigest()
+        return sha256_of(self.tensors, digest(self.info.model_dump(mode="json")))
 
     def save(self, path: str | Path) -> None:
         """Write the guard to one safetensors file, whole or not at all.
@@ -207,9 +201,7 @@ class ClassStatistics:
         if not path.is_file():
             raise InputError(f"There is no guard at {path}. Check the path, or make one with: unhot guard collect.")
         try:
-            with safe_open(path, "pt") as file:
-                metadata = file.metadata() or {}
-                tensors = {n: file.get_tensor(n) for n in file.keys()}  # noqa: SIM118 - it is not a dict
+            metadata, tensors = read_tensors(path)
         except Exception as error:  # of an unknown number type it raises a KeyError
             raise InputError(f"{path} is not a readable safetensors file ({error}).") from error
         if METADATA not in metadata:

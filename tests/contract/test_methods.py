@@ -59,11 +59,11 @@ def test_registered_method_forgets_in_a_vision_transformer(name: str) -> None:
 @pytest.mark.parametrize("name", list(methods.catalogue))
 def test_registered_method_is_described(name: str) -> None:
     method = methods.get(name)
-    assert methods.catalogue.summary(name)
+    assert methods.catalogue.known(name).summary
     reads = ", ".join([*method.uses, *(f"{what} if given" for what in method.may_use)])
     assert all(text.endswith(".") for text in method.departures if text)
     assert "unlike the " not in (method.__doc__ or "").lower(), "departures are data"
-    assert methods.catalogue.reads(name) == (reads or "nothing")
+    assert methods.catalogue.known(name).reads == (reads or "nothing")
     assert "Source:" in (method.__doc__ or "") + (__import__(method.__module__, fromlist=["_"]).__doc__ or "")
     assert "Attributes:" in (method.__doc__ or "")
     assert all(f"{field}:" in (method.__doc__ or "") for field in method.model_fields)

@@ -118,8 +118,9 @@ def decode(image: Image.Image, spec: InputSpec, name: str = "A picture") -> Tens
             image.load()
         except Exception as error:
             raise unreadable(name, error) from error
-        upright = _upright(_eight_bit(image), _orientation(image)).convert("L" if spec.channels == 1 else "RGB")
-        pixels = np.array(_sized(upright, spec, name))
+        turn, upright = UPRIGHT.get(_orientation(image)), _eight_bit(image)
+        upright = upright if turn is None else upright.transpose(turn)
+        pixels = np.array(_sized(upright.convert("L" if spec.channels == 1 else "RGB"), spec, name))
     return torch.from_numpy(pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1).copy())
 
 
@@ -152,10 +153,6 @@ def _orientation(image: Image.Image) -> int:
         return int(image.getexif().get(ORIENTATION, 1))
     except Exception:  # Pillow raises nearly anything on damaged tags
         return 1
-
-
-def _upright(image: Image.Image, orientation: int) -> Image.Image:
-    return image.transpose(UPRIGHT[orientation]) if orientation in UPRIGHT else image
 
 
 def _sized(image: Image.Image, spec: InputSpec, name: str) -> Image.Image:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from unhot.errors import DataError, shortened
+from unhot.errors import DataError, brief, shortened
 
 Label = int | str
 LARGEST = 2**31
@@ -40,7 +40,7 @@ def one_label(label: Any, name: str) -> Label:
     if values.dtype.kind == "U" and values.size == 1:
         return str(values.reshape(-1)[0])
     if values.dtype.kind not in "buif":
-        raise DataError(f"{name} has the label {_shown(label)}. Give a number or a text.")
+        raise DataError(f"{name} has the label {brief(label)}. Give a number or a text.")
     if values.size != 1:
         return _of_one_hot(values, name)
     value = values.reshape(-1)[0]
@@ -111,12 +111,7 @@ def check_labels(y: Tensor, names: tuple[str, ...] | None, keys: Sequence[object
 def _of_one_hot(values: np.ndarray, name: str) -> int:
     if values.ndim != 1 or values.size == 0 or not (((values == 0) | (values == 1)).all() and values.sum() == 1):
         raise DataError(
-            f"{name} has the label {_shown(values.tolist())}, which is not one class. Give its number, its name, or a "
+            f"{name} has the label {brief(values.tolist())}, which is not one class. Give its number, its name, or a "
             "one-hot vector."
         )
     return int(values.argmax())
-
-
-def _shown(label: object) -> str:
-    text = repr(label)
-    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from pydantic import ValidationError
 
@@ -66,19 +65,10 @@ class Preprocessing:
         for key in ("mean", "std"):
             if len(found[key]) == 1:
                 found[key] = tuple(found[key]) * spec.channels
-        return checked(found)
-
-
-def checked(values: dict[str, Any]) -> InputSpec:
-    """Make an input from values that a user typed.
-
-    Raises:
-        OptionError: Some are invalid; all are listed.
-    """
-    try:
-        return InputSpec.model_validate(values)
-    except ValidationError as error:
-        raise OptionError(f"Invalid preprocessing: {'; '.join(invalid_values(error))}.") from error
+        try:
+            return InputSpec.model_validate(found)
+        except ValidationError as error:
+            raise OptionError(f"Invalid preprocessing: {'; '.join(invalid_values(error))}.") from error
 
 
 def _in_proportion(spec: InputSpec, size: int) -> int | tuple[int, ...] | None:

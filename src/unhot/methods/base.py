@@ -34,6 +34,7 @@ from unhot.methods.parts.departures import Departures
 from unhot.methods.provenance import provenance
 from unhot.models.classifier import Classifier
 from unhot.models.cut import Cut
+from unhot.models.head import eval_mode
 from unhot.models.plain import copied
 from unhot.models.preflight import gradient_problem
 from unhot.models.weights import check_weights, dtype_of, narrow, widen
@@ -345,14 +346,12 @@ def _copied(model: nn.Module | Classifier, device: torch.device) -> nn.Module | 
 @contextmanager
 def _working(module: nn.Module) -> Iterator[None]:
     """Put a net in eval mode with gradients on all weights; afterwards restore its flags and drop the gradients."""
-    training = {m: m.training for m in module.modules()}
     grads = {p: p.requires_grad for p in module.parameters()}
-    module.eval().requires_grad_(True)
+    module.requires_grad_(True)
     try:
-        yield
+        with eval_mode(module):
+            yield
     finally:
-        for m, flag in training.items():
-            m.training = flag
         for p, wanted in grads.items():
             p.requires_grad_(wanted)
             p.grad = None

@@ -72,13 +72,5 @@ def forget(
         raise OptionError(f"Give {shortened(hyperparameters)} to the method itself: {type(method).__name__}(...).")
     runtime = runtime or Runtime(device=pick_device(device))
     return method(
-        model,
-        samples,
-        retain=retain,
-        guard=guard,
-        check=check,
-        seed=seed,
-        runtime=runtime,
-        head=head,
-        force=force,
+        model, samples, retain=retain, guard=guard, check=check, seed=seed, runtime=runtime, head=head, force=force
     )

@@ -25,7 +25,13 @@ def provenance(method: Method, model: Classifier, samples: Samples, data: Data, 
         seed: The seed of the run.
     """
     settings, weights = method.model_dump(mode="json"), model.sha256()
-    info, retain = _samples(samples, data), _retain(model, data)
+    info = SamplesInfo(
+        origin=samples.images.origin,
+        count=tuple(int((data.samples.y == c).sum()) for c in data.columns),
+        indices=samples.images.keys,
+        sha256=samples.images.digests(),
+    )
+    retain = _retain(model, data)
     classes = [c.index for c in data.labels]
     determines: list[Any] = [method.name, settings, seed, weights, list(info.sha256), classes]
     determines += [] if samples.part is None else [samples.part]
@@ -48,15 +54,6 @@ def provenance(method: Method, model: Classifier, samples: Samples, data: Data, 
         "seed": seed,
         "model_sha256": weights,
     }
-
-
-def _samples(samples: Samples, data: Data) -> SamplesInfo:
-    return SamplesInfo(
-        origin=samples.images.origin,
-        count=tuple(int((data.samples.y == c).sum()) for c in data.columns),
-        indices=samples.images.keys,
-        sha256=samples.images.digests(),
-    )
 
 
 def _retain(model: Classifier, data: Data) -> RetainInfo | None:

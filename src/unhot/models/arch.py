@@ -40,7 +40,8 @@ def build(arch: str, outputs: int, spec: InputSpec | None, options: Mapping[str,
         known |= channels | sizes
     builder = find_builder(arch)
     accepted = inspect.signature(builder).parameters
-    if unknown := [o for o in options or {} if o not in accepted and not _takes_any(builder)]:
+    takes_any = any(p.kind is p.VAR_KEYWORD for p in accepted.values())
+    if unknown := [o for o in options or {} if o not in accepted and not takes_any]:
         raise UnknownNameError(f"option of {arch}:", unknown[0], [p for p in accepted if p not in known])
     given = {k: v for k, v in known.items() if k in accepted} | dict(options or {})
     try:
@@ -54,7 +55,7 @@ def build(arch: str, outputs: int, spec: InputSpec | None, options: Mapping[str,
 
 def is_ours(arch: str) -> bool:
     """Return whether an architecture comes with unhot or torchvision, so that its name is enough to build it."""
-    return arch.startswith("torchvision:") or models.is_builtin(arch)
+    return arch.startswith("torchvision:") or arch in models.builtin
 
 
 def channels_of(arch: str, spec: InputSpec) -> InputSpec:
@@ -67,10 +68,6 @@ def channels_of(arch: str, spec: InputSpec) -> InputSpec:
 def learning_rate(arch: str) -> float:
     """Return the highest learning rate of SGD that suits an architecture: a built-in net's own, else 0.05."""
     return float(getattr(models.get(arch), "lr", 0.05)) if arch in models else 0.05
-
-
-def _takes_any(builder: Builder) -> bool:
-    return any(p.kind is p.VAR_KEYWORD for p in inspect.signature(builder).parameters.values())
 
 
 def find_builder(arch: str) -> Builder:

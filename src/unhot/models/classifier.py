@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from operator import attrgetter
 from typing import Any
 
@@ -160,20 +161,14 @@ class Classifier(Outputs):
         """
         seen: dict[str, Tensor] = {}
 
-        def recorder(name: str) -> Any:
-            def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-                seen[name] = flowing(args, kwargs).clone()
+        def record(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], name: str) -> None:
+            seen[name] = flowing(args, kwargs).clone()
 
-            return hook
-
-        handles = [
-            self.module.get_submodule(n).register_forward_pre_hook(recorder(n), with_kwargs=True) for n in layers
-        ]
-        try:
+        with ExitStack() as hooks:
+            for name in layers:
+                hook, layer = partial(record, name=name), self.module.get_submodule(name)
+                hooks.enter_context(layer.register_forward_pre_hook(hook, with_kwargs=True))
             yield seen
-        finally:
-            for handle in handles:
-                handle.remove()
 
     @contextmanager
     def replacing(self, layer: str, flow: Tensor) -> Iterator[None]:
@@ -185,11 +180,8 @@ class Classifier(Outputs):
                 return (given, *args[1:]), kwargs
             return args, kwargs | {next(iter(kwargs)): given}
 
-        handle = self.module.get_submodule(layer).register_forward_pre_hook(hook, with_kwargs=True)
-        try:
+        with self.module.get_submodule(layer).register_forward_pre_hook(hook, with_kwargs=True):
             yield
-        finally:
-            handle.remove()
 
     def mark_forgotten(self, labels: Iterable[ClassLabel]) -> Classifier:
         """Return the classifier with these classes marked as forgotten, too."""
@@ -237,4 +229,4 @@ class Classifier(Outputs):
 
     def sha256(self) -> str:
         """Return the SHA-256 of the names, dtypes, shapes and values of all weights and buffers."""
-        return sha256_of(unwrapped(self.module))
+        return sha256_of(unwrapped(self.module).state_dict())

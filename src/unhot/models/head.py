@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils import skip_init
+from torch.utils.hooks import RemovableHandle
 
 from unhot.errors import ModelError, first_line, shortened
 from unhot.models.weights import as_input
@@ -38,12 +41,10 @@ def find_head(module: nn.Module, name: str | None, example: Tensor | None) -> tu
     def see(name: str, out: Any) -> None:  # a copy: the net may change in place what a layer returned
         called.append((name, out.clone() if isinstance(out, Tensor) else None))
 
-    handles = [m.register_forward_hook(lambda *a, n=n: see(n, a[2])) for n, m in layers.items()]
-    try:
+    with ExitStack() as hooks:
+        for n, m in layers.items():
+            hooks.enter_context(m.register_forward_hook(lambda *a, n=n: see(n, a[2])))
         logits, problem = run(module, example)
-    finally:
-        for handle in handles:
-            handle.remove()
     if problem:
         return "", [problem]
     if not called:
@@ -64,13 +65,8 @@ def inspect_outputs(module: nn.Module, example: Tensor, head: str) -> tuple[Tens
         The output of the net, logits (B, K) if there are no problems, and the problems.
     """
     seen: list[tuple[Tensor, Tensor]] = []  # copies: the net may change either in place
-    handle = module.get_submodule(head).register_forward_hook(
-        lambda _, args, kwargs, out: seen.append((flowing(args, kwargs).clone(), out.clone())), with_kwargs=True
-    )
-    try:
+    with hooked(module, head, lambda features, out: seen.append((features.clone(), out.clone()))):
         logits, problem = run(module, example)
-    finally:
-        handle.remove()
     return logits, [problem] if problem else _unlike_logits(logits, len(example), seen, head)
 
 
@@ -126,18 +122,32 @@ def flowing(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
     return x
 
 
-def run(module: nn.Module, x: Tensor, grad: bool = False) -> tuple[Any, str]:
-    """Run a net in eval mode and restore its flags; return its output and the problem, if any."""
+def hooked(module: nn.Module, head: str, see: Callable[[Tensor, Tensor], object]) -> RemovableHandle:
+    """Pass inputs and outputs of the head to a function in a ``with`` block; it may return another output."""
+    return module.get_submodule(head).register_forward_hook(
+        lambda _, args, kwargs, out: see(flowing(args, kwargs), out), with_kwargs=True
+    )
+
+
+@contextmanager
+def eval_mode(module: nn.Module) -> Iterator[None]:
+    """Put a net in eval mode, and restore the flags of its layers after the block."""
     training = {m: m.training for m in module.modules()}
     try:
         module.eval()
-        with torch.set_grad_enabled(grad):
-            return module(as_input(module, x)), ""
-    except Exception as error:  # the net is the caller's: it may raise anything
-        return None, f"it fails on inputs of shape {tuple(x.shape)}: {first_line(error)}."
+        yield
     finally:
         for m, flag in training.items():
             m.training = flag
+
+
+def run(module: nn.Module, x: Tensor, grad: bool = False) -> tuple[Any, str]:
+    """Run a net in eval mode; return its output and the problem, if any."""
+    try:
+        with eval_mode(module), torch.set_grad_enabled(grad):
+            return module(as_input(module, x)), ""
+    except Exception as error:  # the net is the caller's: it may raise anything
+        return None, f"it fails on inputs of shape {tuple(x.shape)}: {first_line(error)}."
 
 
 def linear(module: nn.Module, name: str) -> nn.Linear:

@@ -147,18 +147,8 @@ class Vgg11Bn(nn.Sequential):
     lr = 0.1
 
     def __init__(self, outputs: int, channels: int = 3, size: int = 32) -> None:
-        plan = [
-            (64, True),
-            (128, True),
-            (256, False),
-            (256, True),
-            (512, False),
-            (512, True),
-            (512, False),
-            (512, False),
-        ]
-        widths = [channels, *(w for w, _ in plan)]
-        stages = {f"conv{i + 1}": conv_bn_relu(widths[i], w, pool) for i, (w, pool) in enumerate(plan)}
+        widths, pooled = (channels, 64, 128, 256, 256, 512, 512, 512, 512), (1, 2, 4, 6)
+        stages = {f"conv{i}": conv_bn_relu(widths[i - 1], widths[i], i in pooled) for i in range(1, 9)}
         super().__init__(
             OrderedDict(**stages, pool=nn.AdaptiveMaxPool2d(1), flatten=nn.Flatten(), head=nn.Linear(512, outputs))
         )

@@ -10,6 +10,8 @@ from typing import Any, Literal, NamedTuple
 import torch
 from pydantic import JsonValue
 
+from unhot.errors import brief
+
 # The overloads found by tracing the nets of torchvision and of every family of timm, every layer of torch.nn and the
 # usual functions on tensors. Without a name it is `default`.
 OVERLOADS = """
@@ -248,7 +250,7 @@ def check_argument(call: str, declared: Argument, value: JsonValue, known: Known
             for v in value  # type: ignore[union-attr]
         )
     if not fits:
-        raise ValueError(f"it gives {call} {_shown(value)} as {declared.name!r}")
+        raise ValueError(f"it gives {call} {brief(value)} as {declared.name!r}")
 
 
 def _fits(call: str, declared: Argument, value: JsonValue, known: Known) -> bool:
@@ -303,8 +305,3 @@ def _check_arithmetic(call: str, args: Sequence[JsonValue], kwargs: Mapping[str,
     elif not kwargs and len(kinds) == (1 if call == "operator.neg" else 2) and set(kinds) <= {"number", "literal"}:
         return "number"
     raise ValueError(f"it gives {call} arguments that it does not take")
-
-
-def _shown(value: JsonValue) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:60]}..."

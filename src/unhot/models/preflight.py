@@ -11,7 +11,7 @@ import pickle
 import random
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any
 
@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from unhot.errors import ModelWarning, first_line, shortened
-from unhot.models.head import find_head, flowing, inspect_outputs, run
+from unhot.models.head import eval_mode, find_head, flowing, hooked, inspect_outputs, run
 from unhot.models.weights import check_weights, odd_weights
 from unhot.shared_state import SHARED_STATE
 
@@ -167,11 +167,8 @@ def _dependence(module: nn.Module, x: Tensor) -> str:
             f"{dependence}the batch normalisation {shortened(bare, 5)} has no running statistics. Train it with "
             "track_running_stats=True."
         )
-    module_training = {m: m.training for m in module.modules()}
-    module.eval()
-    stuck = [n for n, m in norms.items() if m.training]
-    for m, flag in module_training.items():
-        m.training = flag
+    with eval_mode(module):
+        stuck = [n for n, m in norms.items() if m.training]
     if stuck:
         return (
             f"{dependence}the batch normalisation {shortened(stuck, 5)} is not in eval mode after eval(). "
@@ -231,28 +228,12 @@ def _flows(module: nn.Module, x: Tensor) -> list[tuple[str, Tensor]]:
         running.pop()
         keep(name, out)
 
-    handles = []
-    for name, layer in module.named_modules():
-        handles.append(layer.register_forward_pre_hook(partial(before, name=name), with_kwargs=True))
-        handles.append(layer.register_forward_hook(partial(after, name=name)))
-    try:
+    with ExitStack() as hooks:
+        for name, layer in module.named_modules():
+            hooks.enter_context(layer.register_forward_pre_hook(partial(before, name=name), with_kwargs=True))
+            hooks.enter_context(layer.register_forward_hook(partial(after, name=name)))
         run(module, x)
-    finally:
-        for handle in handles:
-            handle.remove()
     return flows
-
-
-@contextmanager
-def _seeing(module: nn.Module, head: str, see: Any) -> Iterator[None]:
-    """Show what flows into the head and what it returns; what ``see`` returns is put in place of the second."""
-    handle = module.get_submodule(head).register_forward_hook(
-        lambda _, args, kwargs, out: see(flowing(args, kwargs), out), with_kwargs=True
-    )
-    try:
-        yield
-    finally:
-        handle.remove()
 
 
 def gradient_problem(module: nn.Module, example: Tensor, head: str) -> str:
@@ -286,7 +267,7 @@ def _other_weights(module: nn.Module, example: Tensor, head: str) -> list[str]:
     """Return whether a net has weights that are no parameters, or calls its head more than once."""
     _want_gradients(list(module.parameters()), False)
     calls: list[Tensor] = []
-    with _seeing(module, head, lambda features, _: calls.append(features)):
+    with hooked(module, head, lambda features, _: calls.append(features)):
         logits, problem = run(module, example, grad=True)
     if problem:
         return [f"with gradients {problem}"]
@@ -311,7 +292,7 @@ def _repeated_head(module: nn.Module, example: Tensor, head: str, calls: int) ->
         return torch.zeros_like(out) if len(outs) < calls else None
 
     wanted, _ = run(module, example)
-    with _seeing(module, head, all_but_last):
+    with hooked(module, head, all_but_last):
         logits, problem = run(module, example)
     if not problem and _alike(logits, wanted):
         return []

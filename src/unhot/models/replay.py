@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
 import torch
@@ -59,18 +61,12 @@ def _calls(model: Classifier, x: Tensor) -> dict[str, list[tuple[object, Tensor 
     """
     calls: dict[str, list[tuple[object, Tensor | None]]] = {}
 
-    def recorder(name: str) -> Any:
-        def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            given = flowing(args, kwargs) if args or kwargs else None
-            calls.setdefault(name, []).append((given, given.clone() if isinstance(given, Tensor) else None))
+    def record(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], name: str) -> None:
+        given = flowing(args, kwargs) if args or kwargs else None
+        calls.setdefault(name, []).append((given, given.clone() if isinstance(given, Tensor) else None))
 
-        return hook
-
-    modules = model.module.named_modules()
-    handles = [m.register_forward_pre_hook(recorder(n), with_kwargs=True) for n, m in modules]
-    try:
+    with ExitStack() as hooks:
+        for name, module in model.module.named_modules():
+            hooks.enter_context(module.register_forward_pre_hook(partial(record, name=name), with_kwargs=True))
         model.logits(x)
-    finally:
-        for handle in handles:
-            handle.remove()
     return calls

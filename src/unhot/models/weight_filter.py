@@ -10,7 +10,6 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
 
@@ -18,6 +17,7 @@ from unhot.errors import ModelError, shortened
 from unhot.files import write_atomic
 from unhot.models.classifier import Classifier
 from unhot.models.head_edits.filter import FilterEdit, gated_weights
+from unhot.models.weights import read_tensors
 from unhot.records.model import ClassLabel
 
 FORMAT = "unhot weight filter 1"
@@ -94,9 +94,7 @@ class WeightFilter:
         if not Path(path).is_file():
             raise ModelError(f"{path} is not a readable file of a weight filter: there is no regular file.")
         try:
-            with safe_open(path, "pt") as file:
-                described = file.metadata() or {}
-                found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is not a dict
+            described, found = read_tensors(Path(path))
         except Exception as error:  # of an unknown number type it raises a KeyError
             raise ModelError(f"{path} is not a readable file of a weight filter: {error}.") from error
         if described.get("format") != FORMAT:

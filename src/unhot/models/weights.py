@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from itertools import chain
+from pathlib import Path
 
 import torch
+from safetensors import safe_open
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 from torch.nn.utils.prune import BasePruningMethod
@@ -145,11 +147,17 @@ def _tensors(module: nn.Module) -> dict[str, Tensor]:
     return {**dict(module.named_parameters()), **dict(module.named_buffers())}
 
 
-def sha256_of(module: nn.Module) -> str:
-    """Return the SHA-256 of the names, dtypes, shapes and values of all weights and buffers."""
-    total = hashlib.sha256()
-    for name, value in sorted(module.state_dict().items()):
+def sha256_of(tensors: Mapping[str, Tensor], head: str = "") -> str:
+    """Return the SHA-256 of a text and of the names, dtypes, shapes and values of some tensors."""
+    total = hashlib.sha256(head.encode())
+    for name, value in sorted(tensors.items()):
         array = value.detach().cpu().contiguous()
         total.update(f"{name} {array.dtype} {tuple(array.shape)}".encode())
         total.update(array.view(torch.uint8).numpy().tobytes() if array.ndim else str(array.item()).encode())
     return total.hexdigest()
+
+
+def read_tensors(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """Return metadata and tensors of a safetensors file, which raises anything if it is damaged."""
+    with safe_open(path, "pt") as file:
+        return file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no dict

@@ -68,7 +68,7 @@ class Runtime:
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         if clip is not None:
-            nn.utils.clip_grad_norm_(_parameters(optimizer), clip)
+            nn.utils.clip_grad_norm_((p for group in optimizer.param_groups for p in group["params"]), clip)
         optimizer.step()
         self.steps += 1
 
@@ -126,7 +126,3 @@ class Runtime:
         """Describe where this runs."""
         name = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else self.device.type
         return Environment.here(name, torch.get_num_threads(), torch.backends.cpu.get_cpu_capability(), self.precision)
-
-
-def _parameters(optimizer: torch.optim.Optimizer) -> Iterable[nn.Parameter]:
-    return (p for group in optimizer.param_groups for p in group["params"])

@@ -38,7 +38,8 @@ def check_method(method: type[Method] | Method, alternatives: Mapping[str, Seque
     if not problems:
         chosen = method if isinstance(method, Method) else method()
         for mode in _modes(chosen):
-            for check in (_check_written, _check_untouched, _check_repeats, _check_reads, _check_result):
+            problems += [p for p in written_problems(mode, "hyperparameters") if p not in problems]
+            for check in (_check_untouched, _check_repeats, _check_reads, _check_result):
                 problems += [p for p in check(mode) if p not in problems]
         problems += _check_knobs(chosen, alternatives or {})
     if problems:
@@ -66,11 +67,6 @@ def _check_class(cls: type[Method]) -> Iterator[str]:
     if not (isinstance(cls.may_use, tuple) and set(cls.may_use) <= {"retain", "guard"} - set(uses or ())):
         yield f"may_use must be a tuple of 'retain' or 'guard', beside those of uses. Got {cls.may_use!r}."
     yield from class_problems(cls)
-
-
-def _check_written(method: Method) -> Iterator[str]:
-    """Hyperparameters survive JSON and repr."""
-    yield from written_problems(method, "hyperparameters")
 
 
 def _check_untouched(method: Method) -> Iterator[str]:
