@@ -61,7 +61,7 @@ def check_new(out: Path) -> None:
             raise OutputError(f"{out} exists. Choose another --out, or remove it first.")
         if not parent.is_dir():
             raise OutputError(f"{parent} is not a folder. Make it first, or choose another --out.")
-        with _held(out.absolute(), parent) as temporary:
+        with _locked(out.absolute(), parent) as temporary:
             temporary.touch()
 
 
@@ -97,7 +97,7 @@ def write_atomic(path: Path, data: bytes) -> None:
     Raises:
         OutputError: The disk is full, or the place cannot be written.
     """
-    with output_errors(path), _held(path.absolute(), path.absolute().parent) as temporary:
+    with output_errors(path), _locked(path.absolute(), path.absolute().parent) as temporary:
         temporary.write_bytes(data)
         _fsync(temporary)
         temporary.replace(path)
@@ -143,7 +143,7 @@ def _stage_of(out: Path) -> Iterator[Path]:
     made = [p for p in out.parents if not p.exists()]
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        with _held(out, _home(out)) as stage:
+        with _locked(out, _home(out)) as stage:
             _check_empty(out)  # the previous holder of the lock may have filled it
             stage.mkdir()
             yield stage
@@ -168,7 +168,7 @@ def _home(out: Path) -> Path:
     if not out.exists():
         return out.parent
     try:
-        with _held(out, out.parent) as stage:
+        with _locked(out, out.parent) as stage:
             stage.mkdir()
             stage.chmod(stat.S_IMODE(out.stat().st_mode))
             stage.replace(out)  # POSIX allows the target to be an empty folder, and nothing else; Windows not even that
@@ -182,7 +182,7 @@ def _home(out: Path) -> Path:
 
 
 @contextmanager
-def _held(target: Path, home: Path) -> Iterator[Path]:
+def _locked(target: Path, home: Path) -> Iterator[Path]:
     """Yield a free path in a hidden folder of ``home``, locked while the block runs."""
     from filelock import FileLock, Timeout  # slow to import, and not needed by commands that only read
 

@@ -155,9 +155,8 @@ def fit(
                     x = prepare(pixels[mine.to(device)], model.input).contiguous(memory_format=layout)
                     with runtime.autocast():
                         logits = forward(as_input(net, x))
-                    loss = cross_entropy(logits.float(), images.y[index[mine]].to(device)) * processes.weight(
-                        len(index)
-                    )
+                    loss = cross_entropy(logits.float(), images.y[index[mine]].to(device))
+                    loss = loss * processes.weight(len(index))
                     runtime.step(loss, optimizer, settings.clip)
                     schedule.step()
                     advance(len(index))

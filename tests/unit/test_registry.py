@@ -41,7 +41,7 @@ def test_listing_and_getting(numbers: Registry[object]) -> None:
     assert "phi" not in numbers
 
 
-@pytest.mark.parametrize("ask", ["get", "summary"])
+@pytest.mark.parametrize("ask", ["get", "known"])
 def test_a_wrong_name_is_answered_with_the_right_one(numbers: Registry[object], ask: str) -> None:
     with pytest.raises(UnknownNameError, match=r"Unknown.*'pii'.*'pi'"):
         getattr(numbers, ask)("pii")

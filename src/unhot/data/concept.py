@@ -1,7 +1,7 @@
-"""Concepts: what a request means where that is not one class of the model.
+"""Concepts: requests for something else than a single class of the model.
 
-Three vocabularies meet in a request: the *labels* of the data, the *classes* that the model tells apart, and the
-*concept* that is to be forgotten. A concept may be several classes of the model, or a part of one.
+A request has three vocabularies: the *labels* of the data, the *classes* of the model, and the *concept* that is to be
+forgotten. A concept may be several classes of the model, or a part of one.
 
 Source of the four settings: Zhu, Han et al., Decoupling the class label and the target concept in machine unlearning,
 ICLR 2026.
@@ -65,7 +65,7 @@ class LabelMap:
         return tuple(dict.fromkeys(label for name in names for label in self.groups.get(name, [name])))
 
     def coarse(self, images: ImageSource) -> LabelledImages:
-        """Return images labelled with the groups of their labels: what a model of super-classes is trained on.
+        """Return images labelled with the groups of their labels, to train a model of super-classes.
 
         Raises:
             UnknownNameError: A label of the map is none of the images'.
@@ -181,7 +181,7 @@ class Concept:
             with_hidden: Leave those of the ``hidden`` classes in, for a method that finds these among them.
 
         Raises:
-            DataError: Some are labelled with a class of which the concept is a part: nothing tells that part from them.
+            DataError: Some are labelled with a class of which the concept is only a part, so the part is not known.
         """
         found = as_images(images)
         names, hidden, parts = _names(found), set(self.hidden if with_hidden else ()), set(self.parts)

@@ -63,7 +63,7 @@ def load_named(name: str, train: bool, root: Path | None = None, download: bool 
 
     Raises:
         UnknownNameError: There is no such data set.
-        DataError: It is not there, damaged, or not what it should be.
+        DataError: It is missing, damaged, or another data set.
     """
     folder = data_folder(root)
     split = datasets.get(name).read(train, folder, download)

@@ -20,7 +20,7 @@ from unhot.records.model import InputSpec
 # those of ImageNet, the usual choice for photos of unknown statistics
 PHOTO_MEAN, PHOTO_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
-FOLDER_AUGMENT = Augment(shift=4)  # no flips: what is on the pictures may be letters
+FOLDER_AUGMENT = Augment(shift=4)  # no flips: pictures may show letters
 PROBED, LARGEST, USUAL = 64, 224, 64  # pictures that are opened; largest and usual size of inputs
 
 
@@ -70,7 +70,7 @@ def load_source(src: str, data_dir: Path | None = None, download: bool = False) 
 
     Args:
         src: The name of a data set, or a folder of class folders with or without ``train/`` and ``test/`` above them;
-            one that is not there is looked for where the named data sets are.
+            a relative path is searched in the folder of the named data sets too.
         data_dir: Folder of the named data sets; UNHOT_DATA or a folder in the user's cache if None.
         download: Whether a named data set may be downloaded.
 

@@ -48,7 +48,7 @@ from unhot.training import normalising
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a method's ``run`` returns.
+    """The result of a method's ``run``.
 
     Attributes:
         model: The classifier that ``run`` received, changed in place or with another head. The base class records in

@@ -148,9 +148,9 @@ class Classified:
         if images is None:
             return cls(model, data)
         some = torch.randperm(len(images), generator=runtime.generator("check"))[:IMAGES].sort().values
-        held = images.select(some) if model.input is None else images.select(some).cached(model.input)
+        chosen = images.select(some) if model.input is None else images.select(some).cached(model.input)
         read = check is None and "retain" in data.uses
-        return cls(model, data, held, len(images), read, _columns(model, model, held, runtime))
+        return cls(model, data, chosen, len(images), read, _columns(model, model, chosen, runtime))
 
     def after(self, unlearned: Classifier, runtime: Runtime) -> tuple[tuple[Recognised, ...], RetainedAccuracy | None]:
         """Classify with the unlearned model, in eval mode.

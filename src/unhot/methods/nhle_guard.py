@@ -34,7 +34,7 @@ from unhot.statistics import ClassStatistics
 VIEWS = 8  # shifted copies of each sample
 AROUND, MOST = 512, 4096  # draws around them for each class to forget, and of all together
 REPLAYED, EACH = 2048, 64  # draws of the retained classes, but for each no fewer than this
-HELD = 4  # one in so many draws is held out: it decides when to stop
+HELD_OUT = 4  # one in so many draws is held out: it decides when to stop
 FORGET, RETAIN, TARGET = 64, 128, 128  # per step: samples and draws around them; retained draws; features
 CHECK = 10  # steps between two evaluations on the held-out draws
 STRENGTH = {"guarded": 2e4, "bare": 1e6}
@@ -112,7 +112,7 @@ class NhleGuard(Method):
     def run(self, model: Classifier, data: Data, runtime: Runtime) -> Outcome:
         """Train until the samples are among the retained classes or the budget is spent."""
         mode = "guarded" if "guard" in data.uses else "bare"
-        guard = (data.guard if mode == "guarded" else self._made(model, data, runtime)).to(data.forget.x)
+        guard = (data.guard if mode == "guarded" else self._bare_guard(model, data, runtime)).to(data.forget.x)
         layers = [n for n in nearest_head(guard.info.layers, self.depth) if n in guard.info.replay_points]
         notes: dict[str, JsonValue] = {"mode": mode, "trained": len(layers)}
         if not layers:
@@ -146,7 +146,7 @@ class NhleGuard(Method):
             remove_parametrizations(model.module.get_submodule(name), "weight")
         return Outcome(model, reason, notes, self.cut)
 
-    def _made(self, model: Classifier, data: Data, runtime: Runtime) -> ClassStatistics:
+    def _bare_guard(self, model: Classifier, data: Data, runtime: Runtime) -> ClassStatistics:
         """Make images that stand in for the retained classes, and collect a guard from them."""
         x, _, original = data.forget
         retained = model.others(data.columns).to(x.device)
@@ -170,21 +170,21 @@ class _Draws:
     ) -> None:
         self.method, self.model, self.columns = method, model, data.columns
         self.point, self.example = guard.info.replay_points[layers[0]], data.forget.x[:1]
-        self.places = [*layers[max(1, len(layers) - method.stages) :], model.head]
+        self.matched = [*layers[max(1, len(layers) - method.stages) :], model.head]
         self.generator = runtime.generator("draws")
         known = torch.tensor(model.columns(guard.info.classes))
         self.replayed = max(REPLAYED, EACH * len(known))
         classes = torch.randint(len(known), (self.replayed,), generator=self.generator)
         replayed = guard.draw(self.point, classes, self.generator)
-        self.retained, self.features = self._seen(replayed, known[classes])
-        samples, _ = self._seen(*self._views(data, runtime.generator("shift")))
+        self.retained, self.features = self._with_outputs(replayed, known[classes])
+        samples, _ = self._with_outputs(*self._views(data, runtime.generator("shift")))
         target = self._target(samples)
         likely = softmax(target.without_forgotten(target.original)[:, known], 1).cpu()
         which = torch.arange(min(AROUND * len(data.columns), MOST)) % len(samples.y)
         near = likely[which].multinomial(1, generator=self.generator).flatten()
-        around, _ = self._seen(guard.draw(self.point, near, self.generator, samples.x[which]), samples.y[which])
-        self.around = around.part(slice(len(which) // HELD))
-        trained = around.part(slice(len(which) // HELD, None))
+        around, _ = self._with_outputs(guard.draw(self.point, near, self.generator, samples.x[which]), samples.y[which])
+        self.around = around.part(slice(len(which) // HELD_OUT))
+        trained = around.part(slice(len(which) // HELD_OUT, None))
         self.forget = Batch(*(torch.cat(pair) for pair in zip(samples, trained, strict=True)))
         self.weights = {}
         for column in data.columns:
@@ -194,40 +194,41 @@ class _Draws:
     def loss(self, spread: float) -> Tensor:
         """Return the loss of a step on some training draws; ``spread`` is the weight of the energy distances."""
         forget = self.forget.part(torch.randint(len(self.forget.y), (FORGET,), generator=self.generator))
-        chosen = torch.randint(self.replayed // HELD, self.replayed, (RETAIN,), generator=self.generator)
+        chosen = torch.randint(self.replayed // HELD_OUT, self.replayed, (RETAIN,), generator=self.generator)
         retained = self.retained.part(chosen)
         logits, features = self._rest(torch.cat([forget.x, retained.x]))
         loss = masked(logits[:FORGET], self._target(forget))
         loss = loss + self.method.replay * self._divergence(logits[FORGET:], retained)
         if spread:
-            apart = [self._apart(h[:FORGET], forget.y, there) for h, there in zip(features, self.features, strict=True)]
-            loss = loss + spread * torch.stack(apart).mean()
+            pairs = zip(features, self.features, strict=True)
+            distances = [self._distance(h[:FORGET], forget.y, original) for h, original in pairs]
+            loss = loss + spread * torch.stack(distances).mean()
         return loss
 
     @torch.no_grad()
     def held_out(self) -> dict[str, float]:
         """Return the measures by which a run is stopped, on the held-out draws."""
-        retained = self.retained.part(slice(self.replayed // HELD))
+        retained = self.retained.part(slice(self.replayed // HELD_OUT))
         logits, features = self._rest(torch.cat([self.around.x, retained.x]))
         count = len(self.around.y)
         return {
             "probability_left": probability(logits[:count], self.columns),
-            "energy": self._apart(features[-1][:count], self.around.y, self.features[-1]).item(),
+            "energy": self._distance(features[-1][:count], self.around.y, self.features[-1]).item(),
             "divergence": self._divergence(logits[count:], retained).item(),
         }
 
     def _rest(self, flow: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Return logits (N, K) and the pooled inputs of ``self.places`` for flows through the replay point (N, ...)."""
-        with self.model.replacing(self.point, flow), self.model.recording(self.places) as seen:
+        """Return logits (N, K) and the pooled inputs of ``matched`` for flows through the replay point (N, ...)."""
+        with self.model.replacing(self.point, flow), self.model.recording(self.matched) as inputs:
             logits = self.model.logits(self.example)
-        return logits, [pooled(seen[place]) for place in self.places]
+        return logits, [pooled(inputs[layer]) for layer in self.matched]
 
     @torch.no_grad()
-    def _seen(self, flow: Tensor, y: Tensor) -> tuple[Batch, list[Tensor]]:
+    def _with_outputs(self, flow: Tensor, y: Tensor) -> tuple[Batch, list[Tensor]]:
         """Return a flow (N, ...), its columns (N,) and the original's logits for it; and its pooled features."""
         logits, features = zip(*(self._rest(some) for some in flow.split(FORWARD)), strict=True)
-        places = [torch.cat(parts) for parts in zip(*features, strict=True)]
-        return Batch(flow, y.to(flow.device), torch.cat(logits)), places
+        whole = [torch.cat(parts) for parts in zip(*features, strict=True)]
+        return Batch(flow, y.to(flow.device), torch.cat(logits)), whole
 
     @torch.no_grad()
     def _views(self, data: Data, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -249,7 +250,7 @@ class _Draws:
         """Return the divergence of outputs (N, K) on retained draws from the masked original's, in nats."""
         return masked(logits, Request(retained.y, self.columns, retained.logits))
 
-    def _apart(self, h: Tensor, y: Tensor, features: Tensor) -> Tensor:
+    def _distance(self, h: Tensor, y: Tensor, features: Tensor) -> Tensor:
         """Return the energy distance of h (N, d) of classes y to the original's features, plus that of directions."""
         found = []
         for column in y.unique().tolist():

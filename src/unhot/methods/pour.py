@@ -102,8 +102,8 @@ class PourD(Method):
     name: ClassVar[str] = "pour-d"
     uses: ClassVar[tuple[Use, ...]] = ("forget",)
     departures: ClassVar[Departures] = Departures(
-        paper="The distance is a share of what the projection takes out, so that `lr` and `stop_at` mean the same for "
-        "every net.",
+        paper="The distance is a share of the length that the projection removes, so that `lr` and `stop_at` mean the "
+        "same for every net.",
     )
 
     lr: float = Field(default=0.01, gt=0)

@@ -40,7 +40,7 @@ class Ssd(Method):
     Attributes:
         alpha: How many times as important to the class a weight must be to be dampened.
         strength: lambda; less dampens more.
-        images: Retained images that are looked at, at most; drawn at random.
+        images: Maximum number of retained images to read; drawn at random.
     """
 
     name: ClassVar[str] = "ssd"
@@ -108,7 +108,7 @@ class Lfssd(Ssd):
     Attributes:
         alpha: How many times as important to the class a weight must be to be dampened.
         strength: lambda; less dampens more.
-        images: Retained images that are looked at, at most; drawn at random.
+        images: Maximum number of retained images to read; drawn at random.
     """
 
     name: ClassVar[str] = "lfssd"

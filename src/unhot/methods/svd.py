@@ -101,7 +101,7 @@ class Svd(Method):
 def project(
     weights: dict[str, nn.Parameter], before: dict[str, Tensor], m_f: dict[str, Tensor], m_r: dict[str, Tensor]
 ) -> None:
-    """Set each weight to what it was before, projected."""
+    """Set each weight to its original, projected."""
     for name, weight in weights.items():
         flat = before[name].flatten(1).to(m_f[name].dtype)
         weight.copy_((flat - flat @ (m_f[name] - m_f[name] @ m_r[name]).T).view_as(weight))

@@ -68,7 +68,7 @@ class Tarf(Method):
         paper="t counts steps, not epochs, and every step sees all of the samples or a batch of them. Normalisation "
         "statistics are frozen, since in phase I they would become those of the concept. The norm of the gradient is "
         "clipped. A sample is ascended up to the `ceiling` only; without one, settings weak enough to spare the net "
-        "left a class of which the model is sure, and stronger ones wrecked the net. The result differs: from 16 "
+        "left a class on which the model is confident, and stronger ones wrecked the net. The result differs: from 16 "
         "samples of Sandal, gravity named Dress and Shirt as the rest of the footwear, and not Sneaker and Ankle "
         "boot; and a part of a class was forgotten further than a model retrained without it forgets it.",
     )

@@ -57,9 +57,9 @@ class WfNet(Method):
     uses: ClassVar[tuple[Use, ...]] = ("forget", "retain")
     departures: ClassVar[Departures] = Departures(
         paper="Gates are clipped to 0..1 after each step, so that they can be exactly one. 0.01 is added to a loss "
-        "before its reciprocal is taken, since the loss of a sample that the model is sure of is 0. Normalisation "
-        "statistics are frozen, since normalising by those of the batch undoes the gates before it. A step serves one "
-        "row, where the paper pairs each image with several random rows.",
+        "before its reciprocal is taken, since the loss of a sample on which the model is confident is 0. "
+        "Normalisation statistics are frozen, since normalising by those of the batch undoes the gates before it. A "
+        "step serves one row, where the paper pairs each image with several random rows.",
     )
 
     steps: int = Field(default=200, ge=1)

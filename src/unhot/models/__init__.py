@@ -1,4 +1,4 @@
-"""Classifiers: what they are made of, the built-in nets, and how they are kept on disk."""
+"""Classifiers: their parts, the built-in nets, and their files."""
 
 from __future__ import annotations
 

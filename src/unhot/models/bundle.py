@@ -30,6 +30,7 @@ from unhot.models.graph import GraphNet, example_of, rebuilt
 from unhot.models.head import inspect_outputs, linear
 from unhot.models.head_edits.edit import HeadEdit
 from unhot.models.head_edits.listed import ADAPTER
+from unhot.models.trace import graph_of
 from unhot.reading import read_text
 from unhot.records.base import Record
 from unhot.records.graph import Graph
@@ -107,8 +108,6 @@ def _graph(model: Classifier) -> Graph | None:
     """Trace the net of a classifier, unless its name is enough to build it anywhere."""
     if model.arch is not None and is_ours(model.arch):
         return None
-    from unhot.models.trace import graph_of  # torch takes seconds to import what it traces with
-
     try:
         return graph_of(model)
     except ModelError as error:
@@ -174,7 +173,7 @@ def load(path: str | Path, *, trust_arch: str | None = None) -> Classifier:
 def _edited_net(folder: Path, info: BundleInfo, state: dict[str, Tensor], trusted: bool) -> Edited:
     """Make the net of a bundle with the edits of its head; its weights are still to be loaded."""
     ours = is_ours(info.arch)
-    registered = info.arch and ":" not in info.arch and info.graph_sha256 is None  # by whoever installed it
+    registered = info.arch and ":" not in info.arch and info.graph_sha256 is None  # by an installed package
     if not (ours or registered or trusted):
         net = _of_graph(folder, info, state)  # which has the layers of all edits
         return net, _edits(folder, info, state, net)

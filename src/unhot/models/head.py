@@ -38,7 +38,7 @@ def find_head(module: nn.Module, name: str | None, example: Tensor | None) -> tu
         return list(layers)[-1], []
     called: list[tuple[str, Tensor | None]] = []
 
-    def see(name: str, out: Any) -> None:  # a copy: the net may change in place what a layer returned
+    def see(name: str, out: Any) -> None:  # a copy: the net may change it in place
         called.append((name, out.clone() if isinstance(out, Tensor) else None))
 
     with ExitStack() as hooks:

@@ -169,7 +169,7 @@ def _bounded(compute: Callable[..., int]) -> Callable[..., int]:
 
 @cache
 def signature_of(call: str) -> tuple[dict[str, Argument], Kind]:
-    """Return the arguments that an operator of ``aten`` declares, by name, and what it returns."""
+    """Return the declared arguments of an operator of ``aten``, by name, and the kind of its result."""
     schema = operator_of(call)._schema  # type: ignore[attr-defined]
     returned = [r.real_type.kind() for r in schema.returns]
     kind: Kind = "tensors" if returned != ["TensorType"] else "tensor"

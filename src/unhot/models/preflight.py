@@ -253,8 +253,8 @@ def gradient_problem(module: nn.Module, example: Tensor, head: str) -> str:
             return f"with gradients {problem}"
         try:
             found = torch.autograd.grad(logits.sum(), weights, allow_unused=True)
-        except Exception as error:  # torch and what the net is made of raise many kinds
-            return f"it cannot be differentiated ({first_line(error)}). Change nothing in place that a layer was given."
+        except Exception as error:  # torch and the net's own code raise many kinds
+            return f"it cannot be differentiated ({first_line(error)}). Do not change the inputs of a layer in place."
     if all(g is None for g in found):
         return (
             "no gradient reaches the layers before its head: its forward pass switches gradients off, as "

@@ -186,7 +186,7 @@ class Flag(Statement):
 
 
 class Verdict(Stored):
-    """What the measurements say together.
+    """The conclusion from all measurements.
 
     Attributes:
         label: One of six verdicts, or "undecided".
@@ -202,7 +202,7 @@ class Verdict(Stored):
 
 
 class AuditInputs(Stored):
-    """Digests of what was audited.
+    """The models and images of an audit, by their digests.
 
     Attributes:
         images: Number of images of each split that were evaluated.

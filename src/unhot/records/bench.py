@@ -73,7 +73,7 @@ class TrainSpec(Stored):
 
 
 class Cell(Stored):
-    """A request to forget, and what is measured of it.
+    """A request to forget, and how it is measured.
 
     Attributes:
         original: The model that is to forget.

@@ -103,7 +103,7 @@ class ForgetRecord(Record):
         notes: Values that the method measured during the run, all from data that it may read.
         recognised: How the samples of each class are classified; after these, the retained images of each class that
             the method itself found to belong to the request.
-        retained_accuracy: None if no images of retained classes were given.
+        retained_accuracy: Accuracy on the retained images; None if none were passed.
     """
 
     kind: Literal["forget"] = "forget"

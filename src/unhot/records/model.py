@@ -70,7 +70,7 @@ class ClassLabel(Stored):
 
 
 class BundleInfo(Record):
-    """``bundle.json``: what is needed, beside the weights, to use a model.
+    """``bundle.json``: the description that is needed, beside the weights, to use a model.
 
     Attributes:
         arch: Name of the architecture, as for ``--arch``; empty for a net that was passed as an object.

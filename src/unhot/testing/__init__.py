@@ -1,4 +1,4 @@
-"""Checks that every method, metric and attack must pass, for unhot's own tests and for whoever writes one.
+"""Checks that every method, metric and attack must pass, for unhot's own tests and for authors of new ones.
 
 .. code-block:: python
 

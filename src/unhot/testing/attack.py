@@ -16,15 +16,15 @@ def check_attack(
     settings: Attack | None = None,
     alternatives: Mapping[str, Sequence[object]] | None = None,
 ) -> None:
-    """Check that an attack is what it is declared as, and that each of its settings matters.
+    """Check an attack against its declaration, and that each of its settings matters.
 
-    Its measures are held to what :func:`unhot.testing.check_metric` holds a metric to.
+    Its measures must meet the requirements of :func:`unhot.testing.check_metric`.
 
     Args:
         attack: Its entry, or its name if it is registered.
         settings: An attack whose settings all matter on the toy problem; the defaults if None.
         alternatives: For settings whose other values cannot be guessed from their type and their range: values that
-            must change what is found.
+            must change its finding.
 
     Raises:
         AssertionError: One sentence for each thing that is wrong.

@@ -228,7 +228,7 @@ def _subclass(method: Method, run: Callable[[Any, Classifier, Data, Runtime], Ou
 
 @dataclass(frozen=True)
 class _SpyData(Data):
-    """Data that notes what is read."""
+    """Data that records which of it is read."""
 
     read: set[str] = field(default_factory=set)
 

@@ -117,13 +117,13 @@ def test_what_a_run_is_judged_by_is_not_trained_on(toy: Toy) -> None:
     trained = {row.sum().item() for row in drawn.forget.x}
     assert trained.isdisjoint({row.sum().item() for row in drawn.around.x})
     count = len(drawn.around.y)
-    assert count == nhle_guard.AROUND // nhle_guard.HELD
+    assert count == nhle_guard.AROUND // nhle_guard.HELD_OUT
     assert len(drawn.forget.y) == nhle_guard.VIEWS * len(toy.samples(1)) + nhle_guard.AROUND - count
 
 
 def test_before_the_first_step_the_retained_draws_differ_from_the_masked_original_by_what_was_masked(toy: Toy) -> None:
     drawn = draws(toy, 1)
-    p = drawn.retained.logits[: nhle_guard.REPLAYED // nhle_guard.HELD].softmax(1)
+    p = drawn.retained.logits[: nhle_guard.REPLAYED // nhle_guard.HELD_OUT].softmax(1)
     lost = -(1 - p[:, 1]).log().mean()  # KL of p without a class, renormalised, from p
     result = NhleGuard(**FAST | {"steps": 0})(toy.model, toy.samples(), guard=toy.guard(), runtime=RUNTIME)
     assert result.record.notes["divergence"] == pytest.approx(lost.item(), rel=1e-4)

@@ -1,6 +1,6 @@
 r"""Synthesis: images that a net classifies as some of its classes, made from images of other classes only.
 
-Source: adversarial examples of the samples keep what a net knows in Cha, Cho, Hwang, Lee, Moon, Lee: Learning to
+Source: adversarial examples of the samples preserve the net's knowledge in Cha, Cho, Hwang, Lee, Moon, Lee: Learning to
 unlearn: instance-wise unlearning for pre-trained classifiers, AAAI 2024. Unlike there, half of them are aimed at a mix
 of two classes, which is where a decision is lost first.
 """
