@@ -93,9 +93,9 @@ def test_arguments_of_another_kind_are_refused(folder: Path, call: str, args: li
         ({"call": "aten.to.dtype", "args": [X, {"dtype": "quint8"}]}, "has no dtype 'quint8'"),
         ({"call": "aten.dropout.default", "args": [X, 0.5, True]}, "True as 'train'"),
         ({"call": "aten.add.int", "args": [2**62, 2**62]}, "aten.add.int, which is not among the operators"),
-        ({"call": "operator.mul", "args": [X, X]}, "it gives operator.mul what that does not take"),
-        ({"call": "operator.mul", "args": ["a", 2**30]}, "it gives operator.mul what that does not take"),
-        ({"call": "operator.getitem", "args": [X, 0]}, "it gives operator.getitem what that does not take"),
+        ({"call": "operator.mul", "args": [X, X]}, "it gives operator.mul arguments that it does not take"),
+        ({"call": "operator.mul", "args": ["a", 2**30]}, "it gives operator.mul arguments that it does not take"),
+        ({"call": "operator.getitem", "args": [X, 0]}, "it gives operator.getitem arguments that it does not take"),
         ({"call": "operator.mod", "args": [3, 0]}, "calling operator.mod"),
         (
             {
