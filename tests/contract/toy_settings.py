@@ -10,13 +10,13 @@ from typing import Any
 
 SETTINGS: dict[str, dict[str, Any]] = {
     # the stop comes late and the guard is weak
-    "nhle-cwm": {"step_size": 0.01, "steps": 6, "stop_at": 0.02, "depth": 0.7, "guard": 10.0},
+    "nhle-cwm": {"step_size": 0.01, "steps": 6, "stop_at": 0.02, "depth": 0.7, "preconditioning": 10.0},
     # larger steps on fewer images; a probability, a distance and a budget that are reached at some of the other values
     "nhle-guard": {
         "lr": 0.007,
         "steps": 4,
         "depth": 1.0,
-        "guard": 10.0,
+        "preconditioning": 10.0,
         "spread": 3.0,
         "budget": 0.22,
         "stop_at": 0.23,

@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 import torch
-from pydantic import Field, JsonValue
+from pydantic import AliasChoices, Field, JsonValue
 from torch import Tensor
 from torch.nn.functional import normalize, softmax
 from torch.nn.utils.parametrize import register_parametrization, remove_parametrizations
@@ -74,7 +74,8 @@ class NhleGuard(Method):
         lr: Initial learning rate of Adam on V; it falls to 0 linearly.
         steps: Maximum number of optimiser steps.
         depth: Share of the layers that is trained, counted from the head, as far as the guard's replay points reach.
-        guard: Strength rho; if None 2e4 in guarded mode, and 1e6 in bare mode, where S is less reliable.
+        preconditioning: Strength rho, also read under its old name ``guard``; if None 2e4 in guarded mode, and 1e6 in
+            bare mode, where S is less reliable.
         temperature: Temperature T.
         spread: Weight lambda of the energy distances; if None 3 in guarded mode, and 0 in bare mode, where the drawn
             features are too unlike those of images.
@@ -96,7 +97,7 @@ class NhleGuard(Method):
     lr: float = Field(default=3e-3, gt=0)
     steps: int = Field(default=200, ge=0)
     depth: float = Field(default=0.25, gt=0, le=1)
-    guard: float | None = Field(default=None, ge=0)
+    preconditioning: float | None = Field(default=None, ge=0, validation_alias=AliasChoices("preconditioning", "guard"))
     temperature: float = Field(default=0.5, gt=0)
     spread: float | None = Field(default=None, ge=0)
     stages: int = Field(default=1, ge=0)
@@ -118,7 +119,7 @@ class NhleGuard(Method):
         if not layers:
             return Outcome(model, "nothing to train before the head", notes, self.cut)
         model.module.requires_grad_(False)  # otherwise a pass would store the inputs of every layer
-        strength = STRENGTH[mode] if self.guard is None else self.guard
+        strength = STRENGTH[mode] if self.preconditioning is None else self.preconditioning
         spread = SPREAD[mode] if self.spread is None else self.spread
         drawn = _Draws(self, model, data, guard, layers, runtime)
         spared = [_parametrise(model, name, guard, strength) for name in layers]

@@ -21,7 +21,7 @@ from unhot.runtime import Runtime
 from unhot.testing import Toy, toy_problem
 
 RUNTIME = Runtime(torch.device("cpu"))
-FAST = {"steps": 6, "lr": 0.01, "images": 24, "descent": 4, "guard": 10.0, "budget": 99.0, "depth": 1.0}
+FAST = {"steps": 6, "lr": 0.01, "images": 24, "descent": 4, "preconditioning": 10.0, "budget": 99.0, "depth": 1.0}
 
 
 @pytest.fixture
@@ -180,10 +180,11 @@ def test_the_energy_distance_is_no_goal_where_it_is_not_trained_for(toy: Toy) ->
 
 
 @pytest.mark.parametrize(
-    ("guarded", "settings"), [(True, {"guard": 2e4, "spread": 3.0}), (False, {"guard": 1e6, "spread": 0.0})]
+    ("guarded", "settings"),
+    [(True, {"preconditioning": 2e4, "spread": 3.0}), (False, {"preconditioning": 1e6, "spread": 0.0})],
 )
 def test_what_is_not_given_is_chosen_for_the_mode(toy: Toy, guarded: bool, settings: dict[str, float]) -> None:
-    guard, plain = toy.guard() if guarded else None, {n: v for n, v in FAST.items() if n != "guard"}
+    guard, plain = toy.guard() if guarded else None, {n: v for n, v in FAST.items() if n != "preconditioning"}
 
     def weights(**given: float) -> str:
         found = NhleGuard(**plain | given)(toy.model, toy.samples(), guard=guard, runtime=RUNTIME)
