@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy.stats import bootstrap, norm
 from sklearn.metrics import roc_auc_score
 
-from unhot.evaluation.auditor import _present
+from unhot.evaluation.auditor import _measurement
 from unhot.evaluation.stats import Estimate, area, averaged, mean, paired_drop, proportion
 from unhot.records.measure import Measure
 
@@ -212,11 +212,11 @@ def test_area_turns_with_the_sides() -> None:
 
 def test_several_runs_are_averaged_within_all_of_their_intervals() -> None:
     found = [Estimate(0.2, 0.1, 0.4, 10), Estimate(0.6, 0.5, 0.65, 12)]
-    m = _present(X, "retrained", "test", found)
+    m = _measurement(X, "retrained", "test", found)
     assert (m.value, m.low, m.high, m.n, m.runs) == (pytest.approx(0.4), 0.1, 0.65, 12, (0.2, 0.6))
-    assert _present(X, "unlearned", "test", found[:1]).runs == ()
+    assert _measurement(X, "unlearned", "test", found[:1]).runs == ()
 
 
 def test_equal_runs_stay_within_their_interval() -> None:
-    m = _present(X, "retrained", "test", [Estimate(0.1, 0.1, 0.1, 20)] * 3)
+    m = _measurement(X, "retrained", "test", [Estimate(0.1, 0.1, 0.1, 20)] * 3)
     assert m.low <= m.value <= m.high
