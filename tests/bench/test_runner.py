@@ -296,6 +296,6 @@ def test_a_tracker_that_fails_loses_nothing(grid_of: GridOf, tmp_path: Path) -> 
 
     text = SMALL.replace("class = [1, 6]", "class = [1]").replace("shots = 4", "shots = 4\nretrained = 0")
     grid, store = grid_of(text), Store(tmp_path / "out")
-    with pytest.warns(UnhotWarning, match="store.*logged.*route"):
+    with pytest.warns(UnhotWarning, match=r"store.*logged.*route"):
         assert Runner(grid, store, Inline(), WorkerConfig(threads=1), Quiet(), Unreachable()).run() == []
     assert all(store.done(c.spec) for c in grid.cells)

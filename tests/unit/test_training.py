@@ -279,7 +279,7 @@ def test_a_diverging_run_is_stopped(model: Classifier) -> None:
 
 def test_nothing_to_train_on(model: Classifier) -> None:
     for m, images in ((model, toy().select(torch.zeros(0, dtype=torch.int64))), (replace(model, input=None), toy())):
-        with pytest.raises(DataError, match="Training.*images.*input"):
+        with pytest.raises(DataError, match=r"Training.*images.*input"):
             fit(m, images, SETTINGS, Augment(), runtime())
 
 
