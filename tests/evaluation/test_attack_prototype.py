@@ -10,8 +10,9 @@ from handmade import Board, Outputs, random_board
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unhot.evaluation.attacks.prototype import Prototype, recovered
+from unhot.evaluation.attacks.prototype import Prototype
 from unhot.evaluation.metric import Case, NotMeasurable
+from unhot.evaluation.recovery import recovered
 from unhot.evaluation.stats import Estimate
 
 

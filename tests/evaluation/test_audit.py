@@ -182,7 +182,7 @@ def test_pictures_are_of_every_model(full) -> None:
     of: dict[str, set] = {}
     for c in full.record.curves:
         of.setdefault(c.name, set()).add((c.subject, c.run))
-    assert of["confusion"] == of["roc"] == of["relearning"] == models | {("masked", 0)}
+    assert of["confusion"] == of["roc"] == of["relearning"] == of["few-shot"] == models | {("masked", 0)}
     assert of["layers"] == of["map"] == models
     (drawn,) = full.record.pictures
     assert (drawn.name, set(drawn.files)) == ("inversion", set(get_args(Subject)))

@@ -93,6 +93,7 @@ def _curves(rng: random.Random, names: list[str], models: list[tuple[str, int]],
         points = sorted(rng.random() for _ in range(300))
         found += [
             {"name": "confusion", "x": names, "y": [w / sum(weights) for w in weights]},
+            {"name": "few-shot", "x": [1.0, 5.0, 20.0], "y": sorted(rng.random() for _ in range(3))},
             {"name": "roc", "x": [0.0, *points, 1.0], "y": [0.0, *(p**0.7 for p in points), 1.0]},
         ]
         if subject != "masked" and run < 3:

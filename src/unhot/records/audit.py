@@ -54,9 +54,10 @@ FlagCode = Literal[
 
 
 # names of pictures whose points have numbers as x, and shares as y
-NUMBERS = frozenset({"relearning", "roc", "map"})
-SHARES = frozenset({"relearning", "roc", "layers", "confusion"})
-COMMON_AXIS = frozenset({"relearning", "confusion"})  # all models of a picture have the same points
+NUMBERS = frozenset({"relearning", "few-shot", "roc", "map"})
+SHARES = frozenset({"relearning", "few-shot", "roc", "layers", "confusion"})
+COMMON_AXIS = frozenset({"relearning", "few-shot", "confusion"})  # all models of a picture have the same points
+LEAST = {"relearning": 0, "few-shot": 1}  # least x: steps, and images
 ROUNDING = 1e-6
 LARGEST = 1e100  # largest number that can be drawn
 PIXELS = 2**26  # pixels of a file of pictures: a thousand images of 256 by 256
@@ -123,7 +124,7 @@ class PlotData(Stored):
     """Points of a picture.
 
     Attributes:
-        name: Name of the picture ("relearning", "roc", "layers", "confusion", "map").
+        name: Name of the picture ("relearning", "few-shot", "roc", "layers", "confusion", "map").
         x: Horizontal coordinates, or the names of categories.
         y: Vertical coordinates.
         groups: The class of each point, where points belong to classes.
@@ -143,7 +144,7 @@ class PlotData(Stored):
         numbers = [x for x in self.x if not isinstance(x, str)]
         if self.name in NUMBERS and len(numbers) < len(self.x):
             raise ValueError(f"x of {self.name} must be numbers")
-        if any(abs(v) > LARGEST for v in (*numbers, *self.y)) or (self.name == "relearning" and min(numbers) < 0):
+        if any(abs(v) > LARGEST for v in (*numbers, *self.y)) or any(x < LEAST.get(self.name, x) for x in numbers):
             raise ValueError(f"a point of {self.name} is out of range")
         shares = (*self.y, *numbers) if self.name == "roc" else self.y
         if self.name in SHARES and not all(-ROUNDING <= v <= 1 + ROUNDING for v in shares):

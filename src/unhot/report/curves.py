@@ -1,4 +1,4 @@
-"""Pictures that are curves: relearning, ROC, and the layers of the network."""
+"""Pictures that are curves: relearning, recovery from a few images, ROC, and the layers of the network."""
 
 from __future__ import annotations
 
@@ -52,6 +52,31 @@ def relearning(record: AuditRecord) -> Picture | None:
     rows = [(f"{x:g}", *(f"{c.y[i]:.3f}" for c in found)) for i, x in enumerate(_numbers(found[0]))]
     data = Data(("steps", *(label(c, found) for c in found)), tuple(rows))
     return Picture("Relearning", caption + _together(found), (Panel("", drawing),), data, half=True)
+
+
+def few_shot(record: AuditRecord) -> Picture | None:
+    """Draw what is recovered of the class over the number of its images, which is on a logarithmic axis."""
+    found = curves(record, "few-shot")
+    if not found:
+        return None
+    fig, axes = figure(HEIGHT)
+    for c in found:
+        axes.plot(_numbers(c), c.y, clip_on=False, **look(c.subject))
+    counts = _numbers(found[0])
+    axes.set(xscale="log", xlabel="images of the class (log)", ylabel="forgotten images recovered", ylim=(-0.02, 1.02))
+    axes.xaxis.set_ticks(counts, [f"{x:g}" for x in counts])
+    axes.xaxis.set_ticks([], minor=True)
+    axes.grid()
+    legend(fig, _subjects(found))
+    caption = (
+        "Share of forgotten test images that somebody recovers who has so many images of the class, and those of the "
+        "other classes. A retrained model sees a class that is new to it; a curve above its own: the class is known."
+    )
+    drawing = drawn(fig, f"Recovery. Lines for {joined(_subjects(found))} over images of the class.")
+    rows = [(f"{x:g}", *(f"{c.y[i]:.3f}" for c in found)) for i, x in enumerate(counts)]
+    data = Data(("images", *(label(c, found) for c in found)), tuple(rows))
+    title = "Recovery from a few images"
+    return Picture(title, caption + _together(found), (Panel("", drawing),), data, half=True)
 
 
 def roc(record: AuditRecord) -> Picture | None:

@@ -44,7 +44,29 @@ class AttackEntry(Entry):
 _HERE = "unhot.evaluation.attacks"
 _LEAK = "far from it on either side is a leak"
 
+
+def _shots(count: int, images: str) -> Measure:
+    return Measure(
+        name=f"recovery_{count}_shot",
+        title=f"Recovery from {images}",
+        group="Attacks",
+        sentence=f"Share of forgotten images recovered by the strongest of four attacks with {images} of the class.",
+        low=0,
+        high=1,
+        higher_is_better=False,
+        beside_retrained=True,
+        found_in_original=True,
+        note="at a bounded loss on the retained classes",
+        source="prototypical networks, Snell et al., NeurIPS 2017; on four representations and at a fixed cost here",
+    )
+
+
 _ENTRIES = {
+    "few-shot": AttackEntry(
+        f"{_HERE}.few_shot:FewShot",
+        "one, five or twenty images against those of the other classes, seen in four ways",
+        measures=(_shots(1, "one image"), _shots(5, "five images"), _shots(20, "twenty images")),
+    ),
     "prototype": AttackEntry(
         f"{_HERE}.prototype:Prototype",
         "a new output made of the mean of five images' features",

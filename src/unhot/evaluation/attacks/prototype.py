@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import torch
 from pydantic import Field
-from torch import Tensor
 from torch.nn.functional import normalize
 
 from unhot.evaluation.metric import Attack, Case, Finding, NotMeasurable
+from unhot.evaluation.recovery import recovered, safe_queries
 from unhot.evaluation.stats import Estimate, averaged, mean
 
 
@@ -47,35 +47,9 @@ class Prototype(Attack):
         mine = queries.y == column
         if not mine.any():
             raise NotMeasurable("no images of a forgotten class to recognise")
-        safe = self._correct(case, queries.y)
+        safe = safe_queries(case)
         scores = (
             normalize(queries.features) @ normalize(prototypes).T,
             -torch.cdist(queries.features, prototypes),
         )
         return max((mean(recovered(s, mine, safe, self.cost), 0.0, 1.0) for s in scores), key=lambda e: e.value)
-
-    @staticmethod
-    def _correct(case: Case, y: Tensor) -> Tensor:
-        """Return which queries are of retained classes and classified correctly among these, bool (N,)."""
-        view = case.on("test")
-        right = view.masked.correct & ~view.is_forget
-        return right if len(right) == len(y) else right[case.halves[1]]
-
-
-def recovered(scores: Tensor, mine: Tensor, safe: Tensor, cost: float) -> Tensor:
-    """Return the best recovery of a class at a bounded cost.
-
-    Args:
-        scores: (N, R), of N images in R tries; higher is more like the class.
-        mine: Which images are of the class, bool (N,).
-        safe: Which images would be lost if they were classified as the class, bool (N,).
-        cost: Share of the safe images that may be lost.
-
-    Returns:
-        The share of the class that scores above the threshold of each try, (R,).
-    """
-    if not safe.any():
-        raise NotMeasurable("the model gets no retained image right, so nothing bounds the attack")
-    allowed = int(cost * int(safe.sum()))
-    threshold = scores[safe].topk(allowed + 1, dim=0).values[-1]
-    return (scores[mine] > threshold).float().mean(0)

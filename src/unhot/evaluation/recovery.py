@@ -1,0 +1,62 @@
+"""How much of a class a score recovers, at a bounded loss on the retained classes."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from unhot.evaluation.metric import Case, NotMeasurable
+
+
+def safe_queries(case: Case) -> Tensor:
+    """Return which queries are of retained classes and classified correctly among these, bool (N,)."""
+    view = case.on("test")
+    right = view.masked.correct & ~view.is_forget
+    return right if case.learns_from == "train" else right[case.halves[1]]
+
+
+def recovered(scores: Tensor, mine: Tensor, safe: Tensor, cost: float) -> Tensor:
+    """Return the best recovery of a class at a bounded cost.
+
+    Args:
+        scores: (N, R), of N images in R tries; higher is more like the class.
+        mine: Which images are of the class, bool (N,).
+        safe: Which images would be lost if they were classified as the class, bool (N,).
+        cost: Share of the safe images that may be lost.
+
+    Returns:
+        The share of the class that scores above the threshold of each try, (R,).
+
+    Raises:
+        NotMeasurable: No image is safe.
+    """
+    if not safe.any():
+        raise NotMeasurable("the model gets no retained image right, so nothing bounds the attack")
+    allowed = int(cost * int(safe.sum()))
+    threshold = scores[safe].topk(allowed + 1, dim=0).values[-1]
+    return (scores[mine] > threshold).float().mean(0)
+
+
+def reweighted(scores: Tensor, mine: Tensor, safe: Tensor, cost: float, weights: Tensor) -> Tensor:
+    """Return the weight of the images that :func:`recovered` would find, were some images worth more than others.
+
+    Args:
+        scores: (N, R).
+        mine: bool (N,).
+        safe: bool (N,), not all False.
+        cost: Share of the safe images' weight that may be lost.
+        weights: Positive, (S, N), of each image in S samples of a bootstrap.
+
+    Returns:
+        (S, R), at most the weight of all images of the class.
+    """
+    own, others = weights[:, mine], weights[:, safe]
+    allowed = cost * others.sum(1, keepdim=True)
+    # weights that are 1 on average lose as much within so many images, in all but impossible samples
+    near = min(others.shape[1], int(2 * cost * others.shape[1]) + 50)
+    found = []
+    for score in scores.T:
+        highest, index = score[safe].topk(near)
+        first = (others[:, index].cumsum(1) > allowed).long().argmax(1)
+        found.append((own * (score[mine] > highest[first, None])).sum(1))
+    return torch.stack(found, 1)
