@@ -93,12 +93,12 @@ def _curves(rng: random.Random, names: list[str], models: list[tuple[str, int]],
         points = sorted(rng.random() for _ in range(300))
         found += [
             {"name": "confusion", "x": names, "y": [w / sum(weights) for w in weights]},
-            {"name": "few-shot", "x": [1.0, 5.0, 20.0], "y": sorted(rng.random() for _ in range(3))},
             {"name": "roc", "x": [0.0, *points, 1.0], "y": [0.0, *(p**0.7 for p in points), 1.0]},
         ]
         if subject != "masked" and run < 3:
             x = [rng.gauss(len(g), 2) for g in groups]
             found.append({"name": "map", "x": x, "y": [rng.gauss(0, 2) for _ in groups], "groups": groups})
+        found.append({"name": "few-shot", "x": [1.0, 5.0, 20.0], "y": sorted(rng.random() for _ in range(3))})
         if not quick:
             found.append({"name": "relearning", "x": steps, "y": [min(1.0, s / 20 * rng.random()) for s in steps]})
             if subject != "masked":

@@ -51,6 +51,7 @@ def changed(record: AuditRecord, *path: str | int, to: Any = None) -> str:
         (("curves", 1, "y", 0), 7.0, "a share of roc is not in 0..1"),
         (("curves", 2, "groups"), ["a"], "on a map, a group each"),
         (("curves", 2, "x", 0), 1e300, "out of range"),
+        (("curves", 3, "x", 0), 0.5, "a point of few-shot is out of range"),
         (("curves", 1, "run"), 3, "a curve of a model that inputs does not name"),
         (("curves", 1), None, "the curve .* comes twice"),
         (("inputs", "images"), {"validation": 3}, "Input should be 'train' or 'test'"),

@@ -115,13 +115,14 @@ def test_the_page_is_in_order_and_well_formed(page) -> None:
         "Settings and environment",
         "What this does not prove",
     ]
-    pictures = page.texts("h3")[page.texts("h3").index("Accuracy of each class") :][:8]
+    pictures = page.texts("h3")[page.texts("h3").index("Accuracy of each class") :][:9]
     assert pictures == [
         "Accuracy of each class",
         "Where forgotten images go",
         "Layer by layer",
         "Feature maps",
         "Relearning",
+        "Recovery from a few images",
         "Membership inference",
         "What the models still draw",
         "The samples used",
@@ -136,7 +137,7 @@ def test_the_page_is_in_order_and_well_formed(page) -> None:
 
 
 def test_pictures_say_what_they_are(page) -> None:
-    assert len(page.drawings) == len([e for e in page.all("img") if e.get("class") == "plot" and e["alt"]]) == 9
+    assert len(page.drawings) == len([e for e in page.all("img") if e.get("class") == "plot" and e["alt"]]) == 10
     for drawing in page.drawings:
         assert not [e for e in drawing.elements if e["tag"] in ("script", "image", "foreignobject")]
         assert all(e.get("xlink:href", "#").startswith("#") for e in drawing.elements)
