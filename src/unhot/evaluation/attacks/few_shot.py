@@ -28,11 +28,11 @@ PART = 2_048  # queries at once
 
 
 class FewShot(Attack):
-    r"""A few images of the class make a new class, and images that are nearest to its mean are taken for it.
+    r"""A few images of the class make a new class, and images that are nearest to its mean are classified as it.
 
     With :math:`m` the mean of the k images and :math:`m_j` those of the retained classes, the score of an image is
-    :math:`-|z-m|^2 + \min_j |z-m_j|^2`. An image is taken for the class above a threshold: the lowest one at which at
-    most ``cost`` of the retained test images are lost that the model classifies correctly.
+    :math:`-|z-m|^2 + \min_j |z-m_j|^2`. An image is classified as the class above a threshold: the lowest one at
+    which at most ``cost`` of the retained test images are lost that the model classifies correctly.
 
     That is done with four representations :math:`z` of the features, each of which undoes something that changes
     features and no answer: the features as they are; divided by their length; those dimensions in which the retained
