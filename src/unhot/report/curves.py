@@ -6,6 +6,8 @@ import math
 from collections.abc import Sequence
 from itertools import pairwise
 
+from matplotlib.axes import Axes
+
 from unhot.records.audit import AuditRecord, PlotData, Subject
 from unhot.report.figures import (
     Data,
@@ -34,8 +36,7 @@ def relearning(record: AuditRecord) -> Picture | None:
     if not found:
         return None
     fig, axes = figure(HEIGHT)
-    for c in found:
-        axes.plot(_numbers(c), c.y, clip_on=False, **look(c.subject))
+    _plot(axes, found)
     ends = [c.y[-1] for c in found if c.subject == "retrained"]
     if ends:
         for share in (0.5, 0.8, 0.9):
@@ -49,8 +50,7 @@ def relearning(record: AuditRecord) -> Picture | None:
         caption += " A curve to the left of theirs: the class was still in there."
     caption += _learned_from(record)
     drawing = drawn(fig, f"Relearning curves. Lines for {joined(_subjects(found))} over steps.")
-    rows = [(f"{x:g}", *(f"{c.y[i]:.3f}" for c in found)) for i, x in enumerate(_numbers(found[0]))]
-    data = Data(("steps", *(label(c, found) for c in found)), tuple(rows))
+    data = _table("steps", [f"{x:g}" for x in _numbers(found[0])], found)
     return Picture("Relearning", caption + _together(found), (Panel("", drawing),), data, half=True)
 
 
@@ -60,8 +60,7 @@ def few_shot(record: AuditRecord) -> Picture | None:
     if not found:
         return None
     fig, axes = figure(HEIGHT)
-    for c in found:
-        axes.plot(_numbers(c), c.y, clip_on=False, **look(c.subject))
+    _plot(axes, found)
     counts = _numbers(found[0])
     axes.set(xscale="log", xlabel="images of the class (log)", ylabel="forgotten images recovered", ylim=(-0.02, 1.02))
     axes.xaxis.set_ticks(counts, [f"{x:g}" for x in counts])
@@ -73,8 +72,7 @@ def few_shot(record: AuditRecord) -> Picture | None:
         "other classes. A retrained model sees a class that is new to it; a curve above its own: the class is known."
     )
     drawing = drawn(fig, f"Recovery. Lines for {joined(_subjects(found))} over images of the class.")
-    rows = [(f"{x:g}", *(f"{c.y[i]:.3f}" for c in found)) for i, x in enumerate(counts)]
-    data = Data(("images", *(label(c, found) for c in found)), tuple(rows))
+    data = _table("images", [f"{x:g}" for x in counts], found)
     title = "Recovery from a few images"
     return Picture(title, caption + _together(found), (Panel("", drawing),), data, half=True)
 
@@ -138,9 +136,19 @@ def layers(record: AuditRecord) -> Picture | None:
     if others:
         caption += f" Left out, since their layers are others: {joined(others)}."
     drawing = drawn(fig, f"Probe accuracy by layer. Lines for {joined(_subjects(found))} over layers.")
-    rows = [(n, *(f"{c.y[i]:.3f}" for c in found)) for i, n in enumerate(names)]
-    data = Data(("layer", *(label(c, found) for c in found)), tuple(rows))
+    data = _table("layer", names, found)
     return Picture("Layer by layer", caption + _together(found), (Panel("", drawing),), data, half=True)
+
+
+def _plot(axes: Axes, found: Sequence[PlotData]) -> None:
+    for c in found:
+        axes.plot(_numbers(c), c.y, clip_on=False, **look(c.subject))
+
+
+def _table(head: str, points: Sequence[str], found: Sequence[PlotData]) -> Data:
+    """Return the curves as a table: a row for each point, a column for each curve."""
+    rows = ((point, *(f"{c.y[i]:.3f}" for c in found)) for i, point in enumerate(points))
+    return Data((head, *(label(c, found) for c in found)), tuple(rows))
 
 
 def _learned_from(record: AuditRecord) -> str:
