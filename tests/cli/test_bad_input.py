@@ -6,6 +6,7 @@ import errno
 import json
 import shutil
 from collections.abc import Callable
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +101,9 @@ BAD = {
     "option out of range": [*FORGET, "-o", "step_size=2"],
     "option without a value": [*FORGET, "-o", "guard"],
     "no shots": [*FORGET, "--shots", "0"],
+    "shots below zero": [*FORGET, "--shots", "-3"],
+    "no shots of a folder": ["forget", "BASE", "--class", "3", "--samples", "FOLDERS/nested", "--shots", "0"],
+    "shots below zero of a folder": ["forget", "BASE", "--class", "3", "--samples", "FOLDERS/flat", "--shots", "-3"],
     "too many shots": [*FORGET, "--shots", "9999"],
     "no model": ["forget", "TMP/none", "--class", "3", "--samples", "digits"],
     "empty folder": ["forget", "BASE", "--class", "3", "--samples", "TMP/empty"],
@@ -125,7 +129,9 @@ class Bomb:
 
 
 @pytest.mark.parametrize("what", BAD)
-def test_requests_that_cannot_be_met(refused, bundle: Path, noise: Image.Image, tmp_path: Path, what: str) -> None:
+def test_requests_that_cannot_be_met(
+    refused, bundle: Path, folders: Path, noise: Image.Image, tmp_path: Path, what: str
+) -> None:
     for folder in ("empty", "broken", "other"):
         (tmp_path / folder).mkdir()
     noise.save(tmp_path / "other" / "a.png")
@@ -135,9 +141,12 @@ def test_requests_that_cannot_be_met(refused, bundle: Path, noise: Image.Image, 
     torch.save(weights, tmp_path / "w.pt")
     torch.save({k: v * float("nan") for k, v in weights.items()}, tmp_path / "nan.pt")
     torch.save({"w": Bomb()}, tmp_path / "bomb.pt")
-    said = refused(*(a.replace("BASE", str(bundle)).replace("TMP", str(tmp_path)) for a in BAD[what]))
+    places = {"BASE": bundle, "TMP": tmp_path, "FOLDERS": folders}
+    said = refused(*(reduce(lambda text, at: text.replace(at[0], str(at[1])), places.items(), a) for a in BAD[what]))
     if what == "broken images":
         assert "a.png, b.png" in said
+    if "shots" in what and what != "too many shots":
+        assert f"Asked for {BAD[what][-1]} images a class. Ask for a whole number of at least 1." in said
 
 
 @pytest.mark.usefixtures("factories", "keep_generators")

@@ -102,13 +102,13 @@ def forget(
     names = next((i.class_names for i in (train, held_out, others) if i is not None and i.class_names), None)
     classifier = opt.load_model(model, arch, opt.settings(arch_option), spec, wanted, names, head, trust_pickle)
     if groups is None:
-        labels = [classifier.label(c) for c in classes]
+        labels = list(dict.fromkeys(classifier.label(c) for c in classes))  # one may be named twice
         concept, what = None, ", ".join(c.name for c in labels)
         positions = [] if train is None else classifier.positions(train, labels)
         images = _samples(samples, train, positions, [(c.index, c.name) for c in labels], shots, seed)
     else:
         concept = groups.concept(classes, [c.name for c in classifier.classes], given or None)
-        chosen, what = _searching(chosen, concept), f"{', '.join(classes)} ({concept.setting})"
+        chosen, what = _searching(chosen, concept), f"{', '.join(dict.fromkeys(classes))} ({concept.setting})"
         positions = [] if train is None else [class_position(train, label) for label in concept.given]
         images = concept.take(_samples(samples, train, positions, [(c, c) for c in concept.given], shots, seed))
         others, held_out = (
@@ -197,6 +197,7 @@ def _samples(
         seed: The seed of the draw.
     """
     from unhot.data import catalogue as datasets
+    from unhot.data.folder import subfolders, train_split
     from unhot.data.samples import draw, draw_at, folder
 
     if train is not None:
@@ -204,8 +205,9 @@ def _samples(
     path = Path(src)
     if not path.is_dir():
         raise UnknownNameError("samples", src, [*datasets, "a folder that exists"])
-    nested = any(p.is_dir() and not p.name.startswith(".") for p in path.iterdir())
-    by_index = [nested and not (path / name).is_dir() and (path / str(index)).is_dir() for index, name in classes]
+    place = path / (train_split(path) or "")
+    nested = bool(subfolders(place))
+    by_index = [nested and not (place / name).is_dir() and (place / str(index)).is_dir() for index, name in classes]
     wanted = [str(c[0]) if at else c[1] for c, at in zip(classes, by_index, strict=True)]
     # the images of a flat folder are of the class whatever else has its name
     found = folder(path, wanted if nested else [index for index, _ in classes])

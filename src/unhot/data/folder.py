@@ -31,14 +31,20 @@ def load_folder(root: Path, split: str | None = None) -> LabelledImages:
     folder = check_folder(root)
     if split is not None:
         folder = check_folder(folder / split)
-    classes = in_order(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+    classes = in_order(subfolders(folder))
     if not classes:
         raise DataError(f"{folder} holds no class folders. Put the images of each class in a folder named after it.")
     if odd := [c.name for c in classes if not is_unicode(c.name)]:
         raise DataError(f"{folder}: the class folders {shortened(odd)} have names that are not UTF-8. Rename them.")
     found = [image_files(c) for c in classes]
-    if empty := [c.name for c, files in zip(classes, found, strict=True) if not files]:
-        raise DataError(f"{folder}: no images in {shortened(empty)}. Add images, or remove the folder.")
+    empty = [c for c, files in zip(classes, found, strict=True) if not files]
+    if deeper := [c.name for c in empty if subfolders(c)]:
+        raise DataError(
+            f"{folder}: {shortened(deeper)} holds folders and no images. Give a folder in which each subfolder holds "
+            "the images of one class."
+        )
+    if empty:
+        raise DataError(f"{folder}: no images in {shortened(c.name for c in empty)}. Add images, or remove the folder.")
     labels = torch.tensor([i for i, files in enumerate(found) for _ in files])
     images = from_files([f for files in found for f in files], labels, tuple(c.name for c in classes), folder)
     return images if split is None else replace(images, origin=f"{root.resolve().name}, {split} split")
@@ -53,6 +59,17 @@ def in_order(folders: Iterable[Path]) -> list[Path]:
 def splits_of(root: Path) -> tuple[str, ...]:
     """Return which of ``train`` and ``test`` the folder has."""
     return tuple(s for s in ("train", "test") if (root / s).is_dir())
+
+
+def train_split(root: Path) -> str | None:
+    """Return "train" if the folder holds nothing but splits of class folders, of which that is one."""
+    found = {p.name for p in subfolders(root)}
+    return "train" if "train" in found <= {"train", "test"} and subfolders(root / "train") else None
+
+
+def subfolders(folder: Path) -> list[Path]:
+    """Return the folders in a folder that are not hidden."""
+    return [p for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")]
 
 
 def from_files(

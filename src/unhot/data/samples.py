@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,11 +14,11 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from unhot.data.dataset import from_dataset
-from unhot.data.folder import check_folder, from_files, image_files, load_folder
+from unhot.data.folder import check_folder, from_files, image_files, load_folder, subfolders, train_split
 from unhot.data.images import LabelledImages
 from unhot.data.labels import whole_numbers
 from unhot.data.matching import find_class, listed
-from unhot.errors import DataError, UnknownNameError, shortened
+from unhot.errors import DataError, DataWarning, UnknownNameError, shortened
 from unhot.records.model import ClassLabel
 from unhot.runtime import stream_seed, usual_settings
 
@@ -67,8 +68,6 @@ def draw(data: ImageSource, classes: Sequence[int | str], shots: int = 16, seed:
         DataError: It has fewer images of the class.
     """
     images = as_images(data)
-    if not isinstance(shots, int) or shots < 1:
-        raise DataError(f"Asked for {shots!r} images a class. Ask for a whole number of at least 1.")
     classes = listed(classes)
     positions = [class_position(images, c) for c in classes]
     check_once(positions, classes)
@@ -79,8 +78,10 @@ def draw_at(images: LabelledImages, positions: Sequence[int], shots: int, seed: 
     """Draw a few images of each of some labels in ``images.y``, as :func:`draw` does.
 
     Raises:
-        DataError: There are fewer images of a class.
+        DataError: There are fewer images of a class, or ``shots`` is no number of images.
     """
+    if not isinstance(shots, int) or shots < 1:
+        raise DataError(f"Asked for {shots!r} images a class. Ask for a whole number of at least 1.")
     chosen = [_draw_class(images, p, shots, seed) for p in positions]
     return Samples(images.select(torch.cat(chosen)), _called(images, positions))
 
@@ -95,7 +96,8 @@ def folder(path: str | Path, classes: Sequence[int | str] | None = None) -> Samp
     """Take the images of a folder: images of one class, or one subfolder for each class.
 
     Args:
-        path: The folder. Without ``classes`` its name, or the names of its subfolders, are those of the classes.
+        path: The folder. Without ``classes`` its name, or the names of its subfolders, are those of the classes. Of a
+            folder that holds class folders in ``train`` and ``test``, the images in ``train`` are taken.
         classes: The classes, by index or by name: one for a flat folder; some of the subfolders else.
 
     Raises:
@@ -103,12 +105,15 @@ def folder(path: str | Path, classes: Sequence[int | str] | None = None) -> Samp
     """
     root = check_folder(Path(path))
     classes = None if classes is None else listed(classes)
+    split = train_split(root)
+    if split is not None:
+        warnings.warn(f"{root} has splits. Samples are taken from {root / split}.", DataWarning, stacklevel=3)
     flat = image_files(root)
-    nested = [p for p in root.iterdir() if p.is_dir() and not p.name.startswith(".")]
+    nested = subfolders(root)
     if flat and nested:
         raise DataError(f"{root} holds both images and folders. Keep one of the two.")
     if nested:
-        images = load_folder(root)
+        images = load_folder(root, split)
         names = images.class_names or ()
         wanted = tuple(map(str, classes or names))
         check_once(wanted, wanted)

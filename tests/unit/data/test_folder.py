@@ -10,7 +10,7 @@ from PIL import Image
 
 from unhot.data.folder import image_files, load_folder, splits_of
 from unhot.data.samples import folder
-from unhot.errors import DataError, UnknownNameError
+from unhot.errors import DataError, DataWarning, UnknownNameError
 from unhot.records.model import InputSpec
 
 Make = Callable[..., Image.Image]
@@ -67,6 +67,15 @@ def test_empty_class_folders_are_named_all_at_once(class_folders: Path) -> None:
     (class_folders / "d" / "notes.txt").write_text("no image")
     with pytest.raises(DataError, match=r"c.*d.*remove"):
         load_folder(class_folders)
+
+
+def test_a_folder_of_class_folders_is_not_to_be_removed(class_folders: Path, tmp_path: Path) -> None:
+    root = tmp_path / "trees"
+    root.mkdir()
+    class_folders.rename(root / "all")
+    with pytest.raises(DataError, match=r"trees: all holds folders and no images\. Give a folder in which") as error:
+        load_folder(root)
+    assert "remove" not in str(error.value)
 
 
 def test_files_that_are_no_images_are_named_all_at_once(class_folders: Path) -> None:
@@ -184,6 +193,23 @@ def test_samples_of_folders_named_by_index(class_folders: Path) -> None:
     (class_folders / "a").rename(class_folders / "7")
     samples = folder(class_folders, [7])
     assert (samples.classes, samples.images.class_names, len(samples)) == (("7",), ("7",), 3)
+
+
+def test_samples_of_a_tree_are_its_train_images(class_folders: Path, tmp_path: Path, picture: Make) -> None:
+    root = tmp_path / "tree"
+    root.mkdir()
+    class_folders.rename(root / "train")
+    (root / "test" / "a").mkdir(parents=True)
+    picture().save(root / "test" / "a" / "0.png")
+    with pytest.warns(DataWarning, match=rf"{root} has splits. Samples are taken from {root / 'train'}\.") as found:
+        samples = folder(root, ["b"])
+    assert found[0].filename == __file__
+    assert (samples.classes, samples.images.keys) == (("b",), ("b/0.png", "b/1.png"))
+    assert samples.images.origin == "tree, train split"
+    (root / "plane").mkdir()  # train is a class beside it
+    picture().save(root / "plane" / "0.png")
+    with pytest.raises(DataError, match="test, train holds folders"):
+        folder(root)
 
 
 def test_bad_sample_folders(class_folders: Path, tmp_path: Path, picture: Make) -> None:
