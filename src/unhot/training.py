@@ -188,7 +188,8 @@ def train(
     """Build a net and train it on a data set.
 
     Args:
-        source: The data; the net is trained on its train split and evaluated once, at the end, on its test split.
+        source: The data; the net is trained on its train split and evaluated once, at the end, on the images of its
+            test split that are of the classes trained on.
         arch: Name of the architecture; see :func:`unhot.models.arch.build`.
         options: Keyword arguments of the architecture.
         image_size: Side of the inputs in pixels; what suits the data set if None.
@@ -228,6 +229,7 @@ def train(
     fitted = complete(settings or {}, source, arch)
     kept = images.without(dropped)
     seconds = fit(model, kept, fitted, source.augment, runtime, checkpoint)
+    held_out = None if source.test is None else model.align(source.test).without(dropped)
     record = TrainRecord(
         dataset=source.name,
         data_sha256=source.sha256,
@@ -238,7 +240,7 @@ def train(
         settings=fitted.model_dump() | {"precision": runtime.precision},
         seed=seed,
         train_images=len(kept),
-        test_accuracy=None if source.test is None else accuracy(model, source.test, runtime),
+        test_accuracy=accuracy(model, held_out, runtime) if held_out else None,
         cost=Cost(seconds=seconds, peak_memory_bytes=runtime.peak_memory_bytes(), steps=runtime.steps),
         weights_sha256=model.sha256(),
         environment=runtime.environment(),

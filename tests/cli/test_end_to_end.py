@@ -39,6 +39,8 @@ def test_train(unhot: Run, digits: Source, tmp_path: Path, as_json: bool) -> Non
     assert record["train_images"] == int((digits.train_images.y != 3).sum())
     shown = f"Trained resnet9 on {record['train_images']:,} images in "
     assert said.json == record if as_json else said.out.startswith(shown)
+    trained_on = f": test accuracy {record['test_accuracy']:.4f} on the 9 classes trained on. Wrote {tmp_path / 'm'}."
+    assert as_json or said.out.endswith(f"{trained_on}\n")
 
 
 def test_training_on_a_folder(unhot: Run, folders: Path, tmp_path: Path) -> None:

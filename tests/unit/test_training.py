@@ -363,6 +363,14 @@ def test_the_record_says_what_was_done(source: Source) -> None:
     assert blind.settings["lr"] == 0.1  # the net's
 
 
+def test_accuracy_is_that_on_the_classes_trained_on(source: Source) -> None:
+    model, record = train(source, "lenet5", exclude=["c", 0], settings={"epochs": 30}, runtime=runtime())
+    shown = source.test_images.of([1, 3])
+    assert record.test_accuracy == accuracy(model, shown, runtime()) > 0.9
+    only_excluded = replace(source, test=source.test_images.of([0, 2]))
+    assert train(only_excluded, "lenet5", exclude=["c", 0], runtime=runtime())[1].test_accuracy is None
+
+
 def test_options_size_and_precision(digits: Source) -> None:
     some = replace(digits, train=digits.train_images.select(torch.arange(60)), test=None)
     settings = {"epochs": 1, "batch_size": 32}

@@ -92,7 +92,9 @@ def train(
     if json:
         say(record.to_json())
         return
-    score = "no test split" if record.test_accuracy is None else f"test accuracy {record.test_accuracy:.4f}"
+    score = "no test images" if record.test_accuracy is None else f"test accuracy {record.test_accuracy:.4f}"
+    if record.excluded and record.test_accuracy is not None:
+        score += f" on the {len(model.classes) - len(record.excluded)} classes trained on"
     say(f"Trained {arch} on {record.train_images:,} images in {record.cost.seconds:.1f} s: {score}. Wrote {out}.")
 
 

@@ -18,6 +18,8 @@ class TrainRecord(Record):
         dataset: The name of the data set.
         data_sha256: SHA-256 of its content; None in older records.
         input: How its images became inputs; None in older records.
+        test_accuracy: Accuracy on the test images of the classes trained on; None if there are none. In older
+            records those of ``excluded`` are counted too, as wrong.
     """
 
     kind: Literal["train"] = "train"
