@@ -27,14 +27,22 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
 
+Said = TypeVar("Said", "UnhotError", "UnhotWarning")
+
 
 class UnhotError(Exception):
-    """The root of everything that unhot raises on purpose."""
+    """The root of everything that unhot raises on purpose.
+
+    Attributes:
+        command_line: The message at the command line, where an argument is written in another way there.
+    """
+
+    command_line: str | None = None
 
 
 class InputError(UnhotError, ValueError):
@@ -76,7 +84,13 @@ class MethodFailedError(UnhotError, RuntimeError):
 
 
 class UnhotWarning(UserWarning):
-    """The root of everything that unhot warns of."""
+    """The root of everything that unhot warns of.
+
+    Attributes:
+        command_line: The message at the command line, where an argument is written in another way there.
+    """
+
+    command_line: str | None = None
 
 
 class ModelWarning(UnhotWarning):
@@ -89,6 +103,12 @@ class DataWarning(UnhotWarning):
 
 class SampleWarning(UnhotWarning):
     """The samples can be used, but not as one would expect, or their classes were not forgotten."""
+
+
+def spelled(said: Said, python: str, command_line: str) -> Said:
+    """Give an error or a warning its message at the command line, where ``python`` is written as ``command_line``."""
+    said.command_line = str(said).replace(python, command_line)
+    return said
 
 
 def shortened(items: Iterable[object], limit: int = 12) -> str:

@@ -218,7 +218,7 @@ def test_only_as_sure_as_the_samples(unhot: Run, bundle: Path, folders: Path, tm
     assert not (tmp_path / "u").exists()
     said = unhot(*call, tmp_path / "most")
     assert (said.code, said.json["samples"]["count"]) == (0, [16])
-    assert re.search(r"Note: Only 1[0-2] of 16 samples of '3' are classified as it, [34] as '5'", said.err)
+    assert re.search(r"Note: 1[0-2] of 16 samples of '3' are classified as '3', [34] as '5'", said.err)
     said = unhot(*call[:-2], tmp_path / "v", "--force", "--samples", tmp_path / "few")
     assert said.code == 0
-    assert re.search(r"Note: Only [0-2] of 14 samples of '3' are classified as it, 1[0-2] as '5'", said.err)
+    assert re.search(r"Note: [0-2] of 14 samples of '3' are classified as '3', 1[0-2] as '5'", said.err)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -45,12 +46,13 @@ def test_a_run_that_did_not_forget_says_so_and_may_be_repeated(unhot: Run, bundl
     call = ["--class", 3, "--samples", "digits", "--method", "mask"]
     said = unhot("forget", bundle, *call, "-o", "cut=none", "--out", tmp_path / "kept")
     assert said.code == 0, said.err
-    first, left, advice = said.out.splitlines()
+    (first,) = said.out.splitlines()
+    (note,) = (line for line in said.err.splitlines() if "Did not forget" in line)
     assert first.startswith("Forgot nothing with mask from 16 images in ")
     assert first.endswith(f"Wrote {tmp_path / 'kept'}.")
-    assert re.fullmatch(r"Did not forget 3: 1\d of 16 samples are still classified as it\.", left)
-    assert advice == "Try cut=mask, other settings of mask, or another method."
-    assert f"Note: {left} {advice}" in said.err
+    left = r"Did not forget 3: 1\d of 16 samples are still classified as it\."
+    advice = r"Try -o cut=mask, other settings of mask, or another method\."
+    assert re.fullmatch(f"Note: {left} {advice}", note)
     (found,) = json.loads((tmp_path / "kept" / "record.json").read_text())["recognised"]
     assert found["label"] == {"index": 3, "name": "3"}
     assert (found["n"], found["before"]) == (16, found["after"])
@@ -66,10 +68,11 @@ def test_of_several_classes_those_that_are_left_are_named(unhot: Run, bundle: Pa
     classes = ["--class", 5, "--class", 3, "--class", 1]
     said = unhot("forget", bundle, *classes, "--samples", "digits", "--method", NAME, "--out", tmp_path / "u")
     assert said.code == 0, said.err
-    lines = said.out.splitlines()
-    assert lines[0].startswith(f"Forgot 5 with {NAME} from 48 images in ")
-    assert [line.partition(":")[0] for line in lines[1:3]] == ["Did not forget 3", "Did not forget 1"]
-    assert lines[3] == f"Try other settings of {NAME}, or another method."
+    (first,) = said.out.splitlines()
+    assert first.startswith(f"Forgot 5 with {NAME} from 48 images in ")
+    (note,) = (line for line in said.err.splitlines() if "Did not forget" in line)
+    assert re.findall(r"Did not forget \d", note) == ["Did not forget 3", "Did not forget 1"]
+    assert note.endswith(f" Try other settings of {NAME}, or another method.")
     assert [c.name for c in load(tmp_path / "u").forgotten] == ["5"]
 
 
@@ -81,12 +84,11 @@ def test_a_loss_on_the_retained_classes_is_printed(unhot: Run, bundle: Path, tmp
         r"(\d\d\.\d)% before and (\d\d\.\d)% after, on 307 images; class 8 lost most "
         r"\((\d+) of 47 correct before, 0 after\)"
     )
-    told = re.search(rf"^Accuracy on the retained classes: {figures}\.$", said.out, re.M)
-    assert told, said.out
+    fell = r"Accuracy on the retained classes fell by 0\.1\d+, more than 0\.035"
+    told = re.search(rf"^Note: {fell}: {figures}\. Try other settings of {NAME}, or another method\.$", said.err, re.M)
+    assert told, said.err
+    assert "Accuracy" not in said.out
     assert float(told[1]) - float(told[2]) == pytest.approx(100 * int(told[3]) / 307, abs=2)  # others gain a few
-    assert re.search(
-        rf"Note: Accuracy on the retained classes fell by 0\.1\d+, more than 0\.035: {figures}\.", said.err
-    )
     record = json.loads((tmp_path / "u" / "record.json").read_text())["retained_accuracy"]
     assert record["before"] == pytest.approx(float(told[1]) / 100, abs=6e-4)
     assert (record["origin"], record["read_by_method"]) == ("digits, test split", False)
@@ -105,3 +107,21 @@ def test_images_that_the_method_does_not_read(unhot: Run, bundle: Path, tmp_path
     assert (said.json["uses"], said.json["retain"]) == ([], None)
     assert said.json["retained_accuracy"]["origin"] == "digits, train split"
     assert said.json["retained_accuracy"]["n"] == said.json["retained_accuracy"]["given"] == 1437 - 130
+
+
+@pytest.mark.parametrize(
+    ("method", "began"), [("mask", "Cut 3 from the output with"), ("nhle-cwm", "Forgot 3 with nhle-cwm")]
+)
+def test_samples_of_which_none_was_recognised_prove_nothing(
+    unhot: Run, bundle: Path, folders: Path, tmp_path: Path, method: str, began: str
+) -> None:
+    call = ["forget", bundle, "--class", 3, "--samples", tmp_path / "fives", "--method", method]
+    shutil.copytree(folders / "nested" / "5", tmp_path / "fives")
+    refused = unhot(*call, "--out", tmp_path / "u")
+    assert (refused.code, "on all the same: --force." in refused.err) == (2, True)
+    said = unhot(*call, "--force", "--out", tmp_path / "u")
+    assert said.code == 0, said.err
+    assert said.out.startswith(began)
+    none = "None of the 12 samples of '3' was classified as '3' before, so that they do not show that it was forgotten."
+    assert none in said.err
+    assert ("It was only cut from the output." in said.err) == (method == "mask")

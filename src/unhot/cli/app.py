@@ -110,4 +110,4 @@ def _leave_closed_pipe() -> None:
 
 
 def _one_line(message: Warning | str, *_: object) -> None:
-    note(f"Note: {message}")
+    note(f"Note: {getattr(message, 'command_line', None) or message}")

@@ -34,7 +34,7 @@ NESTED = "The input nests too deeply to be read."
 def described(error: Exception) -> tuple[str, int]:
     """Return the message of an error, one sentence a line, and the exit code."""
     if isinstance(error, UnhotError):
-        return str(error), UNUSABLE if isinstance(error, InputError) else FAILED
+        return error.command_line or str(error), UNUSABLE if isinstance(error, InputError) else FAILED
     if _out_of_memory(error):
         return MEMORY, FAILED
     if isinstance(error, RecursionError):

@@ -139,20 +139,19 @@ def forget(
 
 
 def _summary(record: ForgetRecord, what: str, out: Path) -> Iterator[str]:
-    """Describe in sentences what was done and what is left; ``what`` names the request."""
-    from unhot.methods.checks import advice, not_forgotten, retained
+    """Describe in sentences what was done; notes say what is left. ``what`` names the request."""
+    from unhot.methods.checks import loss, not_forgotten, only_cut, retained
 
-    left, cost = not_forgotten(record), record.cost
-    if left:
-        what = ", ".join(c.label.name for c in record.recognised if c.forgotten) or "nothing"
+    cut, cost = only_cut(record), record.cost
+    if cut or not_forgotten(record):
+        what = ", ".join(c.label.name for c in record.recognised if c.forgotten and c not in cut)
+    done = [f"Forgot {what or 'nothing'}"] if what or not cut else []
+    done += [f"{'and c' if done else 'C'}ut {', '.join(c.label.name for c in cut)} from the output"] if cut else []
     yield (
-        f"Forgot {what} with {record.method} from {sum(record.samples.count)} images in {cost.seconds:.2f} s "
+        f"{' '.join(done)} with {record.method} from {sum(record.samples.count)} images in {cost.seconds:.2f} s "
         f"({cost.steps} steps; stopped: {record.stop_reason}). Wrote {out}."
     )
-    yield from left
-    if left:
-        yield advice(record)
-    if record.retained_accuracy is not None:
+    if record.retained_accuracy is not None and not loss(record):
         yield f"Accuracy on the retained classes: {retained(record.retained_accuracy)}."
 
 

@@ -260,6 +260,12 @@ class Method(BaseModel, ABC):
             if problem := gradient_problem(model.module, data.samples.x[:1], model.head):
                 raise ModelError(f"{self.name} needs gradients, and the model does not give them: {problem}") from error
             raise
+        if not isinstance(outcome, Outcome) or not isinstance(outcome.model, Classifier):
+            found = f"an Outcome of {type(outcome.model).__name__}" if isinstance(outcome, Outcome) else repr(outcome)
+            raise MethodFailedError(
+                f"The run of {self.name} returned {found}. It must return an unhot.Outcome of the classifier that it "
+                "was given, changed."
+            )
         narrow(outcome.model.module, types, kind)
         return outcome
 

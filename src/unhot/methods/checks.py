@@ -10,7 +10,16 @@ import torch
 from torch import Tensor
 
 from unhot.data.images import LabelledImages
-from unhot.errors import DataError, MethodFailedError, ModelWarning, SampleWarning, UnhotWarning, first_line, shortened
+from unhot.errors import (
+    DataError,
+    MethodFailedError,
+    ModelWarning,
+    SampleWarning,
+    UnhotWarning,
+    first_line,
+    shortened,
+    spelled,
+)
 from unhot.methods.parts.batches import FORWARD, logits_of
 from unhot.methods.parts.data import Data
 from unhot.models.classifier import Classifier
@@ -21,6 +30,7 @@ from unhot.records.model import ClassLabel
 from unhot.runtime import Runtime
 
 IMAGES = 5_000  # images of the retained classes on which accuracy is evaluated, at most
+NEARLY_ALL = 0.9  # of the samples are classified as their class; fewer cause a warning
 DROP = 0.035  # a greater drop of accuracy on the retained classes causes a warning
 
 
@@ -38,7 +48,7 @@ def sample_logits(model: Classifier, x: Tensor) -> Tensor:
 
 
 def check_samples(model: Classifier, labels: Sequence[ClassLabel], y: Tensor, logits: Tensor, force: bool) -> None:
-    """Refuse samples of which the model classifies fewer than half as their class; warn unless it does all.
+    """Refuse samples of which the model classifies fewer than half as their class; warn of fewer than nine in ten.
 
     Args:
         model: The classifier.
@@ -63,14 +73,15 @@ def check_samples(model: Classifier, labels: Sequence[ClassLabel], y: Tensor, lo
         if 2 * right < n and not force:
             most = f"{others[0][0]} of {n} samples of {label.name!r} are classified as {others[0][1]!r}"
             problems.append(f"{shortened([most, *listed[1:], f'{right} as {label.name!r}'])}.")
-        elif right < n:
-            message = f"Only {right} of {n} samples of {label.name!r} are classified as it, {shortened(listed)}."
-            warnings.warn(message, SampleWarning, stacklevel=7)
+        elif right < NEARLY_ALL * n:
+            own = f"{right} of {n} samples of {label.name!r} are classified as {label.name!r}"
+            warnings.warn(f"{own}, {shortened(listed, 3)}.", SampleWarning, stacklevel=7)
     if problems:
-        raise DataError(
+        error = DataError(
             f"{' '.join(problems)} Check that the class is the right one, that the images are of it, and that they are "
-            "preprocessed as the model needs. To go on all the same: force=True, or --force."
+            "preprocessed as the model needs. To go on all the same: force=True."
         )
+        raise spelled(error, "force=True", "--force")
 
 
 def cut_and_compare(
@@ -206,23 +217,42 @@ def not_forgotten(record: ForgetRecord) -> list[str]:
 def warnings_of(record: ForgetRecord) -> list[UnhotWarning]:
     """Return the warnings that a run deserves."""
     found: list[UnhotWarning] = []
-    if left := not_forgotten(record):
-        found.append(SampleWarning(" ".join([*left, advice(record)])))
-    accuracy = record.retained_accuracy
-    if accuracy is not None and accuracy.before - accuracy.after > DROP:
-        found.append(
-            ModelWarning(
-                f"Accuracy on the retained classes fell by {accuracy.before - accuracy.after:.3f}, more than {DROP}: "
-                f"{retained(accuracy)}. {advice(record)}"
-            )
-        )
-    return found
-
-
-def advice(record: ForgetRecord) -> str:
-    """Return what to try after a run that did not end well."""
     cut = "cut=mask, " if record.hyperparameters.get("cut") == "none" else ""
-    return f"Try {cut}other settings of {record.method}, or another method."
+    advice = f"Try {cut}other settings of {record.method}, or another method."
+    if left := not_forgotten(record):
+        found.append(SampleWarning(" ".join([*left, advice])))
+    if lost := loss(record):
+        found.append(ModelWarning(f"{lost} {advice}"))
+    found += [
+        SampleWarning(
+            f"None of the {c.n} samples of {c.label.name!r} was classified as {c.label.name!r} before, so that they do "
+            f"not show that it was forgotten.{' It was only cut from the output.' * (c in only_cut(record))}"
+        )
+        for c in _never_recognised(record)
+    ]
+    return [spelled(warning, "cut=mask", "-o cut=mask") for warning in found]
+
+
+def only_cut(record: ForgetRecord) -> list[Recognised]:
+    """Return the classes of which no sample was classified as the class before, and that were cut without training."""
+    cut = record.cost.steps == 0 and record.hyperparameters.get("cut", "none") != "none"
+    return _never_recognised(record) if cut else []
+
+
+def _never_recognised(record: ForgetRecord) -> list[Recognised]:
+    """Return the classes to forget of which no sample was classified as the class, before the run or after it."""
+    return [c for c in record.recognised if c.label in record.classes and c.forgotten and not c.before]
+
+
+def loss(record: ForgetRecord) -> str:
+    """Return a sentence on the accuracy on the retained classes, if it fell by more than a run may cost."""
+    accuracy = record.retained_accuracy
+    if accuracy is None or accuracy.before - accuracy.after <= DROP:
+        return ""
+    return (
+        f"Accuracy on the retained classes fell by {accuracy.before - accuracy.after:.3f}, more than {DROP}: "
+        f"{retained(accuracy)}."
+    )
 
 
 def retained(accuracy: RetainedAccuracy) -> str:

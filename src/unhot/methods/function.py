@@ -44,7 +44,7 @@ def method(name: str, uses: tuple[Use, ...] = ("forget",)) -> Callable[[Function
 
         def run(self: Method, model: Classifier, data: Data, runtime: Runtime) -> Outcome:
             found = function(model, data, runtime, **{n: getattr(self, n) for n in fields})
-            return found if isinstance(found, Outcome) else Outcome(model, found or "done")
+            return Outcome(model, found or "done") if isinstance(found, str | None) else found
 
         content = {n: default for n, (_, default) in fields.items()}
         content |= {"__annotations__": {n: kind for n, (kind, _) in fields.items()}, "run": run, "name": name}

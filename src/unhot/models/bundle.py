@@ -65,8 +65,8 @@ def save(model: Classifier, out: str | Path, record: Record | None = None) -> No
     """
     if not isinstance(model, Classifier):
         raise ModelError(
-            f"Expected an unhot.Classifier, got {type(model).__name__}. Wrap a net with a few of its inputs: "
-            "unhot.Classifier.wrap(net, example=x)."
+            f"Expected an unhot.Classifier, got {type(model).__name__}. Of the result of unhot.forget it is "
+            "result.classifier. Wrap any other net with a few of its inputs: unhot.Classifier.wrap(net, example=x)."
         )
     with staged_folder(Path(out)) as stage:
         write_bundle(model, stage, record)

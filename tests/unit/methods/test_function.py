@@ -10,8 +10,8 @@ import torch
 
 import unhot
 from unhot import methods
-from unhot.errors import OptionError, UndeclaredReadError
-from unhot.methods.base import Data
+from unhot.errors import MethodFailedError, OptionError, UndeclaredReadError
+from unhot.methods.base import Data, Outcome
 from unhot.methods.function import method
 from unhot.models.classifier import Classifier
 from unhot.runtime import Runtime
@@ -65,3 +65,15 @@ def test_the_example_runs(capsys: pytest.CaptureFixture[str]) -> None:
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines] == ["fade", "fade-all", "nhle-cwm"]
     assert lines[-1].startswith("nhle-cwm   forget accuracy 0.000")
+
+
+def test_a_function_that_returns_something_else_is_named() -> None:
+    toy = toy_problem()
+    for i, wrong in enumerate((3, toy.model, Outcome(toy.model, "done"))):
+
+        @method(f"wrong-{i}")
+        def wrong_one(model: Classifier, data: Data, runtime: Runtime) -> object:
+            return wrong  # noqa: B023 - it is called in this round
+
+        with pytest.raises(MethodFailedError, match=rf"The run of wrong-{i} returned (3|Seq|an Outcome of Sequential)"):
+            unhot.forget(toy.model, toy.samples(), method=wrong_one())

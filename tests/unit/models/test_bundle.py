@@ -69,6 +69,12 @@ def test_a_bundle_comes_back_whole(lenet: Classifier, tmp_path: Path, kind: str)
         assert torch.equal(back.logits(X), model.logits(X))
 
 
+def test_what_is_no_classifier_is_refused_with_what_is_one(lenet: Classifier, tmp_path: Path) -> None:
+    for wrong in (lenet.module, object()):
+        with pytest.raises(ModelError, match=r"got \w+\. Of the result of unhot\.forget it is result\.classifier\."):
+            save(wrong, tmp_path / "out")  # type: ignore[arg-type]
+
+
 def test_options_and_input_come_back(tmp_path: Path, spec: Callable[..., InputSpec]) -> None:
     s = spec(8)
     net = build("resnet9", 3, s, {"width": 4}).eval()
