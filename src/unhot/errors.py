@@ -53,10 +53,7 @@ class UnknownNameError(InputError, LookupError):
     """A name that is not known, with the nearest known one."""
 
     def __init__(self, kind: str, name: object, known: Iterable[str]) -> None:
-        known = [str(k) for k in known]
-        near = [] if str(name).isdigit() else difflib.get_close_matches(str(name), known, n=1)
-        hint = f"Did you mean {near[0]!r}?" if near else f"Known: {shortened(known)}."
-        super().__init__(f"Unknown {kind} {str(name)!r}. {hint}")
+        super().__init__(f"Unknown {kind} {str(name)!r}. {nearest(str(name), known)}")
 
 
 class OptionError(InputError):
@@ -105,6 +102,13 @@ class SampleWarning(UnhotWarning):
     """The samples can be used, but not as one would expect, or their classes were not forgotten."""
 
 
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return a sentence that offers the known name that is most like another one, or all of them."""
+    known = [str(k) for k in known]
+    near = [] if name.isdigit() else difflib.get_close_matches(name, known, n=1)
+    return f"Did you mean {near[0]!r}?" if near else f"Known: {shortened(known)}."
+
+
 def spelled(said: Said, python: str, command_line: str) -> Said:
     """Give an error or a warning its message at the command line, where ``python`` is written as ``command_line``."""
     said.command_line = str(said).replace(python, command_line)
@@ -129,12 +133,20 @@ def first_line(error: object, limit: int = 200) -> str:
     return str(error).strip().partition("\n")[0][:limit].rstrip(".")
 
 
-def invalid_values(error: ValidationError) -> list[str]:
-    """Return for each value that pydantic refused its place, what is wrong, and the value if it is short."""
+def invalid_values(error: ValidationError, known: Iterable[str] = ()) -> list[str]:
+    """Return for each value that pydantic refused its place, what is wrong, and the value if it is short.
+
+    Args:
+        error: What pydantic raised.
+        known: The names of the values that there are, one of which is offered for a name that is not known.
+    """
     found = []
     for e in error.errors(include_url=False):
         at, given = ".".join(map(str, e["loc"]))[:200], e["input"]
         got = f". Got {repr(given)[:80]}" if isinstance(given, str | int | float | None) else ""
+        if known and e["type"] == "extra_forbidden":
+            found.append(f"{at!r}: unknown ({nearest(at, known).rstrip('.')})")
+            continue
         found.append(f"{at!r}: " * bool(at) + e["msg"].removeprefix("Value error, ") + got)
     return found
 

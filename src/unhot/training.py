@@ -65,7 +65,9 @@ class TrainSettings(Stored):
         try:
             return cls.model_validate(values)
         except ValidationError as error:
-            raise OptionError(f"Invalid settings of training: {'; '.join(invalid_values(error))}.") from error
+            raise OptionError(
+                f"Invalid settings of training: {'; '.join(invalid_values(error, cls.model_fields))}."
+            ) from error
 
 
 def batches_of(order: Tensor, size: int) -> tuple[Tensor, ...]:

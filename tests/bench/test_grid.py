@@ -90,9 +90,13 @@ FAULTS = [
     ("class = [1, 6]", "class = []", "class is missing"),
     ("shots = 4", "shots = 4000", "4000 shots asked for"),
     ("shots = 4", "shots = 0", "greater than or equal to 1"),
-    ("epochs = 2", "epoch = 2", "'epoch': Extra inputs are not permitted"),
+    ("epochs = 2", "epoch = 2", "'epoch': unknown (Did you mean 'epochs'?)"),
     ("seed = [0]", "seed = [0]\nshots = [1]", "shots is in [fixed] and in [grid]"),
-    ("seed = [0]", "seed = [0]\ncolour = [1]", "'grid.colour': Extra inputs"),
+    ("seed = [0]", "seed = [0]\ncolour = [1]", "Unknown key of [grid]: 'colour'. Known: dataset, arch, class"),
+    ("[fixed]", "[fixxed]", "Unknown key of the grid: 'fixxed'. Did you mean 'fixed'?"),
+    ("options = {", "option = {", "Unknown key of [[method]] 2: 'option'. Did you mean 'options'?"),
+    ("options = {", "options = [", "not valid TOML"),
+    ("[grid]", "[gird]\n[grid]", "Unknown key of the grid: 'gird'. Did you mean 'grid'?"),
     ("schema = 1", "schema = 2", "'schema': Input should be 1"),
     ("[[method]]", "[[methods]]", "'method': Field required"),
     ("seed = [0]", "seed = [0", "not valid TOML"),
@@ -126,6 +130,26 @@ def test_all_faults_are_said_at_once(grid_of: GridOf) -> None:
     with pytest.raises(InputError) as error:
         grid_of(text)
     assert all(word in str(error.value) for word in ("3 problems", "maskk", "digitz", "stepz"))
+
+
+def test_unknown_keys_and_invalid_values_hide_no_other_fault(grid_of: GridOf) -> None:
+    text = SMALL
+    for old, new in (
+        ('name = "mask"', 'name = "maskk"\noption = { cut = "none" }'),
+        ("class = [1, 6]", "class = [[]]"),
+        ("seed = [0]", "sede = [0]"),
+        ('"lenet5"', '"lenet6"'),
+        ("[[method]]\n", "[[method]]\nguard = true\n[[method]]\n"),
+    ):
+        text = text.replace(old, new, 1)
+    with pytest.raises(InputError) as error:
+        grid_of(text)
+    said = str(error.value)
+    assert [
+        word for word in ("6 problems", "maskk", "'option'", "Got []", "'sede'", "lenet6") if word not in said
+    ] == []
+    assert "'method.0.name': Field required" in said
+    assert "missing" not in said
 
 
 def test_a_grid_that_is_not_there_is_named(tmp_path: Path) -> None:

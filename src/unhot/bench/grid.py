@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Generic, Literal, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import torch
-from pydantic import BeforeValidator, Field, JsonValue, ValidationError
+from pydantic import JsonValue
 
 from unhot import methods
+from unhot.bench.grid_file import AXES, USUAL, Fixed, GridFile, MethodEntry, Request, parse_grid
 from unhot.data.samples import class_position
 from unhot.data.source import Source, folder_input, load_source
-from unhot.errors import InputError, UnhotError, invalid_values, raise_all
+from unhot.errors import InputError, UnhotError, raise_all
 from unhot.methods.base import Method
 from unhot.models.arch import build, channels_of
-from unhot.reading import parse_toml, read_text
-from unhot.records.base import Stored
 from unhot.records.bench import Cell, TrainSpec, Work
 from unhot.records.choices import Precision
 from unhot.records.model import InputSpec
@@ -29,90 +28,7 @@ from unhot.version import __version__
 
 W = TypeVar("W", bound=Work, covariant=True)
 
-Class = int | str
-Request = Class | list[Class]
-Count = Annotated[int, Field(ge=1)]
-Seed = Annotated[int, Field(ge=0)]
-
 CELLS = 100_000  # more are a mistake, and would be listed in memory before the first is run
-GRID_BYTES = 2**20  # TOML is parsed in Python, a million bytes a second
-AXES = ("dataset", "arch", "class", "shots", "seed", "model_seed")
-USUAL: dict[str, list[Any]] = {"shots": [16], "seed": [0], "model_seed": [0]}
-
-
-def _request(value: object) -> object:
-    """Check a request here, for one message instead of one for each member of the union."""
-    members = value if isinstance(value, list) else [value]
-    if not members or not all(isinstance(m, int | str) and not isinstance(m, bool) for m in members):
-        raise ValueError(f"expected an index, a name, or a list of these. Got {value!r}")
-    return value
-
-
-class MethodEntry(Stored):
-    """A ``[[method]]``.
-
-    Attributes:
-        options: Fixed hyperparameters.
-        grid: Hyperparameters of which every value of a list is tried.
-        guard: Whether it is given statistics of the original's training images.
-    """
-
-    name: str
-    options: dict[str, JsonValue] = {}
-    grid: dict[str, list[JsonValue]] = {}
-    guard: bool = False
-
-    def trials(self) -> Iterator[dict[str, JsonValue]]:
-        """Yield the options of each trial."""
-        for values in itertools.product(*self.grid.values()):
-            yield self.options | dict(zip(self.grid, values, strict=True))
-
-
-class Axes(Stored):
-    """What a table may set: an axis is a value in ``[fixed]`` and a list in ``[grid]``."""
-
-    dataset: list[str] = []
-    arch: list[str] = []
-    class_: list[Annotated[Request, BeforeValidator(_request)]] = Field(default=[], alias="class")
-    shots: list[Count | Literal["all"]] = []
-    seed: list[Seed] = []
-    model_seed: list[Seed] = []
-
-    def values(self) -> dict[str, list[Any]]:
-        """Return the axes that are set."""
-        return {n: v for n, v in self.model_dump(by_alias=True).items() if n in AXES and v}
-
-
-class Fixed(Axes):
-    """``[fixed]``.
-
-    Attributes:
-        arch_options: Keyword arguments of each architecture, by its name.
-        train: Settings of training; what is left out suits data set and net.
-        retrained: How many retrained references there are of each request.
-        in_sequence: The classes of a list are forgotten one after another.
-        precision: What the nets are trained in; the faster one on the machine that reads the grid if it is left out.
-        retained: The number of retained images for methods that read such; all if it is left out.
-        audit: ``full`` runs the attacks that train or optimise too.
-    """
-
-    arch_options: dict[str, dict[str, JsonValue]] = {}
-    train: dict[str, JsonValue] = {}
-    retrained: int = Field(default=1, ge=0, le=100)
-    in_sequence: bool = False
-    precision: Precision | None = None
-    retained: Count | None = None
-    audit: Literal["quick", "full"] = "quick"
-
-
-class GridFile(Stored):
-    """The whole file."""
-
-    schema_: Literal[1] = Field(alias="schema")
-    name: str
-    fixed: Fixed = Fixed()
-    grid: Axes = Axes()
-    method: Annotated[list[MethodEntry], Field(min_length=1)]
 
 
 @dataclass(frozen=True)
@@ -167,9 +83,9 @@ def read_grid(path: Path, data_dir: Path | None = None, download: bool = False, 
     Raises:
         InputError: With everything that is wrong with it.
     """
-    file = _parsed(path)
     problems: list[str] = []
-    axes = _axes(file, problems)
+    file, wrong = parse_grid(path, problems)
+    axes = _axes(file, wrong, problems)
     trials = [t for entry in file.method for t in _trials(entry, problems)]
     if file.fixed.in_sequence and any(t.guarded for t in trials):
         problems.append(
@@ -234,24 +150,12 @@ class _Trial(NamedTuple):
     guarded: bool
 
 
-def _parsed(path: Path) -> GridFile:
-    raw = parse_toml(read_text(path, GRID_BYTES), str(path))
-    fixed = raw.get("fixed")
-    if isinstance(fixed, dict):  # a value is the axis of one value
-        raw["fixed"] = {k: [v] if k in AXES else v for k, v in fixed.items()}
-    try:
-        return GridFile.model_validate(raw)
-    except ValidationError as error:
-        raise_all(InputError, str(path), [f"{problem}." for problem in dict.fromkeys(invalid_values(error))])
-        raise
-
-
-def _axes(file: GridFile, problems: list[str]) -> dict[str, list[Any]]:
+def _axes(file: GridFile, wrong: Collection[str], problems: list[str]) -> dict[str, list[Any]]:
     fixed, listed = file.fixed.values(), file.grid.values()
     for name in AXES:
         if name in fixed and name in listed:
             problems.append(f"{name} is in [fixed] and in [grid]. Keep one.")
-        if name not in fixed and name not in listed and name not in USUAL:
+        if name not in fixed and name not in listed and name not in {*USUAL, *wrong}:
             problems.append(f"{name} is missing. Set a value in [fixed] or a list in [grid].")
     return {n: listed.get(n) or fixed.get(n) or USUAL.get(n, []) for n in AXES}
 
