@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -98,6 +99,40 @@ def test_a_class_that_was_dropped_before_is_forgotten_alike(
         unhot(*call, "--guard", g, "--out", tmp_path / f"u{i}").json for i, g in enumerate((file, tmp_path / "less"))
     ]
     assert found[0]["weights_sha256"] == found[1]["weights_sha256"]
+
+
+@pytest.mark.filterwarnings("default::unhot.errors.DataWarning")
+def test_images_that_the_model_does_not_know_are_noted(
+    unhot: Run, bundle: Path, file: Path, digits: Source, tmp_path: Path
+) -> None:
+    for i in range(10):
+        place = tmp_path / "noise" / "train" / str(i)
+        place.mkdir(parents=True)
+        for j, index in enumerate((digits.train_images.y == (i + 1) % 10).nonzero().flatten()[:20].tolist()):
+            digits.train_images.x.load(index).save(place / f"{j}.png")
+    said = unhot("guard", "collect", bundle, "--data", tmp_path / "noise", "--out", tmp_path / "other")
+    assert said.code == 0, said.err
+    assert re.search(
+        r"Note: The model classifies 0\.\d+ of 200 images correctly; guessing would give 0\.100\.", said.err
+    )
+    own = unhot("guard", "collect", bundle, "--data", "digits", "--out", tmp_path / "own")
+    assert (own.code, "guessing" in own.err) == (0, False)
+
+
+def test_a_guard_of_a_model_of_groups(unhot: Run, tmp_path: Path) -> None:
+    groups = tmp_path / "groups.json"
+    groups.write_text(json.dumps({"low": ["0", "1", "2"], "mid": ["3", "4", "5"], "high": ["6", "7", "8", "9"]}))
+    by_map = ["--label-map", groups]
+    call = ["train", "--dataset", "digits", "--arch", "lenet5", "--epochs", 3, *by_map]
+    assert unhot(*call, "--out", tmp_path / "m").code == 0
+    collect = ["guard", "collect", tmp_path / "m", "--data", "digits"]
+    said = unhot(*collect, "--out", tmp_path / "none")
+    assert (said.code, "If these are groups of the former, give the map with --label-map." in said.err) == (2, True)
+    said = unhot(*collect, *by_map, "--json", "--out", tmp_path / "g")
+    assert said.code == 0, said.err
+    assert [c["name"] for c in said.json["classes"]] == ["low", "mid", "high"]
+    call = ["forget", tmp_path / "m", "--class", "low", "--samples", "digits", *by_map, *SHORT]
+    assert unhot(*call, "--guard", tmp_path / "g", "--out", tmp_path / "u").code == 0
 
 
 def test_bad_input(unhot: Run, bundle: Path, file: Path, digits: Source, tmp_path: Path) -> None:

@@ -10,9 +10,15 @@ import typer
 from typer.core import TyperGroup
 
 from unhot.cli import options as opt
+from unhot.errors import DataWarning
 from unhot.files import check_new
 
+CHECKED = 1_000  # images that show whether the model knows them
+
 if TYPE_CHECKING:
+    from unhot.data.images import LabelledImages
+    from unhot.models.classifier import Classifier
+    from unhot.runtime import Runtime
     from unhot.statistics import ClassStatistics
 
 
@@ -49,6 +55,7 @@ def collect(
         typer.Option("--max-images", min=1, help="Images to read at most, as many of each class. [10,000]"),
     ] = None,
     drop: Annotated[list[str], typer.Option("--drop", help="Class to leave out; may be repeated.")] = [],  # noqa: B006
+    label_map: opt.LabelMapFile = None,
     seed: opt.Seed = 0,
     arch: opt.Arch = None,
     arch_option: opt.ArchOption = [],  # noqa: B006
@@ -64,17 +71,44 @@ def collect(
     device: opt.Device = None,
     json: opt.Json = False,
 ) -> None:
-    """Collect statistics of a model's training images, class by class."""
+    """Collect statistics of a model's training images, class by class.
+
+    With --label-map the images are of the groups of the map, as for unhot train.
+    """
     from unhot.data.preprocessing import Preprocessing
     from unhot.data.source import load_source
     from unhot.statistics import MAX_IMAGES, ClassStatistics
 
     check_new(out)
     wanted = Preprocessing.parse(image_size, resize, interpolation, mean, std)
-    images = load_source(data, data_dir, download)
+    images = opt.by_label_map(load_source(data, data_dir, download), label_map)
     found = opt.loader(images, arch, arch_option, wanted, head, trust_pickle)(model)
     runtime = opt.make_runtime(device, seed, alone=True)
+    _check_images(found, images.train_images, runtime)
     _write(ClassStatistics.collect(found, images.train_images, runtime, max_images or MAX_IMAGES), drop, out, json)
+
+
+def _check_images(model: Classifier, images: LabelledImages, runtime: Runtime) -> None:
+    """Warn where the model classifies the images little better than by guessing: they are hardly those of its training.
+
+    A thousand of them are looked at.
+    """
+    import torch
+
+    from unhot.evaluation.auditor import NEAR_CHANCE
+    from unhot.training import accuracy
+
+    some = images.select(torch.randperm(len(images), generator=runtime.generator("guard check"))[:CHECKED])
+    known = model.align(some, model.forgotten)
+    right, chance = accuracy(model, known, runtime) if len(known) else 1.0, 1 / len(model.classes)
+    if right - chance < NEAR_CHANCE * (1 - chance):
+        warnings.warn(
+            f"The model classifies {right:.3f} of {len(known):,} images correctly; guessing would give {chance:.3f}. "
+            "Check that it was trained on these images, their preprocessing (size, mean, standard deviation) and the "
+            "order of the classes.",
+            DataWarning,
+            stacklevel=2,
+        )
 
 
 @app.command()

@@ -132,6 +132,24 @@ def load_model(
     return model
 
 
+def by_label_map(source: Source, label_map: Path | None) -> Source:
+    """Return a data set whose labels are the groups of a label map, as for a model that was trained on these.
+
+    Args:
+        source: The data set.
+        label_map: The file of the map; the data set stays as it is if None.
+    """
+    from dataclasses import replace
+
+    from unhot.data.concept import LabelMap
+
+    if label_map is None:
+        return source
+    groups = LabelMap.read(label_map)
+    train, test = (None if s is None else groups.coarse(s) for s in (source.train, source.test))
+    return replace(source, name=f"{source.name} by {label_map.name}", train=train, test=test)
+
+
 def loader(
     source: Source,
     arch: str | None,

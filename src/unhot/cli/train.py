@@ -50,7 +50,6 @@ def train(
     """
     from unhot import training
     from unhot.cli.output import note, say
-    from unhot.data.concept import LabelMap
     from unhot.data.preprocessing import Preprocessing
     from unhot.data.source import load_source
     from unhot.files import check_free
@@ -58,11 +57,7 @@ def train(
 
     check_free(out)
     options = opt.settings(option) | ({} if width is None else {"width": width})
-    source = load_source(dataset, data_dir, download)
-    if label_map is not None:
-        groups = LabelMap.read(label_map)
-        seen, held_out = (None if s is None else groups.coarse(s) for s in (source.train, source.test))
-        source = replace(source, name=f"{source.name} by {label_map.name}", train=seen, test=held_out)
+    source = opt.by_label_map(load_source(dataset, data_dir, download), label_map)
     if flip:
         source = replace(source, augment=replace(source.augment, flip=True))
     given = {"epochs": epochs, "batch_size": batch_size, "lr": lr}

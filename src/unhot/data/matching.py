@@ -14,7 +14,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from unhot.errors import DataError, DataWarning, InputError, ModelError, ModelWarning, UnknownNameError, shortened
+from unhot.errors import (
+    DataError,
+    DataWarning,
+    InputError,
+    ModelError,
+    ModelWarning,
+    UnknownNameError,
+    shortened,
+    spelled,
+)
 from unhot.records.model import ClassLabel
 
 LONGEST_INDEX = 9  # digits
@@ -194,7 +203,11 @@ class Known:
     def _check(self, missing: Sequence[object], where: str, error: type[InputError]) -> None:
         if missing:
             known = shortened(c.name for c in self.outputs)
-            raise error(f"{where}: {self.whose} does not have the classes {shortened(missing)}. It has {known}.")
+            found = error(
+                f"{where}: {self.whose} does not have the classes {shortened(missing)}. It has {known}. If these are "
+                "groups of the former, label the data by an unhot.LabelMap."
+            )
+            raise spelled(found, "label the data by an unhot.LabelMap", "give the map with --label-map")
 
 
 def spellings(names: Sequence[str]) -> list[str]:
