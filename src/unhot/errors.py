@@ -26,6 +26,8 @@ UnhotWarning)`` turns all of them into errors.
 from __future__ import annotations
 
 import difflib
+import sys
+import warnings
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, TypeVar
 
@@ -50,10 +52,10 @@ class InputError(UnhotError, ValueError):
 
 
 class UnknownNameError(InputError, LookupError):
-    """A name that is not known, with the nearest known one."""
+    """A name that is not known, with the nearest known one; ``also`` is a sentence on what else it is not."""
 
-    def __init__(self, kind: str, name: object, known: Iterable[str]) -> None:
-        super().__init__(f"Unknown {kind} {str(name)!r}. {nearest(str(name), known)}")
+    def __init__(self, kind: str, name: object, known: Iterable[str], also: str = "") -> None:
+        super().__init__(" ".join(filter(None, [f"Unknown {kind} {str(name)!r}.", also, nearest(str(name), known)])))
 
 
 class OptionError(InputError):
@@ -113,6 +115,19 @@ def spelled(said: Said, python: str, command_line: str) -> Said:
     """Give an error or a warning its message at the command line, where ``python`` is written as ``command_line``."""
     said.command_line = str(said).replace(python, command_line)
     return said
+
+
+def warn(said: UnhotWarning | str, kind: type[UnhotWarning] | None = None) -> None:
+    """Warn, and name the line outside of unhot from which it was called: there the reader can change something.
+
+    Args:
+        said: The warning, or its message.
+        kind: The kind of warning of a message.
+    """
+    frame, level = sys._getframe(1), 2
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] in ("unhot", "contextlib"):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(said, kind, stacklevel=level)
 
 
 def shortened(items: Iterable[object], limit: int = 12) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -40,3 +41,62 @@ def test_samples_of_a_folder_of_splits_are_its_train_images(
     assert said.code == 0, said.err
     assert f"Samples are taken from {folders / 'tree' / 'train'}." in said.err
     assert said.out.startswith("Forgot 3 with mask from 12 images in ")
+
+
+def test_samples_that_are_no_folder(unhot: Run, bundle: Path, tmp_path: Path) -> None:
+    (tmp_path / "image.png").touch()
+    for source, sentence in (
+        (tmp_path / "image.png", "image.png is a file. Put the images of the class in a folder"),
+        (tmp_path / "none", f"There is no folder {tmp_path / 'none'}. Known: cifar10, "),
+        ("digit", "There is no folder digit. Did you mean 'digits'?"),
+    ):
+        said = unhot("forget", bundle, "--class", 3, "--samples", source, "--out", tmp_path / "u")
+        assert (said.code, sentence in said.err) == (2, True), said.err
+    for source, sentence in (
+        (tmp_path / "image.png", "image.png is a file. Give a folder of class folders, or"),
+        (tmp_path / "none", f"There is no folder {tmp_path / 'none'}. Known: cifar10, "),
+    ):
+        said = unhot("train", "--dataset", source, "--arch", "lenet5", "--out", tmp_path / "u")
+        assert (said.code, sentence in said.err) == (2, True), said.err
+
+
+def test_a_method_says_what_it_needs_in_the_terms_of_the_command_line(unhot: Run, bundle: Path, tmp_path: Path) -> None:
+    call = ["forget", bundle, "--class", 3, "--samples", "digits", "--out", tmp_path / "u", "--method"]
+    said = unhot(*call, "ssd")
+    assert (said.code, said.out) == (2, "")
+    assert "ssd needs images of the retained classes. Give --retain, or choose another method." in said.err
+    assert unhot(*call, "mask").code == 0
+    again = unhot("forget", tmp_path / "u", *call[2:-1], "--out", tmp_path / "v")
+    assert (again.code, "forgotten 3 already. Nothing is left to forget." in again.err) == (2, True)
+
+
+def test_classes_that_are_matched_otherwise_are_noted_once(unhot: Run, bundle: Path, tmp_path: Path) -> None:
+    assert unhot("train", "--dataset", "digits", "--arch", "lenet5", "--epochs", 1, "--out", tmp_path / "m").code == 0
+    info = tmp_path / "m" / "bundle.json"
+    content = json.loads(info.read_text())
+    content["classes"] = [{"index": i, "name": f"digit {i}"} for i in range(10)]
+    info.write_text(json.dumps(content))
+    call = ["forget", tmp_path / "m", "--class", 3, "--samples", "digits", "--data", "digits", "--force", *MASK]
+    said = unhot(*call, "--out", tmp_path / "u")
+    assert said.code == 0, said.err
+    notes = [line for line in said.err.splitlines() if "matched by" in line]
+    assert len(notes) == len(set(notes)) > 0
+
+
+def test_what_is_no_folder_of_an_audit(unhot: Run, tmp_path: Path) -> None:
+    for name in ("b", "a"):
+        (tmp_path / "both" / name).mkdir(parents=True)
+        (tmp_path / "both" / name / "audit.json").touch()
+    both = tmp_path / "both"
+    for folder, offer in (
+        (both, f"Give {both / 'a'} or {both / 'b'}."),
+        (both / "a" / "audit.json", f"Give {both / 'a'}."),
+        (tmp_path, "Give the folder that unhot audit wrote."),
+    ):
+        said = unhot("report", folder, "--out", tmp_path / "x.html")
+        assert (said.code, offer in said.err) == (2, True), said.err
+
+
+def test_a_list_that_there_is_not(unhot: Run) -> None:
+    said = unhot("list", "metrik")
+    assert (said.code, said.err) == (2, "Error: Unknown list 'metrik'. Did you mean 'metrics'?\n")

@@ -161,7 +161,10 @@ def test_an_ended_training_goes_on_and_ends_as_if_nothing_had_happened(
             break
         time.sleep(0.05)
     process.send_signal(how)
-    assert "Traceback" not in process.communicate(timeout=60)[1]
+    err = process.communicate(timeout=60)[1]
+    assert "Traceback" not in err
+    goes_on = f"\nThe same command goes on from the last whole epoch, kept in {tmp_path / '.m.checkpoint'}.\n"
+    assert err.endswith(f"{goes_on}\nInterrupted.\n" if how == signal.SIGINT else "")
     assert process.returncode == (130 if how == signal.SIGINT else -how)
     left = names(tmp_path)
     assert (left == [".m.checkpoint"]) if how == signal.SIGINT else (".m.checkpoint" in left and "m" not in left)

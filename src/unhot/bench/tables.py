@@ -118,13 +118,17 @@ def leaderboard(results: Results) -> str:
         draws = len({r.seed for r in rows})
         parts.append(
             f"### {markdown(f'{dataset}, {arch}')}, {shots or 'all'} images of each class; "
-            f"{classes} requests, {draws} draws\n"
+            f"{_counted(classes, 'request')}, {_counted(draws, 'draw')}\n"
         )
         for track in dict.fromkeys(r.track for r in rows if r.track != "reference"):
             parts.append(f"Track: {track}\n")
             mine = [r for r in rows if r.track == track]
             parts.append(_board(mine, [r for r in rows if r.track == "reference"], results.timings) + "\n")
     return "\n".join(parts)
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}{'s' * (count != 1)}"
 
 
 def _board(rows: list[CellRow], references: list[CellRow], timings: Sequence[TimingRow]) -> str:

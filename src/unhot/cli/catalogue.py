@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from unhot.cli.options import Json
-from unhot.errors import InputError
+from unhot.errors import InputError, UnknownNameError
 from unhot.registry import Entry
 
 if TYPE_CHECKING:
@@ -52,10 +52,15 @@ MORE: dict[Kind, dict[str, Callable[[Any], str]]] = {
 }
 
 
-def list_(kind: Annotated[Kind, typer.Argument(help="What to list.")], json: Json = False) -> None:
+def list_(
+    what: Annotated[str, typer.Argument(metavar="|".join(Kind), help="What to list.")], json: Json = False
+) -> None:
     """List methods, metrics, attacks, models or data sets."""
     from unhot.cli.output import say, table
 
+    if what not in list(Kind):
+        raise UnknownNameError("list", what, Kind)
+    kind = Kind(what)
     known = {name: _entry(kind, name) for name in _catalogue(kind)}
     if json:
         say(jsonlib.dumps({name: entry.summary for name, entry in known.items()}, indent=2))

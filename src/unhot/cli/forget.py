@@ -108,7 +108,7 @@ def forget(
         images = _samples(samples, train, positions, [(c.index, c.name) for c in labels], shots, seed)
     else:
         concept = groups.concept(classes, [c.name for c in classifier.classes], given or None)
-        chosen, what = _searching(chosen, concept), f"{', '.join(dict.fromkeys(classes))} ({concept.setting})"
+        chosen, what = _searching(chosen, concept), ", ".join(dict.fromkeys(classes))
         positions = [] if train is None else [class_position(train, label) for label in concept.given]
         images = concept.take(_samples(samples, train, positions, [(c, c) for c in concept.given], shots, seed))
         others, held_out = (
@@ -202,8 +202,10 @@ def _samples(
     if train is not None:
         return draw_at(train, positions, SHOTS if shots is None else shots, seed)
     path = Path(src)
+    if path.is_file():
+        raise DataError(f"{src} is a file. Put the images of the class in a folder, and give that.")
     if not path.is_dir():
-        raise UnknownNameError("samples", src, [*datasets, "a folder that exists"])
+        raise UnknownNameError("samples", src, datasets, f"There is no folder {src}.")
     place = path / (train_split(path) or "")
     nested = bool(subfolders(place))
     by_index = [nested and not (place / name).is_dir() and (place / str(index)).is_dir() for index, name in classes]

@@ -104,7 +104,7 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], tex
 
     grid = Table(title=Text(line(title)) if title else None, title_justify="left", title_style="bold")
     for i, name in enumerate(columns):
-        grid.add_column(Text(line(name)), justify="left" if i < text else "right", no_wrap=i == 0)
+        grid.add_column(Text(line(name)), justify="left" if i < text else "right", no_wrap=i == 0, overflow="fold")
     for row in rows:
         grid.add_row(*(Text(line(cell)) for cell in row))
     width = None if sys.stdout.isatty() else 150

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from unhot.cli.options import Json
+from unhot.errors import InputError
 
 
 def report(
@@ -22,6 +23,8 @@ def report(
     from unhot.report.page import load, render
 
     check_new(out)
+    for folder in folders:
+        _check_audit(folder)
     audits = load(folders)
     write_atomic(out, render(audits).encode())
     if json:
@@ -30,3 +33,18 @@ def report(
     for audit in audits:
         say(f"{audit.name}: {audit.record.verdict.label}.")
     say(f"Wrote {out}.")
+
+
+def _check_audit(folder: Path) -> None:
+    """Refuse what is not the folder of an audit, and name the folders of audits that are there.
+
+    Raises:
+        InputError: It holds no audit.
+    """
+    from unhot.report.audited import RECORD
+
+    if (folder / RECORD).exists():
+        return
+    near = [folder.parent] if folder.name == RECORD else sorted(p.parent for p in folder.glob(f"*/{RECORD}"))
+    offer = f" Give {' or '.join(map(str, near[:3]))}." if near else " Give the folder that unhot audit wrote."
+    raise InputError(f"{folder / RECORD} cannot be read: there is no such file.{offer}")

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from unhot.cli import Interrupted
 from unhot.cli import options as opt
 from unhot.records.choices import Precision
 
@@ -49,7 +52,7 @@ def train(
     when the same command is given again.
     """
     from unhot import training
-    from unhot.cli.output import note, say
+    from unhot.cli.output import say
     from unhot.data.preprocessing import Preprocessing
     from unhot.data.source import load_source
     from unhot.files import check_free
@@ -62,23 +65,19 @@ def train(
         source = replace(source, augment=replace(source.augment, flip=True))
     given = {"epochs": epochs, "batch_size": batch_size, "lr": lr}
     runtime = opt.make_runtime(device, seed)
-    checkpoint = _checkpoint(out)
-    if checkpoint is None:
-        note(f"No checkpoint can be written beside {out}, so that this run starts again if it is interrupted.")
-    elif checkpoint.exists():
-        note(f"Resuming from {checkpoint}.")
-    model, record = training.train(
-        source,
-        arch,
-        options=options,
-        preprocessing=Preprocessing.parse(image_size, resize, interpolation, mean, std),
-        exclude=exclude,
-        settings={k: v for k, v in given.items() if v is not None},
-        seed=seed,
-        precision=precision,
-        runtime=runtime,
-        checkpoint=checkpoint,
-    )
+    with _resumable(out) as checkpoint:
+        model, record = training.train(
+            source,
+            arch,
+            options=options,
+            preprocessing=Preprocessing.parse(image_size, resize, interpolation, mean, std),
+            exclude=exclude,
+            settings={k: v for k, v in given.items() if v is not None},
+            seed=seed,
+            precision=precision,
+            runtime=runtime,
+            checkpoint=checkpoint,
+        )
     if runtime.processes.rank:
         return
     save(model, out, record)
@@ -91,6 +90,24 @@ def train(
     if record.excluded and record.test_accuracy is not None:
         score += f" on the {len(model.classes) - len(record.excluded)} classes trained on"
     say(f"Trained {arch} on {record.train_images:,} images in {record.cost.seconds:.1f} s: {score}. Wrote {out}.")
+
+
+@contextmanager
+def _resumable(out: Path) -> Iterator[Path | None]:
+    """Give the file from which an interrupted run goes on, and say how it does."""
+    from unhot.cli.output import note
+
+    checkpoint = _checkpoint(out)
+    if checkpoint is None:
+        note(f"No checkpoint can be written beside {out}, so that this run starts again if it is interrupted.")
+    elif checkpoint.exists():
+        note(f"Resuming from {checkpoint}.")
+    try:
+        yield checkpoint
+    except Interrupted:
+        if checkpoint is not None and checkpoint.exists():
+            note(f"\nThe same command goes on from the last whole epoch, kept in {checkpoint}.")
+        raise
 
 
 def _checkpoint(out: Path) -> Path | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +11,7 @@ from PIL import Image
 
 from unhot.data.decoding import THREADS, check_file, open_picture
 from unhot.data.images import LabelledImages, Pictures
-from unhot.errors import DataError, DataWarning, shortened
+from unhot.errors import DataError, DataWarning, shortened, warn
 from unhot.escaping import is_unicode
 
 SUFFIXES = frozenset(Image.registered_extensions())
@@ -93,10 +92,9 @@ def from_files(
         bad, (_, first) = shortened(key for key, _ in problems), problems[0]
         raise DataError(f"{root}: {len(problems)} of {len(files)} files are not readable images: {bad}. {first}")
     if animated:
-        warnings.warn(
+        warn(
             f"{root}: of pictures with several frames the first is used: {shortened(animated)}.",
             DataWarning,
-            stacklevel=3,
         )
     pictures = Pictures(
         load=lambda i: open_picture(files[i]),

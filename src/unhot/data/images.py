@@ -15,7 +15,7 @@ from torch import Tensor
 
 from unhot.data.decoding import THREADS, decode, unreadable
 from unhot.data.labels import check_labels
-from unhot.errors import DataError
+from unhot.errors import DataError, spelled
 from unhot.files import sha256
 from unhot.records.base import digest
 from unhot.records.model import InputSpec
@@ -173,10 +173,9 @@ class LabelledImages:
         if not isinstance(self.x, Pictures):
             return self.x[index]
         if spec is None:
-            raise DataError(
-                f"{self.origin}: the model does not say the size of its inputs. Wrap it with "
-                "unhot.Classifier.wrap(model, input=unhot.InputSpec(...)), or pass tensors."
-            )
+            wrap = "Wrap it with unhot.Classifier.wrap(model, input=unhot.InputSpec(...)), or pass tensors."
+            error = DataError(f"{self.origin}: the model does not say the size of its inputs. {wrap}")
+            raise spelled(error, wrap, "Give --image-size, and --mean and --std if they are not those of photos.")
         return self.x.decode(index, spec)
 
     def batches(self, spec: InputSpec | None, device: torch.device, size: int = 512) -> Iterator[tuple[Tensor, Tensor]]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 import unicodedata
-import warnings
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from unhot.errors import (
     UnknownNameError,
     shortened,
     spelled,
+    warn,
 )
 from unhot.records.model import ClassLabel
 
@@ -49,11 +49,10 @@ def find_class(wanted: int | str, classes: Sequence[ClassLabel]) -> int:
         indices = shortened(classes[i].index for i in by_name)
         raise InputError(f"{len(by_name)} classes are named {text!r}. Give the index of the one: {indices}.")
     if by_name and by_index and by_name != by_index:
-        warnings.warn(
+        warn(
             f"Class {text} is taken to be the class of that name, and not class number {text}, which is named "
             f"{names[by_index[0]]!r}.",
             DataWarning,
-            stacklevel=3,
         )
     if not by_name + by_index:
         raise UnknownNameError("class", wanted, names)
@@ -139,11 +138,10 @@ class Known:
             found, how = {i: by_index[i] for i in present}, "by position"
         self._check_spelling(names, numbers, by_index, where, error)
         pairs = shortened((f"{names[i]!r} is {c.name!r}" for i, c in found.items()), 3)
-        warnings.warn(
+        warn(
             f"{where}: no class has a name that a class of {self.whose} has, so they are matched {how}: {pairs}. "
             "If that is wrong, give both the same names.",
             DataWarning if error is DataError else ModelWarning,
-            stacklevel=5,
         )
         return found
 

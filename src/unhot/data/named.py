@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ from unhot.data import catalogue as datasets
 from unhot.data.augment import Augment
 from unhot.data.formats import guarded, md5, read_idx, read_mat, read_once, read_pickled
 from unhot.data.images import LabelledImages, Pictures
-from unhot.errors import DataError, DataWarning, shortened
+from unhot.errors import DataError, DataWarning, shortened, warn
 from unhot.records.model import InputSpec
 from unhot.runtime import torchvision_ops
 
@@ -171,9 +170,7 @@ def _cifar(name: str, family: str, label_key: str) -> Callable[[bool, Path, bool
         _find(name, list(sums), root, get if download else None)
         contents = {file: read_once(file) for file in sums}
         if changed := [file.name for file, known in sums.items() if md5(contents[file]) != known]:
-            warnings.warn(
-                f"{name}: {shortened(changed)} in {folder} differ from those published.", DataWarning, stacklevel=3
-            )
+            warn(f"{name}: {shortened(changed)} in {folder} differ from those published.", DataWarning)
         *parts, names = (read_pickled(contents[file], file) for file in sums)
         pixels, labels = zip(
             *(_batch(part, label_key, file) for part, file in zip(parts, sums, strict=False)), strict=True

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,7 +17,7 @@ from unhot.data.folder import check_folder, from_files, image_files, load_folder
 from unhot.data.images import LabelledImages
 from unhot.data.labels import whole_numbers
 from unhot.data.matching import find_class, listed
-from unhot.errors import DataError, DataWarning, UnknownNameError, shortened
+from unhot.errors import DataError, DataWarning, UnknownNameError, shortened, warn
 from unhot.records.model import ClassLabel
 from unhot.runtime import stream_seed, usual_settings
 
@@ -107,7 +106,7 @@ def folder(path: str | Path, classes: Sequence[int | str] | None = None) -> Samp
     classes = None if classes is None else listed(classes)
     split = train_split(root)
     if split is not None:
-        warnings.warn(f"{root} has splits. Samples are taken from {root / split}.", DataWarning, stacklevel=3)
+        warn(f"{root} has splits. Samples are taken from {root / split}.", DataWarning)
     flat = image_files(root)
     nested = subfolders(root)
     if flat and nested:

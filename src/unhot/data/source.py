@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +12,7 @@ from unhot.data.concept import relabelled
 from unhot.data.folder import load_folder, splits_of
 from unhot.data.images import LabelledImages, Pictures
 from unhot.data.named import data_folder, load_named
-from unhot.errors import DataError, DataWarning, OptionError, UnknownNameError, shortened
+from unhot.errors import DataError, DataWarning, OptionError, UnknownNameError, shortened, warn
 from unhot.records.base import digest
 from unhot.records.model import InputSpec
 
@@ -83,8 +82,10 @@ def load_source(src: str, data_dir: Path | None = None, download: bool = False) 
         train, test = load_named(src, True, data_dir, download), load_named(src, False, data_dir, download)
         return Source(src, train, test, named.input, named.augment, named.epochs)
     root = Path(src) if Path(src).is_dir() else data_folder(data_dir) / src
+    if Path(src).is_file():
+        raise DataError(f"{src} is a file. Give a folder of class folders, or the name of a data set.")
     if not root.is_dir():
-        raise UnknownNameError("data set", src, [*datasets, "a folder that exists"])
+        raise UnknownNameError("data set", src, datasets, f"There is no folder {src}.")
     found = splits_of(root)
     if not found:
         return Source(root.resolve().name, None, load_folder(root), None, FOLDER_AUGMENT)
@@ -107,7 +108,7 @@ def _same_classes(root: Path, train: LabelledImages, test: LabelledImages) -> tu
     if not set(more) > set(fewer):
         differ = sorted(set(names) ^ set(others))
         raise DataError(f"{root}: train and test have different class folders: {shortened(differ)}. Spell them alike.")
-    warnings.warn(f"{root}: {lacks} has no images of {shortened(missing)}.", DataWarning, stacklevel=3)
+    warn(f"{root}: {lacks} has no images of {shortened(missing)}.", DataWarning)
     return relabelled(train, names, more), relabelled(test, others, more)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,7 +24,9 @@ from unhot.errors import (
     UnknownNameError,
     invalid_values,
     shortened,
+    warn,
 )
+from unhot.methods import catalogue, get
 from unhot.methods.checks import Classified, check_samples, cut_and_compare, sample_logits, warnings_of
 from unhot.methods.parts.data import Batch as Batch
 from unhot.methods.parts.data import Data as Data
@@ -230,7 +231,7 @@ class Method(BaseModel, ABC):
             environment=runtime.environment(),
         )
         for warning in warnings_of(record):
-            warnings.warn(warning, stacklevel=4)
+            warn(warning)
         return ForgetResult(unlearned, record, unlearned if outcome.cut == "none" else uncut.marked(work.forgotten))
 
     def _check_outcome(self, outcome: Outcome, buffers: dict[str, Tensor]) -> None:
@@ -281,11 +282,14 @@ class Method(BaseModel, ABC):
         labels = model.requested(samples)
         whole = samples.part is None
         if not whole and not self.parts:
+            able = shortened(name for name in catalogue.builtin if get(name).parts)
             raise DataError(
-                f"{self.name} cannot forget a mere part of a class, here {samples.part}. Choose another method."
+                f"{self.name} cannot forget a mere part of a class, here {samples.part}. Choose a method that can: "
+                f"{able}."
             )
         if again := [c.name for c in labels if c in model.forgotten]:
-            raise DataError(f"The model has forgotten {shortened(again)} already. Leave that class out.")
+            advice = "Leave it out." if len(again) < len(labels) else "Nothing is left to forget."
+            raise DataError(f"The model has forgotten {shortened(again)} already. {advice}")
         if whole and len(labels) >= len(model.classes) - sum(c in model.classes for c in model.forgotten):
             raise DataError("Every class would be forgotten. Leave at least one class to be retained.")
         logits = sample_logits(model, x)
@@ -302,10 +306,9 @@ class Method(BaseModel, ABC):
             )
         given = {"retain": retain, "guard": guard}
         if retain is not None and "retain" not in self.uses + self.may_use:
-            warnings.warn(
+            warn(
                 f"{self.name} does not read images of the retained classes. Those given are only evaluated on.",
                 DataWarning,
-                stacklevel=5,
             )
         kind = torch.promote_types(dtype_of(model.module), torch.float32)
         return Data(
@@ -315,6 +318,7 @@ class Method(BaseModel, ABC):
             samples=Batch(x.to(kind), y, logits.to(kind)),
             others=None if retain is None else _retained(model, retain, columns if whole else []),
             statistics=None if guard is None else self._of_retained(guard, model, labels),
+            method=self.name,
         )
 
     def _of_retained(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
@@ -19,6 +18,7 @@ from unhot.errors import (
     first_line,
     shortened,
     spelled,
+    warn,
 )
 from unhot.methods.parts.batches import FORWARD, logits_of
 from unhot.methods.parts.data import Data
@@ -75,7 +75,7 @@ def check_samples(model: Classifier, labels: Sequence[ClassLabel], y: Tensor, lo
             problems.append(f"{shortened([most, *listed[1:], f'{right} as {label.name!r}'])}.")
         elif right < NEARLY_ALL * n:
             own = f"{right} of {n} samples of {label.name!r} are classified as {label.name!r}"
-            warnings.warn(f"{own}, {shortened(listed, 3)}.", SampleWarning, stacklevel=7)
+            warn(f"{own}, {shortened(listed, 3)}.", SampleWarning)
     if problems:
         error = DataError(
             f"{' '.join(problems)} Check that the class is the right one, that the images are of it, and that they are "

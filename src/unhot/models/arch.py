@@ -9,14 +9,19 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from pydantic import JsonValue
-from torch import nn
+from torch import Tensor, nn
 
 from unhot.errors import InputError, ModelError, OptionError, UnknownNameError
 from unhot.models import catalogue as models
 from unhot.records.model import InputSpec
-from unhot.runtime import torchvision_ops
+from unhot.runtime import own_generators, torchvision_ops
 
 Builder = Callable[..., nn.Module]
+
+# arguments of an architecture that the classes and the inputs determine, under any of their names
+OUTPUTS, CHANNELS = ("outputs", "num_classes"), ("channels", "in_channels", "in_chans")
+SIZES = ("size", "image_size", "img_size")
+GIVEN = frozenset((*OUTPUTS, *CHANNELS, *SIZES))
 
 
 def build(arch: str, outputs: int, spec: InputSpec | None, options: Mapping[str, JsonValue] | None = None) -> nn.Module:
@@ -33,11 +38,9 @@ def build(arch: str, outputs: int, spec: InputSpec | None, options: Mapping[str,
         UnknownNameError: There is no such architecture.
         OptionError: It does not accept an option or its value.
     """
-    known = {"outputs": outputs, "num_classes": outputs}
+    known = dict.fromkeys(OUTPUTS, outputs)
     if spec is not None:
-        channels = dict.fromkeys(("channels", "in_channels", "in_chans"), spec.channels)
-        sizes = dict.fromkeys(("size", "image_size", "img_size"), spec.height)
-        known |= channels | sizes
+        known |= dict.fromkeys(CHANNELS, spec.channels) | dict.fromkeys(SIZES, spec.height)
     builder = find_builder(arch)
     accepted = inspect.signature(builder).parameters
     takes_any = any(p.kind is p.VAR_KEYWORD for p in accepted.values())
@@ -51,6 +54,21 @@ def build(arch: str, outputs: int, spec: InputSpec | None, options: Mapping[str,
     if not isinstance(net, nn.Module):
         raise ModelError(f"{arch} returned {type(net).__name__}. The factory must return a torch.nn.Module.")
     return net
+
+
+def options_of(arch: str) -> list[str]:
+    """Return the keyword arguments of an architecture that neither the data nor the classes determine."""
+    accepted = inspect.signature(find_builder(arch)).parameters.values()
+    return [p.name for p in accepted if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY) and p.name not in GIVEN]
+
+
+def fits(arch: str, state: Mapping[str, Tensor]) -> bool:
+    """Return whether there is an architecture of that name whose weights have the names of these."""
+    try:
+        with own_generators():
+            return build(arch, 10, None).state_dict().keys() == state.keys()
+    except InputError:
+        return False
 
 
 def is_ours(arch: str) -> bool:
@@ -123,8 +141,9 @@ def _factory(module: str, name: str) -> Builder:
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module}.".startswith(f"{error.name}."):
             raise ModelError(f"{module} needs the package {error.name!r}, which is not installed.") from error
-        known = [*models, "torchvision:NAME", "timm:NAME"]
-        raise UnknownNameError("architecture", f"{module}:{name}", known) from error
+        known = [*models, "torchvision:NAME", "timm:NAME", "package.module:factory"]
+        also = f"There is no module {module!r} in this environment or this folder."
+        raise UnknownNameError("architecture", f"{module}:{name}", known, also) from error
     except (ImportError, ValueError, TypeError) as error:
         raise ModelError(
             f"--arch {module}:{name} cannot be imported ({error}). Give package.module:factory."

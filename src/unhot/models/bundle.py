@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import warnings
 from pathlib import Path
 from typing import TypeVar
 
@@ -19,7 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from unhot.errors import InputError, ModelError, ModelWarning, invalid_values, raise_all
+from unhot.errors import InputError, ModelError, ModelWarning, invalid_values, raise_all, warn
 from unhot.files import sha256, staged_folder
 from unhot.models.arch import build, is_ours
 from unhot.models.classifier import Classifier
@@ -117,11 +116,10 @@ def _graph(model: Classifier) -> Graph | None:
                 "builds it: dataclasses.replace(classifier, arch='package.module:factory')."
             ) from error
         package = model.arch.partition(":")[0].partition(".")[0]
-        warnings.warn(
+        warn(
             f"The bundle holds no graph of its net, so that loading it needs {package!r} and --arch {model.arch}: "
             f"{error}.",
             GraphWarning,
-            stacklevel=4,
         )
         return None
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Collection, Iterable
 from dataclasses import replace
 
@@ -12,7 +11,7 @@ from torch import Tensor
 from unhot.data.images import LabelledImages
 from unhot.data.matching import Known, find_class
 from unhot.data.samples import Samples
-from unhot.errors import DataError, DataWarning, shortened
+from unhot.errors import DataError, DataWarning, shortened, warn
 from unhot.models.head_edits.edit import HeadEdit
 from unhot.models.head_edits.forgotten import ForgottenEdit
 from unhot.records.model import ClassLabel, InputSpec
@@ -110,11 +109,10 @@ class Outputs:
         kept = images
         if gone := [c.name for c in found.values() if c not in columns]:
             kept = images.where(lookup[images.y] >= 0)
-            warnings.warn(
+            warn(
                 f"{images.origin}: {len(images) - len(kept)} images of {shortened(gone)}, which the model "
                 "was made to forget before, are left out.",
                 DataWarning,
-                stacklevel=3,
             )
         return replace(kept, y=lookup[kept.y], class_names=tuple(c.name for c in self.classes))
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import pickle
 import random
-import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -20,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from unhot.errors import ModelWarning, first_line, shortened
+from unhot.errors import ModelWarning, first_line, shortened, warn
 from unhot.models.head import eval_mode, find_head, flowing, hooked, inspect_outputs, run
 from unhot.models.weights import check_weights, odd_weights
 from unhot.shared_state import SHARED_STATE
@@ -189,10 +188,9 @@ def _random(module: nn.Module, example: Tensor, first: Tensor, drew: bool, suspe
                 "mode of the net, as in F.dropout(x, training=self.training)."
             ]
     if drew and not suspected:
-        warnings.warn(
+        warn(
             "The model draws random numbers in eval mode, although its logits were the same each time.",
             ModelWarning,
-            stacklevel=6,
         )
     return []
 

@@ -90,7 +90,10 @@ def test_width_zero_is_refused(spec: Spec, name: str) -> None:
         ("lenet6", r"Unknown model 'lenet6'\. Did you mean 'lenet5'\?"),
         ("torchvision:resnet1", r"Unknown torchvision model 'resnet1'\. Did you mean 'resnet1"),
         ("torchvision:fasterrcnn_resnet50_fpn", r"Unknown torchvision model 'fasterrcnn_resnet50_fpn'\."),
-        ("no.such.module:net", r"Unknown architecture 'no\.such\.module:net'\."),
+        (
+            "no.such.module:net",
+            r"Unknown architecture 'no\.such\.module:net'\. There is no module .* Known: .*:factory",
+        ),
         ("lenet5:", r"Unknown model 'lenet5:'\. Did you mean 'lenet5'"),
     ],
 )

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pickle
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from unhot.data.preprocessing import Preprocessing
 from unhot.errors import ModelError
 from unhot.models.arch import build
 from unhot.models.bundle import read_weights
@@ -118,6 +120,32 @@ def test_weights_of_another_architecture_are_listed(
         "  - conv1.weight has shape (6, 3, 5, 5), the architecture (6, 1, 5, 5).",
         "  - fc1.bias has shape (7,), the architecture (120,).",
     ]
+
+
+def test_what_was_left_out_is_said(tmp_path: Path, how: Callable[..., WeightsFile], spec: Callable[..., Any]) -> None:
+    file = saved(build("resnet9", 10, spec(12, 1), {"width": 4}).state_dict(), tmp_path / "w.pt")
+    narrow = how(arch="resnet9", arch_options={"width": 4})
+    assert load_weights(file, narrow).outputs == 10
+    with pytest.raises(ModelError) as refused:
+        load_weights(file, how(arch="resnet9"))
+    _, first, *_, last = str(refused.value).splitlines()
+    assert first == "  - stem.0.weight has shape (4, 1, 3, 3), the architecture (32, 1, 3, 3)."
+    assert last == "resnet9 has the options width. Give what it was built with: --arch-option NAME=VALUE."
+    with pytest.raises(ModelError) as refused:
+        load_weights(file, replace(narrow, input=None))
+    grey = "stem.0.weight has shape (4, 1, 3, 3), the architecture (4, 3, 3, 3). Give --image-size too: how pictures "
+    assert grey in str(refused.value)
+    assert "options" not in str(refused.value)
+    sized = load_weights(file, replace(narrow, input=None, preprocessing=Preprocessing(size=12)))
+    assert sized.input is not None
+    assert sized.input.shape == (1, 12, 12)
+
+
+def test_an_architecture_of_torchvision_is_offered(tmp_path: Path, how: Callable[..., WeightsFile]) -> None:
+    file = saved(build("torchvision:resnet18", 10, None).state_dict(), tmp_path / "w.pt")
+    offer = r"has no head\.weight, the head of resnet18\. They fit --arch torchvision:resnet18\."
+    with pytest.raises(ModelError, match=offer):
+        load_weights(file, how(arch="resnet18"))
 
 
 def test_a_head_of_other_features_is_listed(tmp_path: Path, how: Callable[..., WeightsFile], state: State) -> None:

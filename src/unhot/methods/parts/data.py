@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 from torch import Tensor
 
 from unhot.data.images import LabelledImages
-from unhot.errors import DataError, UndeclaredReadError
+from unhot.errors import DataError, UndeclaredReadError, spelled
 from unhot.records.model import ClassLabel
 from unhot.statistics import ClassStatistics
 
@@ -44,6 +44,7 @@ class Data:
         samples: The samples, for the base class; a method reads ``forget``.
         others: The retained images, for the base class; a method reads ``retain``.
         statistics: The statistics, for the base class; a method reads ``guard``.
+        method: The name of the method.
     """
 
     labels: tuple[ClassLabel, ...]
@@ -52,6 +53,7 @@ class Data:
     samples: Batch = field(repr=False)
     others: LabelledImages | None = field(repr=False)
     statistics: ClassStatistics | None = field(default=None, repr=False)
+    method: str = "This method"
 
     @property
     def forget(self) -> Batch:
@@ -64,7 +66,9 @@ class Data:
         """Images of the other classes, labelled with output columns."""
         self._check("retain")
         if self.others is None:
-            raise DataError("This method needs images of the retained classes. Pass retain=..., or choose another.")
+            what = "images of the retained classes"
+            error = DataError(f"{self.method} needs {what}. Pass retain=..., or choose another method.")
+            raise spelled(error, "Pass retain=...", "Give --retain")
         return self.others
 
     @property
@@ -72,7 +76,8 @@ class Data:
         """Stored statistics of the retained classes."""
         self._check("guard")
         if self.statistics is None:
-            raise DataError("This method needs stored statistics. Pass guard=..., or choose another.")
+            error = DataError(f"{self.method} needs stored statistics. Pass guard=..., or choose another method.")
+            raise spelled(error, "Pass guard=...", "Give --guard")
         return self.statistics
 
     def _check(self, what: Use) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 from pydantic import JsonValue, ValidationError
 from torch import Tensor
 
-from unhot.errors import ModelError, ModelWarning, invalid_values, raise_all
+from unhot.errors import ModelError, ModelWarning, invalid_values, raise_all, warn
 from unhot.reading import parse_json, read_text
 from unhot.records.model import InputSpec
 from unhot.runtime import torchvision_ops
@@ -62,11 +61,10 @@ def of_timm(config: Mapping[str, Any]) -> InputSpec:
     exact = (math.floor(height / config["crop_pct"]), math.floor(width / config["crop_pct"]))
     square = height == width and config["crop_mode"] == "center"
     if not square and config["crop_mode"] != "squash":
-        warnings.warn(
+        warn(
             f"timm resizes for this model by {config['crop_mode']!r} to {height} by {width}, which unhot does not: it "
             f"stretches pictures to {exact[0]} by {exact[1]}. Say with --resize to what else.",
             ModelWarning,
-            stacklevel=2,
         )
     return InputSpec(
         height=height,

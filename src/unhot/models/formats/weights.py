@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from unhot.data.preprocessing import Preprocessing
-from unhot.errors import ModelError, raise_all
-from unhot.models.arch import build, channels_of, find_builder
+from unhot.errors import ModelError, raise_all, shortened
+from unhot.models.arch import build, channels_of, find_builder, fits, options_of
 from unhot.models.classifier import Classifier
 from unhot.models.formats.checkpoint import read_weights
 from unhot.models.formats.preprocessing import own_input, reads_grey
@@ -61,18 +62,31 @@ def load_weights(path: Path, how: WeightsFile) -> Classifier:
     head, problems = find_head(probe, how.head, None)
     raise_all(ModelError, how.arch, problems)
     if f"{head}.weight" not in state:
-        raise ModelError(f"{path} has no {head}.weight, the head of {how.arch}. Check --arch, or name the head.")
+        other = f"torchvision:{how.arch}"
+        advice = f"They fit --arch {other}." if fits(other, state) else "Check --arch, or name the head."
+        raise ModelError(f"{path} has no {head}.weight, the head of {how.arch}. {advice}")
     if state[f"{head}.weight"].ndim != 2:
         raise ModelError(f"{path}: {head}.weight is not a matrix. Check --arch, or name the head.")
     outputs = len(state[f"{head}.weight"])
     with own_generators():
         net = probe if outputs == 10 else build(how.arch, outputs, how.input, how.arch_options)
-    load_state(net, state, head, str(path))
+    try:
+        load_state(net, state, head, str(path))
+    except ModelError as error:
+        raise ModelError(("\n" if "\n" in str(error) else " ").join([str(error), *_advice(how)])) from error
     names = numbers = tuple(map(str, range(outputs)))
     if how.class_names and len(how.class_names) == outputs and set(how.class_names) != set(numbers):
         names = how.class_names
     labels = tuple(ClassLabel(index=i, name=name) for i, name in enumerate(names))
     return Classifier(net.eval(), labels, head, how.input, how.arch, how.arch_options, outputs)
+
+
+def _advice(how: WeightsFile) -> Iterator[str]:
+    """Give what the user may have left out of a weights file that does not fit."""
+    if how.input is None:
+        yield "Give --image-size too: how pictures become inputs, and whether they are grey, is not known without it."
+    if options := [o for o in options_of(how.arch) if o not in how.arch_options]:
+        yield f"{how.arch} has the options {shortened(options)}. Give what it was built with: --arch-option NAME=VALUE."
 
 
 def load_state(net: nn.Module, state: dict[str, Tensor], head: str, where: str) -> None:
@@ -92,14 +106,14 @@ def load_state(net: nn.Module, state: dict[str, Tensor], head: str, where: str) 
     problems = [f"no weights for {k}." for k in own if k not in state]
     problems += [f"{k} is not part of the architecture." for k in state if k not in own]
     problems += [
-        f"{k} has shape {tuple(v.shape)}, the architecture {tuple(own[k].shape)}."
-        for k, v in state.items()
-        if k in own and own[k].shape != v.shape
+        f"{k} has shape {tuple(state[k].shape)}, the architecture {tuple(v.shape)}."
+        for k, v in own.items()
+        if k in state and state[k].shape != v.shape
     ]
     problems += [
-        f"{k} holds {str(v.dtype).removeprefix('torch.')} numbers, the architecture floating ones. {BEFORE}"
-        for k, v in state.items()
-        if k in own and own[k].is_floating_point() and not v.is_floating_point()
+        f"{k} holds {str(state[k].dtype).removeprefix('torch.')} numbers, the architecture floating ones. {BEFORE}"
+        for k, v in own.items()
+        if k in state and v.is_floating_point() and not state[k].is_floating_point()
     ]
     raise_all(ModelError, f"{where} does not fit the architecture", problems)
     kinds = {v.dtype for v in state.values() if v.is_floating_point()}
