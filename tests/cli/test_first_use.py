@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from unhot import methods
 
 Run = Callable[..., Any]
 pytestmark = [
@@ -100,3 +103,25 @@ def test_what_is_no_folder_of_an_audit(unhot: Run, tmp_path: Path) -> None:
 def test_a_list_that_there_is_not(unhot: Run) -> None:
     said = unhot("list", "metrik")
     assert (said.code, said.err) == (2, "Error: Unknown list 'metrik'. Did you mean 'metrics'?\n")
+
+
+@pytest.mark.parametrize("name", list(methods.catalogue.builtin))
+def test_a_method_is_shown_in_plain_text(unhot: Run, name: str) -> None:
+    said = unhot("show", name)
+    assert (said.code, said.err) == (0, "")
+    assert not re.search(r"\\|:[a-z]+:`|``|\.\. [a-z]", said.out)
+    assert " value " not in said.out
+
+
+def test_formulas_and_types_of_a_method(unhot: Run) -> None:
+    said = unhot("show", "nhle-guard").out
+    assert "    P_l = (I + ρ S_l / tr S_l)⁻¹\n" in said
+    assert "    x_f ∈ { s, s + N(0, Σ_k) }, k ~ p̃^(1/T)(s)\n" in said
+    assert re.search(r"preconditioning +│ number or null │ +null │ +>= 0 │", said)
+    assert "    θ_i ← θ_i min(λ I_i(D) / I_i(D_f), 1)\n" in unhot("show", "ssd").out
+
+
+def test_commands_are_listed_in_the_order_of_use(unhot: Run) -> None:
+    said = unhot("--help").out
+    listed = re.findall(r"^  (demo|train|forget|guard|audit|compare|bench|report|list|show|env) ", said, re.M)
+    assert listed == ["demo", "train", "forget", "guard", "audit", "compare", "bench", "report", "list", "show", "env"]

@@ -8,8 +8,10 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable
+from typing import Any
 
 import typer
+from typer.core import TyperGroup
 
 from unhot.cli import guard
 from unhot.cli.audit import audit, compare
@@ -23,8 +25,19 @@ from unhot.cli.report import report
 from unhot.cli.train import train
 from unhot.version import __version__
 
+
+class _InOrder(TyperGroup):
+    """Lists the commands in the order in which one needs them; a group of commands would come last."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        names = super().list_commands(ctx)
+        names.insert(names.index("forget") + 1, names.pop(names.index("guard")))
+        return names
+
+
 app = typer.Typer(
     name="unhot",
+    cls=_InOrder,
     help="Make a trained image classifier forget classes from a handful of their images, and audit what was forgotten.",
     no_args_is_help=True,
     add_completion=False,

@@ -76,6 +76,7 @@ def show(
     """Show a method: formula, source, what it reads, and its hyperparameters."""
     from unhot import methods
     from unhot.cli.output import say, table
+    from unhot.cli.plain_text import plain
 
     found = methods.get(method)
     module = inspect.getmodule(found)
@@ -85,13 +86,13 @@ def show(
         about |= {"departures": found.departures._asdict(), "hyperparameters": fields}
         say(jsonlib.dumps(about, indent=2))
         return
-    say(f"{method}: {inspect.getdoc(module)}\n")
+    say(f"{method}: {plain(inspect.getdoc(module) or '')}\n")
     given = f"; if given: {', '.join(found.may_use)}" if found.may_use else ""
     say(f"Reads: {', '.join(found.uses) or 'nothing but the class'}{given}\n")
-    say(inspect.getdoc(found) or "")
+    say(plain(inspect.getdoc(found) or ""))
     say(f"\n{found.departures}" if any(found.departures) else "")
     rows = [
-        (name, "text" if "enum" in f else f.get("type", "value"), str(f.get("default", "")), _range(f))
+        (name, _kind(f), f["default"] if isinstance(f["default"], str) else jsonlib.dumps(f["default"]), _range(f))
         for name, f in fields.items()
     ]
     table("", ["hyperparameter (-o)", "type", "default", "allowed"], rows)
@@ -123,7 +124,16 @@ def env(json: Json = False) -> None:
         table("", ["", ""], [(k, str(v)) for k, v in found.model_dump().items()])
 
 
+def _kind(field: dict[str, Any]) -> str:
+    """Return the type of a field, as JSON has it; of one of several types all of them."""
+    if "anyOf" in field:
+        return " or ".join(map(_kind, field["anyOf"]))
+    return "text" if "enum" in field else str(field.get("type", "value"))
+
+
 def _range(field: dict[str, Any]) -> str:
+    if "anyOf" in field:
+        return " or ".join(filter(None, map(_range, field["anyOf"])))
     if "enum" in field:
         return ", ".join(field["enum"])
     signs = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveMaximum": "<"}
