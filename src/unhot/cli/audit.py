@@ -16,6 +16,7 @@ import typer
 
 from unhot.cli import options as opt
 from unhot.errors import OptionError, UnknownNameError
+from unhot.records.choices import Holder
 
 PAGE = "report.html"  # of a comparison; the audits lie beside it
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from unhot.data.source import Source
     from unhot.evaluation.audit import Audit
     from unhot.models.classifier import Classifier
+    from unhot.records.audit import Verdict
     from unhot.records.forget import ForgetRecord
     from unhot.records.model import InputSpec
     from unhot.runtime import Runtime
@@ -34,6 +36,10 @@ Original = Annotated[Path, typer.Option("--original", help="Original model: a bu
 Data = Annotated[str, typer.Option("--data", help="Named data set, or folder of class folders.")]
 Retrained = Annotated[
     list[Path], typer.Option("--retrained", help="Model trained without the classes; may be repeated.")
+]
+HolderOption = Annotated[
+    Holder,
+    typer.Option("--holder", help="Whose verdict is the headline: what must somebody hold to recover the class?"),
 ]
 Quick = Annotated[bool, typer.Option("--quick", help="Skip the attacks that train or optimise.")]
 Thumbnails = Annotated[bool, typer.Option(help="Show the samples that were used, if they are in the data.")]
@@ -49,8 +55,17 @@ COMPARE: dict[str, Callable[[float, float], bool]] = {
 }
 
 
+# verdicts as --require names them, from the least to the most that was forgotten; "undecided" meets none
+VERDICTS = {
+    "hidden": "hidden at the output only",
+    "short": "short of a retrained model",
+    "retrained": "at the level of a retrained model",
+    "beyond": "beyond a retrained model",
+}
+
+
 class Requirement(NamedTuple):
-    """A bound on a measurement of the unlearned model."""
+    """A bound on a measurement of the unlearned model, or on a verdict, which is a position in ``VERDICTS``."""
 
     name: str
     sign: str
@@ -58,17 +73,23 @@ class Requirement(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> Requirement:
-        """Read ``name<=bound``.
+        """Read ``name<=bound``, or ``verdict>=retrained``, ``verdict.weights>=short`` and the like.
 
         Raises:
             OptionError: It has another form.
             UnknownNameError: There is no such measurement.
         """
+        if found := re.fullmatch(r"\s*(verdict(?:\.(?:outputs|features|weights))?)\s*>=\s*(\w+)\s*", text):
+            if found[2] not in VERDICTS:
+                raise UnknownNameError("verdict", found[2], VERDICTS)
+            return cls(found[1], ">=", list(VERDICTS).index(found[2]))
         match = re.fullmatch(
             r"\s*([a-z][a-z0-9_]*)\s*(<=|>=|<|>)\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*", text
         )
         if match is None:
-            raise OptionError(f"Expected --require 'name<=number' (or >=, <, >), got {text!r}.")
+            raise OptionError(
+                f"Expected --require 'name<=number' (or >=, <, >) or 'verdict.features>=retrained', got {text!r}."
+            )
         from unhot.evaluation.catalogue import measures
 
         if match[1] not in measures():
@@ -77,12 +98,20 @@ class Requirement(NamedTuple):
 
     def unmet(self, audit: Audit) -> str | None:
         """Say why the requirement is not met; None if it is."""
+        if self.name.startswith("verdict"):
+            return self._verdict_unmet(audit.record.verdict)
         found = audit[self.name]
         if found.value is None:
             return f"{self.name} is absent: {found.absent_because}"
         if COMPARE[self.sign](found.value, self.bound):
             return None
         return f"{self.name} is {found.value:.4f}, required {self.sign} {self.bound:g}"
+
+    def _verdict_unmet(self, verdict: Verdict) -> str | None:
+        _, _, holder = self.name.partition(".")
+        label = next((c.label for h, c in verdict.holders.items() if h == holder), verdict.label)
+        wanted = list(VERDICTS.values())[int(self.bound) :]
+        return None if label in wanted else f"{self.name} is {label!r}, required at least {wanted[0]!r}"
 
 
 def used_images(train: LabelledImages | None, record: ForgetRecord, spec: InputSpec | None) -> Tensor | None:
@@ -104,6 +133,7 @@ def run_audits(
     data: Source,
     load: Callable[[Path], Classifier],
     quick: bool,
+    holder: Holder,
     thumbnails: bool,
     runtime: Runtime,
 ) -> Iterator[Audit]:
@@ -126,6 +156,7 @@ def run_audits(
             model,
             classes,
             quick=quick,
+            holder=holder,
             made_by=read_record(path, ForgetRecord),
             retrain_seconds=training[0].cost.seconds if training else None,
         )
@@ -143,9 +174,13 @@ def audit(
     retrained: Retrained = [],  # noqa: B006
     require: Annotated[
         list[str],
-        typer.Option("--require", help="Bound on the unlearned model, as name<=number; exit code 3 if not met."),
+        typer.Option(
+            "--require",
+            help="Bound on the unlearned model: name<=number, or verdict.features>=retrained. Exit code 3 if not met.",
+        ),
     ] = [],  # noqa: B006
     quick: Quick = False,
+    holder: HolderOption = "features",
     thumbnails: Thumbnails = True,
     seed: opt.Seed = 0,
     arch: opt.Arch = None,
@@ -176,7 +211,7 @@ def audit(
     source = load_source(data, data_dir, download)
     load = opt.loader(source, arch, arch_option, wanted, head, trust_pickle)
     runtime = opt.make_runtime(device, seed)
-    (result,) = run_audits(original, [unlearned], retrained, classes, source, load, quick, thumbnails, runtime)
+    (result,) = run_audits(original, [unlearned], retrained, classes, source, load, quick, holder, thumbnails, runtime)
     if runtime.processes.rank:
         return
     result.save(out)
@@ -185,7 +220,10 @@ def audit(
     else:
         title = f"Forgotten: {', '.join(c.name for c in result.record.classes)} (with intervals)"
         table(title, ["measure", *SUBJECTS], audit_rows(result.record))
-        say(f"Verdict: {result.record.verdict.label}.")
+        verdict = result.record.verdict
+        say(f"Verdict: {verdict.label}.")
+        for name, one in verdict.holders.items():
+            say(f"  {name}: {one.label}")
         for line in sentences(result.record):
             say(f"  {line}")
         say(f"Wrote {out}.")
@@ -203,6 +241,7 @@ def compare(
     out: opt.Out,
     retrained: Retrained = [],  # noqa: B006
     quick: Quick = False,
+    holder: HolderOption = "features",
     thumbnails: Thumbnails = True,
     seed: opt.Seed = 0,
     arch: opt.Arch = None,
@@ -234,7 +273,7 @@ def compare(
     load = opt.loader(source, arch, arch_option, wanted, head, trust_pickle)
     names = unique_names(models)
     runtime = opt.make_runtime(device, seed)
-    found = list(run_audits(original, models, retrained, classes, source, load, quick, thumbnails, runtime))
+    found = list(run_audits(original, models, retrained, classes, source, load, quick, holder, thumbnails, runtime))
     if runtime.processes.rank:
         return
     with staged_folder(out) as stage:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from unhot.data.samples import ImageSource
-from unhot.errors import DataWarning, ModelWarning
+from unhot.errors import DataWarning, ModelError, ModelWarning, shortened
 from unhot.evaluation import pictures
 from unhot.evaluation.attacks import catalogue as attacks
 from unhot.evaluation.audit import Audit, name_files
@@ -27,15 +27,19 @@ from unhot.evaluation.verdict import Thresholds, flag, judge
 from unhot.evaluation.view import ModelResults, Views, results_of
 from unhot.models.classifier import Classifier
 from unhot.models.preflight import gradient_problem
+from unhot.models.unused import unused_weights
 from unhot.records.audit import AuditCost, AuditRecord, ClassAccuracy, Flag, Measurement, PlotData, Split, Subject
 from unhot.records.forget import ForgetRecord
-from unhot.records.measure import Measure
+from unhot.records.measure import Holder, Measure
 from unhot.records.model import ClassLabel
 from unhot.runtime import Runtime, usual_settings
 
 TRAIN_IMAGES = 5_000  # of the train split are evaluated at most
 TEST_IMAGES = 20_000
 NEAR_CHANCE = 0.1  # of the way from chance to all correct
+TRIED = 16  # images of either kind that tell whether a weight has an effect
+KNOWS = 0.1  # forget accuracy above which a model cannot have been trained without the classes
+UNLIKE = 0.03  # by which accuracies of the original and of retrained models on the retained classes may differ
 
 
 class Auditor:
@@ -75,6 +79,12 @@ class Auditor:
         self._known = [self._original]
         for model in [retrained] if isinstance(retrained, nn.Module | Classifier) else retrained or ():
             self._known.append(self._results(model, "retrained"))
+        digests = [known.sha256() for known in self._known]
+        if len(set(digests)) < len(digests):
+            raise ModelError(
+                "Two of the original and the retrained models have the same weights. Give each retrained model "
+                "once; it must have been trained without the classes."
+            )
 
     def _results(self, model: nn.Module | Classifier, subject: Subject) -> ModelResults:
         """Return what was computed of a model, if it is the original or a retrained one, or nothing yet."""
@@ -88,6 +98,7 @@ class Auditor:
         *,
         quick: bool = False,
         thresholds: Thresholds | None = None,
+        holder: Holder = "features",
         made_by: ForgetRecord | None = None,
         retrain_seconds: float | None = None,
     ) -> Audit:
@@ -98,6 +109,8 @@ class Auditor:
             classes: The forgotten classes, by index or by name.
             quick: Leave out the attacks that train or optimise, and the layers before the penultimate one.
             thresholds: The thresholds of the verdict.
+            holder: What is asked of: what somebody can recover who holds the model's outputs, its features, or all of
+                its weights. The verdict names all three; its headline is that of this one.
             made_by: The record of the run that made the unlearned model.
             retrain_seconds: How long training the retrained model took.
 
@@ -108,21 +121,31 @@ class Auditor:
         runtime = self.runtime
         started, declared = runtime.clock(), tuple(measures().values())
         after = self._results(unlearned, "unlearned")
+        if after.sha256() in [known.sha256() for known in self._known[1:]]:
+            raise ModelError("The unlearned model is also given as a retrained one. Leave it out there.")
         given = gather(self._original, after, tuple(self._known[1:]), classes, self._pools)
         made_by, flags = _believed(made_by, after.sha256())
         views = given.views(runtime)
         views.compute()
+        _check_references(views)
         forwarded = runtime.clock()
         found = _measure_all(views, quick)
         by_name = {(m.name, m.subject): m for m in found.measured if m.split == "test"}
-        flags += given.flags()
+        flags += [*given.flags(), *_unlike_references(views, by_name)]
         flags += _near_chance(by_name["retain_accuracy", "original"], len(self._original.model.classes))
         drawn, images = name_files(found.drawn)
         record = AuditRecord(
             classes=given.labels,
             measures=declared,
             measurements=tuple(found.measured),
-            verdict=judge(lambda name, subject: by_name[name, subject], thresholds or Thresholds(), flags),
+            verdict=judge(
+                lambda name, subject: by_name[name, subject],
+                declared,
+                thresholds or Thresholds(),
+                holder,
+                flags,
+                _unused(views),
+            ),
             per_class=tuple(_per_class(views)),
             curves=tuple(found.curves),
             seed=runtime.seed,
@@ -153,6 +176,7 @@ def audit(
     retrained: nn.Module | Classifier | Sequence[nn.Module | Classifier] | None = None,
     quick: bool = False,
     thresholds: Thresholds | None = None,
+    holder: Holder = "features",
     made_by: ForgetRecord | None = None,
     retrain_seconds: float | None = None,
     runtime: Runtime | None = None,
@@ -168,6 +192,7 @@ def audit(
         classes,
         quick=quick,
         thresholds=thresholds,
+        holder=holder,
         made_by=made_by,
         retrain_seconds=retrain_seconds,
     )
@@ -207,6 +232,19 @@ def _measure_all(views: Views, quick: bool) -> _Found:
     return total
 
 
+def _check_references(views: Views) -> None:
+    """Refuse a retrained model that knows the forgotten classes."""
+    for run in range(len(views.models["retrained"])):
+        view = views.of("retrained", "test", run)
+        share = float(view.correct[view.is_forget].float().mean())
+        if share > KNOWS:
+            raise ModelError(
+                f"Retrained model {run + 1} classifies {share:.0%} of the test images of "
+                f"{shortened(c.name for c in views.labels)} correctly, so it was trained on them. Give a model that "
+                "was trained without them, or none."
+            )
+
+
 def _believed(record: ForgetRecord | None, sha256: str) -> tuple[ForgetRecord | None, list[Flag]]:
     """Return the record of how the unlearned model was made, if it is of these weights; and what to say if not."""
     if record is None or record.weights_sha256 == sha256:
@@ -231,6 +269,35 @@ def _near_chance(accuracy: Measurement, classes: int) -> list[Flag]:
         stacklevel=3,
     )
     return [flag("near_chance", accuracy, accuracy=accuracy.value, chance=chance)]
+
+
+def _unlike_references(views: Views, by_name: Mapping[tuple[str, Subject], Measurement]) -> Iterator[Flag]:
+    """Say so where the retrained models are not what the original would be without the classes."""
+    before, *others = (by_name["retain_accuracy", s] for s in ("original", "retrained"))
+    found = [v for m in others for v in (m.runs or (m.value,)) if v is not None]
+    if before.value is not None and any(abs(v - before.value) > UNLIKE for v in found):
+        yield flag("reference_accuracy", before, *others, limit=UNLIKE)
+    shapes = [_shapes(m) for m in (views.models["original"][0], *views.models["retrained"])]
+    if any(s != shapes[0] for s in shapes[1:]):
+        yield flag("reference_architecture")
+
+
+def _shapes(model: Classifier) -> list[tuple[int, ...]]:
+    """Return the shapes of all weights before the head, in order."""
+    head = f"{model.head}."
+    return [tuple(w.shape) for n, w in model.module.named_parameters() if not n.startswith(head)]
+
+
+def _unused(views: Views) -> int:
+    """Return how many numbers of the unlearned model have no effect on its outputs; 0 if they are fewer than a row."""
+    model, images = views.models["unlearned"][0], views.splits["test"]
+    forgotten = torch.isin(images.y, torch.tensor(views.columns))
+    some = torch.cat([rows.nonzero().flatten()[:TRIED] for rows in (forgotten, ~forgotten)])
+    x = images.inputs(some, model.input, model.device)
+    if gradient_problem(model.module, x[:1], model.head):
+        return 0
+    count = sum(unused_weights(model, x).values())
+    return count if count >= model.head_layer.in_features else 0
 
 
 def _floor(views: Views, count: int) -> float:

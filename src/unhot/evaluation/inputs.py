@@ -171,6 +171,11 @@ def gather(
     before, after, others = original.model, unlearned.model, [r.model for r in (unlearned, *retrained)]
     _check_same_inputs((pool.images for pool in pools.values()), before, others)
     labels = tuple(dict.fromkeys(before.label(c) for c in listed(classes)))
+    if gone := [c.name for c in labels if c in before.forgotten]:
+        raise ModelError(
+            f"The original model has forgotten {shortened(gone)} already. Are the original and the unlearned model "
+            "swapped?"
+        )
     earlier = _forgotten_before(before, after, labels)
     spec = before.input if all(m.input == before.input for m in others) else None  # else each model decodes
     chosen = {name: pool.choose(before, labels, earlier, spec) for name, pool in pools.items()}

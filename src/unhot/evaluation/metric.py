@@ -118,19 +118,27 @@ class Case:
         Args:
             layer: A layer of ``View.layers``; the penultimate one if None.
         """
+        return self.gallery_of(lambda view: view.layer(layer))
+
+    def gallery_of(self, read: Callable[[View], Tensor]) -> Labelled:
+        """Return what is read of a view, (N, d), of the images to learn from."""
+        view = self.on(self.learns_from)
         if self.learns_from == "train":
-            view = self.on("train")
-            return Labelled(view.layer(layer), view.y)
-        view, half = self.on("test"), self.halves[0]
-        return Labelled(view.layer(layer)[half], view.y[half])
+            return Labelled(read(view), view.y)
+        half = self.halves[0]
+        return Labelled(read(view)[half], view.y[half])
 
     def queries(self, layer: str | None = None) -> Labelled:
         """Return labelled features to be classified: of the test images that are not in the gallery."""
+        return self.queries_of(lambda view: view.layer(layer))
+
+    def queries_of(self, read: Callable[[View], Tensor]) -> Labelled:
+        """Return what is read of a view, (N, d), of the images to be classified."""
         view = self.on("test")
         if self.learns_from == "train":
-            return Labelled(view.layer(layer), view.y)
+            return Labelled(read(view), view.y)
         half = self.halves[1]
-        return Labelled(view.layer(layer)[half], view.y[half])
+        return Labelled(read(view)[half], view.y[half])
 
     def some_forgotten(self, count: int) -> Tensor:
         """Return positions of at most ``count`` test images of the forgotten classes, the same for every model."""

@@ -14,14 +14,15 @@ from torch import Tensor
 from unhot.data.images import LabelledImages
 from unhot.errors import ModelError, ModelWarning, shortened
 from unhot.models.classifier import Classifier
-from unhot.models.layers import pooled, weight_layers
+from unhot.models.layers import pooled, stages
 from unhot.records.audit import Split, Subject
 from unhot.records.model import ClassLabel
 from unhot.runtime import Runtime
 
 T = TypeVar("T")
 
-LAYERS = 5  # at most, before the penultimate one, whose features are kept
+LAYERS = 4  # earlier ones at most whose features are kept, at even distances
+LAST = 2  # and of those just before the head, since something may be hidden there
 
 
 class ModelResults:
@@ -60,7 +61,7 @@ class View:
     Attributes:
         logits: (N, K) float32, in the columns of the original model; minus infinity where the model has no such output.
         features: (N, d) float32, the input of the head.
-        layers: What flows into some earlier layers, averaged over positions, (N, channels) float32, by name.
+        layers: What some earlier layers give, averaged over positions, (N, channels) float32, by name.
         y: int64 (N,), columns of the original model.
         forgotten: The columns of the forgotten classes.
         earlier: Those of classes that were forgotten before, of which there are no images.
@@ -193,7 +194,7 @@ class Views:
         logits: list[Tensor] = []
         flows: dict[str, list[Tensor]] = {n: [] for n in [*names, model.head]}
         bar = self.runtime.progress(f"{split} images", len(images))
-        with torch.no_grad(), work.recording(flows) as seen, bar as advance:
+        with torch.no_grad(), work.recording([work.head], after=names) as seen, bar as advance:
             for index in self.runtime.processes.shard(torch.arange(len(images))).split(size):
                 x = images.inputs(index, model.input, device).contiguous(memory_format=torch.channels_last)
                 logits.append(work.logits(x).float().cpu())
@@ -211,10 +212,10 @@ class Views:
         return self.runtime.processes.all_gather(torch.cat(parts))[:count]
 
     def _layers(self, model: Classifier, images: LabelledImages) -> list[str]:
-        """Choose layers before the head at even distances, the first one left out: its inputs are the images."""
-        x = images.inputs(torch.arange(1), model.input, self.runtime.device)
-        names = weight_layers(model, x)[1:]
-        return [names[i] for i in torch.linspace(0, len(names) - 1, min(LAYERS, len(names))).long()]
+        """Choose layers before the head: some at even distances, the first one left out, and the last ones."""
+        names = stages(model, images.inputs(torch.arange(min(2, len(images))), model.input, self.runtime.device))
+        early, last = names[1:-LAST], names[-LAST:]
+        return [*(early[i] for i in torch.linspace(0, len(early) - 1, min(LAYERS, len(early))).long()), *last]
 
 
 def _check_finite(values: Sequence[Tensor], subject: Subject, split: Split) -> None:

@@ -154,20 +154,30 @@ class Classifier(Outputs):
         return seen[self.head], logits
 
     @contextmanager
-    def recording(self, layers: Iterable[str]) -> Iterator[dict[str, Tensor]]:
-        """Record the inputs of these layers, by dotted name, in every forward pass of the block.
+    def recording(self, layers: Iterable[str], after: Iterable[str] = ()) -> Iterator[dict[str, Tensor]]:
+        """Record what flows in every forward pass of the block, by dotted name of a module.
 
-        The records are copies: the net may change the inputs of a layer in place.
+        The records are copies: the net may change tensors in place. An output that is no tensor is not recorded.
+
+        Args:
+            layers: Modules whose inputs are recorded.
+            after: Other modules, whose outputs are recorded.
         """
         seen: dict[str, Tensor] = {}
 
-        def record(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], name: str) -> None:
+        def before(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], name: str) -> None:
             seen[name] = flowing(args, kwargs).clone()
+
+        def behind(_: nn.Module, args: tuple[Any, ...], output: object, name: str) -> None:
+            if isinstance(output, Tensor):
+                seen[name] = output.clone()
 
         with ExitStack() as hooks:
             for name in layers:
-                hook, layer = partial(record, name=name), self.module.get_submodule(name)
-                hooks.enter_context(layer.register_forward_pre_hook(hook, with_kwargs=True))
+                layer = self.module.get_submodule(name)
+                hooks.enter_context(layer.register_forward_pre_hook(partial(before, name=name), with_kwargs=True))
+            for name in after:
+                hooks.enter_context(self.module.get_submodule(name).register_forward_hook(partial(behind, name=name)))
             yield seen
 
     @contextmanager

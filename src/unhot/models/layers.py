@@ -12,6 +12,8 @@ from torch.nn.utils.parametrize import is_parametrized
 
 from unhot.models.classifier import Classifier
 
+WIDEST = 4_096  # channels of a stage
+
 
 def weight_layers(model: Classifier, x: Tensor) -> list[str]:
     """Return the names of the layers before the head that can be preconditioned, in the order they are called.
@@ -35,6 +37,29 @@ def weight_layers(model: Classifier, x: Tensor) -> list[str]:
     with torch.no_grad(), model.recording(found) as seen:
         model.logits(x)
     return list(seen)
+
+
+def stages(model: Classifier, x: Tensor) -> list[str]:
+    """Return the names of the modules before the head that give features, in the order they are called.
+
+    Of modules that give the same as another, or as flows into the head, only the first counts. What gives more than
+    :data:`WIDEST` channels, such as a flattened image, is left out.
+
+    Args:
+        model: The classifier.
+        x: A few inputs (B, C, H, W), which tell the outputs of modules apart.
+    """
+    names = [n for n, _ in model.module.named_modules() if n and n != model.head and not model.head.startswith(f"{n}.")]
+    with torch.no_grad(), model.recording([model.head], after=names) as seen:
+        model.logits(x)
+    known, found = [pooled(seen.pop(model.head))], list[str]()
+    for name, flow in seen.items():
+        if flow.is_floating_point() and len(flow) == len(x) and flow.ndim in (2, 3, 4):
+            features = pooled(flow)
+            if features.shape[1] <= WIDEST and not any(torch.equal(features, other) for other in known):
+                known.append(features)
+                found.append(name)
+    return found
 
 
 def nearest_head(names: Sequence[str], depth: float) -> Sequence[str]:

@@ -10,7 +10,7 @@ from pydantic import BeforeValidator, Field, JsonValue, StrictFloat, StrictStr, 
 from unhot.records.base import Count, Record, Seconds, Stored, check_once
 from unhot.records.environment import Environment
 from unhot.records.forget import ForgetRecord
-from unhot.records.measure import Measure
+from unhot.records.measure import Holder, Measure
 from unhot.records.measure import Split as Split
 from unhot.records.model import ClassLabel, InputSpec
 
@@ -22,26 +22,30 @@ VerdictLabel = Literal[
     "short of a retrained model",
     "at the level of a retrained model",
     "beyond a retrained model",
-    "undecided (no retrained model)",
+    "undecided",
 ]
-RENAMED = {"not decided without a retrained model": "undecided (no retrained model)"}  # labels of older files
+RENAMED = {  # labels of older files
+    "not decided without a retrained model": "undecided",
+    "undecided (no retrained model)": "undecided",
+}
 StoredLabel = Annotated[VerdictLabel, BeforeValidator(lambda v: RENAMED.get(v, v) if isinstance(v, str) else v)]
 
 # codes of reasons and flags of a verdict; the sentences are in report/sentences.py
 ReasonCode = Literal[
     "damaged",
     "still_recognised",
-    "features_unchanged",
+    "unchanged",
     "measured",
     "nearly_all_left",
+    "more_left",
+    "as_much_left",
+    "less_left",
+    "not_told_apart",
     "no_retrained_model",
-    "nothing_to_read",
-    "small_gap",
-    "gap_closed",
-    "apart",
+    "nothing_measured",
+    "unused_weights",
 ]
 FlagCode = Literal[
-    "below_retrained",
     "class_given_away",
     "class_hidden",
     "members_below_chance",
@@ -50,14 +54,17 @@ FlagCode = Literal[
     "test_images_in_train",
     "other_weights",
     "near_chance",
+    "reference_accuracy",
+    "reference_architecture",
 ]
 
 
 # names of pictures whose points have numbers as x, and shares as y
-NUMBERS = frozenset({"relearning", "few-shot", "roc", "map"})
-SHARES = frozenset({"relearning", "few-shot", "roc", "layers", "confusion"})
-COMMON_AXIS = frozenset({"relearning", "few-shot", "confusion"})  # all models of a picture have the same points
-LEAST = {"relearning": 0, "few-shot": 1}  # least x: steps, and images
+FEW_SHOT = ("few-shot-outputs", "few-shot", "few-shot-layers")
+NUMBERS = frozenset({"relearning", *FEW_SHOT, "roc", "map"})
+SHARES = frozenset({"relearning", *FEW_SHOT, "roc", "layers", "confusion"})
+COMMON_AXIS = frozenset({"relearning", *FEW_SHOT, "confusion"})  # all models of a picture have the same points
+LEAST = {"relearning": 0, **dict.fromkeys(FEW_SHOT, 1)}  # least x: steps, and images
 ROUNDING = 1e-6
 LARGEST = 1e100  # largest number that can be drawn
 PIXELS = 2**26  # pixels of a file of pictures: a thousand images of 256 by 256
@@ -124,7 +131,8 @@ class PlotData(Stored):
     """Points of a picture.
 
     Attributes:
-        name: Name of the picture ("relearning", "few-shot", "roc", "layers", "confusion", "map").
+        name: Name of the picture ("relearning", "few-shot", "few-shot-outputs", "few-shot-layers", "roc", "layers",
+            "confusion", "map").
         x: Horizontal coordinates, or the names of categories.
         y: Vertical coordinates.
         groups: The class of each point, where points belong to classes.
@@ -186,20 +194,44 @@ class Flag(Statement):
     code: FlagCode
 
 
+class Conclusion(Stored):
+    """What is concluded for somebody who holds a part of a model.
+
+    Attributes:
+        label: One of six labels, or "undecided".
+        because: The reasons, in order.
+    """
+
+    label: StoredLabel
+    because: tuple[Reason, ...]
+
+
 class Verdict(Stored):
     """The conclusion from all measurements.
 
     Attributes:
-        label: One of six verdicts, or "undecided".
+        label: One of six labels, or "undecided": that of ``holder``.
         because: The reasons, in order. In files of version 1 these, and the flags, are sentences.
+        holder: Whose conclusion is the headline; None in files that knew no holders.
+        holders: The conclusion for each.
         thresholds: The thresholds that the measurements were compared with.
         flags: Caveats.
     """
 
     label: StoredLabel
     because: tuple[Reason, ...] | tuple[str, ...]
+    holder: Holder | None = None
+    holders: dict[Holder, Conclusion] = Field(default_factory=dict)
     thresholds: dict[str, float]
     flags: tuple[Flag, ...] | tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _headline_is_of_its_holder(self) -> Self:
+        if self.holder is not None:
+            own = self.holders.get(self.holder)
+            if own is None or own.label != self.label:
+                raise ValueError("the label of the verdict is not that of its holder")
+        return self
 
 
 class AuditInputs(Stored):

@@ -6,3 +6,4 @@ from typing import Literal
 
 Interpolation = Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"]
 Precision = Literal["fp32", "bf16"]
+Holder = Literal["outputs", "features", "weights"]

@@ -9,11 +9,29 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from unhot.records.base import Stored
+from unhot.records.choices import Holder as Holder
 
 Split = Literal["train", "test"]
 Group = Literal["Output", "Features", "Attacks"]
 
 WITHOUT_DIMENSION = ("fraction", "ratio", "distance", "silhouette")
+
+
+class Decides(Stored):
+    """How a measure takes part in the verdict.
+
+    Attributes:
+        holder: What somebody needs to take it: the outputs of a model, its features, or all of its weights.
+        spread: Standard deviation of the value between models that were trained alike with other seeds, beyond what
+            the draw of the images explains.
+        similarity: Whether it says how much of the original is left, instead of what can be recovered of the class.
+            It decides where it is as high as the masked original's, and where no recovery tells that from retrained
+            models.
+    """
+
+    holder: Holder
+    spread: float = Field(ge=0)
+    similarity: bool = False
 
 
 class Measure(Stored):
@@ -37,6 +55,7 @@ class Measure(Stored):
             saw it (or another one, where neither way is better): else the measure would not see the class at all.
         note: A remark on how to read it.
         source: Who defined it, and what differs here.
+        decides: Its part in the verdict; None if it has none.
         splits: The splits on which it is measured.
         features_only: Whether it reads features only, so that the masked original's value is the original's.
     """
@@ -56,6 +75,7 @@ class Measure(Stored):
     found_in_original: bool = False
     note: str = ""
     source: str = "standard definition"
+    decides: Decides | None = None
     splits: tuple[Split, ...] = Field(default=("test",), min_length=1)
     features_only: bool = False
 

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from unhot.evaluation.verdict import MEANINGS, Meaning, Thresholds
 from unhot.records.audit import AuditRecord, Reason, Subject
 from unhot.records.forget import ForgetRecord
+from unhot.records.measure import Holder
 from unhot.report.audited import Audited
 from unhot.report.figures import Picture, joined
 from unhot.report.images import Strip, strip
@@ -40,6 +41,15 @@ class Figure:
     notes: tuple[str, ...]
 
 
+class Held(NamedTuple):
+    """A line of the verdict: for whom, what, and what decided it."""
+
+    holder: Holder
+    meaning: Meaning
+    label: str
+    because: list[str]
+
+
 @dataclass(frozen=True)
 class Gallery:
     """What an attack drew: a strip for each model; models that drew the same share one."""
@@ -58,6 +68,7 @@ class Content:
     subject: str
     facts: list[Fact]
     meaning: Meaning
+    holders: list[Held]
     figures: list[Figure]
     decided: list[Row]
     sentences: list[str]
@@ -100,6 +111,15 @@ def content(audit: Audited, key: str) -> Content:
         subject=class_names(record.classes),
         facts=list(facts(record)),
         meaning=MEANINGS[verdict.label],
+        holders=[
+            Held(
+                name,
+                MEANINGS[one.label],
+                one.label,
+                [sentence(r, record, titles) for r in one.because if r.code != "measured"],
+            )
+            for name, one in verdict.holders.items()
+        ],
         figures=list(_figures(record)),
         decided=_decided(record, table),
         sentences=[sentence(r, record, titles) for r in reasons],

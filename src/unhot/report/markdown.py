@@ -81,8 +81,10 @@ def model_card(record: AuditRecord) -> str:
 
 
 def _verdict(record: AuditRecord) -> Iterator[str]:
-    yield f"**Verdict: {record.verdict.label}.** {MEANINGS[record.verdict.label].text}"
+    verdict = record.verdict
+    yield f"**Verdict: {verdict.label}.** {MEANINGS[verdict.label].of(verdict.holder)}"
     yield ""
+    yield from (f"- Whoever holds the {holder}: {one.label}." for holder, one in verdict.holders.items())
     yield from (f"- {markdown(sentence(reason, record))}" for reason in record.verdict.because)
     yield from (f"- Note: {markdown(sentence(flag, record))}" for flag in record.verdict.flags)
 

@@ -13,15 +13,20 @@ from unhot.report.tables import interval, number
 SENTENCES: dict[ReasonCode | FlagCode, str] = {
     "damaged": "{0}: more than {limit:g} of the retained accuracy is lost.",
     "still_recognised": "{0}: more than {limit:.3g}.",
-    "features_unchanged": "{0}, but {1}: the features of the forgotten classes are those of the original.",
+    "unchanged": "{0}: nearly that of the masked original. What the original held of the class is still there, and "
+    "regression finds it.",
     "measured": "{values}.",
-    "nearly_all_left": "Nearly all that the features told before can still be read.",
+    "nearly_all_left": "{names}: less than {closed:.0%} of the gap between the masked original and a retrained model "
+    "is closed.",
+    "more_left": "{names}: more than from a retrained model, by more than images and seeds explain.",
+    "as_much_left": "{names}: no more and no less than from a retrained model, within what images and seeds explain.",
+    "less_left": "{names}: less than from a retrained model, by more than images and seeds explain.",
+    "not_told_apart": "No recovery tells the masked original from a retrained model here, so how much of the original "
+    "is left decides.",
     "no_retrained_model": "A model trained without the class is needed to say more.",
-    "nothing_to_read": "Something to read in the features is needed to say more.",
-    "small_gap": "A retrained model's features tell nearly as much as the original's (they differ by {gap:.3f}).",
-    "gap_closed": "Of the gap between the masked original and a retrained model {share:.0%} is closed.",
-    "apart": "{names} {are} more than {limit:g} above a retrained model's.",
-    "below_retrained": "{names} is below the retrained model's: suppressed beyond it, which is not better by itself.",
+    "nothing_measured": "Nothing that decides could be measured: there are too few images of the class.",
+    "unused_weights": "{count:,.0f} of the model's numbers have no effect on its outputs. What they hold cannot be "
+    "measured. Remove them, and audit again.",
     "class_given_away": "The outputs give the class away more than a retrained model's do ({0}).",
     "class_hidden": "The outputs tell the class from its neighbours less than a retrained model's do ({0}).",
     "members_below_chance": "{0} is below chance: images that were trained on stand out, which is a leak too.",
@@ -35,6 +40,11 @@ SENTENCES: dict[ReasonCode | FlagCode, str] = {
     "near_chance": "The original model classifies {accuracy:.3f} of the retained test images correctly; guessing would "
     "give {chance:.3f}. Check the preprocessing (size, mean, standard deviation) and the order of the classes: "
     "what is measured here says little if they are not those of the training.",
+    "reference_accuracy": "The accuracy of a retrained model on the retained classes differs from the original's by "
+    "more than {limit:g} ({values}). It may not be what the original would be without the class, and then the verdict "
+    "says little.",
+    "reference_architecture": "A retrained model has another architecture than the original. Such models differ in "
+    "what they give away even of classes that they never saw, so the verdict says less.",
 }
 
 

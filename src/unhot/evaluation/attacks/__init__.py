@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-from unhot.records.measure import Measure
+from unhot.records.measure import Decides, Holder, Measure
 from unhot.registry import Entry, Registry
 
 if TYPE_CHECKING:
@@ -45,27 +45,67 @@ _HERE = "unhot.evaluation.attacks"
 _LEAK = "far from it on either side is a leak"
 
 
-def _shots(count: int, images: str) -> Measure:
-    return Measure(
-        name=f"recovery_{count}_shot",
-        title=f"Recovery from {images}",
-        group="Attacks",
-        sentence=f"Share of forgotten images recovered by the strongest of four attacks with {images} of the class.",
-        low=0,
-        high=1,
-        higher_is_better=False,
-        beside_retrained=True,
-        found_in_original=True,
-        note="at a bounded loss on the retained classes",
-        source="prototypical networks, Snell et al., NeurIPS 2017; on four representations and at a fixed cost here",
+_FROM = {1: "one image", 5: "five images", 20: "twenty images"}
+
+
+def _few_shot(prefix: str, what: str, title: str, holder: Holder, spread: float) -> tuple[Measure, ...]:
+    return tuple(
+        Measure(
+            name=f"{prefix}_{count}_shot",
+            title=f"{title} from {images}",
+            group="Attacks",
+            sentence=f"Share of forgotten images recovered from {what} by the strongest of several attacks with "
+            f"{images} of the class.",
+            low=0,
+            high=1,
+            higher_is_better=False,
+            beside_retrained=True,
+            found_in_original=True,
+            note="at a bounded loss on the retained classes",
+            source="prototypical networks, Snell et al., NeurIPS 2017; on four representations, at a fixed cost here",
+            decides=Decides(holder=holder, spread=spread),
+        )
+        for count, images in _FROM.items()
     )
 
 
 _ENTRIES = {
+    "few-shot-outputs": AttackEntry(
+        f"{_HERE}.few_shot:FewShotOutputs",
+        "outputs for one, five or twenty images against those for the other classes, seen in four ways",
+        measures=_few_shot("output_recovery", "outputs", "Recovery by outputs", "outputs", 0.06),
+    ),
     "few-shot": AttackEntry(
         f"{_HERE}.few_shot:FewShot",
-        "one, five or twenty images against those of the other classes, seen in four ways",
-        measures=(_shots(1, "one image"), _shots(5, "five images"), _shots(20, "twenty images")),
+        "features of one, five or twenty images against those of the other classes, seen in four ways",
+        measures=_few_shot("recovery", "features", "Recovery", "features", 0.04),
+    ),
+    "few-shot-layers": AttackEntry(
+        f"{_HERE}.few_shot:FewShotLayers",
+        "the same with the features of earlier layers, too",
+        measures=_few_shot("layer_recovery", "any layer", "Recovery by any layer", "weights", 0.04),
+    ),
+    "trained-probes": AttackEntry(
+        f"{_HERE}.trained_probes:TrainedProbes",
+        "classifiers fitted to the features of all images of the class",
+        slow=True,
+        measures=(
+            Measure(
+                name="recovery_all_images",
+                title="Recovery from all images",
+                group="Attacks",
+                sentence="Share of forgotten images recovered from features by the strongest of four classifiers "
+                "fitted to all images of the class.",
+                low=0,
+                high=1,
+                higher_is_better=False,
+                beside_retrained=True,
+                found_in_original=True,
+                note="at a bounded loss on the retained classes",
+                source="linear, nearest-neighbour and one-hidden-layer probes; at a fixed cost here",
+                decides=Decides(holder="features", spread=0.04),
+            ),
+        ),
     ),
     "prototype": AttackEntry(
         f"{_HERE}.prototype:Prototype",
@@ -106,6 +146,20 @@ _ENTRIES = {
                 note="not reached counts as one evaluation more than were tried; the interval is that over the tries; "
                 "without train images one half of the class's test images is learned from, the other half evaluated",
                 source="Golatkar et al., ECCV 2020",
+            ),
+            Measure(
+                name="relearn_accuracy",
+                title="Accuracy while relearning",
+                group="Attacks",
+                sentence="Accuracy on forgotten images, averaged over the fine-tuning steps.",
+                low=0,
+                high=1,
+                higher_is_better=False,
+                beside_retrained=True,
+                found_in_original=True,
+                note="the interval is that of a mean over the tries",
+                source="area under the relearning curve, after Golatkar et al., ECCV 2020",
+                decides=Decides(holder="weights", spread=0.04),
             ),
             Measure(
                 name="relearn_ratio",

@@ -62,6 +62,7 @@ class Relearning(Attack):
             estimates["relearn_ratio"] = self._spread(steps.clamp_min(least) / torch.stack(others).mean(0))
         except NotMeasurable as reason:
             estimates["relearn_ratio"] = str(reason)
+        estimates["relearn_accuracy"] = mean(torch.tensor(curves).mean(1), 0.0, 1.0)
         x = tuple(float(s) for s in range(0, self.steps + 1, self.every))
         y = tuple(torch.tensor(curves).mean(0).tolist())
         return Finding(estimates, (PlotData(name="relearning", subject=case.subject, run=case.run, x=x, y=y),))

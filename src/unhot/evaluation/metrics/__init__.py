@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
-from unhot.records.measure import Measure
+from unhot.records.measure import Decides, Measure
 from unhot.registry import Entry, Registry
 
 if TYPE_CHECKING:
@@ -236,6 +236,39 @@ _MEASURES = {
             higher_is_better=True,
             note="two retrained models do not give 1 either",
             source="Kornblith et al., ICML 2019",
+            features_only=True,
+        ),
+    ),
+    "similarity": (
+        Measure(
+            name="original_outputs_r2",
+            title="Original's outputs told",
+            group="Output",
+            sentence="Share of the variance of the original's outputs for forgotten images that ridge regression tells "
+            "from this model's outputs.",
+            low=0,
+            high=1,
+            higher_is_better=False,
+            beside_retrained=True,
+            found_in_original=True,
+            note="the masked original gives 1 where there are enough images",
+            source="coefficient of determination, standard definition",
+            decides=Decides(holder="outputs", spread=0.04, similarity=True),
+        ),
+        Measure(
+            name="original_features_r2",
+            title="Original's features told",
+            group="Features",
+            sentence="Share of the variance of the original's features of forgotten images that ridge regression tells "
+            "from this model's features.",
+            low=0,
+            high=1,
+            higher_is_better=False,
+            beside_retrained=True,
+            found_in_original=True,
+            note="the masked original gives 1 where there are enough images",
+            source="coefficient of determination, standard definition",
+            decides=Decides(holder="features", spread=0.04, similarity=True),
             features_only=True,
         ),
     ),
