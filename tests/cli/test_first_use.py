@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from unhot import methods
+from unhot.evaluation.catalogue import measures
 
 Run = Callable[..., Any]
 pytestmark = [
@@ -103,6 +104,9 @@ def test_what_is_no_folder_of_an_audit(unhot: Run, tmp_path: Path) -> None:
 def test_a_list_that_there_is_not(unhot: Run) -> None:
     said = unhot("list", "metrik")
     assert (said.code, said.err) == (2, "Error: Unknown list 'metrik'. Did you mean 'metrics'?\n")
+    assert list(unhot("list", "measures", "--json").json) == list(measures())
+    shown = unhot("list", "measures").out
+    assert all(name in shown for name in measures())
 
 
 @pytest.mark.parametrize("name", list(methods.catalogue.builtin))

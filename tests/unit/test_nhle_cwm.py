@@ -60,13 +60,13 @@ def test_it_stops_when_the_class_is_gone(toy: Toy) -> None:
     assert left(result.model, samples, [1]) == pytest.approx(result.record.notes["probability_left"], abs=1e-6)
     assert left(result.model, samples, [1]) <= 0.3 < start
     shorter = forget(toy.model, samples, stop_at=0.3, steps=result.record.cost.steps - 1, shift=0)
-    assert shorter.record.stop_reason == "step cap"
+    assert shorter.record.stop_reason == "all steps done"
     assert shorter.record.notes["probability_left"] > 0.3
 
 
 def test_it_stops_at_the_cap(toy: Toy) -> None:
     result = forget(toy.model, toy.samples(), steps=3)
-    assert (result.record.stop_reason, result.record.cost.steps) == ("step cap", 3)
+    assert (result.record.stop_reason, result.record.cost.steps) == ("all steps done", 3)
 
 
 def test_nothing_is_done_where_the_class_is_gone_already(toy: Toy) -> None:
@@ -84,7 +84,7 @@ def test_without_steps_or_layers_only_the_cut_is_left(toy: Toy, settings: dict[s
     masked = forget(toy.model, toy.samples(), cut="mask", **settings)
     assert changed(before, masked.model) == {"10.weight", "10.bias"}
     assert masked.record.cost.steps == 0
-    assert masked.record.stop_reason == "step cap"
+    assert masked.record.stop_reason == "all steps done"
 
 
 def test_a_net_that_is_a_head_alone(toy: Toy, keep_generators: None) -> None:

@@ -16,14 +16,14 @@ def test_it_ends_when_the_measure_is_low_enough_or_the_rounds_are_used_up() -> N
     assert (stop.value, stop.reason) == (0.2, "probability of the forgotten classes at most 0.2")
     stop = Stop(0.2, 2, measure="distance")
     assert [stop(0.9), stop(0.3), stop(0.8)] == [False, False, True]
-    assert (stop.value, stop.reason) == (0.8, "step cap")
+    assert (stop.value, stop.reason) == (0.8, "all steps done")
     assert Stop(0.2)(0.9, last=True)
 
 
 @pytest.mark.parametrize(
     ("measures", "kept", "reason"),
     [
-        ([0.9, 0.4, 0.6, 0.7], 1.0, "step cap"),
+        ([0.9, 0.4, 0.6, 0.7], 1.0, "all steps done"),
         ([0.9, 0.4, math.nan], 1.0, "not finite: rolled back"),
         ([0.9, 0.8, 0.1], 2.0, "probability of the forgotten classes at most 0.2"),
     ],

@@ -28,6 +28,9 @@ class Kind(StrEnum):
     DATASETS = "datasets"
 
 
+MEASURES = "measures"  # of metrics and attacks; what the pages of an audit show, and --require bounds
+
+
 def _catalogue(kind: Kind) -> Registry[Any, Any]:
     """Return a catalogue, which is imported now: the measures that two of them declare take time to check."""
     from unhot import data, methods, models
@@ -53,13 +56,16 @@ MORE: dict[Kind, dict[str, Callable[[Any], str]]] = {
 
 
 def list_(
-    what: Annotated[str, typer.Argument(metavar="|".join(Kind), help="What to list.")], json: Json = False
+    what: Annotated[str, typer.Argument(metavar="|".join([*Kind, MEASURES]), help="What to list.")], json: Json = False
 ) -> None:
-    """List methods, metrics, attacks, models or data sets."""
+    """List methods, metrics, attacks, the measures of both, models or data sets."""
     from unhot.cli.output import say, table
 
+    if what == MEASURES:
+        _list_measures(json)
+        return
     if what not in list(Kind):
-        raise UnknownNameError("list", what, Kind)
+        raise UnknownNameError("list", what, [*Kind, MEASURES])
     kind = Kind(what)
     known = {name: _entry(kind, name) for name in _catalogue(kind)}
     if json:
@@ -68,6 +74,18 @@ def list_(
         more = MORE.get(kind, {})
         rows = [(name, entry.summary, *(cell(entry) for cell in more.values())) for name, entry in known.items()]
         table("", [kind.value, "what it is", *more], rows, text=2 + len(more))
+
+
+def _list_measures(json: bool) -> None:
+    from unhot.cli.output import say, table
+    from unhot.evaluation.catalogue import measures
+
+    known = measures()
+    if json:
+        say(jsonlib.dumps({name: m.title for name, m in known.items()}, indent=2))
+    else:
+        rows = [(name, m.title, m.reading) for name, m in known.items()]
+        table("", [MEASURES, "what it is", "how to read it"], rows, text=3)
 
 
 def show(

@@ -149,7 +149,7 @@ def _summary(record: ForgetRecord, what: str, out: Path) -> Iterator[str]:
     done += [f"{'and c' if done else 'C'}ut {', '.join(c.label.name for c in cut)} from the output"] if cut else []
     yield (
         f"{' '.join(done)} with {record.method} from {sum(record.samples.count)} images in {cost.seconds:.2f} s "
-        f"({cost.steps} steps; stopped: {record.stop_reason}). Wrote {out}."
+        f"({cost.steps} steps; {record.stop_reason}). Wrote {out}."
     )
     if record.retained_accuracy is not None and not loss(record):
         yield f"Accuracy on the retained classes: {retained(record.retained_accuracy)}."

@@ -67,7 +67,7 @@ class BoundaryShrink(Method):
         for x, label, _ in forget_stream(forget, self.batch_size, runtime, self.steps):
             runtime.step(cross_entropy(model.logits(x), label), optimizer)
         crossed = (across.argmax(1) == nearest).float().mean().item()
-        return Outcome(model, "steps done", {"crossed": crossed})
+        return Outcome(model, "all steps done", {"crossed": crossed})
 
     def across(self, model: Classifier, forget: Batch) -> Tensor:
         """Return the model's logits, (B, K), one step of the fast gradient sign method away from each sample."""

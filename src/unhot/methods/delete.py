@@ -58,4 +58,4 @@ class Delete(Method):
         optimizer = torch.optim.SGD(model.module.parameters(), self.lr, momentum=0.9)
         for x, y, teacher in forget_stream(data.forget, self.batch_size, runtime, self.steps):
             runtime.step(masked(model.logits(x), Request(y, data.columns, teacher)), optimizer)
-        return Outcome(model, "steps done")
+        return Outcome(model, "all steps done")

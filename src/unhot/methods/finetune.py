@@ -47,4 +47,4 @@ class Finetune(Method):
         for epoch in range(self.epochs):
             for x, y in retain_batches(data.retain, model, self.batch_size, runtime, epoch):
                 runtime.step(cross_entropy(model.logits(x), y), optimizer)
-        return Outcome(model, "epochs done")
+        return Outcome(model, "all epochs done")

@@ -68,7 +68,7 @@ class MuMis(Method):
         draws, watched = runtime.generator("other class"), slice(WATCHED)
         others = drawn(kept, y[watched], draws)
         optimizer = torch.optim.SGD(model.module.parameters(), self.lr, momentum=0.9)
-        stop, reason, left, back = Stop(self.stop_at), "step cap", 1.0, 1.0
+        stop, reason, left, back = Stop(self.stop_at), "all steps done", 1.0, 1.0
         with sdpa_kernel(SDPBackend.MATH):
             first = [s.mean() for s in sensitivities(model, x[watched], (y[watched], others))]
             for some, mine, _ in forget_stream(data.forget, self.batch_size, runtime, self.steps):

@@ -70,4 +70,4 @@ class NegGradPlus(Method):
                 retain, forget = cross_entropy(z[: len(x)], y), cross_entropy(z[len(x) :], y_f)
                 ascent = (1 - self.beta) * forget * (forget < self.ceiling)
                 runtime.step(self.beta * retain - ascent, optimizer, self.clip)
-        return Outcome(model, "epochs done")
+        return Outcome(model, "all epochs done")

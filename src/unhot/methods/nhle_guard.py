@@ -126,7 +126,7 @@ class NhleGuard(Method):
         optimizer = torch.optim.Adam([s.change for s in spared], self.lr)
         schedule = LinearLR(optimizer, 1.0, 0.0, max(self.steps, 1))
         goal = f"probability at most {self.stop_at}" + (f" and energy at most {self.near}" if spread else "")
-        kept, reason = [s.change.detach().clone() for s in spared], "step cap"
+        kept, reason = [s.change.detach().clone() for s in spared], "all steps done"
         for step in range(self.steps + 1):
             if step % CHECK == 0 or step == self.steps:
                 found = drawn.held_out()

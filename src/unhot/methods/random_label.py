@@ -56,7 +56,7 @@ class RandomLabel(Method):
         optimizer = torch.optim.SGD(model.module.parameters(), self.lr, momentum=0.9)
         for x, label, _ in forget_stream(forget, self.batch_size, runtime, self.steps):
             runtime.step(cross_entropy(model.logits(x), label), optimizer)
-        return Outcome(model, "steps done")
+        return Outcome(model, "all steps done")
 
     def labels(self, model: Classifier, data: Data, runtime: Runtime) -> Tensor:
         """Draw one of the classes that are retained, and were not forgotten before, for each sample, int64 (B,)."""

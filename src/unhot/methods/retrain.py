@@ -72,7 +72,7 @@ class Retrain(Method):
         fitted = replace(model, input=model.input or as_it_is(x))
         unowned = draw_anew(fitted, runtime)
         fit(fitted, images, settings, augment, runtime)
-        return Outcome(model, "epochs done", {"not_reset_by_a_layer": list[JsonValue](unowned)})
+        return Outcome(model, "all epochs done", {"not_reset_by_a_layer": list[JsonValue](unowned)})
 
 
 @torch.no_grad()

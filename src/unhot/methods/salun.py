@@ -77,7 +77,7 @@ class SalUn(Method):
                 with torch.no_grad():
                     for weight, mask, old in zip(weights, salient, original, strict=True):
                         weight.copy_(torch.where(mask, weight, old))
-        return Outcome(model, "epochs done")
+        return Outcome(model, "all epochs done")
 
     def salient(self, model: Classifier, forget: Batch) -> list[Tensor]:
         """Return which elements of each weight are salient, in the order of the net's parameters."""

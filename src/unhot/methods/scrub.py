@@ -91,4 +91,4 @@ class Scrub(Method):
                 for x, _, target in islice(samples, self.max_steps):
                     runtime.step(-divergence(student.logits(x), target, self.temperature), optimizer)
             schedule.step()
-        return Outcome(student, "epochs done")
+        return Outcome(student, "all epochs done")

@@ -53,4 +53,4 @@ class ScrubAndLearn(Method):
         optimizer = torch.optim.SGD(model.module.parameters(), self.lr, momentum=0.9)
         for x, y, original in forget_stream(data.forget, self.batch_size, runtime, self.steps):
             runtime.step(second_class(model.logits(x), Request(y, data.columns, original)), optimizer)
-        return Outcome(model, "steps done")
+        return Outcome(model, "all steps done")

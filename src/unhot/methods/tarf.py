@@ -113,7 +113,7 @@ class Tarf(Method):
         }
         left_out = len(remaining) - len(spared)
         notes: dict[str, JsonValue] = {"gravity": means, "hidden": [c.name for c in found], "left_out": left_out}
-        return Outcome(model.mark_forgotten(found), "step cap", notes)
+        return Outcome(model.mark_forgotten(found), "all steps done", notes)
 
     def weight(self, t: int) -> float:
         """Return k(t)."""

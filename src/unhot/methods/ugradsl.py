@@ -145,7 +145,7 @@ class UgradslPlus(Method):
             for images in retain_batches(data.retain, model, self.batch_size, runtime, epoch):
                 loss = mixed(self, model, next(samples), images)
                 runtime.step(loss, optimizer, self.clip)
-        return Outcome(model, "epochs done", {"probability_left": left(model, data)})
+        return Outcome(model, "all epochs done", {"probability_left": left(model, data)})
 
 
 def mixed(method: Ugradsl | UgradslPlus, model: Classifier, samples: Batch, images: tuple[Tensor, Tensor]) -> Tensor:

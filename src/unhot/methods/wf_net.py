@@ -76,7 +76,7 @@ class WfNet(Method):
         retain = retain_stream(retained, model, half, runtime)
         row = self._learn_row(model, ((x, y) for x, y, _ in forget), retain, runtime)
         model = model.edited(*FilterEdit.of(model, data.labels, row))
-        return Outcome(model, "step cap", {"mean_gate": _mean(row).item()})
+        return Outcome(model, "all steps done", {"mean_gate": _mean(row).item()})
 
     @usual_settings()
     def learn(self, model: Classifier, images: ImageSource, runtime: Runtime | None = None) -> WeightFilter:

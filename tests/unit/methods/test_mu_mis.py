@@ -94,7 +94,7 @@ def test_the_class_becomes_less_sensitive_than_it_was() -> None:
 def test_it_stops_when_the_others_are_as_sensitive_as_asked() -> None:
     toy = toy_problem()
     capped = forget(toy, lr=0.01, steps=4, recovered=100)
-    assert (capped.record.stop_reason, capped.record.cost.steps) == ("step cap", 4)
+    assert (capped.record.stop_reason, capped.record.cost.steps) == ("all steps done", 4)
     reached = capped.record.notes["sensitivity_retained"]
     stopped = forget(toy, lr=0.01, steps=400, recovered=1.5 * reached, stop_at=0)
     assert stopped.record.stop_reason.startswith("sensitivity of the retained classes")
@@ -108,7 +108,7 @@ def test_it_stops_when_the_samples_are_no_longer_taken_for_the_class() -> None:
     stopped = forget(toy, lr=0.001, steps=400, recovered=1e9, stop_at=0.5)
     before = forget(toy, lr=0.001, steps=stopped.record.cost.steps - 1, recovered=1e9, stop_at=0.5)
     assert stopped.record.stop_reason == "probability of the forgotten classes at most 0.5"
-    assert before.record.stop_reason == "step cap"
+    assert before.record.stop_reason == "all steps done"
     left, left_before = (r.classifier.logits(x).softmax(1)[:, 1].mean() for r in (stopped, before))
     assert left <= 0.5 < left_before
 

@@ -44,7 +44,7 @@ def test_it_stops_at_the_first_step_that_reaches_the_bound() -> None:
     assert probability(toy, stopped, FORGOTTEN) == pytest.approx(stopped.record.notes["probability_left"], rel=1e-4)
     assert probability(toy, stopped, FORGOTTEN) <= 0.2
     before = forget(toy, stop_at=0.0, steps=steps - 1)
-    assert (before.record.stop_reason, before.record.cost.steps) == ("step cap", steps - 1)
+    assert (before.record.stop_reason, before.record.cost.steps) == ("all steps done", steps - 1)
     assert probability(toy, before, FORGOTTEN) > 0.2
     again = forget(toy, stop_at=0.0, steps=steps)
     assert again.record.weights_sha256 == stopped.record.weights_sha256

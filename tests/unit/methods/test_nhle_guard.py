@@ -168,7 +168,7 @@ def test_it_stops_when_both_goals_are_reached(toy: Toy) -> None:
     assert result.record.stop_reason == "probability at most 1.0 and energy at most 9.0"
     assert result.record.cost.steps == 0
     never = NhleGuard(**FAST, stop_at=1.0, near=0.0)(toy.model, toy.samples(), guard=toy.guard(), runtime=RUNTIME)
-    assert never.record.stop_reason == "step cap"
+    assert never.record.stop_reason == "all steps done"
 
 
 def test_the_energy_distance_is_no_goal_where_it_is_not_trained_for(toy: Toy) -> None:
@@ -176,7 +176,7 @@ def test_the_energy_distance_is_no_goal_where_it_is_not_trained_for(toy: Toy) ->
     bare = NhleGuard(**settings)(toy.model, toy.samples(), runtime=RUNTIME)
     assert bare.record.stop_reason == "probability at most 1.0"
     told = NhleGuard(**settings, spread=3.0)(toy.model, toy.samples(), runtime=RUNTIME)
-    assert told.record.stop_reason == "step cap"
+    assert told.record.stop_reason == "all steps done"
 
 
 @pytest.mark.parametrize(

@@ -115,7 +115,7 @@ def test_distillation_comes_near_the_projection() -> None:
     goal, start = features(project(toy).classifier, x), features(original(toy), x)
     result = distil(toy, lr=0.02, steps=60, stop_at=0)
     end = features(result.classifier, x)
-    assert result.record.stop_reason == "step cap"
+    assert result.record.stop_reason == "all steps done"
     assert (end - goal).norm() < 0.7 * (start - goal).norm()
 
 
@@ -126,7 +126,7 @@ def test_it_stops_when_the_distance_is_small_enough() -> None:
     assert 1 < result.record.cost.steps < 200
     assert result.record.notes["distance"] <= 0.5
     shorter = distil(toy, lr=0.01, steps=result.record.cost.steps - 1, stop_at=0.5)
-    assert (shorter.record.stop_reason, shorter.record.notes["distance"] > 0.5) == ("step cap", True)
+    assert (shorter.record.stop_reason, shorter.record.notes["distance"] > 0.5) == ("all steps done", True)
 
 
 def test_without_steps_nothing_changes() -> None:

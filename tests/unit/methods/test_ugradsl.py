@@ -100,7 +100,7 @@ def test_it_stops_when_the_class_is_forgotten_or_at_the_step_cap() -> None:
     assert 2 <= steps < 200
     assert steps % 2 == 0  # whole passes over 8 samples in batches of 4
     before = forget(Ugradsl, toy, **settings, steps=steps - 2, stop_at=0.05)
-    assert before.record.stop_reason == "step cap"
+    assert before.record.stop_reason == "all steps done"
     assert before.record.notes["probability_left"] > 0.05
     assert forget(Ugradsl, toy, **settings, steps=3, stop_at=0).record.cost.steps == 3
     untouched = forget(Ugradsl, toy, steps=9, stop_at=1)

@@ -34,7 +34,7 @@ class Stop:
     rounds: float = math.inf
     weights: Sequence[Tensor] = ()
     measure: str = PROBABILITY
-    reason: str = "step cap"
+    reason: str = "all steps done"
     value: float = math.inf
     _kept: list[Tensor] = field(default_factory=list, repr=False)
 
