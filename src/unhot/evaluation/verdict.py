@@ -190,21 +190,20 @@ class _Comparison:
             return "undecided", [reason("nothing_measured")]
         if all(self.find(m.name, "retrained").value is None for m in (*self.recoveries, *self.similarities)):
             return "undecided", [reason("no_retrained_model")]
-        told = [m for m in self.recoveries if self._told_apart(m)]
-        if told:
-            return self._compared(told, beyond=True)
-        told = [m for m in self.similarities if self._told_apart(m)]
+        if told := [m for m in self.recoveries if self._told_apart(m)]:
+            return self._worst({m.name: self._recovered(m) for m in told})
         why = self._about("not_told_apart", self.recoveries[:1])
-        if not told:
+        if not (told := [m for m in self.similarities if self._apart(m)]):
             return "undecided", [why]
-        label, because = self._compared(told, beyond=False)
+        label, because = self._worst({m.name: self._alike(m) for m in told})
         return label, [why, *because]
 
-    def _compared(self, measures: list[Measure], beyond: bool) -> Judged:
-        """Judge by measures that tell the masked original from retrained models: the worst one decides."""
+    def _worst(self, found: dict[str, ReasonCode]) -> Judged:
+        """Judge by measures that tell the masked original from retrained models: the worst finding decides."""
         kinds: dict[ReasonCode, list[Measure]] = {}
-        for m in measures:
-            kinds.setdefault(self._kind(m, beyond), []).append(m)
+        for m in (*self.recoveries, *self.similarities):
+            if m.name in found:
+                kinds.setdefault(found[m.name], []).append(m)
         order: tuple[tuple[ReasonCode, VerdictLabel], ...] = (
             ("nearly_all_left", "hidden at the output only"),
             ("more_left", "short of a retrained model"),
@@ -217,20 +216,34 @@ class _Comparison:
             self._about(code, kinds[code]),
         ]
 
-    def _kind(self, m: Measure, beyond: bool) -> ReasonCode:
-        own, masked, retrained = (_value(x) for x in self._of_all(m))
+    def _recovered(self, m: Measure) -> ReasonCode:
+        """Compare what is recovered with what is recovered from retrained models."""
+        own, _, retrained = (_value(x) for x in self._of_all(m))
         noise = self._noise(m, "unlearned")
         if own - retrained > noise:
-            left = (own - retrained) / (masked - retrained)
-            return "nearly_all_left" if 1 - left < self.limits.closed else "more_left"
-        return "less_left" if beyond and retrained - own > noise else "as_much_left"
+            return "nearly_all_left" if self._closed(m) < self.limits.closed else "more_left"
+        return "less_left" if retrained - own > noise else "as_much_left"
+
+    def _alike(self, m: Measure) -> ReasonCode:
+        """Compare the similarity with the original; models that are as unlike it as retrained ones differ widely."""
+        return "nearly_all_left" if self._closed(m) < self.limits.closed else "as_much_left"
+
+    def _closed(self, m: Measure) -> float:
+        """Return how much of the gap between the masked original and retrained models is closed."""
+        own, masked, retrained = (_value(x) for x in self._of_all(m))
+        return (masked - own) / (masked - retrained)
 
     def _told_apart(self, m: Measure) -> bool:
-        """Whether a measure tells the masked original from retrained models."""
+        """Whether a recovery tells the masked original from retrained models."""
         _, masked, retrained = self._of_all(m)
         if masked.value is None or retrained.value is None:
             return False
         return masked.value - retrained.value > self._noise(m, "masked")
+
+    def _apart(self, m: Measure) -> bool:
+        """Whether a similarity tells the masked original from retrained models: their intervals are apart."""
+        _, masked, retrained = self._of_all(m)
+        return masked.low is not None and retrained.high is not None and masked.low > retrained.high
 
     def _unchanged(self, m: Measure) -> bool:
         own, masked = (_value(self.find(m.name, s)) for s in ("unlearned", "masked"))

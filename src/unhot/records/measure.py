@@ -23,14 +23,14 @@ class Decides(Stored):
     Attributes:
         holder: What somebody needs to take it: the outputs of a model, its features, or all of its weights.
         spread: Standard deviation of the value between models that were trained alike with other seeds, beyond what
-            the draw of the images explains.
+            the draw of the images explains; of no account for a similarity.
         similarity: Whether it says how much of the original is left, instead of what can be recovered of the class.
             It decides where it is as high as the masked original's, and where no recovery tells that from retrained
             models.
     """
 
     holder: Holder
-    spread: float = Field(ge=0)
+    spread: float = Field(default=0.0, ge=0)
     similarity: bool = False
 
 

@@ -253,7 +253,7 @@ _MEASURES = {
             found_in_original=True,
             note="the masked original gives 1 where there are enough images",
             source="coefficient of determination, standard definition",
-            decides=Decides(holder="outputs", spread=0.04, similarity=True),
+            decides=Decides(holder="outputs", similarity=True),
         ),
         Measure(
             name="original_features_r2",
@@ -268,7 +268,7 @@ _MEASURES = {
             found_in_original=True,
             note="the masked original gives 1 where there are enough images",
             source="coefficient of determination, standard definition",
-            decides=Decides(holder="features", spread=0.04, similarity=True),
+            decides=Decides(holder="features", similarity=True),
             features_only=True,
         ),
     ),
