@@ -12,7 +12,7 @@ import json
 import re
 import statistics
 import sys
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,9 +20,13 @@ from typing import Any, NamedTuple
 from unhot import methods
 from unhot.bench import tables
 from unhot.evaluation.catalogue import BUILTIN
+from unhot.evaluation.verdict import HOLDERS
 from unhot.records.results import CellRow, Results, merged
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "benchmarks"))
+import verdict_noise  # noqa: E402 the verdicts of its record are given here
+
 RECORDS = ROOT / "benchmarks" / "records"
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
@@ -239,17 +243,24 @@ def _trials(wanted: Callable[[dict[str, Any]], bool], name: Callable[[dict[str, 
 
 
 def verdicts() -> str:
-    """One row a kind of model: which verdicts it was given against single retrained models."""
+    """One row a set of nets and number of references: how often each kind of model was given which label."""
+    shown = {"masked": "hidden", "nhle-cwm": "hidden", "retrained": "at the level"}
     rows = []
     for path in sorted(RECORDS.glob("verdict-noise-*.json")):
-        record = json.loads(path.read_text())
-        counts: dict[str, Counter[str]] = defaultdict(Counter)
-        for cell in record["cells"]:
-            counts[cell["model"].split()[0]][cell["verdict"]] += 1
-        for model, found in counts.items():
-            text = ", ".join(f"{label}: {n}" for label, n in found.most_common())
-            rows.append([f"{record['dataset']}, {record['arch']}", model, str(found.total()), text])
-    return tables.grid(["trained on", "model judged", "cases", "verdicts"], rows)
+        content = json.loads(path.read_text())
+        for references in (1, 2):
+            labels: dict[tuple[str, str], list[str]] = defaultdict(list)
+            for cell in content["cells"]:
+                for name, holder, label in verdict_noise.judged(cell["models"], references):
+                    labels[name.split()[0], holder].append(label)
+            row = [f"{content['dataset']}, {content['arch']}", str(references)]
+            for holder in HOLDERS:
+                for kind, wanted in shown.items():
+                    found = labels[kind, holder]
+                    row.append(f"{sum(label.startswith(wanted) for label in found)} of {len(found)}")
+            rows.append(row)
+    heads = [f"{holder}: {kind} {label}" for holder in HOLDERS for kind, label in shown.items()]
+    return tables.grid(["trained on", "references", *heads], rows)
 
 
 def speed() -> str:
