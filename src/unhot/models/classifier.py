@@ -83,7 +83,10 @@ class Classifier(Outputs):
                 raise_all(ModelError, "The model does not fit", problems_of(plain, found.head, example)[1])
             return module if plain is module.module else found
         if not isinstance(module, nn.Module):
-            raise ModelError(f"Expected a torch.nn.Module or an unhot.Classifier, got {type(module).__name__}.")
+            raise ModelError(
+                f"Expected a torch.nn.Module or an unhot.Classifier, got {type(module).__name__}. Of the result of "
+                "unhot.forget it is result.classifier."
+            )
         if not isinstance(head, str | None):
             raise ModelError(f"The head is named by text, such as 'fc'. Got {head!r}.")
         plain = unwrapped(module)

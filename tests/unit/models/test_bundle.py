@@ -73,6 +73,8 @@ def test_what_is_no_classifier_is_refused_with_what_is_one(lenet: Classifier, tm
     for wrong in (lenet.module, object()):
         with pytest.raises(ModelError, match=r"got \w+\. Of the result of unhot\.forget it is result\.classifier\."):
             save(wrong, tmp_path / "out")  # type: ignore[arg-type]
+    with pytest.raises(ModelError, match=r"got object\. Of the result of unhot\.forget it is result\.classifier\."):
+        Classifier.wrap(object())  # type: ignore[arg-type]
 
 
 def test_options_and_input_come_back(tmp_path: Path, spec: Callable[..., InputSpec]) -> None:
