@@ -5,6 +5,9 @@
 Every model is measured once, by the measures that decide the verdict. `judged` then takes one or two of the retrained
 models as references and gives the verdict on the others: all of these are to be "at the level of a retrained model",
 and the masked original "hidden at the output only". docs/audit.md has the table of it.
+
+With --share .15 two more references are measured, of 15 % of the training images: `partial`, the original with a fresh
+last stage (unhot reference), and `fewer`, a net trained on them without the class.
 """
 
 from __future__ import annotations
@@ -16,9 +19,11 @@ import statistics
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from pydantic import JsonValue
 
 import unhot
@@ -71,13 +76,13 @@ def measured(auditor: unhot.Auditor, model: unhot.Classifier, label: int, quick:
     return {n: [round(v, 4) for v in found if v is not None] for n, found in ends.items() if found[0] is not None}
 
 
-def cells(source: Any, args: argparse.Namespace) -> Iterator[dict[str, Any]]:
+def cells(source: unhot.Source, args: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """Train and measure, class by class."""
     options, settings = (dict(pair.split("=") for pair in pairs) for pairs in (args.arch_option, args.setting))
     numbers: dict[str, JsonValue] = {name: int(value) for name, value in options.items()}
 
-    def train(seed: int, exclude: Sequence[int] = ()) -> unhot.Classifier:
-        return unhot.train(source, args.arch, options=numbers, settings=settings, seed=seed, exclude=exclude)[0]
+    def train(seed: int, exclude: Sequence[int] = (), data: unhot.Source = source) -> unhot.Classifier:
+        return unhot.train(data, args.arch, options=numbers, settings=settings, seed=seed, exclude=exclude)[0]
 
     original = train(0)
     auditor = unhot.Auditor(original, test=source.test_images, train=source.train_images)
@@ -89,6 +94,14 @@ def cells(source: Any, args: argparse.Namespace) -> Iterator[dict[str, Any]]:
         for i in range(args.retrained):
             model = train(11 + i, [label])
             models[f"retrained {i}"] = measured(auditor, model, label, not args.full, "unlearned")
+        if args.share:
+            images = source.train_images
+            order = torch.randperm(len(images), generator=torch.Generator().manual_seed(label))
+            some = images.select(order[: int(args.share * len(images))])
+            partial = unhot.partial_reference(original, some, [label], augment=source.augment)[0]
+            fewer = train(31, [label], replace(source, train=some))
+            for name, model in (("partial", partial), ("fewer", fewer)):
+                models[name] = measured(auditor, model, label, not args.full, "unlearned")
         yield {"class": label, "models": models}
 
 
@@ -107,6 +120,7 @@ def main() -> None:
     args.add_argument("--retrained", type=int, default=3)
     args.add_argument("--arch-option", nargs="+", default=[], metavar="NAME=NUMBER")
     args.add_argument("--setting", nargs="+", default=[], metavar="NAME=VALUE", help="of training, such as epochs=5")
+    args.add_argument("--share", type=float, default=0.0, help="of the images, for references made of fewer")
     args.add_argument("--full", action="store_true", help="with the attacks that --quick leaves out")
     args.add_argument("--out", type=Path)
     given = args.parse_args()

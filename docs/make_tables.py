@@ -263,6 +263,30 @@ def verdicts() -> str:
     return tables.grid(["trained on", "references", *heads], rows)
 
 
+def partial_references() -> str:
+    """One row a set of nets: what is recovered from references of few images beside retrained models."""
+    rows = []
+    for path in sorted(RECORDS.glob("partial-references-*.json")):
+        content = json.loads(path.read_text())
+        row = [f"{content['dataset']}, {content['arch']}"]
+        for measure in ("recovery_1_shot", "recovery_5_shot"):
+            found: dict[str, list[float]] = defaultdict(list)
+            for cell in content["cells"]:
+                value = {name: m[measure][0] for name, m in cell["models"].items() if measure in m}
+                retrained = [v for name, v in value.items() if name.startswith("retrained")]
+                middle = statistics.fmean(retrained)
+                found["seeds"].append(statistics.stdev(retrained))
+                for name in ("masked", "partial", "fewer"):
+                    found[name].append(value[name] - middle)
+            for name in ("masked", "partial", "fewer"):
+                size = statistics.fmean(v * v for v in found[name]) ** 0.5
+                row.append(f"{statistics.fmean(found[name]):+.3f} ({size:.3f})")
+            row.append(f"{statistics.fmean(v * v for v in found['seeds']) ** 0.5:.3f}")
+        rows.append(row)
+    heads = [f"{n}: {what}" for n in ("1 image", "5 images") for what in ("masked", "partial", "fewer", "seeds")]
+    return tables.grid(["trained on", *heads], rows)
+
+
 def speed() -> str:
     """One row a net: seconds of forgetting when all steps up to the cap are taken, and what they are a multiple of."""
     rows = []
@@ -406,6 +430,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "audit-speed": audit_speed,
     "measures": measures,
     "verdicts": verdicts,
+    "partial-references": partial_references,
 }
 
 

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from unhot.models.classifier import Classifier
     from unhot.records.audit import Measurement
     from unhot.records.model import InputSpec
+    from unhot.reference import partial_reference
     from unhot.runtime import Runtime
     from unhot.statistics import ClassStatistics
     from unhot.training import train
@@ -56,6 +57,7 @@ _NAMES = {
     "unhot.records.model": "InputSpec",
     "unhot.runtime": "Runtime",
     "unhot.statistics": "ClassStatistics",
+    "unhot.reference": "partial_reference",
     "unhot.training": "train",
 }
 
@@ -95,6 +97,7 @@ __all__ = [
     "load_source",
     "method",
     "methods",
+    "partial_reference",
     "save",
     "testing",
     "train",

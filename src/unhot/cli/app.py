@@ -21,6 +21,7 @@ from unhot.cli.demo import demo
 from unhot.cli.failure import FAILED, described
 from unhot.cli.forget import forget
 from unhot.cli.output import note, prepare_streams
+from unhot.cli.reference import reference
 from unhot.cli.report import report
 from unhot.cli.train import train
 from unhot.version import __version__
@@ -52,6 +53,7 @@ app.command("demo")(demo)
 app.command("train")(train)
 app.command("forget")(forget)
 app.add_typer(guard.app)
+app.command("reference")(reference)
 app.command("audit")(audit)
 app.command("compare")(compare)
 app.command("bench")(bench)

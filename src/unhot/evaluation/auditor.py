@@ -39,6 +39,7 @@ TEST_IMAGES = 20_000
 NEAR_CHANCE = 0.1  # of the way from chance to all correct
 TRIED = 16  # images of either kind that tell whether a weight has an effect
 KNOWS = 0.1  # forget accuracy above which a model cannot have been trained without the classes
+SHARED = 0.01  # of the weights: no model that was trained anew shares as many
 UNLIKE = 0.03  # by which accuracies of the original and of retrained models on the retained classes may differ
 
 
@@ -277,6 +278,9 @@ def _unlike_references(views: Views, by_name: Mapping[tuple[str, Subject], Measu
     found = [v for m in others for v in (m.runs or (m.value,)) if v is not None]
     if before.value is not None and any(abs(v - before.value) > UNLIKE for v in found):
         yield flag("reference_accuracy", before, *others, limit=UNLIKE)
+    shared = max((_shared(views.models["original"][0], m) for m in views.models["retrained"]), default=0.0)
+    if shared > SHARED:
+        yield flag("reference_partial", share=shared)
     shapes = [_shapes(m) for m in (views.models["original"][0], *views.models["retrained"])]
     if any(s != shapes[0] for s in shapes[1:]):
         yield flag("reference_architecture")
@@ -286,6 +290,14 @@ def _shapes(model: Classifier) -> list[tuple[int, ...]]:
     """Return the shapes of all weights before the head, in order."""
     head = f"{model.head}."
     return [tuple(w.shape) for n, w in model.module.named_parameters() if not n.startswith(head)]
+
+
+def _shared(one: Classifier, other: Classifier) -> float:
+    """Return the share of the weights of one model that another has, too, bit for bit."""
+    theirs = dict(other.module.named_parameters())
+    own = list(one.module.named_parameters())
+    same = sum(w.numel() for n, w in own if n in theirs and torch.equal(w.cpu(), theirs[n].cpu()))
+    return same / sum(w.numel() for _, w in own)
 
 
 def _unused(views: Views) -> int:

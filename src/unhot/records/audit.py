@@ -56,6 +56,7 @@ FlagCode = Literal[
     "near_chance",
     "reference_accuracy",
     "reference_architecture",
+    "reference_partial",
 ]
 
 

@@ -20,6 +20,7 @@ class TrainRecord(Record):
         input: How its images became inputs; None in older records.
         test_accuracy: Accuracy on the test images of the classes trained on; None if there are none. In older
             records those of ``excluded`` are counted too, as wrong.
+        fresh: The modules that were drawn anew, if it is the original with a fresh last stage; else empty.
     """
 
     kind: Literal["train"] = "train"
@@ -33,6 +34,7 @@ class TrainRecord(Record):
     seed: int
     train_images: int
     test_accuracy: float | None
+    fresh: tuple[str, ...] = ()
     cost: Cost
     weights_sha256: str
     environment: Environment

@@ -43,6 +43,9 @@ SENTENCES: dict[ReasonCode | FlagCode, str] = {
     "reference_accuracy": "The accuracy of a retrained model on the retained classes differs from the original's by "
     "more than {limit:g} ({values}). It may not be what the original would be without the class, and then the verdict "
     "says little.",
+    "reference_partial": "A retrained model shares {share:.0%} of its weights with the original: it is a stand-in with "
+    "a fresh last stage. Such a model gives away about as much as a retrained one, or a little more, so a model that "
+    "is at its level may be short of a retrained one.",
     "reference_architecture": "A retrained model has another architecture than the original. Such models differ in "
     "what they give away even of classes that they never saw, so the verdict says less.",
 }

@@ -1,0 +1,68 @@
+"""``unhot reference``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from unhot.cli import options as opt
+
+
+def reference(
+    original: Annotated[Path, typer.Argument(metavar="ORIGINAL", help="Original model: a bundle, or weights.")],
+    classes: opt.Classes,
+    data: Annotated[
+        str, typer.Option("--data", help="Named data set, or folder of class folders; forgotten classes are left out.")
+    ],
+    out: opt.Out,
+    share: Annotated[
+        float, typer.Option("--share", help="Share of these images to train on, drawn at random.", min=0.0, max=1.0)
+    ] = 1.0,
+    seed: opt.Seed = 0,
+    arch: opt.Arch = None,
+    arch_option: opt.ArchOption = [],  # noqa: B006
+    image_size: opt.Size = None,
+    resize: opt.Resize = None,
+    interpolation: opt.Filter = None,
+    mean: opt.Mean = None,
+    std: opt.Std = None,
+    head: opt.Head = None,
+    trust_pickle: opt.TrustPickle = False,
+    data_dir: opt.DataDir = None,
+    download: opt.Download = False,
+    device: opt.Device = None,
+    json: opt.Json = False,
+) -> None:
+    """Make a stand-in for a retrained model: the original with a fresh last stage, trained on the retained classes.
+
+    It is for audits where no model can be trained without the class: pass it to unhot audit as --retrained.
+    """
+    import torch
+
+    from unhot.cli.output import say
+    from unhot.data.preprocessing import Preprocessing
+    from unhot.data.source import load_source
+    from unhot.files import check_free
+    from unhot.models.bundle import save
+    from unhot.reference import partial_reference
+
+    check_free(out)
+    wanted = Preprocessing.parse(image_size, resize, interpolation, mean, std)
+    source = load_source(data, data_dir, download)
+    model = opt.loader(source, arch, arch_option, wanted, head, trust_pickle)(original)
+    runtime = opt.make_runtime(device, seed)
+    images = source.train_images
+    if share < 1:
+        order = torch.randperm(len(images), generator=runtime.generator("share"))
+        images = images.select(order[: max(1, round(share * len(images)))].sort().values)
+    found, record = partial_reference(model, images, classes, augment=source.augment, runtime=runtime)
+    save(found, out, record)
+    if json:
+        say(record.to_json())
+        return
+    say(
+        f"Trained a fresh last stage ({record.fresh[0]} to {record.fresh[-1]}) on {record.train_images:,} images in "
+        f"{record.cost.seconds:.1f} s. Wrote {out}."
+    )
