@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from unhot.evaluation.catalogue import BUILTIN
-from unhot.records.audit import AuditRecord
+from unhot.records.audit import FEW_SHOT, AuditRecord
 from unhot.report.audited import Audited
 from unhot.report.page import write_audit
 
@@ -84,7 +84,7 @@ def _measurements(rng: random.Random, retrained: int, quick: bool) -> list[dict]
     return found
 
 
-def _curves(rng: random.Random, names: list[str], models: list[tuple[str, int]], quick: bool) -> list[dict]:
+def _curves(rng: random.Random, names: list[str], models: list[tuple[str, int]], quick: bool, held: bool) -> list[dict]:
     found = []
     steps = [float(s) for s in range(0, 44, 4)]
     groups = [rng.choice(names) for _ in range(600)]
@@ -98,7 +98,8 @@ def _curves(rng: random.Random, names: list[str], models: list[tuple[str, int]],
         if subject != "masked" and run < 3:
             x = [rng.gauss(len(g), 2) for g in groups]
             found.append({"name": "map", "x": x, "y": [rng.gauss(0, 2) for _ in groups], "groups": groups})
-        found.append({"name": "few-shot", "x": [1.0, 5.0, 20.0], "y": sorted(rng.random() for _ in range(3))})
+        for name in FEW_SHOT if held else ("few-shot",):
+            found.append({"name": name, "x": [1.0, 5.0, 20.0], "y": sorted(rng.random() for _ in range(3))})
         if not quick:
             found.append({"name": "relearning", "x": steps, "y": [min(1.0, s / 20 * rng.random()) for s in steps]})
             if subject != "masked":
@@ -134,9 +135,38 @@ def _made_by(environment: dict, forgotten: list[dict]) -> dict:
     }
 
 
+def _verdict_for_holders() -> dict:
+    """A verdict that differs from holder to holder: what is compared, what is alike, and what has no effect."""
+
+    def compared(code: str, *names: str) -> list[dict]:
+        read = [[{"name": n, "subject": s} for s in ("unlearned", "masked", "retrained")] for n in names]
+        why = {"code": code, "measurements": [keys[0] for keys in read], "numbers": {"closed": 0.2}}
+        return [*({"code": "measured", "measurements": keys} for keys in read), why]
+
+    short = compared("more_left", "recovery_1_shot", "recovery_5_shot")
+    unused = {"code": "unused_weights", "numbers": {"count": 2048}}
+    return {
+        "label": "short of a retrained model",
+        "because": short,
+        "holder": "features",
+        "holders": {
+            "outputs": {
+                "label": "at the level of a retrained model",
+                "because": compared("as_much_left", "output_recovery_1_shot"),
+            },
+            "features": {"label": "short of a retrained model", "because": short},
+            "weights": {"label": "undecided", "because": [unused, *short]},
+        },
+        "thresholds": {"forgotten": 0.05, "closed": 0.2},
+    }
+
+
 @pytest.fixture(scope="session")
 def make() -> Callable[..., AuditRecord]:
-    """Make a record: names of the classes, which are forgotten, how many retrained models, ..."""
+    """Make a record: names of the classes, which are forgotten, how many retrained models, ...
+
+    It knows no holders, as older ones do not, unless ``held``.
+    """
 
     def record(
         names: list[str] | None = None,
@@ -144,6 +174,7 @@ def make() -> Callable[..., AuditRecord]:
         retrained: int = 1,
         quick: bool = False,
         made: bool = True,
+        held: bool = False,
         **changes: object,
     ) -> AuditRecord:
         rng = random.Random(1)
@@ -173,7 +204,7 @@ def make() -> Callable[..., AuditRecord]:
                 for sp in ("train", "test")
                 for c in labels
             ],
-            "curves": _curves(rng, names, models, quick),
+            "curves": _curves(rng, names, models, quick, held),
             "seed": 7,
             "attacks": {"relearning": {"shots": 16, "tries": 2}, "inversion": {"images": 8}, "membership": {}},
             "inputs": {
@@ -194,6 +225,8 @@ def make() -> Callable[..., AuditRecord]:
             },
             "environment": environment,
         }
+        if held:
+            values["verdict"] = _verdict_for_holders()
         return AuditRecord.model_validate(values | changes)
 
     return record

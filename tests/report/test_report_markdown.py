@@ -30,7 +30,7 @@ def test_the_summary_says_it_all_in_short(example) -> None:
     assert len(lines) == 2 + len(BUILTIN) + 2
     assert {columns(line) for line in lines} == {6}
     assert "no formal guarantee" in text
-    assert "Note: knn_accuracy is below" in text
+    assert "Note: Nearest neighbours is below" in text
 
 
 def test_the_card_is_a_section_without_metadata(example) -> None:
@@ -52,3 +52,11 @@ def test_what_is_absent_has_its_reason(make, write) -> None:
     assert WITHOUT_RETRAINED in text
     assert "How it was made is not known." in model_card(audit)
     assert not re.search(r"\b(nan|None)\b", text + model_card(audit))
+
+
+def test_each_holder_has_a_line_in_the_summary_and_in_the_card(make) -> None:
+    record = make(held=True)
+    for text in (summary(record), model_card(record)):
+        lines = [line for line in text.splitlines() if line.startswith("- Whoever holds the ")]
+        assert [line.split()[4] for line in lines] == ["outputs:", "features:", "weights:"]
+        assert "short of a retrained model. Recovery from one image: unlearned 0" in lines[1]

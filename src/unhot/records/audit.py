@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Annotated, ClassVar, Literal, Self
+from typing import ClassVar, Literal, Self
 
-from pydantic import BeforeValidator, Field, JsonValue, StrictFloat, StrictStr, model_validator
+from pydantic import Field, JsonValue, StrictFloat, StrictStr, model_validator
 
 from unhot.records.base import Count, Record, Seconds, Stored, check_once
+from unhot.records.codes import FlagCode as FlagCode
+from unhot.records.codes import ReasonCode as ReasonCode
+from unhot.records.codes import StoredLabel as StoredLabel
+from unhot.records.codes import VerdictLabel as VerdictLabel
 from unhot.records.environment import Environment
 from unhot.records.forget import ForgetRecord
 from unhot.records.measure import Holder, Measure
@@ -15,49 +19,6 @@ from unhot.records.measure import Split as Split
 from unhot.records.model import ClassLabel, InputSpec
 
 Subject = Literal["original", "masked", "unlearned", "retrained"]
-VerdictLabel = Literal[
-    "not forgotten",
-    "model damaged",
-    "hidden at the output only",
-    "short of a retrained model",
-    "at the level of a retrained model",
-    "beyond a retrained model",
-    "undecided",
-]
-RENAMED = {  # labels of older files
-    "not decided without a retrained model": "undecided",
-    "undecided (no retrained model)": "undecided",
-}
-StoredLabel = Annotated[VerdictLabel, BeforeValidator(lambda v: RENAMED.get(v, v) if isinstance(v, str) else v)]
-
-# codes of reasons and flags of a verdict; the sentences are in report/sentences.py
-ReasonCode = Literal[
-    "damaged",
-    "still_recognised",
-    "unchanged",
-    "measured",
-    "nearly_all_left",
-    "more_left",
-    "as_much_left",
-    "less_left",
-    "not_told_apart",
-    "no_retrained_model",
-    "nothing_measured",
-    "unused_weights",
-]
-FlagCode = Literal[
-    "class_given_away",
-    "class_hidden",
-    "members_below_chance",
-    "members_above_chance",
-    "earlier_classes_left_out",
-    "test_images_in_train",
-    "other_weights",
-    "near_chance",
-    "reference_accuracy",
-    "reference_architecture",
-    "reference_partial",
-]
 
 
 # names of pictures whose points have numbers as x, and shares as y
@@ -187,6 +148,14 @@ class Reason(Statement):
     """One step on the way to a verdict."""
 
     code: ReasonCode
+
+    @model_validator(mode="before")
+    @classmethod
+    def _older(cls, found: object) -> object:
+        """Tell a code that files without holders used of all measures at once from that of one measure."""
+        if isinstance(found, dict) and found.get("code") == "nearly_all_left" and not found.get("measurements"):
+            return found | {"code": "nearly_all_readable"}
+        return found
 
 
 class Flag(Statement):

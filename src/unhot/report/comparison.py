@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import get_args
 
-from unhot.records.audit import Measurement, Subject
+from unhot.records.audit import Measurement, Subject, Verdict, VerdictLabel
+from unhot.records.measure import Holder
 from unhot.report.audited import Audited
 from unhot.report.tables import SUBJECTS, Row, rows
 
@@ -25,10 +27,15 @@ class Column:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The table: columns, the unlearned models first, and for each measure its row and one cell a column."""
+    """The table: columns, the unlearned models first, and for each measure its row and one cell a column.
+
+    Attributes:
+        verdicts: Rows of labels, one for the headline and one for each holder; None for models without a verdict.
+    """
 
     shared: bool
     columns: list[Column]
+    verdicts: list[tuple[str, list[VerdictLabel | None]]]
     lines: list[tuple[Row, list[Measurement | None]]]
 
 
@@ -53,7 +60,18 @@ def compared(audits: Sequence[Audited]) -> Comparison:
         cells = [tables[c.audit][key].cells.get(c.subject) if key in tables[c.audit] else None for c in columns]
         if any(m is not None and m.value is not None for m in cells):
             lines.append((row, cells))
-    return Comparison(shared, columns, lines)
+    said = [audits[c.audit].record.verdict if c.subject == "unlearned" else None for c in columns]
+    return Comparison(shared, columns, list(_verdicts(said)), lines)
+
+
+def _verdicts(verdicts: Sequence[Verdict | None]) -> Iterator[tuple[str, list[VerdictLabel | None]]]:
+    """Give the labels of the headlines, then those for each holder that a verdict knows."""
+    yield "Verdict", [None if v is None else v.label for v in verdicts]
+    holders: tuple[Holder, ...] = get_args(Holder)
+    for holder in holders:
+        found = [None if v is None else v.holders.get(holder) for v in verdicts]
+        if any(found):
+            yield f"Whoever holds the {holder}", [None if c is None else c.label for c in found]
 
 
 def _references(audit: Audited) -> tuple[object, ...]:

@@ -15,8 +15,8 @@ from unhot.report.figures import Picture, joined
 from unhot.report.images import Strip, strip
 from unhot.report.inputs import input_text
 from unhot.report.pictures import draw
-from unhot.report.sentences import sentence
-from unhot.report.tables import SUBJECTS, Row, class_names, declared, number, rows
+from unhot.report.sentences import decided, sentence
+from unhot.report.tables import SUBJECTS, Row, class_names, number, rows
 from unhot.report.texts import GROUPS, LIMITS, USES, WITHOUT_RETRAINED
 
 SAMPLES_LISTED = 64
@@ -47,7 +47,7 @@ class Held(NamedTuple):
     holder: Holder
     meaning: Meaning
     label: str
-    because: list[str]
+    because: str
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,6 @@ def content(audit: Audited, key: str) -> Content:
     record = audit.record
     table = rows(record)
     verdict = record.verdict
-    titles = {name: m.title for name, m in declared(record).items()}
     # the values that were measured stand in the table of what decided it
     reasons = [r for r in verdict.because if isinstance(r, str) or r.code != "measured"]
     return Content(
@@ -112,18 +111,13 @@ def content(audit: Audited, key: str) -> Content:
         facts=list(facts(record)),
         meaning=MEANINGS[verdict.label],
         holders=[
-            Held(
-                name,
-                MEANINGS[one.label],
-                one.label,
-                [sentence(r, record, titles) for r in one.because if r.code != "measured"],
-            )
+            Held(name, MEANINGS[one.label], one.label, decided(one.because, record))
             for name, one in verdict.holders.items()
         ],
         figures=list(_figures(record)),
         decided=_decided(record, table),
-        sentences=[sentence(r, record, titles) for r in reasons],
-        flags=[sentence(f, record, titles) for f in verdict.flags],
+        sentences=[sentence(r, record) for r in reasons],
+        flags=[sentence(f, record) for f in verdict.flags],
         thresholds=list(_thresholds(record)),
         groups=[(g, about, [r for r in table if r.measure.group == g]) for g, about in GROUPS.items()],
         pictures=draw(record),
@@ -242,10 +236,13 @@ def _thresholds(record: AuditRecord) -> Iterator[tuple[str, str, str]]:
 
 
 def _figures(record: AuditRecord) -> Iterator[Figure]:
+    recovered: tuple[str, str, Subject] = ("recovery_1_shot", "Recovered from the features with one image", "masked")
+    if record.find("recovery_1_shot", "unlearned") is None:
+        recovered = ("probe_accuracy", "Forgotten classes readable from the features", "masked")
     big: tuple[tuple[str, str, Subject], ...] = (
         ("forget_accuracy", "Forgotten classes recognised", "original"),
         ("retain_accuracy", "Other classes recognised", "original"),
-        ("probe_accuracy", "Forgotten classes readable from the features", "masked"),
+        recovered,
     )
     for name, title, other in big:
         own, before, again = (record.find(name, s) for s in ("unlearned", other, "retrained"))

@@ -23,10 +23,11 @@ from unhot.report.figures import (
     short,
     thinned,
 )
-from unhot.report.svg import FAINT, drawn, look
+from unhot.report.svg import FAINT, Drawing, drawn, look
 
 ROC_POINTS = 120
 HEIGHT = 3.1
+SEEN = {"few-shot-outputs": "the outputs", "few-shot": "the features", "few-shot-layers": "any layer"}
 LEAST = 1e-4  # the lowest share on a logarithmic axis; no split has many more images
 
 
@@ -55,10 +56,31 @@ def relearning(record: AuditRecord) -> Picture | None:
 
 
 def few_shot(record: AuditRecord) -> Picture | None:
-    """Draw what is recovered of the class over the number of its images, which is on a logarithmic axis."""
-    found = curves(record, "few-shot")
-    if not found:
+    """Draw what is recovered of the class over the number of its images: a panel for each part of the model."""
+    parts = {what: found for name, what in SEEN.items() if (found := curves(record, name))}
+    if not parts:
         return None
+    several = len(parts) > 1
+    panels = tuple(Panel(f"From {what}" if several else "", _few(what, found)) for what, found in parts.items())
+    tables = {what: _table("images", [f"{x:g}" for x in _numbers(found[0])], found) for what, found in parts.items()}
+    first = next(iter(tables.values()))
+    data = first
+    if several:
+        rows = ((f"{what}, {n}", *values) for what, table in tables.items() for n, *values in table.rows)
+        data = Data(("from, images", *first.header[1:]), tuple(rows))
+    caption = (
+        "Share of forgotten test images that somebody recovers who has so many images of the class, and many of the "
+        "other classes. The class is new to a retrained model. A curve above the retrained model's means that the "
+        "model still knows the class."
+    )
+    for what, found in parts.items():
+        if same := _together(found):
+            caption += f" From {what}:{same[0]}{same[1].lower()}{same[2:]}" if several else same
+    return Picture("Recovery from a few images", caption, panels, data, narrow=several, half=not several)
+
+
+def _few(what: str, found: Sequence[PlotData]) -> Drawing:
+    """Draw one panel; the number of images is on a logarithmic axis."""
     fig, axes = figure(HEIGHT)
     _plot(axes, found)
     counts = _numbers(found[0])
@@ -67,14 +89,7 @@ def few_shot(record: AuditRecord) -> Picture | None:
     axes.xaxis.set_ticks([], minor=True)
     axes.grid()
     legend(fig, _subjects(found))
-    caption = (
-        "Share of forgotten test images that somebody recovers who has so many images of the class, and those of the "
-        "other classes. A retrained model sees a class that is new to it; a curve above its own: the class is known."
-    )
-    drawing = drawn(fig, f"Recovery. Lines for {joined(_subjects(found))} over images of the class.")
-    data = _table("images", [f"{x:g}" for x in counts], found)
-    title = "Recovery from a few images"
-    return Picture(title, caption + _together(found), (Panel("", drawing),), data, half=True)
+    return drawn(fig, f"Recovery from {what}. Lines for {joined(_subjects(found))} over images of the class.")
 
 
 def roc(record: AuditRecord) -> Picture | None:

@@ -8,7 +8,7 @@ from unhot.escaping import markdown
 from unhot.evaluation.verdict import MEANINGS
 from unhot.records.audit import AuditRecord, Measurement
 from unhot.report.content import cost, facts, limits
-from unhot.report.sentences import sentence
+from unhot.report.sentences import conclusions, sentence
 from unhot.report.tables import SUBJECTS, class_names, rows, value_text
 from unhot.report.texts import WITHOUT_RETRAINED
 
@@ -16,8 +16,11 @@ CARD = (
     "forget_accuracy",
     "retain_accuracy",
     "retain_drop_masked",
+    "output_recovery_1_shot",
+    "recovery_1_shot",
+    "recovery_5_shot",
+    "layer_recovery_1_shot",
     "probe_accuracy",
-    "prototype_attack_accuracy",
     "relearn_ratio",
     "mia_auc",
     "class_mia_gap",
@@ -84,9 +87,8 @@ def _verdict(record: AuditRecord) -> Iterator[str]:
     verdict = record.verdict
     yield f"**Verdict: {verdict.label}.** {MEANINGS[verdict.label].of(verdict.holder)}"
     yield ""
-    yield from (f"- Whoever holds the {holder}: {one.label}." for holder, one in verdict.holders.items())
-    yield from (f"- {markdown(sentence(reason, record))}" for reason in record.verdict.because)
-    yield from (f"- Note: {markdown(sentence(flag, record))}" for flag in record.verdict.flags)
+    yield from (f"- {markdown(line)}" for line in conclusions(record))
+    yield from (f"- Note: {markdown(sentence(flag, record))}" for flag in verdict.flags)
 
 
 def _digest(value: str) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from unhot.escaping import terminal
+from unhot.evaluation.verdict import MEANINGS
 from unhot.files import write_atomic
 from unhot.records.audit import AuditRecord
 from unhot.report.audited import RECORD, Audited
@@ -65,7 +66,12 @@ def render(audits: Sequence[Audited]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals |= {"number": number, "interval": interval, "subject_texts": SUBJECT_TEXTS}
+    environment.globals |= {
+        "number": number,
+        "interval": interval,
+        "subject_texts": SUBJECT_TEXTS,
+        "meanings": MEANINGS,
+    }
     environment.filters["class_names"] = class_names
     page = environment.get_template("page.html.j2").render(
         contents=[content(a, f"a{i}") for i, a in enumerate(audits, 1)],

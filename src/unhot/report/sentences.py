@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 
 from unhot.errors import InputError, shortened
-from unhot.records.audit import AuditRecord, FlagCode, MeasurementKey, ReasonCode, Statement
-from unhot.report.tables import interval, number
+from unhot.records.audit import AuditRecord, FlagCode, MeasurementKey, Reason, ReasonCode, Statement, Subject
+from unhot.report.tables import declared, interval, number
 
 # {0} and {1} are measurements with their values, {names} the names of all; then come numbers of the statement or, in
 # flags, of the inputs of the audit
@@ -21,12 +21,19 @@ SENTENCES: dict[ReasonCode | FlagCode, str] = {
     "more_left": "{names}: more than from a retrained model, by more than images and seeds explain.",
     "as_much_left": "{names}: no more and no less than from a retrained model, within what images and seeds explain.",
     "less_left": "{names}: less than from a retrained model, by more than images and seeds explain.",
-    "not_told_apart": "No recovery tells the masked original from a retrained model here, so how much of the original "
-    "is left decides.",
+    "not_told_apart": "No recovery tells the masked original from a retrained model here. Only how much of the "
+    "original is left could decide.",
     "no_retrained_model": "A model trained without the class is needed to say more.",
     "nothing_measured": "Nothing that decides could be measured: there are too few images of the class.",
     "unused_weights": "{count:,.0f} of the model's numbers have no effect on its outputs. What they hold cannot be "
     "measured. Remove them, and audit again.",
+    "features_unchanged": "{0}, but {1}: the features of the forgotten classes are those of the original.",
+    "nothing_to_read": "Something to read in the features is needed to say more.",
+    "nearly_all_readable": "Nearly all that the features told before can still be read.",
+    "small_gap": "A retrained model's features tell nearly as much as the original's (they differ by {gap:.3f}).",
+    "gap_closed": "Of the gap between the masked original and a retrained model {share:.0%} is closed.",
+    "apart": "{names} {are} more than {limit:g} above a retrained model's.",
+    "below_retrained": "{names} is below the retrained model's: suppressed beyond it, which is not better by itself.",
     "class_given_away": "The outputs give the class away more than a retrained model's do ({0}).",
     "class_hidden": "The outputs tell the class from its neighbours less than a retrained model's do ({0}).",
     "members_below_chance": "{0} is below chance: images that were trained on stand out, which is a leak too.",
@@ -50,23 +57,31 @@ SENTENCES: dict[ReasonCode | FlagCode, str] = {
     "what they give away even of classes that they never saw, so the verdict says less.",
 }
 
+# what the values of a measure say that decided for a holder, in short
+SAYS: dict[ReasonCode, str] = {
+    "unchanged": "nearly that of the masked original",
+    "nearly_all_left": "less than {closed:.0%} of the gap between masked and retrained is closed",
+    "more_left": "more than a retrained model gives away",
+    "as_much_left": "no more and no less than a retrained model gives away, within what images and seeds explain",
+    "less_left": "less than a retrained model gives away",
+}
+BESIDE: tuple[Subject, ...] = ("unlearned", "masked", "retrained")
 
-def sentence(statement: Statement | str, record: AuditRecord, titles: Mapping[str, str] | None = None) -> str:
-    """Put a reason or a flag of a verdict into words.
+
+def sentence(statement: Statement | str, record: AuditRecord) -> str:
+    """Put a reason or a flag of a verdict into words; measures are called by their titles.
 
     Args:
         statement: A sentence, as older files have them, is returned as it is.
         record: The audit.
-        titles: What to call a measure, by its name.
 
     Raises:
         InputError: The statement lacks what it is about.
     """
     if isinstance(statement, str):
         return statement
-    titles = titles or {}
-    values = [_value(record, key, titles) for key in statement.measurements]
-    names = list(dict.fromkeys(titles.get(key.name, key.name) for key in statement.measurements))
+    values = [_value(record, key) for key in statement.measurements]
+    names = list(dict.fromkeys(_title(record, key) for key in statement.measurements))
     inputs = record.inputs
     known = {
         "values": "; ".join(values),
@@ -86,13 +101,45 @@ def sentence(statement: Statement | str, record: AuditRecord, titles: Mapping[st
 
 
 def sentences(record: AuditRecord) -> list[str]:
-    """Return the reasons and the flags of an audit's verdict in words, measures by the names of ``audit.json``."""
+    """Return the reasons and the flags of an audit's verdict in words."""
     return [sentence(s, record) for s in (*record.verdict.because, *record.verdict.flags)]
 
 
-def _value(record: AuditRecord, key: MeasurementKey, titles: Mapping[str, str]) -> str:
+def decided(reasons: Sequence[Reason], record: AuditRecord) -> str:
+    """Say in one sentence what decided for a holder, with the values of the models where they were compared.
+
+    Raises:
+        InputError: A reason lacks what it is about.
+    """
+    if not reasons:
+        return ""
+    deciding = next((r for r in reasons if r.code in ("unused_weights", *SAYS)), reasons[0])
+    if deciding.code not in SAYS or not deciding.measurements:
+        return sentence(deciding, record)
+    key, *others = deciding.measurements
+    found = [(s, record.find(key.name, s, key.split)) for s in BESIDE]
+    values = ", ".join(f"{s} {number(m.value, m.unit)}" for s, m in found if m is not None and m.value is not None)
+    closed = deciding.numbers.get("closed", record.verdict.thresholds.get("closed", 0.0))
+    also = f", and so for {len(others)} more {'measure' if len(others) == 1 else 'measures'}" if others else ""
+    return f"{_title(record, key)}: {values}; {SAYS[deciding.code].format(closed=closed)}{also}."
+
+
+def conclusions(record: AuditRecord) -> list[str]:
+    """Say what each holder can recover, and what decided it; of a record without holders, the reasons."""
+    verdict = record.verdict
+    if not verdict.holders:
+        return [sentence(reason, record) for reason in verdict.because]
+    return [f"Whoever holds the {h}: {c.label}. {decided(c.because, record)}" for h, c in verdict.holders.items()]
+
+
+def _title(record: AuditRecord, key: MeasurementKey) -> str:
+    measure = declared(record).get(key.name)
+    return key.name if measure is None else measure.title
+
+
+def _value(record: AuditRecord, key: MeasurementKey) -> str:
     found = record.find(key.name, key.subject, key.split)
-    where = f"{titles.get(key.name, key.name)} ({key.subject})"
+    where = f"{_title(record, key)} ({key.subject})"
     if found is None or found.value is None:
         return f"{where} absent"
     return f"{where} {number(found.value, found.unit)} {interval(found)}"
