@@ -24,7 +24,7 @@ from unhot.report.comparison import compared
 from unhot.report.content import facts
 from unhot.report.markdown import summary
 from unhot.report.page import load, render
-from unhot.report.sentences import SENTENCES, conclusions
+from unhot.report.sentences import SENTENCES, conclusions, sentence
 from unhot.report.tables import class_names, number, rows
 from unhot.report.texts import WITHOUT_RETRAINED
 
@@ -462,3 +462,13 @@ def test_a_real_audit_is_drawn(keep_generators, original, digits, tmp_path: Path
     page = parse((tmp_path / "audit" / "report.html").read_text())
     assert page.wrong == []
     assert "Hidden at the output only" in page.texts("p")
+
+
+def test_of_a_similarity_at_the_level_the_share_of_the_gap_is_said(make) -> None:
+    keys = [{"name": "original_features_r2", "subject": s} for s in ("unlearned", "masked", "retrained")]
+    why = {"code": "as_much_left", "measurements": keys[:1], "numbers": {"closed": 0.2}}
+    one = {"label": "at the level of a retrained model", "because": [{"code": "measured", "measurements": keys}, why]}
+    record = make(verdict={**one, "holder": "features", "holders": {"features": one}, "thresholds": {"closed": 0.2}})
+    said = "at least 20% of the gap between masked and retrained is closed."
+    assert sentence(record.verdict.because[1], record).endswith(f": {said}")
+    assert conclusions(record)[0].endswith(f"; {said}")

@@ -65,6 +65,7 @@ SAYS: dict[ReasonCode, str] = {
     "as_much_left": "no more and no less than a retrained model gives away, within what images and seeds explain",
     "less_left": "less than a retrained model gives away",
 }
+GAP_CLOSED = "at least {closed:.0%} of the gap between masked and retrained is closed"  # said of a similarity
 BESIDE: tuple[Subject, ...] = ("unlearned", "masked", "retrained")
 
 
@@ -92,8 +93,9 @@ def sentence(statement: Statement | str, record: AuditRecord) -> str:
         "in_train": inputs.test_in_train,
         "tested": inputs.images.get("test", 0),
     }
+    text = f"{{names}}: {GAP_CLOSED}." if _of_similarity(statement, record) else SENTENCES[statement.code]
     try:
-        return SENTENCES[statement.code].format(*values, **known | statement.numbers)
+        return text.format(*values, **known | statement.numbers)
     except LookupError as error:
         raise InputError(
             f"The audit says {statement.code!r} without all that it is about. It was changed since."
@@ -121,7 +123,8 @@ def decided(reasons: Sequence[Reason], record: AuditRecord) -> str:
     values = ", ".join(f"{s} {number(m.value, m.unit)}" for s, m in found if m is not None and m.value is not None)
     closed = deciding.numbers.get("closed", record.verdict.thresholds.get("closed", 0.0))
     also = f", and so for {len(others)} more {'measure' if len(others) == 1 else 'measures'}" if others else ""
-    return f"{_title(record, key)}: {values}; {SAYS[deciding.code].format(closed=closed)}{also}."
+    says = GAP_CLOSED if _of_similarity(deciding, record) else SAYS[deciding.code]
+    return f"{_title(record, key)}: {values}; {says.format(closed=closed)}{also}."
 
 
 def conclusions(record: AuditRecord) -> list[str]:
@@ -130,6 +133,13 @@ def conclusions(record: AuditRecord) -> list[str]:
     if not verdict.holders:
         return [sentence(reason, record) for reason in verdict.because]
     return [f"Whoever holds the {h}: {c.label}. {decided(c.because, record)}" for h, c in verdict.holders.items()]
+
+
+def _of_similarity(statement: Statement, record: AuditRecord) -> bool:
+    """Whether it says of a similarity that much of the gap is closed; models as unlike the original differ widely."""
+    found = [declared(record).get(key.name) for key in statement.measurements]
+    similar = [m is not None and m.decides is not None and m.decides.similarity for m in found]
+    return statement.code == "as_much_left" and any(similar)
 
 
 def _title(record: AuditRecord, key: MeasurementKey) -> str:
