@@ -300,6 +300,25 @@ def test_a_requirement_that_is_no_number(refused, bundle: Path) -> None:
     assert "0.1.2" in refused(*call, "--require", "forget_accuracy<=0.1.2")
 
 
+@pytest.mark.parametrize(
+    "require",
+    ["verdict>=good", "verdict.feature>=retrained", "verdict.outputs", "verdict<=retrained", "verdict>=at the level"],
+)
+def test_a_requirement_of_a_verdict_that_is_none(refused, bundle: Path, require: str) -> None:
+    call = ["audit", "--original", bundle, "--unlearned", bundle, "--class", 3, "--data", "digits", "--quick"]
+    assert refused(*call, "--require", require) == (
+        f"Error: Expected --require 'verdict>=LEVEL' or 'verdict.HOLDER>=LEVEL', got {require!r}. "
+        "LEVEL is hidden, short, retrained, beyond; HOLDER is outputs, features, weights.\n"
+    )
+
+
+@pytest.mark.parametrize("name", ["relearn_steps", "recovery_all_images", "inversion_recognised"])
+def test_what_a_quick_audit_leaves_out_cannot_be_required(refused, bundle: Path, name: str) -> None:
+    call = ["audit", "--original", bundle, "--unlearned", bundle, "--class", 3, "--data", "digits", "--quick"]
+    said = refused(*call, "--require", f"{name}<=0.5")
+    assert said == f"Error: --quick leaves {name} out, so it cannot be required. Leave --quick out.\n"
+
+
 def test_a_refused_training_makes_no_folders(refused, tmp_path: Path) -> None:
     assert "nope" in refused("train", "--dataset", "digits", "--arch", "nope", out=tmp_path / "a" / "b" / "c")
 

@@ -45,6 +45,8 @@ def test_several_models_in_one_table(bundle, tmp_path, capsys) -> None:
     said = capsys.readouterr().out
     assert "not forgotten" in said
     assert "hidden at the output" in said
+    assert "recovery_1_shot" in said
+    assert "knn_accuracy" not in said
     assert (tmp_path / "c" / "report.html").exists()
 
 
@@ -61,3 +63,22 @@ def test_show_says_what_is_a_reconstruction(capsys) -> None:
     assert "Only its abstract" in said
     assert main(["env", "--json"]) == 0
     assert "torch" in json.loads(capsys.readouterr().out)
+
+
+def test_an_audit_says_of_each_holder_what_decided_it(bundle, tmp_path, capsys) -> None:
+    groups = tmp_path / "map.json"
+    groups.write_text(json.dumps({str(i): [str(i)] for i in range(10)}))
+    cut = tmp_path / "cut"
+    call = ["forget", str(bundle), "--class", "3", "--samples", "digits", "--method", "mask"]
+    assert main([*call, "--out", str(cut)]) == 0
+    call = ["audit", "--unlearned", str(cut), "--original", str(bundle), "--class", "3", "--data", "digits", "--quick"]
+    more = ["--label-map", str(groups), "--holder", "weights", "--require", "verdict.outputs>=hidden"]
+    assert main([*call, *more, "--out", str(tmp_path / "a")]) in (0, 3)
+    said = capsys.readouterr().out
+    verdict = json.loads((tmp_path / "a" / "audit.json").read_text())["verdict"]
+    assert verdict["holder"] == "weights"
+    for holder, one in verdict["holders"].items():
+        assert f"  Whoever holds the {holder}: {one['label']}. " in said
+    verdicts = said[said.index("Verdict: ") :]
+    assert "Original's features told: unlearned" in verdicts
+    assert "original_features_r2" not in verdicts

@@ -139,6 +139,8 @@ def test_audit_of_a_folder(unhot: Run, bundle: Path, folders: Path, tmp_path: Pa
         (["retain_accuracy>=1e1"], 3),
         (["forget_accuracy<=0.01", "forget_accuracy<=1"], 3),
         (["output_js_to_retrained<=1"], 3),
+        (["verdict>=hidden"], 3),
+        (["verdict.weights >= retrained"], 3),
     ],
 )
 def test_requirements(unhot: Run, bundle: Path, folders: Path, tmp_path: Path, require: list[str], code: int) -> None:

@@ -94,7 +94,7 @@ def test_what_is_no_folder_of_an_audit(unhot: Run, tmp_path: Path) -> None:
     both = tmp_path / "both"
     for folder, offer in (
         (both, f"Give {both / 'a'} or {both / 'b'}."),
-        (both / "a" / "audit.json", f"Give {both / 'a'}."),
+        (both / "a" / "audit.json", f"audit.json is the file of an audit. Give its folder, {both / 'a'}."),
         (tmp_path, "Give the folder that unhot audit wrote."),
     ):
         said = unhot("report", folder, "--out", tmp_path / "x.html")

@@ -10,7 +10,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated, NamedTuple, get_args
 
 import typer
 
@@ -39,13 +39,15 @@ Retrained = Annotated[
 ]
 HolderOption = Annotated[
     Holder,
-    typer.Option("--holder", help="Whose verdict is the headline: what must somebody hold to recover the class?"),
+    typer.Option(
+        "--holder", help="Whose verdict is the headline: that of whoever holds the outputs, features or weights."
+    ),
 ]
 Quick = Annotated[bool, typer.Option("--quick", help="Skip the attacks that train or optimise.")]
 Thumbnails = Annotated[bool, typer.Option(help="Show the samples that were used, if they are in the data.")]
 
 # what the table of unhot compare shows; the page shows everything
-COMPARED = ("forget_accuracy", "retain_drop_masked", "probe_accuracy", "knn_accuracy", "prototype_attack_accuracy")
+COMPARED = ("forget_accuracy", "retain_drop_masked", "probe_accuracy", "recovery_1_shot", "recovery_5_shot")
 
 COMPARE: dict[str, Callable[[float, float], bool]] = {
     "<=": operator.le,
@@ -55,6 +57,7 @@ COMPARE: dict[str, Callable[[float, float], bool]] = {
 }
 
 
+HOLDERS = get_args(Holder)
 # verdicts as --require names them, from the least to the most that was forgotten; "undecided" meets none
 VERDICTS = {
     "hidden": "hidden at the output only",
@@ -72,17 +75,19 @@ class Requirement(NamedTuple):
     bound: float
 
     @classmethod
-    def parse(cls, text: str) -> Requirement:
+    def parse(cls, text: str, quick: bool) -> Requirement:
         """Read ``name<=bound``, or ``verdict>=retrained``, ``verdict.weights>=short`` and the like.
 
+        Args:
+            text: The requirement.
+            quick: Whether the audit leaves out slow attacks, so that what they measure cannot be required.
+
         Raises:
-            OptionError: It has another form.
+            OptionError: It has another form, or the audit does not measure it.
             UnknownNameError: There is no such measurement.
         """
-        if found := re.fullmatch(r"\s*(verdict(?:\.(?:outputs|features|weights))?)\s*>=\s*(\w+)\s*", text):
-            if found[2] not in VERDICTS:
-                raise UnknownNameError("verdict", found[2], VERDICTS)
-            return cls(found[1], ">=", list(VERDICTS).index(found[2]))
+        if text.strip().startswith("verdict"):
+            return cls._of_verdict(text)
         match = re.fullmatch(
             r"\s*([a-z][a-z0-9_]*)\s*(<=|>=|<|>)\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*", text
         )
@@ -90,11 +95,26 @@ class Requirement(NamedTuple):
             raise OptionError(
                 f"Expected --require 'name<=number' (or >=, <, >) or 'verdict.features>=retrained', got {text!r}."
             )
+        from unhot.evaluation.attacks import catalogue as attacks
         from unhot.evaluation.catalogue import measures
 
         if match[1] not in measures():
             raise UnknownNameError("measurement", match[1], measures())
+        if quick and any(
+            m.name == match[1] for entry in attacks.entries().values() if entry.slow for m in entry.measures
+        ):
+            raise OptionError(f"--quick leaves {match[1]} out, so it cannot be required. Leave --quick out.")
         return cls(match[1], match[2], float(match[3]))
+
+    @classmethod
+    def _of_verdict(cls, text: str) -> Requirement:
+        found = re.fullmatch(rf"\s*(verdict(?:\.(?:{'|'.join(HOLDERS)}))?)\s*>=\s*({'|'.join(VERDICTS)})\s*", text)
+        if found is None:
+            raise OptionError(
+                f"Expected --require 'verdict>=LEVEL' or 'verdict.HOLDER>=LEVEL', got {text!r}. LEVEL is "
+                f"{', '.join(VERDICTS)}; HOLDER is {', '.join(HOLDERS)}."
+            )
+        return cls(found[1], ">=", list(VERDICTS).index(found[2]))
 
     def unmet(self, audit: Audit) -> str | None:
         """Say why the requirement is not met; None if it is."""
@@ -181,6 +201,7 @@ def audit(
     ] = [],  # noqa: B006
     quick: Quick = False,
     holder: HolderOption = "features",
+    label_map: opt.LabelMapFile = None,
     thumbnails: Thumbnails = True,
     seed: opt.Seed = 0,
     arch: opt.Arch = None,
@@ -202,13 +223,13 @@ def audit(
     from unhot.data.preprocessing import Preprocessing
     from unhot.data.source import load_source
     from unhot.files import check_free
-    from unhot.report.sentences import sentences
+    from unhot.report.sentences import conclusions, sentence
     from unhot.report.tables import SUBJECTS, audit_rows
 
-    requirements = [Requirement.parse(text) for text in require]
+    requirements = [Requirement.parse(text, quick) for text in require]
     check_free(out)
     wanted = Preprocessing.parse(image_size, resize, interpolation, mean, std)
-    source = load_source(data, data_dir, download)
+    source = opt.by_label_map(load_source(data, data_dir, download), label_map)
     load = opt.loader(source, arch, arch_option, wanted, head, trust_pickle)
     runtime = opt.make_runtime(device, seed)
     (result,) = run_audits(original, [unlearned], retrained, classes, source, load, quick, holder, thumbnails, runtime)
@@ -222,9 +243,7 @@ def audit(
         table(title, ["measure", *SUBJECTS], audit_rows(result.record))
         verdict = result.record.verdict
         say(f"Verdict: {verdict.label}.")
-        for name, one in verdict.holders.items():
-            say(f"  {name}: {one.label}")
-        for line in sentences(result.record):
+        for line in (*conclusions(result.record), *(sentence(f, result.record) for f in verdict.flags)):
             say(f"  {line}")
         say(f"Wrote {out}.")
     failed = [why for r in requirements if (why := r.unmet(result))]
@@ -242,6 +261,7 @@ def compare(
     retrained: Retrained = [],  # noqa: B006
     quick: Quick = False,
     holder: HolderOption = "features",
+    label_map: opt.LabelMapFile = None,
     thumbnails: Thumbnails = True,
     seed: opt.Seed = 0,
     arch: opt.Arch = None,
@@ -269,7 +289,7 @@ def compare(
 
     check_free(out)
     wanted = Preprocessing.parse(image_size, resize, interpolation, mean, std)
-    source = load_source(data, data_dir, download)
+    source = opt.by_label_map(load_source(data, data_dir, download), label_map)
     load = opt.loader(source, arch, arch_option, wanted, head, trust_pickle)
     names = unique_names(models)
     runtime = opt.make_runtime(device, seed)

@@ -45,6 +45,8 @@ def _check_audit(folder: Path) -> None:
 
     if (folder / RECORD).exists():
         return
-    near = [folder.parent] if folder.name == RECORD else sorted(p.parent for p in folder.glob(f"*/{RECORD}"))
+    near = sorted(p.parent for p in folder.glob(f"*/{RECORD}"))
+    if folder.name == RECORD and folder.is_file():
+        raise InputError(f"{folder} is the file of an audit. Give its folder, {folder.parent}.")
     offer = f" Give {' or '.join(map(str, near[:3]))}." if near else " Give the folder that unhot audit wrote."
     raise InputError(f"{folder / RECORD} cannot be read: there is no such file.{offer}")

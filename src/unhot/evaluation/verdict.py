@@ -56,17 +56,16 @@ MEANINGS: dict[VerdictLabel, Meaning] = {
     ),
     "model damaged": Meaning(
         "bad",
-        "The class may be gone, but the model lost too much of what it was meant to keep.",
+        "The model lost too much of its accuracy on the classes that it was meant to keep.",
     ),
     "hidden at the output only": Meaning(
         "bad",
-        "The model no longer names the class, but its {} still give away nearly as much of it as the original's do "
-        "when the class is only masked.",
+        "The model no longer answers with the class, but its {} give away nearly as much of it as those of the "
+        "original whose answers were merely masked.",
     ),
     "short of a retrained model": Meaning(
         "part",
-        "Part of what the {} told about the class is gone; more of it is left than in a model that never saw the "
-        "class.",
+        "The {} give away less of the class than before, but still more than those of a model that never saw it.",
     ),
     "at the level of a retrained model": Meaning(
         "good",
@@ -74,12 +73,12 @@ MEANINGS: dict[VerdictLabel, Meaning] = {
     ),
     "beyond a retrained model": Meaning(
         "part",
-        "The {} give away less of the class than those of a model that never saw it. That is not better by itself: "
-        "what is missing can be noticed.",
+        "The {} give away less of the class than those of a model that never saw it. That is no advantage: it can be "
+        "noticed that something was removed.",
     ),
     "undecided": Meaning(
         "open",
-        "The output no longer names the class. Whether the {} still give it away cannot be decided.",
+        "The model no longer answers with the class. Whether its {} still give it away cannot be decided.",
     ),
 }
 

@@ -28,17 +28,21 @@ USES: dict[str, str] = {  # what a method may read, by the name that it has ther
 
 WITHOUT_RETRAINED = (
     "No retrained model was given. With one (trained without the forgotten classes, given as --retrained) this page "
-    "could say whether the features hold more of the class than those of a model that never saw it, whether the "
-    "class comes back faster than it would be learned anew, and whether the outputs give away that it is missing; "
-    "the verdict could then be short of, at the level of, or beyond a retrained model. With two or more, it "
-    "could also say how far retrained models differ from one another."
+    "could say whether the outputs, the features and the weights give away more of the class than those of a model "
+    "that never saw it, and whether the class comes back faster than it would be learned anew; the verdict could then "
+    "be short of, at the level of, or beyond a retrained model. With two or more, it could also say how far retrained "
+    "models differ from one another. Without one the verdict can only say that the class was not forgotten, that the "
+    "model was damaged, or that what the original held of the class is still there."
 )
 
 LIMITS: tuple[str, ...] = (
     "It is no formal guarantee. Nothing here bounds what an unlimited attacker could learn; measures can only show "
     "that something is left, never that nothing is.",
     "The attacks are those listed, with the settings listed. A stronger or better informed attacker, one with more "
-    "images of the class, more steps, or both models side by side, may find more.",
+    "images of the class, more steps, or both models side by side, may find more. A way to encode the class that these "
+    "attacks do not see through hides it from this audit, not from somebody who knows the code.",
+    "Each holder is judged by what is listed for it: of outputs by recovery from their probabilities, of features by "
+    "recovery from the layer before the output, of weights by that, the layers that were kept and relearning.",
     "Everything was measured on the images named above. Other images of the same classes, other lighting, other "
     "sources may give other values; the intervals cover the draw of these images, not a change of source.",
     "Forgetting a class is not forgetting single images: what the model keeps of one image is asked only by the "
