@@ -106,6 +106,7 @@ class Thresholds(Stored):
         0.2,
         "If less than this share of the gap between the masked original and a retrained model is closed, the class is "
         "hidden at the output only.",
+        le=1,
     )
     errors: float = _limit(2.5, "Standard errors by which two models must differ in a measure to be told apart by it.")
 
@@ -133,9 +134,8 @@ def judge(
     for name, has in HOLDERS.items():
         held = [m for m in deciding if m.decides is not None and m.decides.holder in has]
         label, because = _at_the_output(find, thresholds) or _Comparison(find, held, thresholds).judged()
-        if name == "weights" and unused and label != "hidden at the output only":
-            label, because = "undecided", [reason("unused_weights", count=unused), *because]
         found[name] = Conclusion(label=label, because=tuple(because))
+    found["weights"] = _of_weights(found["weights"], found["features"], unused)
     return Verdict(
         label=found[holder].label,
         because=found[holder].because,
@@ -144,6 +144,17 @@ def judge(
         thresholds=thresholds.model_dump(),
         flags=(*flags, *_flags(find)),
     )
+
+
+def _of_weights(weights: Conclusion, features: Conclusion, unused: int) -> Conclusion:
+    """Conclude no better of the weights than of the features, and nothing of numbers without effect."""
+    worst: tuple[VerdictLabel, ...] = ("hidden at the output only", "short of a retrained model")
+    if features.label in worst and weights.label not in worst[: worst.index(features.label) + 1]:
+        weights = features
+    if unused and MEANINGS[weights.label].tone != "bad":
+        because = (reason("unused_weights", count=unused), *weights.because)
+        return Conclusion(label="undecided", because=because)
+    return weights
 
 
 def reason(code: ReasonCode, *measurements: Measurement, **numbers: float) -> Reason:
