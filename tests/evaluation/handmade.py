@@ -22,6 +22,7 @@ class Outputs(NamedTuple):
 
     logits: Tensor
     features: Tensor
+    layers: dict[str, Tensor] = {}  # noqa: RUF012
 
 
 def runtime(seed: int = 0) -> Runtime:
@@ -44,8 +45,8 @@ class Handmade(Views):
     outputs: list[tuple[Classifier, dict[Split, Outputs]]]
 
     def _view(self, model: Classifier, subject: Subject, split: Split) -> View:
-        logits, features = next(given for one, given in self.outputs if one is model)[split]
-        return View(logits, features, {}, self.splits[split].y, self.columns)
+        logits, features, layers = next(given for one, given in self.outputs if one is model)[split]
+        return View(logits, features, layers, self.splits[split].y, self.columns)
 
 
 class Board:

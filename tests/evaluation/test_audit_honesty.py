@@ -262,7 +262,8 @@ def test_a_model_that_gives_no_number_for_one_image_is_named(number: float, subj
     model, test = level_net(5, names=NAMES), level_images([20] * 5, NAMES)
     test.x[at, 0, 0, 0] = 255
     broken = replace(model, module=Broken(model.module, number), head=f"net.{model.head}")
-    models = {s: broken if s == subject else model for s in ("original", "unlearned", "retrained")}
+    others = {s: cut_classes(model.copy(), [model.label(k)], "mask") for s, k in (("unlearned", 0), ("retrained", 2))}
+    models = {"original": model, **others, subject: broken}
     expected = "cannot be audited" if at == 0 else r"gives NaN or infinite values for 1 of 100 test images"
     with pytest.raises(ModelError, match=rf"The {subject} model {expected}"):
         audited(test=test, **models)
@@ -293,9 +294,12 @@ def test_small_sets_and_nets_of_few_features(
     original, unlearned = small_net(features, len(counts)), small_net(features, len(counts), weight)
     if weight is not None:
         original = unlearned
+    reference = unlearned.copy()
+    reference.head_layer.bias.data += 3.0
+    reference.head_layer.bias.data[0] = -100.0
     images = level_images(counts)
     found = audit(
-        original=original, unlearned=unlearned, retrained=[unlearned], classes=[0], test=images,
+        original=original, unlearned=unlearned, retrained=[reference], classes=[0], test=images,
         train=level_images([2 * n for n in counts]) if train else None, runtime=runtime(), quick=counts[0] != 5,
     )  # fmt: skip
     assert found["forget_accuracy"].n == counts[0]

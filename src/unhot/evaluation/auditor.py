@@ -237,7 +237,7 @@ def _check_references(views: Views) -> None:
     """Refuse a retrained model that knows the forgotten classes."""
     for run in range(len(views.models["retrained"])):
         view = views.of("retrained", "test", run)
-        share = float(view.correct[view.is_forget].float().mean())
+        share = float(view.correct[view.is_forget].double().mean())
         if share > KNOWS:
             raise ModelError(
                 f"Retrained model {run + 1} classifies {share:.0%} of the test images of "

@@ -153,6 +153,8 @@ class FewShotOutputs(FewShot):
     Attributes:
         draws: Independent draws of the images.
         cost: Share of the retained images that may be lost.
+
+    Source: that of :class:`FewShot`.
     """
 
     curve: ClassVar[str] = "few-shot-outputs"
@@ -177,6 +179,8 @@ class FewShotLayers(FewShot):
     Attributes:
         draws: Independent draws of the images.
         cost: Share of the retained images that may be lost.
+
+    Source: that of :class:`FewShot`.
     """
 
     curve: ClassVar[str] = "few-shot-layers"

@@ -37,6 +37,8 @@ class TrainedProbes(Attack):
 
     Attributes:
         cost: Share of the retained images that may be lost.
+
+    Source: linear probes, Alain, Bengio, ICLR workshop 2017; control of their capacity, Hewitt, Liang, EMNLP 2019.
     """
 
     cost: float = Field(default=0.01, gt=0, lt=1)

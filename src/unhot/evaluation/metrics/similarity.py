@@ -71,6 +71,8 @@ def _explained(case: Case, read: Read, aim: Read) -> Estimate:
     if fewest < LEAST or not case.is_forget(queries.y).any():
         raise NotMeasurable(f"only {fewest} images of a forgotten class to learn from, at least {LEAST} are needed")
     retained = ~case.is_forget(gallery.y)
+    if int(retained.sum()) <= len(gallery.y[retained].unique()):
+        raise NotMeasurable("too few images of the retained classes to learn from")
     order = torch.randperm(len(retained), generator=case.runtime.generator("regression"))
     some = torch.cat([order[retained[order]][:LEARNT_FROM], (~retained).nonzero().flatten()])
     learn = Labelled(gallery.features[some].double(), gallery.y[some])
@@ -113,6 +115,9 @@ def _regressions(learn: Labelled, aims: Tensor, column: int, forgotten: Tensor, 
     for length in lengths:
         for rows in (torch.ones_like(forgotten), learn.y == column):
             z, of = _standardised(length(learn.features), rows, length(asked))
+            if not z.shape[1]:  # nothing is told by numbers that are the same for all images
+                yield from [aims[rows].mean(0).expand(len(asked), -1)] * 2
+                continue
             near = rows & (z.abs().median(1).values <= OUTLIER)
             chosen = telling(z[~forgotten], learn.y[~forgotten])
             x, q = (h[:, chosen].clamp(-CLIP, CLIP).numpy() for h in (z, of))
