@@ -27,6 +27,7 @@ from unhot.report.svg import FAINT, Drawing, drawn, look
 
 ROC_POINTS = 120
 HEIGHT = 3.1
+NARROW = 3.1  # inches; a third of the page
 SEEN = {"few-shot-outputs": "the outputs", "few-shot": "the features", "few-shot-layers": "any layer"}
 LEAST = 1e-4  # the lowest share on a logarithmic axis; no split has many more images
 
@@ -61,7 +62,9 @@ def few_shot(record: AuditRecord) -> Picture | None:
     if not parts:
         return None
     several = len(parts) > 1
-    panels = tuple(Panel(f"From {what}" if several else "", _few(what, found)) for what, found in parts.items())
+    panels = tuple(
+        Panel(f"From {what}" if several else "", _few(what, found, several)) for what, found in parts.items()
+    )
     tables = {what: _table("images", [f"{x:g}" for x in _numbers(found[0])], found) for what, found in parts.items()}
     first = next(iter(tables.values()))
     data = first
@@ -79,16 +82,16 @@ def few_shot(record: AuditRecord) -> Picture | None:
     return Picture("Recovery from a few images", caption, panels, data, narrow=several, half=not several)
 
 
-def _few(what: str, found: Sequence[PlotData]) -> Drawing:
+def _few(what: str, found: Sequence[PlotData], narrow: bool) -> Drawing:
     """Draw one panel; the number of images is on a logarithmic axis."""
-    fig, axes = figure(HEIGHT)
+    fig, axes = figure(HEIGHT, NARROW) if narrow else figure(HEIGHT)
     _plot(axes, found)
     counts = _numbers(found[0])
     axes.set(xscale="log", xlabel="images of the class (log)", ylabel="forgotten images recovered", ylim=(-0.02, 1.02))
     axes.xaxis.set_ticks(counts, [f"{x:g}" for x in counts])
     axes.xaxis.set_ticks([], minor=True)
     axes.grid()
-    legend(fig, _subjects(found))
+    legend(fig, _subjects(found), columns=2 if narrow else 4)
     return drawn(fig, f"Recovery from {what}. Lines for {joined(_subjects(found))} over images of the class.")
 
 

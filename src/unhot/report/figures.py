@@ -90,10 +90,12 @@ def figure(height: float, width: float = WIDTH) -> tuple[Figure, Axes]:
     return fig, fig.add_subplot()
 
 
-def legend(fig: Figure, subjects: Sequence[Subject], line: bool = True) -> None:
+def legend(fig: Figure, subjects: Sequence[Subject], line: bool = True, columns: int = 4) -> None:
     """Put a key of the models above the axes."""
     handles = [Line2D([], [], label=s, **(look(s) if line else {**look(s), "linestyle": "none"})) for s in subjects]
-    fig.legend(handles=handles, loc="outside upper left", ncols=4, handlelength=2.4 if line else 1, columnspacing=1.2)
+    fig.legend(
+        handles=handles, loc="outside upper left", ncols=columns, handlelength=2.4 if line else 1, columnspacing=1.2
+    )
 
 
 def thinned(items: Sequence[T], limit: int) -> Sequence[T]:
