@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -13,17 +14,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.feature_selection import f_classif
 
-from unhot.evaluation.attacks.few_shot import FewShot
-from unhot.evaluation.metric import Case, NotMeasurable
+from unhot.evaluation.attacks.few_shot import FewShot, FewShotLayers, FewShotOutputs
+from unhot.evaluation.metric import Case, Labelled, NotMeasurable
 from unhot.evaluation.recovery import recovered, reweighted
 from unhot.evaluation.stats import Estimate
+from unhot.records.audit import Subject
 
 Found = dict[int, Estimate]
 
 
-def attacked(case: Case, **settings: Any) -> Found:
-    found = FewShot(**settings).run(case).estimates
-    return {k: found[f"recovery_{k}_shot"] for k in (1, 5, 20)}
+def attacked(case: Case, attack: type[FewShot] = FewShot, **settings: Any) -> Found:
+    found = attack(**settings).run(case).estimates
+    return {k: found[f"{attack.prefix}_{k}_shot"] for k in (1, 5, 20)}
 
 
 # against obvious loops
@@ -73,10 +75,10 @@ def seen_in_four_ways(known: np.ndarray, y: np.ndarray, h: np.ndarray) -> list[n
     return [h, h / lengths[:, None], z[:, chosen], z @ axes / np.sqrt(values + 1e-10 * values.max())]
 
 
-def slow_attack(case: Case, draws: int, cost: float) -> dict[int, float]:
-    """Attack by loops over classes, draws, images and thresholds."""
+def slow_attack(case: Case, draws: int, cost: float, held: tuple[Labelled, Labelled] | None = None) -> dict[int, float]:
+    """Attack what is held, or the features, by loops over classes, draws, images and thresholds."""
     forgotten = case.views.columns
-    gallery, queries = case.gallery(), case.queries()
+    gallery, queries = held or (case.gallery(), case.queries())
     g, gy, q, qy = (t.numpy() for t in (gallery.features.double(), gallery.y, queries.features.double(), queries.y))
     right = case.on("test").masked.logits.argmax(1) == case.on("test").y
     right = right[case.halves[1]] if case.learns_from == "test" else right
@@ -123,6 +125,86 @@ def test_more_dimensions_than_images_and_constant_ones_by_a_loop() -> None:
     case = Board({s: v.y for s, v in views.items()}, [1], outputs).case()
     wanted = slow_attack(case, 2, 0.05)
     assert {k: e.value for k, e in attacked(case, draws=2, cost=0.05).items()} == pytest.approx(wanted, abs=1e-6)
+
+
+def slow_outputs(case: Case) -> tuple[Labelled, Labelled]:
+    """Logarithms of probabilities, row by row, by the definition; those that never vary are left out."""
+
+    def read(view: Any) -> torch.Tensor:
+        rows = []
+        for logits in view.logits.double().tolist():
+            total = sum(math.exp(v) for v in logits if v > -math.inf)
+            rows.append([-50.0 if v == -math.inf else max(-50.0, v - math.log(total)) for v in logits])
+        return torch.tensor(rows, dtype=torch.float64)
+
+    gallery, queries = case.gallery_of(read), case.queries_of(read)
+    kept = [j for j in range(gallery.features.shape[1]) if len(set(gallery.features[:, j].tolist())) > 1]
+    return Labelled(gallery.features[:, kept], gallery.y), Labelled(queries.features[:, kept], queries.y)
+
+
+@pytest.mark.parametrize("forgotten", [(1,), (0, 3)])
+@pytest.mark.parametrize("subject", ["unlearned", "masked"])
+def test_the_attack_on_outputs_by_a_loop(forgotten: tuple[int, ...], subject: Subject) -> None:
+    case = random_board(5, forgotten=forgotten).case(subject)
+    held = slow_outputs(case)
+    assert held[0].features.shape[1] == (4 if subject == "unlearned" else 4 - len(forgotten))
+    wanted = slow_attack(case, 2, 0.05, held)
+    found = attacked(case, FewShotOutputs, draws=2, cost=0.05)
+    assert {k: e.value for k, e in found.items()} == pytest.approx(wanted, abs=0.011)  # float32: one image in 120
+    assert FewShotOutputs().run(case).curves[0].name == "few-shot-outputs"
+
+
+def test_the_masked_original_is_attacked_without_the_output_of_the_class() -> None:
+    """Which alone tells the class of the original."""
+    y = torch.arange(240) % 3
+    logits = torch.randn(240, 3, generator=torch.Generator().manual_seed(0))
+    logits += 8.0 * torch.eye(3)[y.clamp_min(1)]  # without its own output it looks like the second class
+    logits[:, 0] += 12.0 * (y == 0)
+    both = {s: Outputs(logits.roll(i, 0), torch.ones(240, 1)) for i, s in enumerate(("train", "test"))}
+    made = Board({"train": y, "test": y.roll(1)}, [0], both)
+    assert attacked(made.case("original"), FewShotOutputs, draws=3)[20].value > 0.9
+    assert attacked(made.case("masked"), FewShotOutputs, draws=3)[20].value < 0.2
+
+
+def test_outputs_that_are_the_same_for_every_image_cannot_be_attacked() -> None:
+    y = torch.arange(90) % 3
+    flat = {s: Outputs(torch.ones(90, 3), torch.eye(3)[y]) for s in ("train", "test")}
+    with pytest.raises(NotMeasurable, match="outputs are the same for every image"):
+        FewShotOutputs().run(Board({"train": y, "test": y}, [0], flat).case())
+
+
+def with_layers(seed: int, **layers: float) -> Case:
+    """A case whose layers are noise around the classes, so much apart."""
+    views = random_board(seed).views
+    generator = torch.Generator().manual_seed(seed)
+
+    def layer(y: torch.Tensor, apart: float) -> torch.Tensor:
+        return apart * torch.eye(4)[y] + torch.randn(len(y), 4, generator=generator)
+
+    outputs = {
+        s: Outputs(v.logits, v.features, {n: layer(v.y, apart) for n, apart in layers.items()})
+        for s in ("train", "test")
+        for v in [views.of("original", s)]
+    }
+    return Board({s: views.of("original", s).y for s in outputs}, [1], outputs).case()
+
+
+def test_of_all_layers_the_strongest_counts_at_each_number_of_images() -> None:
+    case = with_layers(6, early=1.0, late=2.0)
+    each = [slow_attack(case, 2, 0.05, (case.gallery(name), case.queries(name))) for name in (None, "early", "late")]
+    wanted = {k: max(one[k] for one in each) for k in (1, 5, 20)}
+    found = FewShotLayers(draws=2, cost=0.05).run(case)
+    assert {k: found.estimates[f"layer_recovery_{k}_shot"].value for k in (1, 5, 20)} == pytest.approx(wanted, abs=1e-6)
+    assert found.curves[0].name == "few-shot-layers"
+    assert found.curves[0].y == pytest.approx(list(wanted.values()))
+
+
+def test_a_class_that_only_an_earlier_layer_knows_is_found_there() -> None:
+    case = with_layers(7, early=9.0)
+    assert attacked(case)[5].value < 0.8
+    assert attacked(case, FewShotLayers)[5].value > 0.95
+    without = random_board(7).case("original")
+    assert attacked(without, FewShotLayers) == attacked(without)
 
 
 # by hand
