@@ -96,6 +96,18 @@ def test_steps_and_ratio_by_hand(digits_views) -> None:
     assert found["relearn_ratio"][:3] == pytest.approx(((4 / 6 + 16 / 8) / 2, 4 / 6, 2))
 
 
+def test_accuracy_is_the_mean_of_the_curve_over_all_steps_and_tries(digits_views) -> None:
+    same = [[0.0, 0.9, 0.9, 1.0]] * 2
+    found = judged(digits_views, same, same, mine=[[0.0, 0.5, 0.7, 0.8], [0.1, 0.3, 0.5, 0.7]])["relearn_accuracy"]
+    assert found.value == pytest.approx((0.5 + 0.4) / 2)
+    assert found.n == 2
+    assert 0 <= found.low < 0.4
+    assert 0.5 < found.high <= 1
+    curves = QUICK.curves(Case(digits_views, "original"))
+    e = QUICK.run(Case(digits_views, "original")).estimates["relearn_accuracy"]
+    assert e.value == pytest.approx(sum(v for c in curves for v in c) / sum(map(len, curves)))
+
+
 def test_ratio_of_a_retrained_model_with_itself_is_one(digits_views) -> None:
     (original,), (one, _) = digits_views.results["original"], digits_views.results["retrained"]
     views = Views(original, one, [one], digits_views.labels, digits_views.splits, runtime())
@@ -230,6 +242,7 @@ def test_the_original_has_it_back_sooner_than_models_that_never_saw_it(full_curv
     for run in (0, 1):
         retrained = full_curves["retrained", run].estimates
         assert original["relearn_steps"].high < retrained["relearn_steps"].low
+        assert original["relearn_accuracy"].value > retrained["relearn_accuracy"].value + 0.1
     assert original["relearn_ratio"].high < 0.7
     assert full_curves["masked", 0].estimates == original
 

@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from unhot.errors import ModelError, ModelWarning
-from unhot.evaluation.view import LAYERS, View, Views
+from unhot.evaluation.view import LAST, LAYERS, View, Views
 from unhot.models.classifier import Classifier
 from unhot.models.cut import cut_classes
-from unhot.models.layers import pooled
+from unhot.models.layers import pooled, stages
 from unhot.records.model import ClassLabel
 
 
@@ -39,8 +39,11 @@ def test_views_hold_what_plain_forward_passes_give(zoo) -> None:
     assert torch.allclose(view.features, features, atol=1e-4)
     assert torch.equal(view.y, zoo.source.test_images.y)
     assert view.correct.tolist() == (logits.argmax(1) == view.y).tolist()
-    assert 1 <= len(view.layers) <= LAYERS
-    with torch.no_grad(), model.recording(view.layers) as seen:
+    found = stages(model, x[:2])
+    assert list(view.layers)[-LAST:] == found[-LAST:]
+    assert 1 <= len(view.layers) - LAST <= LAYERS
+    assert [n for n in found[1:] if n in view.layers] == list(view.layers)
+    with torch.no_grad(), model.recording([], after=view.layers) as seen:
         model.logits(x)
     for name, flow in view.layers.items():
         assert torch.allclose(flow, seen[name].flatten(2).mean(2) if seen[name].ndim == 4 else seen[name], atol=1e-4)
