@@ -20,7 +20,8 @@ def test_a_stand_in_is_made_and_audited_beside(unhot: Run, bundle: Path, tmp_pat
     said = unhot("reference", bundle, "--class", 3, "--data", "digits", "--share", 0.3, "--out", out)
     assert said.code == 0, said.err
     record = read_record(out, TrainRecord)
-    assert record is not None and record.weights_sha256 == load(out).sha256()
+    assert record is not None
+    assert record.weights_sha256 == load(out).sha256()
     assert f"Trained a fresh last stage ({record.fresh[0]} to head) on {record.train_images} images" in said.out
     assert 0.2 * 1438 < record.train_images < 0.3 * 1438  # those of the class are left out
     assert [c.index for c in record.excluded] == [3]
