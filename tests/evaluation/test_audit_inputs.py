@@ -107,8 +107,10 @@ def test_features_of_one_number_can_be_audited(tensors, width, tmp_path) -> None
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         net = nn.Sequential(nn.Flatten(), nn.Linear(256, width), nn.Linear(width, 10))
+    other = copy.deepcopy(net)
+    other[-1].bias.data[3] = -1e3
     found = audit(
-        original=net, unlearned=net, retrained=net, classes=[3], test=tensors[1], train=tensors[0], runtime=runtime()
+        original=net, unlearned=net, retrained=other, classes=[3], test=tensors[1], train=tensors[0], runtime=runtime()
     )
     assert found["retain_drop"].value == 0
     flat = [c for c in found.record.curves if c.name == "map"]
@@ -137,8 +139,11 @@ def test_a_retrained_model_with_fewer_outputs_and_an_excised_one(zoo) -> None:
         found = quick(zoo, unlearned=zoo.cut(0, 3, "excise"), retrained=smaller, train=zoo.source.train_images)
     wanted = values(zoo.audited("masked"))
     cut = {(n, s, "test") for n in ("mia_auc_loss", "mia_auc_confidence") for s in ("unlearned", "retrained")}
+    cut |= {
+        (n, "retrained", "test") for n in ("original_outputs_r2", *(f"output_recovery_{k}_shot" for k in (1, 5, 20)))
+    }
     for key, value in values(found).items():
-        if key not in cut:  # these two read the output of the class itself, which is not there
+        if key not in cut:  # these read the output of the class itself, which is not there
             assert value == pytest.approx(wanted[key], abs=0.02), key
     assert found.get("mia_auc_loss", "retrained").value == found["mia_auc_loss"].value == 0.5
     assert found.get("retain_accuracy", "retrained").value > 0.9  # columns would be shifted from 4 on
@@ -332,9 +337,15 @@ def test_a_module_in_training_mode_is_measured_as_deployed(zoo, tensors) -> None
     assert values(quick(zoo, original=net.train(), **given)) == evaluated
 
 
+def without_five(zoo) -> Classifier:
+    """A model that was trained without 3, and never answers 5."""
+    reference = zoo.retrained(3, 10).copy()
+    return cut_classes(reference, [reference.label(5)], "mask")
+
+
 def test_an_auditor_that_is_asked_again_says_what_a_new_one_says(zoo) -> None:
-    """Of other models, of other classes of the same original, and of the original and the reference themselves."""
-    reference = zoo.retrained(3, 10)
+    """Of other models, of other classes of the same original, and of the original itself."""
+    reference = without_five(zoo)
     data = {"test": zoo.source.test_images, "train": zoo.source.train_images, "retrained": reference}
     auditor = Auditor(zoo.original(0), **data, runtime=runtime())
     timed = {"cost", "environment"}
@@ -344,7 +355,6 @@ def test_an_auditor_that_is_asked_again_says_what_a_new_one_says(zoo) -> None:
         (zoo.cut(0, 5), [5]),
         (zoo.cut(0, 3), [3, 5]),
         (zoo.cut(0, 3), [5, 3]),
-        (reference, [3]),
         (zoo.original(0), [3]),
         (zoo.cut(0, 3), [3]),
     ):
@@ -355,7 +365,9 @@ def test_an_auditor_that_is_asked_again_says_what_a_new_one_says(zoo) -> None:
 
 def test_a_retrained_model_that_is_audited_is_still_compared_with_the_other_retrained_ones(zoo) -> None:
     reference = zoo.retrained(3, 10)
-    found = quick(zoo, unlearned=reference, retrained=reference)
+    same = reference.copy()
+    same.head_layer.weight.data[0, 0] += 1e-6
+    found = quick(zoo, unlearned=same, retrained=reference)
     assert found["output_js_to_retrained"].value == pytest.approx(0, abs=1e-6)
     assert "second retrained model" in found.get("output_js_to_retrained", "retrained").absent_because
 
@@ -373,7 +385,7 @@ def test_an_auditor_runs_the_original_and_the_retrained_once_and_lets_go_of_the_
 
     alive: list[weakref.ref] = []
     monkeypatch.setattr(Views, "_view", counted)
-    auditor = Auditor(zoo.original(0), test=zoo.source.test_images, retrained=zoo.retrained(3, 10), runtime=runtime())
+    auditor = Auditor(zoo.original(0), test=zoo.source.test_images, retrained=without_five(zoo), runtime=runtime())
     for label in (3, 5, 3):
         model = zoo.cut(0, label)
         alive += [weakref.ref(model), weakref.ref(model.module)]
@@ -388,7 +400,7 @@ def test_an_auditor_runs_the_original_and_the_retrained_once_and_lets_go_of_the_
 
 
 def test_thresholds_are_those_given(zoo) -> None:
-    strict = Thresholds(damage=0.0, forgotten=0.0, unchanged=1.0, closed_least=0.0)
+    strict = Thresholds(damage=0.0, forgotten=0.0, unchanged=1.0, closed=0.0)
     assert quick(zoo, thresholds=strict).record.verdict.thresholds == strict.model_dump()
     lax = quick(zoo, unlearned=zoo.original(0), thresholds=Thresholds(forgotten=1.0)).record.verdict
     assert lax.label == "hidden at the output only"
