@@ -84,15 +84,18 @@ def representations(known: Labelled) -> Iterator[Representation]:
 
 def telling(z: Tensor, y: Tensor) -> Tensor:
     """Return the positions of the dimensions of features (N, d) that tell classes apart, or of the best eight."""
-    classes = y.unique()
-    of_class = [z[y == c] for c in classes]
-    between = sum((len(g) * (g.mean(0) - z.mean(0)) ** 2 for g in of_class), torch.zeros(z.shape[1], dtype=z.dtype))
-    within = sum(((g - g.mean(0)) ** 2).sum(0) for g in of_class)
-    groups, rest = len(classes) - 1, len(y) - len(classes)
-    ratio = (between / max(1, groups)) / (within / rest)
-    p = f_distribution.sf(ratio.numpy(), max(1, groups), rest)
+    p = f_distribution.sf(variance_ratios(z, y).numpy(), max(1, len(y.unique()) - 1), len(y) - len(y.unique()))
     count = max(DIMENSIONS, int((p < SURE / len(p)).sum()))
     return torch.from_numpy(np.argsort(p, kind="stable")[:count])
+
+
+def variance_ratios(z: Tensor, y: Tensor) -> Tensor:
+    """Return the F statistic of each dimension of features (N, d): variance between classes over that within, (d,)."""
+    of_class = [z[y == c] for c in y.unique()]
+    between = sum((len(g) * (g.mean(0) - z.mean(0)) ** 2 for g in of_class), torch.zeros(z.shape[1], dtype=z.dtype))
+    within = sum(((g - g.mean(0)) ** 2).sum(0) for g in of_class)
+    found: Tensor = (between / max(1, len(of_class) - 1)) / (within / (len(y) - len(of_class)))
+    return found
 
 
 def whitening(rest: Tensor) -> Callable[[Tensor], Tensor]:

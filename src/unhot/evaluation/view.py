@@ -213,7 +213,9 @@ class Views:
 
     def _layers(self, model: Classifier, images: LabelledImages) -> list[str]:
         """Choose layers before the head: some at even distances, the first one left out, and the last ones."""
-        names = stages(model, images.inputs(torch.arange(min(2, len(images))), model.input, self.runtime.device))
+        forgotten = torch.isin(images.y, torch.tensor(self.columns))  # for which two layers may differ only
+        some = torch.cat([rows.nonzero().flatten()[:2] for rows in (forgotten, ~forgotten)])
+        names = stages(model, images.inputs(some, model.input, self.runtime.device))
         early, last = names[1:-LAST], names[-LAST:]
         return [*(early[i] for i in torch.linspace(0, len(early) - 1, min(LAYERS, len(early))).long()), *last]
 

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from unhot.models.classifier import Classifier
 
+FILLS = (1.0, 1e3)  # standard deviations of the numbers
+
 
 def unused_weights(model: Classifier, x: Tensor) -> dict[str, int]:
     """Return the parameters and buffers that have no part in the outputs, by name, with how many numbers they hold.
 
-    Those that no gradient of the outputs reaches have none if the outputs stay the same when they are filled with NaN.
-    Statistics of batch normalisation are left out.
+    Those that no gradient of the outputs reaches have none if the outputs stay the same whatever numbers they are
+    filled with. Statistics of batch normalisation are left out.
 
     Args:
         model: The classifier.
@@ -28,14 +32,22 @@ def unused_weights(model: Classifier, x: Tensor) -> dict[str, int]:
     normalising = {
         f"{n}.{b}" for n, m in work.module.named_modules() if isinstance(m, _BatchNorm) for b, _ in m.named_buffers()
     }
-    doubtful: dict[str, Tensor] = {n: p for n, p in work.module.named_parameters() if p.grad is None}
+    parameters = dict(work.module.named_parameters())
+    doubtful: dict[str, Tensor] = {n: p for n, p in parameters.items() if p.grad is None or not p.grad.any()}
     doubtful |= {n: b for n, b in work.module.named_buffers() if n not in normalising and b.is_floating_point()}
     found = {}
     with torch.no_grad():
         for name, weight in doubtful.items():
             kept = weight.clone()
-            weight.fill_(torch.nan)
-            if torch.equal(work.logits(x), before):
+            if all(torch.equal(work.logits(x), before) for _ in _filled(weight)):
                 found[name] = weight.numel()
             weight.copy_(kept)
     return found
+
+
+def _filled(weight: Tensor) -> Iterator[None]:
+    """Fill a tensor, in place, with other numbers: small and large, of either sign."""
+    generator = torch.Generator().manual_seed(0)
+    for scale in FILLS:
+        weight.copy_(scale * torch.randn(weight.shape, generator=generator))
+        yield

@@ -271,6 +271,22 @@ _MEASURES = {
             decides=Decides(holder="features", similarity=True),
             features_only=True,
         ),
+        Measure(
+            name="original_layers_r2",
+            title="Original's features told by any layer",
+            group="Features",
+            sentence="Share of the variance of the original's features of forgotten images that ridge regression tells "
+            "from the best of this model's layers.",
+            low=0,
+            high=1,
+            higher_is_better=False,
+            beside_retrained=True,
+            found_in_original=True,
+            note="the masked original gives 1 where there are enough images",
+            source="coefficient of determination, standard definition",
+            decides=Decides(holder="weights", similarity=True),
+            features_only=True,
+        ),
     ),
 }
 _ENTRIES = {

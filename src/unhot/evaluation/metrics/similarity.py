@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import numpy as np
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor
 from torch.nn.functional import log_softmax, normalize
 
 from unhot.evaluation.metric import Case, Labelled, NotMeasurable
-from unhot.evaluation.representations import telling
+from unhot.evaluation.representations import DIMENSIONS, telling, variance_ratios
 from unhot.evaluation.stats import Estimate, around
 from unhot.evaluation.view import View
 
@@ -23,6 +24,7 @@ CLIP = 5.0
 KERNEL = 300  # images that the radial kernel compares with
 KERNEL_WEIGHT = 10.0  # of its numbers, which are small, beside the standardised ones
 LOWEST = -50.0  # log-probability: less counts as this
+BITS = range(8, 19)  # of a mantissa's 23, read as numbers of their own
 STRENGTHS = np.logspace(-6, 4, 11)  # of the ridge, chosen by generalised cross-validation
 
 Read = Callable[[View], Tensor]
@@ -35,7 +37,24 @@ def original_features_r2(case: Case) -> Estimate:
     the original's own give, which is 1 with images enough, however they are encoded, as far as ridge regression sees
     through the code.
     """
-    return _explained(case, lambda view: view.features, lambda view: view.features)
+    return _explained(case, _penultimate(case), _features)
+
+
+def original_layers_r2(case: Case) -> Estimate:
+    """Return how much of the original's features of forgotten images regression tells from any layer; 0 to 1.
+
+    That is :func:`original_features_r2` with the features of earlier layers, too, of which two regressions tell.
+    """
+    layers = [_errors(case, partial(View.layer, name=name), _features, few=True) for name in case.view.layers]
+    return _explained(case, torch.cat([_penultimate(case), *layers]), _features)
+
+
+def _features(view: View) -> Tensor:
+    return view.features
+
+
+def _penultimate(case: Case) -> Tensor:
+    return case.once(("features told", case.split), lambda: _errors(case, _features, _features))
 
 
 def original_outputs_r2(case: Case) -> Estimate:
@@ -49,24 +68,60 @@ def original_outputs_r2(case: Case) -> Estimate:
         left = [c for c in range(view.logits.shape[1]) if c not in gone]
         return log_softmax(view.logits[:, left], dim=1).clamp_min(LOWEST)
 
-    return _explained(case, lambda view: log_softmax(view.logits, dim=1).clamp_min(LOWEST), masked)
+    return _explained(
+        case, _errors(case, lambda view: log_softmax(view.logits, dim=1).clamp_min(LOWEST), masked), masked
+    )
 
 
-def _explained(case: Case, read: Read, aim: Read) -> Estimate:
+def _explained(case: Case, errors: Tensor, aim: Read) -> Estimate:
     r"""Return how much of some numbers of the original regression tells, by medians over forgotten queries; 0 to 1.
 
     That is :math:`1 - \operatorname{med}|h-\hat h|^2 / \operatorname{med}|h-\mu|^2` with the original's numbers h,
-    their mean :math:`\mu` over the gallery's images of the class, and what the best of :func:`_regressions` tells. A
-    mean would be moved by a single image that a change left out. The interval is that of 20 bootstrap samples.
+    their mean :math:`\mu` over the gallery's images of the class, and what the best regression tells. A mean would be
+    moved by a single image that a change left out. The interval is that of 20 bootstrap samples.
+
+    Args:
+        case: The model.
+        errors: Those of regressions, see :func:`_errors`.
+        aim: What is to be told of the original, (N, e).
+    """
+    known, wanted = _of_original(case, aim)
+    whole = torch.cat(
+        [
+            (wanted.features[wanted.y == c] - known.features[known.y == c].mean(0)).square().sum(1)
+            for c in case.views.columns
+        ]
+    )
+    if not whole.any():
+        raise NotMeasurable("the original gives the same for all forgotten images")
+    generator = torch.Generator().manual_seed(0)
+
+    def share(index: Tensor) -> float:
+        best = errors[:, index].median(1).values.min()
+        return max(0.0, float(1 - best / whole[index].median().clamp_min(1e-300)))
+
+    drawn = [torch.randint(len(whole), (len(whole),), generator=generator) for _ in range(20)]
+    return around(share(torch.arange(len(whole))), [share(i) for i in drawn], len(whole))
+
+
+def _of_original(case: Case, aim: Read) -> tuple[Labelled, Labelled]:
+    """Return what is read of the original, float64, of images to learn from and of queries."""
+    original = Case(case.views, "original", case.split)
+    known, wanted = (Labelled(h.double(), y) for h, y in (original.gallery_of(aim), original.queries_of(aim)))
+    return known, wanted
+
+
+def _errors(case: Case, read: Read, aim: Read, few: bool = False) -> Tensor:
+    """Return the squared errors of :func:`_regressions` on forgotten queries, class by class, (R, n).
 
     Args:
         case: The model.
         read: What is read of it, (N, d).
         aim: What is to be told of the original, (N, e).
+        few: Whether two regressions must do.
     """
     gallery, queries = case.gallery_of(read), case.queries_of(read)
-    original = Case(case.views, "original", case.split)
-    known, wanted = (x.features.double() for x in (original.gallery_of(aim), original.queries_of(aim)))
+    known, wanted = _of_original(case, aim)
     fewest = min(int((gallery.y == c).sum()) for c in case.views.columns)
     if fewest < LEAST or not case.is_forget(queries.y).any():
         raise NotMeasurable(f"only {fewest} images of a forgotten class to learn from, at least {LEAST} are needed")
@@ -75,33 +130,22 @@ def _explained(case: Case, read: Read, aim: Read) -> Estimate:
         raise NotMeasurable("too few images of the retained classes to learn from")
     order = torch.randperm(len(retained), generator=case.runtime.generator("regression"))
     some = torch.cat([order[retained[order]][:LEARNT_FROM], (~retained).nonzero().flatten()])
-    learn = Labelled(gallery.features[some].double(), gallery.y[some])
-
-    def errors(column: int) -> list[Tensor]:
+    learn, of_forgotten = Labelled(gallery.features[some], gallery.y[some]), ~retained[some]
+    parts = []
+    for column in case.views.columns:
         mine = queries.y == column
-        aims, asked = wanted[mine], queries.features[mine].double()
-        found = _regressions(learn, known[some], column, case.is_forget(learn.y), asked)
-        return [(aims - h).square().sum(1) for h in (known[gallery.y == column].mean(0), *found)]
-
-    whole, *others = (torch.cat(parts) for parts in zip(*map(errors, case.views.columns), strict=True))
-    left = torch.stack(others)
-    if not whole.any():
-        raise NotMeasurable("the original gives the same for all forgotten images")
-    generator = torch.Generator().manual_seed(0)
-
-    def share(index: Tensor) -> float:
-        best = left[:, index].median(1).values.min()
-        return max(0.0, float(1 - best / whole[index].median().clamp_min(1e-300)))
-
-    drawn = [torch.randint(len(whole), (len(whole),), generator=generator) for _ in range(20)]
-    return around(share(torch.arange(len(whole))), [share(i) for i in drawn], len(whole))
+        found = _regressions(learn, known.features[some], column, of_forgotten, queries.features[mine], few)
+        parts.append(torch.stack([(wanted.features[mine] - h).square().sum(1) for h in found]))
+    return torch.cat(parts, 1)
 
 
-def _regressions(learn: Labelled, aims: Tensor, column: int, forgotten: Tensor, asked: Tensor) -> Iterator[Tensor]:
-    """Tell the original's numbers from a model's by eight ridge regressions.
+def _regressions(
+    learn: Labelled, aims: Tensor, column: int, forgotten: Tensor, asked: Tensor, few: bool
+) -> Iterator[Tensor]:
+    """Tell the original's numbers from a model's by eight ridge regressions or more.
 
-    These take the numbers as they are or divided by their length, learnt from images of all classes or of the class
-    alone; linear ones or with a radial kernel. Numbers are standardised by median and median deviation; images that lie
+    These take the numbers as :func:`_readings` gives them, learnt from images of all classes or of the class alone;
+    linear ones or with a radial kernel. Numbers are standardised by median and median deviation; images that lie
     far off are not learnt from.
 
     Args:
@@ -110,11 +154,12 @@ def _regressions(learn: Labelled, aims: Tensor, column: int, forgotten: Tensor, 
         column: The forgotten class.
         forgotten: Which images are of forgotten classes, bool (N,).
         asked: Images of the class to tell them for, (M, d).
+        few: Whether only the numbers as they are and images of all classes are taken.
     """
-    lengths: tuple[Callable[[Tensor], Tensor], ...] = (lambda h: h, lambda h: normalize(h, eps=1e-300))
-    for length in lengths:
-        for rows in (torch.ones_like(forgotten), learn.y == column):
-            z, of = _standardised(length(learn.features), rows, length(asked))
+    groups = [torch.ones_like(forgotten), *([] if few else [learn.y == column])]
+    for reading in [Tensor.double] if few else _readings(learn.features[~forgotten], learn.y[~forgotten]):
+        for rows in groups:
+            z, of = _standardised(reading(learn.features), rows, reading(asked))
             if not z.shape[1]:  # nothing is told by numbers that are the same for all images
                 yield from [aims[rows].mean(0).expand(len(asked), -1)] * 2
                 continue
@@ -127,6 +172,26 @@ def _regressions(learn: Labelled, aims: Tensor, column: int, forgotten: Tensor, 
             for known, wanted in ((x, q), curved):
                 fit = RidgeCV(STRENGTHS).fit(known[near], aims[near].numpy())
                 yield torch.from_numpy(fit.predict(wanted)).view(len(asked), -1)
+
+
+def _readings(h: Tensor, y: Tensor) -> Iterator[Callable[[Tensor], Tensor]]:
+    """Give ways to read features (N, d) as numbers: as they are, and divided by their length.
+
+    If the last bits of the mantissas, which are noise, tell retained classes apart, they are read, too: as many bits as
+    tell most.
+    """
+    yield Tensor.double
+    yield lambda h: normalize(h.double(), eps=1e-300)
+    found = {bits: float(variance_ratios(_last_bits(h, bits), y).nan_to_num().log1p().sum()) for bits in BITS}
+    best = max(found, key=lambda bits: found[bits])
+    if len(telling(_last_bits(h, best), y)) > DIMENSIONS:
+        yield partial(_last_bits, bits=best)
+
+
+def _last_bits(h: Tensor, bits: int) -> Tensor:
+    """Read the last bits of a mantissa as a number from 0 to 1; of a number that is 0 that is the middle."""
+    mask = (1 << bits) - 1
+    return ((h.contiguous().view(torch.int32) & mask).double() / mask).where(h != 0, 0.5)
 
 
 def _standardised(h: Tensor, rows: Tensor, asked: Tensor) -> tuple[Tensor, Tensor]:
