@@ -12,7 +12,7 @@ import json
 import re
 import statistics
 import sys
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -287,6 +287,28 @@ def partial_references() -> str:
     return tables.grid(["trained on", *heads], rows)
 
 
+def tricks() -> str:
+    """One row a trick, one column a set of nets and holder: how often whom was told which label."""
+    labels: dict[str, dict[str, Counter[str]]] = defaultdict(lambda: defaultdict(Counter))
+    undone, kept = dict[str, str](), dict[str, list[float]]()
+    for path in sorted(RECORDS.glob("tricks-*.json")):
+        content = json.loads(path.read_text())
+        for cell in content["cells"]:
+            undone[cell["model"]] = cell.get("undone_by", "–")
+            kept.setdefault(cell["model"], []).append(cell["same_answers"])
+            for holder, label in cell["labels"].items():
+                labels[cell["model"]][f"{content['dataset']}, {content['arch']}: {holder}"][
+                    label.removesuffix(" at the output only").removesuffix(" of a retrained model")
+                ] += 1
+    columns = list(dict.fromkeys(column for found in labels.values() for column in found))
+    rows = [
+        [model, undone[model], f"{min(kept[model]):.3f}"]
+        + [", ".join(f"{label} {n}" for label, n in found[column].most_common()) or "–" for column in columns]
+        for model, found in labels.items()
+    ]
+    return tables.grid(["model", "undone by", "same answers, least", *columns], rows)
+
+
 def speed() -> str:
     """One row a net: seconds of forgetting when all steps up to the cap are taken, and what they are a multiple of."""
     rows = []
@@ -431,6 +453,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "measures": measures,
     "verdicts": verdicts,
     "partial-references": partial_references,
+    "tricks": tricks,
 }
 
 
