@@ -18,7 +18,8 @@ from unhot.evaluation.stats import Estimate, around
 from unhot.evaluation.view import View
 
 LEAST = 5  # images of each forgotten class to learn from
-LEARNT_FROM = 1_500  # retained images at most
+LEARNT_FROM = 1_000  # retained images at most
+AXES = 64
 OUTLIER = 3.0  # median deviations from the median, in the middle one of an image's numbers
 CLIP = 5.0
 KERNEL = 300  # images that the radial kernel compares with
@@ -105,10 +106,15 @@ def _explained(case: Case, errors: Tensor, aim: Read) -> Estimate:
 
 
 def _of_original(case: Case, aim: Read) -> tuple[Labelled, Labelled]:
-    """Return what is read of the original, float64, of images to learn from and of queries."""
+    """Return what is read of the original, of images to learn from and of queries, float64, on at most 64 axes.
+
+    These are the principal axes of the images of the forgotten classes to learn from.
+    """
     original = Case(case.views, "original", case.split)
     known, wanted = (Labelled(h.double(), y) for h, y in (original.gallery_of(aim), original.queries_of(aim)))
-    return known, wanted
+    own = known.features[case.is_forget(known.y)]
+    axes = torch.linalg.svd(own - own.mean(0), full_matrices=False).Vh[:AXES].T
+    return known._replace(features=known.features @ axes), wanted._replace(features=wanted.features @ axes)
 
 
 def _errors(case: Case, read: Read, aim: Read, few: bool = False) -> Tensor:
