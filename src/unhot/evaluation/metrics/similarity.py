@@ -18,11 +18,11 @@ from unhot.evaluation.stats import Estimate, around
 from unhot.evaluation.view import View
 
 LEAST = 5  # images of each forgotten class to learn from
-LEARNT_FROM = 1_000  # retained images at most
+LEARNT_FROM = 600  # retained images at most
 AXES = 64
 OUTLIER = 3.0  # median deviations from the median, in the middle one of an image's numbers
 CLIP = 5.0
-KERNEL = 300  # images that the radial kernel compares with
+KERNEL = 150  # images that the radial kernel compares with
 KERNEL_WEIGHT = 10.0  # of its numbers, which are small, beside the standardised ones
 LOWEST = -50.0  # log-probability: less counts as this
 BITS = range(8, 19)  # of a mantissa's 23, read as numbers of their own
