@@ -70,14 +70,14 @@ def test_forget_and_audit_of_the_same_class_look_at_the_same_column(order: list[
 
 
 @settings(max_examples=5)
-@given(st.permutations(range(6)), st.integers(3, 6))
+@given(st.permutations(range(6)), st.integers(3, 5))
 def test_a_retrained_model_with_its_classes_in_another_order(order: list[int], k: int) -> None:
-    """Also one that was trained without some, as long as it names those that it has."""
+    """It was trained without the class, and perhaps without others; it names those that it has."""
     names = ["cat", "dog", "cow", "emu", "fox", "gnu"]
     test = level_images([4] * 6, names)
     other = level_net(6, order[:k], names)
     found = audited(level_net(6, names=names), test, classes=[names[order[5]]], retrained=other)
-    assert found.get("retain_accuracy", "retrained").value == pytest.approx((k - (k == 6)) / 5)
+    assert found.get("retain_accuracy", "retrained").value == pytest.approx(k / 5)
     turned = audited(level_net(6, names=names), test, classes=["cat"], unlearned=level_net(6, order, names))
     assert accuracies(turned, "unlearned") == (1.0, 1.0)
     assert turned.record.verdict.label == "not forgotten"

@@ -36,7 +36,14 @@ NEED_RETRAINED = {
     "output_js_to_retrained", "activation_distance_to_retrained", "confusion_distance_to_retrained",
     "feature_cka_to_retrained", "relearn_ratio", "class_mia_gap",
 }  # fmt: skip
-SLOW = {"relearn_steps", "relearn_ratio", "over_unlearning", "inversion_recognised"}
+SLOW = {
+    "recovery_all_images",
+    "relearn_steps",
+    "relearn_accuracy",
+    "relearn_ratio",
+    "over_unlearning",
+    "inversion_recognised",
+}
 NEED_100_IMAGES = {"mia_tpr_at_1pct_fpr", "mia_tpr_at_01pct_fpr"}
 
 

@@ -262,7 +262,8 @@ def test_a_model_that_gives_no_number_for_one_image_is_named(number: float, subj
     model, test = level_net(5, names=NAMES), level_images([20] * 5, NAMES)
     test.x[at, 0, 0, 0] = 255
     broken = replace(model, module=Broken(model.module, number), head=f"net.{model.head}")
-    others = {s: cut_classes(model.copy(), [model.label(k)], "mask") for s, k in (("unlearned", 0), ("retrained", 2))}
+    cuts = (("unlearned", "mask"), ("retrained", "excise"))
+    others = {s: cut_classes(model.copy(), [model.label("cat")], cut) for s, cut in cuts}
     models = {"original": model, **others, subject: broken}
     expected = "cannot be audited" if at == 0 else r"gives NaN or infinite values for 1 of 100 test images"
     with pytest.raises(ModelError, match=rf"The {subject} model {expected}"):
