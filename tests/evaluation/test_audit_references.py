@@ -42,7 +42,9 @@ def audited(**changes: Any) -> Audit:
 
 
 def flags(found: Audit) -> dict[str, str]:
-    return {f.code: sentence(f, found.record) for f in found.record.verdict.flags}
+    """Return the flags, but for the one that these nets share their weights: test_reference.py tests that."""
+    given = [f for f in found.record.verdict.flags if f.code != "reference_partial"]
+    return {f.code: sentence(f, found.record) for f in given}
 
 
 def test_a_reference_that_fits_is_taken_without_a_word() -> None:
@@ -151,6 +153,13 @@ def test_the_headline_is_that_of_the_holder_that_is_asked_for(holder: Holder) ->
     )
 
 
+class Blank(nn.Module):
+    """Makes all images the same."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.full_like(x, 0.5)
+
+
 def stashed(model: Classifier, shape: Sequence[int]) -> Classifier:
     made = model.copy()
     made.module.register_parameter("stash", nn.Parameter(torch.ones(*shape)))
@@ -161,9 +170,10 @@ def stashed(model: Classifier, shape: Sequence[int]) -> Classifier:
 def test_weights_without_effect_that_could_hold_a_row_leave_the_weights_undecided(
     shape: tuple[int, ...], counts: bool
 ) -> None:
-    changed = never("cat")
-    changed.module[2].weight.data.zero_()  # so that nothing is left of the class, nor of others
-    changed.head_layer.bias.data[0] = 1.0
+    net = never("cat")
+    net.head_layer.bias.data[0] = 1e6
+    # nothing is left of the class, nor of others
+    changed = Classifier.wrap(nn.Sequential(Blank(), net.module), class_names=NAMES, input=net.input)
     given = {"retrained": never("cat", -2e6), "unlearned": stashed(changed, shape)}
     found = audited(**given, thresholds=LAX).record.verdict.holders
     codes = [r.code for r in found["weights"].because]

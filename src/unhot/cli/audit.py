@@ -75,7 +75,7 @@ class Requirement(NamedTuple):
     bound: float
 
     @classmethod
-    def parse(cls, text: str, quick: bool) -> Requirement:
+    def parse(cls, text: str, quick: bool = False) -> Requirement:
         """Read ``name<=bound``, or ``verdict>=retrained``, ``verdict.weights>=short`` and the like.
 
         Args:
