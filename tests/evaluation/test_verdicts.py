@@ -52,12 +52,18 @@ def test_digits_without_a_retrained_model(zoo, label, seed) -> None:
 
 @pytest.mark.parametrize("label", Zoo.classes)
 def test_the_masked_original_is_found_out_by_what_can_be_read_too(zoo, label) -> None:
-    """Were its features changed so that regression does not know them, recovery still would, for every holder."""
+    """Were its features changed so that regression does not know them, recovery still would.
+
+    By outputs a retrained model of a class with few test images can give away too much for that.
+    """
     found = zoo.audited("masked", label)
     recoveries = [m for m in measures().values() if m.decides is not None and not m.decides.similarity]
     by_reading = judge(found.get, recoveries, Thresholds())
-    for held in by_reading.holders.values():
-        assert held.label == EXPECTED["masked"]
+    for holder, held in by_reading.holders.items():
+        if holder == "outputs" and held.label == "undecided":
+            assert [r.code for r in held.because] == ["not_told_apart"]
+            continue
+        assert held.label == EXPECTED["masked"], holder
         assert held.because[-1].code == "nearly_all_left"
         for key in held.because[-1].measurements:
             own, masked = (found.get(key.name, s).value for s in ("unlearned", "masked"))
