@@ -33,7 +33,7 @@ LEAST = 1e-4  # the lowest share on a logarithmic axis; no split has many more i
 
 
 def relearning(record: AuditRecord) -> Picture | None:
-    """Draw how fast the class comes back, with 50, 80 and 90 % of where the retrained model ends."""
+    """Draw how fast the class comes back, with 50 and 90 % of where the retrained model ends."""
     found = curves(record, "relearning")
     if not found:
         return None
@@ -41,14 +41,14 @@ def relearning(record: AuditRecord) -> Picture | None:
     _plot(axes, found)
     ends = [c.y[-1] for c in found if c.subject == "retrained"]
     if ends:
-        for share in (0.5, 0.8, 0.9):
+        for share in (0.5, 0.9):
             guide(axes, share * sum(ends) / len(ends), f"{share:.0%}".replace("%", " %"))
     axes.set(xlabel="fine-tuning steps", ylabel="accuracy on forgotten classes", ylim=(-0.02, 1.02))
     axes.set_xlim(0, max(1.0, *(x for c in found for x in _numbers(c))) * (1.08 if ends else 1.0))
     legend(fig, _subjects(found))
     caption = "Accuracy on forgotten test images while the model is fine-tuned on a few images of the class."
     if ends:
-        caption += " The dotted lines are 50, 80 and 90 % of where retrained models end, on average."
+        caption += " The dotted lines are 50 and 90 % of where retrained models end, on average."
         caption += " A curve to the left of theirs: the class was still in there."
     caption += _learned_from(record)
     drawing = drawn(fig, f"Relearning curves. Lines for {joined(_subjects(found))} over steps.")
