@@ -30,11 +30,20 @@ def recovered(scores: Tensor, mine: Tensor, safe: Tensor, cost: float) -> Tensor
     Raises:
         NotMeasurable: No image is safe.
     """
+    return found(scores, mine, safe, cost).float().mean(0)
+
+
+def found(scores: Tensor, mine: Tensor, safe: Tensor, cost: float) -> Tensor:
+    """Return which images of the class :func:`recovered` counts, bool (M, R).
+
+    Raises:
+        NotMeasurable: No image is safe.
+    """
     if not safe.any():
         raise NotMeasurable("the model gets no retained image right, so nothing bounds the attack")
     allowed = int(cost * int(safe.sum()))
     threshold = scores[safe].topk(allowed + 1, dim=0).values[-1]
-    return (scores[mine] > threshold).float().mean(0)
+    return scores[mine] > threshold
 
 
 def reweighted(scores: Tensor, mine: Tensor, safe: Tensor, cost: float, weights: Tensor) -> Tensor:
@@ -54,9 +63,9 @@ def reweighted(scores: Tensor, mine: Tensor, safe: Tensor, cost: float, weights:
     allowed = cost * others.sum(1, keepdim=True)
     # weights that are 1 on average lose as much within so many images, in all but impossible samples
     near = min(others.shape[1], int(2 * cost * others.shape[1]) + 50)
-    found = []
+    weight = []
     for score in scores.T:
         highest, index = score[safe].topk(near)
         first = (others[:, index].cumsum(1) > allowed).long().argmax(1)
-        found.append((own * (score[mine] > highest[first, None])).sum(1))
-    return torch.stack(found, 1)
+        weight.append((own * (score[mine] > highest[first, None])).sum(1))
+    return torch.stack(weight, 1)

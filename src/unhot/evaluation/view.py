@@ -10,6 +10,7 @@ from typing import TypeVar, cast
 
 import torch
 from torch import Tensor
+from torch.nn.functional import log_softmax
 
 from unhot.data.images import LabelledImages
 from unhot.errors import ModelError, ModelWarning, shortened
@@ -22,6 +23,7 @@ from unhot.runtime import Runtime
 T = TypeVar("T")
 
 LAYERS = 4  # earlier ones at most whose features are kept, at even distances
+LOWEST = -50.0  # log-probability: less counts as this
 LAST = 2  # and of those just before the head, since something may be hidden there
 
 
@@ -77,6 +79,18 @@ class View:
     def layer(self, name: str | None) -> Tensor:
         """Return the features of a layer; the penultimate ones for None."""
         return self.features if name is None else self.layers[name]
+
+    @property
+    def outputs(self) -> Tensor:
+        """Log-probabilities (N, K), at least ``LOWEST``."""
+        return log_softmax(self.logits, dim=1).clamp_min(LOWEST)
+
+    @property
+    def retained_outputs(self) -> Tensor:
+        """Log-probabilities among the retained classes, (N, R), at least ``LOWEST``."""
+        gone = {*self.forgotten, *self.earlier}
+        left = [c for c in range(self.logits.shape[1]) if c not in gone]
+        return log_softmax(self.logits[:, left], dim=1).clamp_min(LOWEST)
 
     @cached_property
     def is_forget(self) -> Tensor:

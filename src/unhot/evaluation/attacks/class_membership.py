@@ -8,7 +8,6 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
-from torch.nn.functional import log_softmax
 
 from unhot.evaluation.metric import Attack, Case, Finding, NotMeasurable
 from unhot.evaluation.stats import Estimate, averaged, paired_drop, proportion
@@ -62,8 +61,7 @@ class ClassMembership(Attack):
 
     def _hits(self, case: Case, view: View, column: int, neighbour: int) -> Tensor:
         """Fit to one half of the images of two classes; return which of the other half are told apart, bool (N,)."""
-        retained = [c for c in range(view.logits.shape[1]) if c not in (*view.forgotten, *view.earlier)]
-        outputs = log_softmax(view.logits[:, retained], dim=1).clamp_min(-50.0)
+        outputs = view.retained_outputs
         parts = [
             torch.cat([_balanced(half, view.y, c, (column, neighbour)) for c in (column, neighbour)])
             for half in case.halves

@@ -8,19 +8,16 @@ import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor
-from torch.nn.functional import log_softmax
 
 from unhot.evaluation.metric import Attack, Case, Finding, Labelled, NotMeasurable
 from unhot.evaluation.recovery import recovered, reweighted, safe_queries
 from unhot.evaluation.representations import Representation, representations
 from unhot.evaluation.stats import LEVEL, Estimate
-from unhot.evaluation.view import View
 from unhot.records.audit import PlotData
 
 SHOTS = (1, 5, 20)  # as the measures are called
 SPARE = 4  # images of the class beyond those of a draw, or all draws would be nearly the same
 SAMPLES = 200  # of the bootstrap
-LOWEST = -50.0  # log-probability: less counts as this
 
 
 class Held(NamedTuple):
@@ -166,7 +163,7 @@ class FewShotOutputs(FewShot):
 
     def held(self, case: Case) -> list[Held]:
         """Return the outputs, without those that are the same for every image."""
-        gallery, queries = case.gallery_of(_outputs), case.queries_of(_outputs)
+        gallery, queries = (of(lambda view: view.outputs) for of in (case.gallery_of, case.queries_of))
         varies = (gallery.features != gallery.features[0]).any(0)
         if not varies.any():
             raise NotMeasurable("the outputs are the same for every image")
@@ -189,7 +186,3 @@ class FewShotLayers(FewShot):
     def held(self, case: Case) -> list[Held]:
         """Return the features of all layers that are kept."""
         return [Held(case.gallery(layer), case.queries(layer)) for layer in (None, *case.view.layers)]
-
-
-def _outputs(view: View) -> Tensor:
-    return log_softmax(view.logits, dim=1).clamp_min(LOWEST)

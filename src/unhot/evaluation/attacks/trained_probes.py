@@ -15,7 +15,7 @@ from sklearn.neural_network import MLPClassifier
 from torch import Tensor
 
 from unhot.evaluation.metric import Attack, Case, Finding, Labelled, NotMeasurable
-from unhot.evaluation.recovery import recovered, safe_queries
+from unhot.evaluation.recovery import found, safe_queries
 from unhot.evaluation.representations import RIDGE
 from unhot.evaluation.stats import Estimate, averaged, proportion
 
@@ -45,8 +45,8 @@ class TrainedProbes(Attack):
 
     def run(self, case: Case) -> Finding:
         """Attack."""
-        found = case.once(("trained-probes", self), lambda: [self._class(case, c) for c in case.views.columns])
-        return Finding({"recovery_all_images": averaged(found)})
+        classes = case.once(("trained-probes", self), lambda: [self._class(case, c) for c in case.views.columns])
+        return Finding({"recovery_all_images": averaged(classes)})
 
     def _class(self, case: Case, column: int) -> Estimate:
         gallery, queries = case.gallery(), case.queries()
@@ -56,17 +56,11 @@ class TrainedProbes(Attack):
         mine, safe = queries.y == column, safe_queries(case)
         if not mine.any():
             raise NotMeasurable("no images of a forgotten class to recognise")
-        known = own | others
-        seed = case.runtime.seed
-        best = max(
-            (
-                torch.from_numpy(np.asarray(s, dtype=np.float64))
-                for s in _scores(gallery, own, known, queries.features, seed)
-            ),
-            key=lambda s: float(recovered(s[:, None], mine, safe, self.cost)),
-        )
-        threshold = best[safe].topk(int(self.cost * int(safe.sum())) + 1).values[-1]
-        return proportion(best[mine] > threshold)
+        hits = [
+            found(torch.from_numpy(np.asarray(score, dtype=np.float64))[:, None], mine, safe, self.cost)[:, 0]
+            for score in _scores(gallery, own, own | others, queries.features, case.runtime.seed)
+        ]
+        return proportion(max(hits, key=lambda hit: int(hit.sum())))
 
 
 def _scores(gallery: Labelled, own: Tensor, known: Tensor, asked: Tensor, seed: int) -> Iterator[np.ndarray]:

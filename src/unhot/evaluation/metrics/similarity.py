@@ -10,7 +10,7 @@ import torch
 from sklearn.kernel_approximation import Nystroem
 from sklearn.linear_model import RidgeCV
 from torch import Tensor
-from torch.nn.functional import log_softmax, normalize
+from torch.nn.functional import normalize
 
 from unhot.evaluation.metric import Case, Labelled, NotMeasurable
 from unhot.evaluation.representations import DIMENSIONS, telling, variance_ratios
@@ -24,7 +24,6 @@ OUTLIER = 3.0  # median deviations from the median, in the middle one of an imag
 CLIP = 5.0
 KERNEL = 150  # images that the radial kernel compares with
 KERNEL_WEIGHT = 10.0  # of its numbers, which are small, beside the standardised ones
-LOWEST = -50.0  # log-probability: less counts as this
 BITS = range(8, 19)  # of a mantissa's 23, read as numbers of their own
 STRENGTHS = np.logspace(-6, 4, 11)  # of the ridge, chosen by generalised cross-validation
 
@@ -63,15 +62,11 @@ def original_outputs_r2(case: Case) -> Estimate:
 
     Outputs are logarithms of probabilities; the original's are those of the retained classes.
     """
+    return _explained(case, _errors(case, lambda view: view.outputs, _retained), _retained)
 
-    def masked(view: View) -> Tensor:
-        gone = {*view.forgotten, *view.earlier}
-        left = [c for c in range(view.logits.shape[1]) if c not in gone]
-        return log_softmax(view.logits[:, left], dim=1).clamp_min(LOWEST)
 
-    return _explained(
-        case, _errors(case, lambda view: log_softmax(view.logits, dim=1).clamp_min(LOWEST), masked), masked
-    )
+def _retained(view: View) -> Tensor:
+    return view.retained_outputs
 
 
 def _explained(case: Case, errors: Tensor, aim: Read) -> Estimate:
@@ -111,8 +106,12 @@ def _of_original(case: Case, aim: Read) -> tuple[Labelled, Labelled]:
     These are the principal axes of the images of the forgotten classes to learn from.
     """
     original = Case(case.views, "original", case.split)
+    return original.once(("told", aim, case.split), lambda: _on_axes(original, aim))
+
+
+def _on_axes(original: Case, aim: Read) -> tuple[Labelled, Labelled]:
     known, wanted = (Labelled(h.double(), y) for h, y in (original.gallery_of(aim), original.queries_of(aim)))
-    own = known.features[case.is_forget(known.y)]
+    own = known.features[original.is_forget(known.y)]
     axes = torch.linalg.svd(own - own.mean(0), full_matrices=False).Vh[:AXES].T
     return known._replace(features=known.features @ axes), wanted._replace(features=wanted.features @ axes)
 
