@@ -59,13 +59,14 @@ def reweighted(scores: Tensor, mine: Tensor, safe: Tensor, cost: float, weights:
     Returns:
         (S, R), at most the weight of all images of the class.
     """
-    own, others = weights[:, mine], weights[:, safe]
-    allowed = cost * others.sum(1, keepdim=True)
+    own, others = (weights[:, kind].T.contiguous() for kind in (mine, safe))
+    allowed = cost * others.sum(0)
     # weights that are 1 on average lose as much within so many images, in all but impossible samples
-    near = min(others.shape[1], int(2 * cost * others.shape[1]) + 50)
+    near = min(len(others), int(2 * cost * len(others)) + 50)
     weight = []
-    for score in scores.T:
-        highest, index = score[safe].topk(near)
-        first = (others[:, index].cumsum(1) > allowed).long().argmax(1)
-        weight.append((own * (score[mine] > highest[first, None])).sum(1))
+    for score, highest, index in zip(scores[mine].T, *(t.T for t in scores[safe].topk(near, dim=0)), strict=True):
+        threshold = highest[(others[index].cumsum(0) <= allowed).sum(0).clamp_max(near - 1)]
+        sure = score > threshold.max()
+        open_ = (score > threshold.min()) & ~sure
+        weight.append(sure.to(own) @ own + (own[open_] * (score[open_, None] > threshold)).sum(0))
     return torch.stack(weight, 1)

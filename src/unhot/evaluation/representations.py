@@ -17,6 +17,7 @@ from unhot.evaluation.metric import Labelled
 SURE = 1e-3  # chance that the F-test keeps any dimension in which the classes do not differ
 DIMENSIONS = 8  # the F-test keeps as many at least
 RIDGE = 1e-10  # of the largest eigenvalue; a larger one loses a class whose direction was shrunk
+RANKS = 500  # known numbers at most, at even distances, that ranks are among
 PART = 2_048  # images at once
 
 
@@ -77,9 +78,29 @@ def representations(known: Labelled) -> Iterator[Representation]:
         z = standard(h)
         chosen = varies[telling(z, y)]
         yield plain(lambda z: standard(z, chosen))
+        score = normal_scores(h[:, chosen])
+        yield plain(lambda z: score(z.index_select(1, chosen)))
         rest = z - means(z)[index]
         if rest.any():
             yield Representation(standard, means(z), whitening(rest / (len(y) - len(classes)) ** 0.5))
+
+
+def normal_scores(known: Tensor) -> Callable[[Tensor], Tensor]:
+    """Return what maps numbers (M, d) to the normal quantiles of their ranks among known ones (N, d), by dimension.
+
+    That is the same for every increasing function of a number. Ties have their middle rank.
+
+    Source: van der Waerden: Order tests for the two-sample problem, Indagationes Mathematicae 1952.
+    """
+    order = known.T.float().contiguous().sort(1).values[:, :: -(-len(known) // RANKS)].contiguous()
+
+    def score(z: Tensor) -> Tensor:
+        columns = z.T.float().contiguous()
+        below, within = (torch.searchsorted(order, columns, right=right, out_int32=True) for right in (False, True))
+        found: Tensor = torch.special.ndtri((below + within + 1).T.double() / (2 * order.shape[1] + 2))
+        return found
+
+    return score
 
 
 def telling(z: Tensor, y: Tensor) -> Tensor:

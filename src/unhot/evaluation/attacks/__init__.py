@@ -62,7 +62,7 @@ def _few_shot(prefix: str, what: str, title: str, holder: Holder, spread: float)
             beside_retrained=True,
             found_in_original=True,
             note="at a bounded loss on the retained classes",
-            source="prototypical networks, Snell et al., NeurIPS 2017; on four representations, at a fixed cost here",
+            source="prototypical networks, Snell et al., NeurIPS 2017; on five representations, at a fixed cost here",
             decides=Decides(holder=holder, spread=spread),
         )
         for count, images in _FROM.items()
@@ -72,12 +72,12 @@ def _few_shot(prefix: str, what: str, title: str, holder: Holder, spread: float)
 _ENTRIES = {
     "few-shot-outputs": AttackEntry(
         f"{_HERE}.few_shot:FewShotOutputs",
-        "outputs for one, five or twenty images against those for the other classes, seen in four ways",
+        "outputs for one, five or twenty images against those for the other classes, seen in five ways",
         measures=_few_shot("output_recovery", "outputs", "Recovery by outputs", "outputs", 0.06),
     ),
     "few-shot": AttackEntry(
         f"{_HERE}.few_shot:FewShot",
-        "features of one, five or twenty images against those of the other classes, seen in four ways",
+        "features of one, five or twenty images against those of the other classes, seen in five ways",
         measures=_few_shot("recovery", "features", "Recovery", "features", 0.04),
     ),
     "few-shot-layers": AttackEntry(

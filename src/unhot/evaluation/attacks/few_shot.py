@@ -39,11 +39,11 @@ class FewShot(Attack):
     :math:`-|z-m|^2 + \min_j |z-m_j|^2`. An image is classified as the class above a threshold: the lowest one at
     which at most ``cost`` of the retained test images are lost that the model classifies correctly.
 
-    That is done with four representations :math:`z` of what the attacker holds, each of which undoes something that
+    That is done with five representations :math:`z` of what the attacker holds, each of which undoes something that
     changes features and no answer: the numbers as they are; divided by their length; those dimensions in which the
-    retained classes differ (F-test, p < 0.001/d), standardised; and whitened by the covariance within the retained
-    classes. All are learnt from retained images. Reported is the strongest one's recovery, its mean over draws and
-    forgotten classes, which are attacked one after the other.
+    retained classes differ (F-test, p < 0.001/d), standardised; the normal scores of these, by their ranks; and
+    whitened by the covariance within the retained classes. All are learnt from retained images. Reported is the
+    strongest one's recovery, its mean over draws and forgotten classes, which are attacked one after the other.
 
     The interval is of a Bayesian bootstrap of draws and test images, in which each sample takes its own strongest
     representation; one image that is recovered and one that is not are added to each, so that it has a width at 0 and
