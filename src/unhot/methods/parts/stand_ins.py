@@ -22,7 +22,14 @@ LEAST = 0.3  # share of the first class in a mix of two; the most is 1
 
 
 def stand_ins(
-    model: Classifier, x: Tensor, logits: Tensor, retained: Tensor, count: int, steps: int, runtime: Runtime
+    model: Classifier,
+    x: Tensor,
+    logits: Tensor,
+    retained: Tensor,
+    count: int,
+    steps: int,
+    runtime: Runtime,
+    *purpose: object,
 ) -> Tensor:
     r"""Move images of other classes until the model classifies them as retained classes.
 
@@ -40,11 +47,12 @@ def stand_ins(
         count: Number of images to make.
         steps: Number of steps of Adam.
         runtime: Gives shifts, classes and shares, and counts steps.
+        purpose: What sets these images apart: for another purpose others are made.
 
     Returns:
         Inputs (N, C, H, W).
     """
-    generator = runtime.generator("stand-ins")
+    generator = runtime.generator("stand-ins", *purpose)
     which, mixed = torch.arange(count) % len(x), torch.arange(count) % 2
     start = Augment(max(1, x.shape[-1] // 8))(x[which.to(x.device)], generator)
     first = torch.arange(count) % len(retained)

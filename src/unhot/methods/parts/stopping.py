@@ -28,6 +28,7 @@ class Stop:
         measure: Name of the measure, in words.
         reason: Why the run ended.
         value: The measure: the last one, or the lowest where there are weights.
+        refused: Whether the last round was taken back.
     """
 
     at_most: float
@@ -36,6 +37,7 @@ class Stop:
     measure: str = PROBABILITY
     reason: str = "all steps done"
     value: float = math.inf
+    refused: bool = False
     _kept: list[Tensor] = field(default_factory=list, repr=False)
 
     def __call__(self, measured: float, last: bool = False) -> bool:
@@ -50,6 +52,15 @@ class Stop:
             elif self.rounds > 0 and not last:
                 self.rounds -= 1
                 return False
+        self.back()
+        return True
+
+    def refuse(self, reason: str) -> None:
+        """End the run without the last round: restore the weights to the state with the lowest measure before it."""
+        self.reason, self.refused = reason, True
+        self.back()
+
+    def back(self) -> None:
+        """Restore the weights to the state with the lowest measure that was noted."""
         for weight, state in zip(self.weights, self._kept, strict=False):  # none are kept of a run that began so
             weight.data.copy_(state)
-        return True

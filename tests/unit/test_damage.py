@@ -1,0 +1,69 @@
+"""What a change is estimated to cost the other classes, against slow obvious code."""
+
+from __future__ import annotations
+
+import copy
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from unhot.methods.parts.damage import LEAST, MOST, USUAL, Damage, HeldOut, damage
+from unhot.models.classifier import Classifier
+from unhot.testing import toy_problem
+
+
+def by_hand(original: Tensor, changed: Tensor, columns: list[int]) -> float:
+    """The accuracy lost if the masked original's probabilities are right, image by image."""
+    kept = [k for k in range(original.shape[1]) if k not in columns]
+    lost = []
+    for before, after in zip(original.tolist(), changed.tolist(), strict=True):
+        total = sum(math.exp(before[k]) for k in kept)
+        p = {k: math.exp(before[k]) / total for k in kept}
+        lost.append(p[max(kept, key=lambda k: before[k])] - p[max(kept, key=lambda k: after[k])])
+    return sum(lost) / len(lost)
+
+
+@pytest.mark.parametrize("columns", [[0], [1, 4]])
+def test_it_is_the_probability_that_the_new_answers_lack(columns: list[int]) -> None:
+    generator = torch.Generator().manual_seed(0)
+    original = torch.randn(40, 6, generator=generator)
+    changed = original + 0.5 * torch.randn(40, 6, generator=generator)
+    lost = by_hand(original, changed, columns)
+    assert lost > 0.01
+    assert damage(original, changed, columns, 1, 1, 0) == pytest.approx((lost, lost))
+    assert damage(original, changed, columns) == pytest.approx((USUAL * lost, MOST * lost + LEAST))
+
+
+def test_what_costs_nothing() -> None:
+    original = torch.tensor([[9.0, 1.0, 0.0], [9.0, 0.0, 1.0]])
+    assert damage(original, original.clone(), [0]) == (0, 0)
+    louder = original * torch.tensor([0.0, 2.0, 2.0])  # the same answers, and another probability of the class
+    assert damage(original, louder, [0]) == (0, LEAST)
+    even = torch.tensor([[9.0, 1.0, 1.0]])  # an answer that was as likely
+    assert damage(even, torch.tensor([[0.0, 1.0, 2.0]]), [0]) == (0, LEAST)
+
+
+def test_no_more_than_everything_is_lost() -> None:
+    original = torch.tensor([[0.0, 50.0, -50.0]])
+    assert damage(original, torch.tensor([[0.0, -1.0, 1.0]]), [0]) == (USUAL, 1)
+    assert damage(original, torch.tensor([[0.0, math.nan, 1.0]]), [0]) == (1, 1)
+
+
+def test_a_budget_holds_the_upper_end() -> None:
+    assert Damage(0.01, 0.03).within(0.03)
+    assert not Damage(0.01, 0.03).within(0.029)
+    assert Damage(1.0, 1.0).within(1)
+
+
+def test_stand_ins_remember_the_original() -> None:
+    toy = toy_problem()
+    model = Classifier.wrap(copy.deepcopy(toy.model), example=toy.x[:2])
+    held = HeldOut.of(model, toy.x, [1])
+    assert held.damage(model) == (0, 0)
+    with torch.no_grad():
+        before = model.logits(toy.x)
+        model.head_layer.weight.mul_(-1)
+        assert held.damage(model) == damage(before, model.logits(toy.x), [1])
+    assert not held.damage(model).within(0.035)
