@@ -44,6 +44,10 @@ def forget(
     guard: Annotated[
         Path | None, typer.Option("--guard", help="Output of unhot guard collect, for methods that read it.")
     ] = None,
+    cache: Annotated[
+        Path | None,
+        typer.Option("--cache", help="File that keeps the images made from the model, for its next request."),
+    ] = None,
     data: Annotated[
         str | None,
         typer.Option("--data", help="Test images on which accuracy before and after is compared. [--retain]"),
@@ -75,6 +79,8 @@ def forget(
     -o sets hyperparameters of the method (see unhot show METHOD). With --label-map, --class names a group or a label of
     the map, which may be several classes of the model or a part of one; --samples and --retain are labelled by the map.
     """
+    from dataclasses import replace
+
     from unhot.cli.output import note, say
     from unhot.data import catalogue as datasets
     from unhot.data.concept import LabelMap
@@ -115,7 +121,7 @@ def forget(
             None if found is None else concept.remaining(found, with_hidden=True) for found in (others, held_out)
         )
     stored = None if guard is None else ClassStatistics.load(guard)
-    runtime = opt.make_runtime(device, seed)
+    runtime = replace(opt.make_runtime(device, seed), announce=note, cache=cache)
     result = chosen(
         classifier, images, retain=others, guard=stored, check=held_out, seed=seed, runtime=runtime, force=force
     )

@@ -26,6 +26,11 @@ catalogue: Registry[type[Method], Entry] = Registry(
             "match features to the retained classes, with or without stored statistics",
             reads="forget, guard if given",
         ),
+        "nhle-renew": Entry(
+            "unhot.methods.nhle_renew:NhleRenew",
+            "make the last stage partly new, and distil into it all but the class",
+            reads="forget, retain if given, guard if given",
+        ),
         "mask": Entry(
             "unhot.methods.mask:Mask",
             "class weight masking only; the features are unchanged",

@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import ClassVar, Self, final
 
 import torch
@@ -24,6 +25,7 @@ from unhot.errors import (
     UnknownNameError,
     invalid_values,
     shortened,
+    spelled,
     warn,
 )
 from unhot.methods import catalogue, get
@@ -57,12 +59,14 @@ class Outcome:
         stop_reason: Why the run stopped, in words.
         notes: Values measured during the run, all from data that the method may read.
         cut: How the base class is to cut the classes from the output; see :func:`unhot.models.cut.cut_classes`.
+        planned_seconds: Wall time that the run announced before it began its work, if it did.
     """
 
     model: Classifier
     stop_reason: str
     notes: dict[str, JsonValue] = field(default_factory=dict)
     cut: Cut = "none"
+    planned_seconds: float | None = None
 
 
 @dataclass(frozen=True)
@@ -99,6 +103,7 @@ class Method(BaseModel, ABC):
         departures: Differences from its paper or released code.
         presets: Hyperparameters that its paper uses, by data set or net.
         parts: Whether it can forget a part of a class and retain the rest.
+        makes_images: Whether it can make images from the model alone, which a cache keeps (:class:`unhot.Runtime`).
         finds: The hyperparameter that says how many classes without samples it should find; None if it finds none.
     """
 
@@ -111,6 +116,7 @@ class Method(BaseModel, ABC):
     departures: ClassVar[Departures] = Departures()
     presets: ClassVar[dict[str, dict[str, JsonValue]]] = {}
     parts: ClassVar[bool] = False
+    makes_images: ClassVar[bool] = False
     finds: ClassVar[str | None] = None
 
     @classmethod
@@ -201,7 +207,7 @@ class Method(BaseModel, ABC):
         work_head = work.head_layer
         head_training, head_trained = work_head.training, work_head.weight.requires_grad
         with torch.enable_grad(), _working(work.module):
-            data = self._prepare(work, samples, x, retain, guard, force)
+            data = self._prepare(work, samples, x, retain, guard, force, runtime.cache)
             whole = samples.part is None
             checked = None if check is None else _retained(work, check, data.columns if whole else [])
             classified = Classified.by(work, data, checked, runtime)
@@ -227,7 +233,12 @@ class Method(BaseModel, ABC):
             notes=outcome.notes | ({} if samples.part is None else {"part": samples.part}),
             recognised=recognised,
             retained_accuracy=accuracy,
-            cost=Cost(seconds=seconds, peak_memory_bytes=runtime.peak_memory_bytes(), steps=runtime.steps),
+            cost=Cost(
+                seconds=seconds,
+                peak_memory_bytes=runtime.peak_memory_bytes(),
+                steps=runtime.steps,
+                planned_seconds=outcome.planned_seconds,
+            ),
             environment=runtime.environment(),
         )
         for warning in warnings_of(record):
@@ -278,6 +289,7 @@ class Method(BaseModel, ABC):
         retain: ImageSource | None,
         guard: ClassStatistics | None,
         force: bool,
+        cache: Path | None,
     ) -> Data:
         labels = model.requested(samples)
         whole = samples.part is None
@@ -305,6 +317,9 @@ class Method(BaseModel, ABC):
                 f"The samples hold images of {shortened(others)} too. Give those of the classes to forget only."
             )
         given = {"retain": retain, "guard": guard}
+        if cache is not None and not self.makes_images:
+            error = OptionError(f"{self.name} makes no images that a cache could keep. Leave cache=... out.")
+            raise spelled(error, "cache=...", "--cache")
         if retain is not None and "retain" not in self.uses + self.may_use:
             warn(
                 f"{self.name} does not read images of the retained classes. Those given are only evaluated on.",

@@ -1,9 +1,8 @@
 r"""NHLE-Guard: forget in the features, and let them fall where the retained classes' features lie.
 
-Source: ours. The two stages are those of NHLE-CWM (Wang, Bie, Jing, Zhi, Scientific Reports 2026); the energy distance
-is that of Székely, Rizzo: Energy statistics, J. Stat. Plan. Inference 2013; that a few samples get their spread from
-other classes is from Yang, Liu, Xu: Free lunch for few-shot learning, ICLR 2021; the images of bare mode follow Cha et
-al.: Learning to unlearn, AAAI 2024.
+Source: ours. The two stages are those of NHLE-CWM (Wang, Bie, Jing, Zhi, Scientific Reports 2026); that a few samples
+get their spread from other classes is from Yang, Liu, Xu: Free lunch for few-shot learning, ICLR 2021; the images of
+bare mode follow Cha et al.: Learning to unlearn, AAAI 2024.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from typing import ClassVar
 import torch
 from pydantic import AliasChoices, Field, JsonValue
 from torch import Tensor
-from torch.nn.functional import normalize, softmax
+from torch.nn.functional import softmax
 from torch.nn.utils.parametrize import register_parametrization, remove_parametrizations
 from torch.optim.lr_scheduler import LinearLR
 
@@ -21,6 +20,7 @@ from unhot.data.augment import Augment
 from unhot.data.images import LabelledImages
 from unhot.methods.base import Batch, Data, Method, Outcome, Use
 from unhot.methods.parts.batches import FORWARD, logits_of
+from unhot.methods.parts.likeness import energy_of_features
 from unhot.methods.parts.losses import Request, masked
 from unhot.methods.parts.preconditioning import Spared
 from unhot.methods.parts.stand_ins import stand_ins
@@ -256,20 +256,8 @@ class _Draws:
         found = []
         for column in y.unique().tolist():
             drawn = features[self.weights[column].multinomial(TARGET, True, generator=self.generator)]
-            unit = drawn.square().sum(1).mean().sqrt().clamp_min(torch.finfo(drawn.dtype).tiny)
-            mine = h[y == column]
-            found.append(energy(mine / unit, drawn / unit) + energy(normalize(mine), normalize(drawn)))
+            found.append(energy_of_features(h[y == column], drawn))
         return torch.stack(found).mean()
-
-
-def energy(x: Tensor, y: Tensor) -> Tensor:
-    r"""Return :math:`2 E|X-Y| - E|X-X'| - E|Y-Y'|`, unbiased, of x (N, d) and y (M, d); 0 in the mean if alike."""
-    return 2 * torch.cdist(x, y).mean() - _within(x) - _within(y)
-
-
-def _within(x: Tensor) -> Tensor:
-    """Return the mean distance of two different rows of x (N, d)."""
-    return torch.pdist(x).mean() if len(x) > 1 else x.new_zeros(())
 
 
 def _parametrise(model: Classifier, name: str, guard: ClassStatistics, strength: float) -> Spared:

@@ -63,11 +63,13 @@ class Cost(Stored):
         seconds: Wall time of the algorithm itself.
         peak_memory_bytes: Highest resident memory of the process (CPU) or allocated memory of the device.
         steps: Optimiser steps.
+        planned_seconds: Wall time that was announced before the run, where one was.
     """
 
     seconds: Seconds
     peak_memory_bytes: Count
     steps: Count
+    planned_seconds: Seconds | None = None
 
 
 def _processor() -> str:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol
 
 import torch
@@ -35,6 +36,10 @@ def no_progress(what: str, total: int) -> Iterator[Callable[[int], object]]:
     yield lambda done: None
 
 
+def unannounced(what: str) -> None:
+    """Say nothing."""
+
+
 @dataclass
 class Runtime:
     """What an algorithm needs beside its model and its data.
@@ -44,6 +49,8 @@ class Runtime:
         seed: The seed from which every stream is derived.
         precision: Precision in which autocast computes convolutions and products.
         progress: Shows the progress of loops that may take more than a few seconds.
+        announce: Says in a sentence what is about to be done and how long it takes.
+        cache: File that keeps what a method makes from the model alone, for the next request; none if None.
         steps: Optimiser steps so far.
         processes: The processes that share the work.
     """
@@ -52,6 +59,8 @@ class Runtime:
     seed: int = 0
     precision: Precision = "fp32"
     progress: Progress = field(default=no_progress, repr=False)
+    announce: Callable[[str], object] = field(default=unannounced, repr=False)
+    cache: Path | None = None
     steps: int = 0
     processes: ProcessGroup = field(default=ProcessGroup())
 

@@ -12,7 +12,8 @@ from unhot.errors import DataError, OptionError
 from unhot.methods import nhle_guard
 from unhot.methods.base import Data, ForgetResult, Outcome
 from unhot.methods.mask import Mask
-from unhot.methods.nhle_guard import NhleGuard, _Draws, energy
+from unhot.methods.nhle_guard import NhleGuard, _Draws
+from unhot.methods.parts.likeness import energy
 from unhot.methods.parts.preconditioning import Spared
 from unhot.methods.parts.stand_ins import stand_ins
 from unhot.models.classifier import Classifier

@@ -1,0 +1,210 @@
+r"""NHLE-Renew: make the last stage of a net partly new, and distil into it all but the class.
+
+Source: ours. The targets and the cut are those of NHLE-CWM (Wang, Bie, Jing, Zhi, Scientific Reports 2026); weights
+that are shrunk and perturbed are from Ash, Adams: On warm-starting neural network training, NeurIPS 2020.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from pydantic import Field, JsonValue
+from torch import Tensor
+from torch.optim.lr_scheduler import OneCycleLR
+
+from unhot.errors import MethodFailedError
+from unhot.methods.base import Data, Method, Outcome, Use
+from unhot.methods.parts.damage import Damage, damage
+from unhot.methods.parts.last_stage import Flow, LastStage
+from unhot.methods.parts.likeness import energy_of_features
+from unhot.methods.parts.losses import Request, masked
+from unhot.methods.parts.sources import sources_of
+from unhot.methods.parts.sources.source import Source
+from unhot.methods.parts.stopping import probability
+from unhot.methods.parts.work import Work
+from unhot.models.classifier import Classifier
+from unhot.models.cut import Cut
+from unhot.runtime import Runtime
+
+COPIES = 32  # copies of each sample
+FORGET, RETAIN, NEAR = 64, 192, 128  # per step: views of samples; stand-ins; features that are approached
+HELD_OUT = 8  # one image in so many is held out, with all of its copies
+TRIES = 3  # with more and more of the old weights
+
+
+class NhleRenew(Method):
+    r"""Renew the weights nearest the head, and distil the original into them, with the class left out.
+
+    .. math::
+        W_l = a W_l^o + \sqrt{1 - a^2} \operatorname{std}(W_l^o) \epsilon, \\
+        \min_W \operatorname{KL}(\tilde p^{1/T} \Vert p(x_f)) + \lambda \operatorname{energy}(h(x_f), h^o(x_r))
+        + \mu \operatorname{KL}(\tilde p \Vert p(x_r)) + \phi \lVert h(x_r) - h^o(x_r) \rVert^2
+
+    :math:`x_f` are shifted views of the samples, :math:`x_r` stand-ins for images of the retained classes;
+    :math:`\tilde p` is the original's distribution with the classes to forget left out, frozen, and sharpened by T < 1,
+    since a model that never saw the class is more confident of its images than one that must not name it; h are the
+    features, in units of the length of the original's :math:`h^o`. The energy distance approaches the features of
+    stand-ins, as many of each class as :math:`\tilde p^{1/T}` says. What the last stage knows of the class is in its
+    weights, so that they are made partly new; what the layers before hand over would make it known again, so that the
+    samples are needed too.
+
+    Stand-ins are taken from all that is given (:mod:`unhot.methods.parts.sources`), and the record says from what:
+
+    - *retained*: images of the other classes; they need not be training images;
+    - *guarded*: draws from the Gaussians of a guard;
+    - *bare*: without either, images inverted from the net.
+
+    Only the layers from the last replay point (:mod:`unhot.models.replay`) before the nearest ``depth`` of them are
+    trained; the others are run once. The head is not trained; normalisation statistics are frozen. One stand-in in
+    eight is held out. If by these the other classes may lose more than ``budget`` of their accuracy, the run begins
+    again with more of the old weights, and ends with the cut alone when that does not suffice.
+
+    Attributes:
+        kept: Share a of the old weights.
+        depth: Share of the layers that is renewed at least, counted from the head.
+        images: Number of stand-ins; of a guard 6 times as many, since each image is shifted 5 times.
+        descent: Number of steps in which bare mode makes its images.
+        steps: Number of optimiser steps.
+        lr: Greatest learning rate of AdamW, which rises and falls.
+        temperature: Temperature T.
+        spread: Weight lambda of the energy distance.
+        replay: Weight mu of the divergence on stand-ins.
+        same: Weight phi of the squared distance of the features of stand-ins.
+        shift: Farthest shift of the samples, as a share of their size; 0 for none.
+        budget: Loss of accuracy on the other classes that the upper end of the estimate may not exceed.
+        minutes: Time that the run may take: the work is halved until it fits.
+        cut: How the classes are cut out of the output; see :func:`unhot.models.cut.cut_classes`.
+    """
+
+    name: ClassVar[str] = "nhle-renew"
+    uses: ClassVar[tuple[Use, ...]] = ("forget",)
+    may_use: ClassVar[tuple[Use, ...]] = ("retain", "guard")
+    makes_images: ClassVar[bool] = True
+
+    kept: float = Field(default=0.5, ge=0, le=1)
+    depth: float = Field(default=0.25, gt=0, le=1)
+    images: int = Field(default=1024, ge=16)
+    descent: int = Field(default=30, ge=1)
+    steps: int = Field(default=600, ge=1)
+    lr: float = Field(default=1e-3, gt=0)
+    temperature: float = Field(default=0.5, gt=0)
+    spread: float = Field(default=3.0, ge=0)
+    replay: float = Field(default=20.0, ge=0)
+    same: float = Field(default=1.0, ge=0)
+    shift: float = Field(default=1 / 8, ge=0, lt=1)
+    budget: float = Field(default=0.035, gt=0, le=1)
+    minutes: float = Field(default=10.0, gt=0)
+    cut: Cut = "mask"
+
+    def run(self, model: Classifier, data: Data, runtime: Runtime) -> Outcome:
+        """Renew and distil, with more of the old weights each time, until the estimated damage is within the budget."""
+        known = set(data.guard.info.replay_points.values()) if "guard" in data.uses else None
+        stage = LastStage(model, data.forget.x[:1], self.depth, known)
+        if not stage.layers:
+            return Outcome(model, "nothing to train before the head", {}, self.cut)
+        sources, work = self._planned(stage, data, runtime)
+        stand_ins = Flow.of([s.flow(stage, data, runtime) for s in sources])
+        if len(stand_ins) < HELD_OUT:
+            raise MethodFailedError(f"{self.name} made no images of the other classes. Give some with retain=....")
+        distillation = _Distillation(self, stage, data, stand_ins, runtime)
+        original, kept, reason = stage.state(), self.kept, "all steps done"
+        for _ in range(TRIES):
+            stage.renew(original, kept, runtime.generator("renewal"))
+            distillation.run(work.steps, runtime)
+            found = distillation.damage()
+            if found.within(self.budget):
+                break
+            kept = (1 + kept) / 2
+        else:
+            stage.renew(original, 1.0, runtime.generator("renewal"))
+            reason, kept, found = "the budget allows no renewal: the cut alone", 1.0, Damage(0.0, 0.0)
+        notes: dict[str, JsonValue] = {
+            "mode": " and ".join(s.mode for s in sources),
+            "stand_ins": len(stand_ins),
+            "trained": len(stage.layers),
+            "kept": kept,
+            "probability_left": distillation.probability_left(),
+            **found._asdict(),
+        }
+        return Outcome(model, reason, notes, self.cut, work.seconds)
+
+    def _planned(self, stage: LastStage, data: Data, runtime: Runtime) -> tuple[list[Source], Work]:
+        """Time one step of each kind, choose how much to do, and announce how long it takes."""
+        *given, last = sources_of(data, self.images, self.descent)
+        each = last.seconds(stage, runtime)
+        trial = _Distillation(self, stage, data, stage.flow(data.forget.x), runtime)
+        step = runtime.median_seconds(lambda: torch.autograd.grad(trial.loss(), stage.trained()), 1)
+        work = Work(last.images, self.steps, each, step).within(self.minutes)
+        images = f"{work.images} images to make and " if each else ""
+        runtime.announce(f"{self.name} takes about {work.seconds:.0f} s: {images}{work.steps} steps.")
+        return [*given, last.fewer(work.images) if each else last], work
+
+
+class _Distillation:
+    """The last stage in training: on views of the samples, and on stand-ins."""
+
+    def __init__(self, method: NhleRenew, stage: LastStage, data: Data, stand_ins: Flow, runtime: Runtime) -> None:
+        self.method, self.stage, self.columns = method, stage, data.columns
+        self.generator = runtime.generator("steps")
+        held_out = stand_ins.image % HELD_OUT == 0
+        self.held_out, self.retained = stand_ins.part(held_out), stand_ins.part(~held_out)
+        x, self.y = data.forget.x, data.forget.y.repeat(COPIES)
+        self.forget = stage.flow(x, COPIES, round(method.shift * x.shape[-1]), runtime.generator("shift"))
+        self.unit = self.retained.features.square().sum(1).mean()
+        self.likely = {c: self._as_likely_as(c) for c in data.columns}
+
+    def run(self, steps: int, runtime: Runtime) -> None:
+        """Train the stage."""
+        optimizer = torch.optim.AdamW(self.stage.trained(), self.method.lr)
+        schedule = OneCycleLR(optimizer, self.method.lr, total_steps=steps)
+        with runtime.progress("steps of distillation", steps) as advance:
+            for _ in range(steps):
+                runtime.step(self.loss(), optimizer)
+                schedule.step()
+                advance(1)
+
+    def loss(self) -> Tensor:
+        """Return the loss of a step."""
+        views, others = self._draw(self.forget, FORGET), self._draw(self.retained, RETAIN)
+        forget, y, retained = self.forget.part(views), self.y[views], self.retained.part(others)
+        logits, h = self.stage(torch.cat([forget.into, retained.into]))
+        moved = (h[FORGET:] - retained.features).square().sum(1).mean() / self.unit
+        return (
+            masked(logits[:FORGET], self._request(forget.logits / self.method.temperature))
+            + self.method.spread * self._distance(h[:FORGET], y)
+            + self.method.replay * masked(logits[FORGET:], self._request(retained.logits))
+            + self.method.same * moved
+        )
+
+    def _draw(self, flow: Flow, count: int) -> Tensor:
+        return torch.randint(len(flow), (count,), generator=self.generator).to(self.y.device)
+
+    def _request(self, original: Tensor) -> Request:
+        """Return what :func:`masked` reads; it does not read of which class an image is."""
+        return Request(self.y[: len(original)], self.columns, original)
+
+    def _distance(self, h: Tensor, y: Tensor) -> Tensor:
+        """Return the energy distance of features h (N, d) of classes y from those of stand-ins, mean over classes."""
+        found = []
+        for column in y.unique().tolist():
+            near = self.likely[column].multinomial(NEAR, True, generator=self.generator)
+            found.append(energy_of_features(h[y == column], self.retained.features[near]))
+        return torch.stack(found).mean()
+
+    def _as_likely_as(self, column: int) -> Tensor:
+        """Return how likely each stand-in is drawn, (N,): classes as often as the target of samples of a class says."""
+        target = self._request(self.forget.logits[self.y == column] / self.method.temperature)
+        shares = target.without_forgotten(target.original).softmax(1).mean(0)
+        classes = self._request(self.retained.logits).without_forgotten(self.retained.logits).argmax(1)
+        return (shares / classes.bincount(minlength=len(shares)).clamp_min(1))[classes].cpu()
+
+    @torch.no_grad()
+    def damage(self) -> Damage:
+        """Estimate by the held-out stand-ins what the other classes lose."""
+        return damage(self.held_out.logits, self.stage.replayed(self.held_out.into).logits, self.columns)
+
+    @torch.no_grad()
+    def probability_left(self) -> float:
+        """Return the mean probability of the classes on the samples."""
+        return probability(self.stage.replayed(self.forget.into).logits, self.columns)

@@ -1,0 +1,26 @@
+"""Sources: what stands in for images of the retained classes while a method trains; one file for each."""
+
+from __future__ import annotations
+
+from unhot.methods.parts.data import Data
+from unhot.methods.parts.sources.guarded import Guarded
+from unhot.methods.parts.sources.inverted import Inverted
+from unhot.methods.parts.sources.retained import Retained
+from unhot.methods.parts.sources.source import Source
+
+
+def sources_of(data: Data, images: int, descent: int) -> list[Source]:
+    """Return the sources at hand: images and a guard where they are given, else images that are made.
+
+    Args:
+        data: The data of the method.
+        images: Number of images to take or to make; those that are made fill up what is missing.
+        descent: Number of steps in which an image is made.
+    """
+    found: list[Source] = []
+    if "retain" in data.uses:
+        found.append(Retained(min(images, len(data.retain))))
+    if "guard" in data.uses:
+        found.append(Guarded(images))
+    missing = images - sum(s.images for s in found)
+    return [*found, Inverted(missing, descent)] if missing > 0 else found

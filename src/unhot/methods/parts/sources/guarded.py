@@ -1,0 +1,25 @@
+"""Draws of a guard: flows from the Gaussians of the retained classes at the point where the last stage begins."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+
+from unhot.methods.parts.batches import FORWARD
+from unhot.methods.parts.data import Data
+from unhot.methods.parts.last_stage import Flow, LastStage
+from unhot.methods.parts.sources.source import COPIES, Source
+from unhot.runtime import Runtime
+
+
+class Guarded(Source):
+    """As many draws of each class of the guard."""
+
+    mode: ClassVar[str] = "guarded"
+
+    def flow(self, stage: LastStage, data: Data, runtime: Runtime) -> Flow:
+        """Draw what flows into the last stage."""
+        guard, generator = data.guard.to(stage.example), runtime.generator("guarded")
+        classes = torch.arange(self.images * COPIES) % len(guard.info.classes)
+        return Flow.of([stage.replayed(guard.draw(stage.point, c, generator)) for c in classes.split(FORWARD)])

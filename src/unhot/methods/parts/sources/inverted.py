@@ -1,0 +1,163 @@
+r"""Inverted images: made from noise, classified as the net's classes, and of the statistics that it was trained on.
+
+Source: DeepInversion, in Yin, Molchanov, Alvarez, Li, Mallya, Hoiem, Jha, Kautz: Dreaming to distill: data-free
+knowledge transfer via DeepInversion, CVPR 2020. Unlike there, half of the images are mixes of two classes, which is
+where a decision is lost first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy, one_hot
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.optim.lr_scheduler import CosineAnnealingLR
+
+from unhot.data.augment import Augment
+from unhot.data.images import input_range
+from unhot.methods.parts.data import Data
+from unhot.methods.parts.last_stage import Flow, LastStage
+from unhot.methods.parts.sources import cache
+from unhot.methods.parts.sources.source import COPIES, SHIFT, Source
+from unhot.models.classifier import Classifier
+from unhot.records.inversion import InversionInfo
+from unhot.runtime import Runtime
+
+AT_ONCE = 256  # images of all classes, of which the statistics are compared with those of the training images
+LEAST = 0.4  # share of the first class in a mix of two; the most is 1
+NOISE = 0.5  # standard deviation of the first images
+LR, BETAS = 0.2, (0.5, 0.9)  # of Adam
+ROUGHNESS = 2e-4  # weight of the total variation
+TINY = 1e-8  # keeps the gradient of a root finite
+
+
+@dataclass(frozen=True)
+class Inverted(Source):
+    """Images made from the net, of all classes; those classified as a class to forget are left out afterwards.
+
+    Attributes:
+        descent: Number of steps in which an image is made.
+    """
+
+    descent: int
+
+    mode: ClassVar[str] = "bare"
+
+    def seconds(self, stage: LastStage, runtime: Runtime) -> float:
+        """Return how long one image takes, from one timed step; nothing if the images are kept in a cache."""
+        if runtime.cache is not None and runtime.cache.exists():
+            return 0.0
+        if runtime.cache is not None:
+            cache.check_place(runtime.cache)
+        some = min(self.images, AT_ONCE)
+        inversion = Inversion(stage.model, stage.example, some, self.descent, runtime.generator("timing"))
+        return runtime.median_seconds(inversion.step, 1) * self.descent / some
+
+    def flow(self, stage: LastStage, data: Data, runtime: Runtime) -> Flow:
+        """Make the images, or read them from the cache, and return what flows into the last stage for them."""
+        x = self._images(stage, runtime).to(stage.example)
+        flow = stage.flow(x, COPIES, SHIFT, runtime.generator("copies of inverted"))
+        return flow.part(~torch.isin(flow.logits.argmax(1), torch.tensor(data.columns, device=x.device)))
+
+    def _images(self, stage: LastStage, runtime: Runtime) -> Tensor:
+        info = InversionInfo(model_sha256=stage.model.sha256(), images=self.images, descent=self.descent)
+        if runtime.cache is not None and runtime.cache.exists():
+            return cache.read(runtime.cache, info, tuple(stage.example.shape[1:]))
+        images = inverted(stage.model, stage.example, self.images, self.descent, runtime).half()
+        if runtime.cache is not None:
+            cache.write(runtime.cache, info, images)
+        return images
+
+
+def inverted(model: Classifier, like: Tensor, count: int, steps: int, runtime: Runtime) -> Tensor:
+    r"""Make images that a net classifies as its classes, or as mixes of two.
+
+    .. math::
+        \min_x \operatorname{CE}(z(x), t) + \sum_l \frac{1}{d_l} \sum_i \left[ \frac{(\mu_i - \hat\mu_i)^2}
+        {\hat\sigma_i^2} + \left( \frac{\sigma_i}{\hat\sigma_i} - 1 \right)^2 \right] + \lambda \operatorname{TV}(x)
+
+    :math:`\mu, \sigma` are the statistics of the inputs of the batch normalisation l over the images,
+    :math:`\hat\mu, \hat\sigma` the stored ones. Since these are of all classes, so are the images. Adam descends on
+    pixels from noise, each step on shifted images. What is drawn does not depend on the seed of the run, so that the
+    images depend on the model alone.
+
+    Args:
+        model: The classifier, in eval mode; the gradients of its weights are not touched.
+        like: Inputs of the shape wanted, (B, C, H, W).
+        count: Number of images to make.
+        steps: Number of steps of Adam for each.
+        runtime: Shows progress, and counts steps.
+
+    Returns:
+        Inputs (N, C, H, W).
+    """
+    generator, made = replace(runtime, seed=0).generator("inversion"), []
+    with runtime.progress("steps of inversion", steps * len(range(0, count, AT_ONCE))) as advance:
+        for start in range(0, count, AT_ONCE):
+            inversion = Inversion(model, like, min(AT_ONCE, count - start), steps, generator)
+            for _ in range(steps):
+                inversion.step()
+                runtime.steps += 1
+                advance(1)
+            made.append(inversion.x.detach())
+    return torch.cat(made)
+
+
+class Inversion:
+    """Some images while they are made.
+
+    Args:
+        model: The classifier.
+        like: Inputs of the shape wanted, (B, C, H, W).
+        count: Number of images.
+        steps: Number of steps, over which the learning rate falls to 0.
+        generator: Gives noise, classes, shares and shifts.
+    """
+
+    def __init__(self, model: Classifier, like: Tensor, count: int, steps: int, generator: torch.Generator) -> None:
+        self.model, self.generator, classes = model, generator, len(model.classes)
+        first = torch.randperm(count, generator=generator) % classes
+        second = torch.randint(classes, (count,), generator=generator)
+        mixed = torch.rand(count, generator=generator) < 0.5
+        share = (1 - mixed * (1 - LEAST) * torch.rand(count, generator=generator))[:, None]
+        self.target = (share * one_hot(first, classes) + (1 - share) * one_hot(second, classes)).to(like)
+        self.x = (NOISE * torch.randn((count, *like.shape[1:]), generator=generator)).to(like).requires_grad_()
+        self.low, self.high = input_range(like, model.input)
+        self.shifted = Augment(SHIFT)
+        self.optimizer = torch.optim.Adam([self.x], LR, betas=BETAS)
+        self.schedule = CosineAnnealingLR(self.optimizer, max(steps, 1))
+
+    def step(self) -> None:
+        """Descend one step."""
+        with _departures(self.model) as departures:
+            logits = self.model.logits(self.shifted(self.x, self.generator))
+        variation = sum(self.x.diff(dim=d).square().sum((1, 2, 3)).mean() for d in (2, 3))
+        loss = cross_entropy(logits, self.target) + sum(departures) + ROUGHNESS * variation
+        (self.x.grad,) = torch.autograd.grad(loss, self.x)  # none of the weights
+        self.optimizer.step()
+        self.schedule.step()
+        with torch.no_grad():
+            self.x.copy_(self.x.clamp(self.low, self.high))
+
+
+@contextmanager
+def _departures(model: Classifier) -> Iterator[list[Tensor]]:
+    """Collect how far the statistics of the images in the block are from the stored ones, one number a layer."""
+    found: list[Tensor] = []
+
+    def hook(_: nn.Module, args: tuple[Any, ...], mean: Tensor, var: Tensor) -> None:
+        now, at = torch.var_mean(args[0], [0, *range(2, args[0].ndim)], correction=0)
+        found.append(((at - mean).square() / var).mean() + ((now / var + TINY).sqrt() - 1).square().mean())
+
+    with ExitStack() as hooks:
+        for m in model.module.modules():
+            if isinstance(m, _BatchNorm) and m.running_mean is not None and m.running_var is not None:
+                stored = partial(hook, mean=m.running_mean, var=m.running_var + m.eps)
+                hooks.enter_context(m.register_forward_pre_hook(stored))
+        yield found

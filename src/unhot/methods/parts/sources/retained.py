@@ -1,0 +1,24 @@
+"""Retained images: images of the other classes that are given; they need not be those of the training."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+
+from unhot.methods.parts.data import Data
+from unhot.methods.parts.last_stage import Flow, LastStage
+from unhot.methods.parts.sources.source import COPIES, SHIFT, Source
+from unhot.runtime import Runtime
+
+
+class Retained(Source):
+    """Some of the images of the other classes, drawn at random."""
+
+    mode: ClassVar[str] = "retained"
+
+    def flow(self, stage: LastStage, data: Data, runtime: Runtime) -> Flow:
+        """Return what flows into the last stage for shifted copies of the images."""
+        some = torch.randperm(len(data.retain), generator=runtime.generator("retained"))[: self.images]
+        x = data.retain.inputs(some, stage.model.input, runtime.device).to(stage.example)
+        return stage.flow(x, COPIES, SHIFT, runtime.generator("copies of retained"))

@@ -1,0 +1,39 @@
+"""Source: the base class of what stands in for images of the retained classes."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, replace
+from typing import ClassVar, Self
+
+from unhot.methods.parts.data import Data
+from unhot.methods.parts.last_stage import Flow, LastStage
+from unhot.runtime import Runtime
+
+COPIES, SHIFT = 6, 2  # copies of each image, and their farthest shift in pixels
+
+
+@dataclass(frozen=True)
+class Source(ABC):
+    """What stands in for images of the retained classes.
+
+    Attributes:
+        mode: Its name in the record.
+        images: Number of images.
+    """
+
+    images: int
+
+    mode: ClassVar[str]
+
+    def seconds(self, stage: LastStage, runtime: Runtime) -> float:
+        """Return how long one image takes; nothing where images are at hand."""
+        return 0.0
+
+    def fewer(self, images: int) -> Self:
+        """Return the source with another number of images."""
+        return replace(self, images=images)
+
+    @abstractmethod
+    def flow(self, stage: LastStage, data: Data, runtime: Runtime) -> Flow:
+        """Return what flows into the last stage for the stand-ins, :data:`COPIES` for each image."""

@@ -1,0 +1,54 @@
+"""Work: how much of its work a method does within the time that it may take."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from unhot.errors import OptionError, spelled
+
+HALVINGS = 3  # of the work, at most: an eighth of it does little
+
+
+def halvings(count: int) -> list[int]:
+    """Return a number, its half, its quarter and its eighth."""
+    return [max(1, count >> k) for k in range(HALVINGS + 1)]
+
+
+@dataclass(frozen=True)
+class Work:
+    """An amount of work, and how long it takes.
+
+    Attributes:
+        images: Number of images to make.
+        steps: Number of optimiser steps on the weights.
+        image_seconds: Time of one image.
+        step_seconds: Time of one step.
+    """
+
+    images: int
+    steps: int
+    image_seconds: float
+    step_seconds: float
+
+    @property
+    def seconds(self) -> float:
+        """The time that all of it takes."""
+        return self.images * self.image_seconds + self.steps * self.step_seconds
+
+    def within(self, minutes: float) -> Work:
+        """Return as much of it as the time suffices for: all, or a half, a quarter or an eighth.
+
+        It is halved, and not cut to measure, so that the same machine does the same work again.
+
+        Raises:
+            OptionError: The time does not suffice for an eighth.
+        """
+        for images, steps in zip(halvings(self.images), halvings(self.steps), strict=True):
+            part = Work(images, steps, self.image_seconds, self.step_seconds)
+            if part.seconds <= 60 * minutes:
+                return part
+        error = OptionError(
+            f"This would take {part.seconds / 60:.0f} minutes or more on this device, and minutes={minutes:g} are "
+            "given. Give more, use a GPU, or choose method='nhle-cwm'."
+        )
+        raise spelled(error, "minutes=", "-o minutes=")

@@ -1,0 +1,266 @@
+"""NHLE-Renew: its loss beside slow obvious code, its stand-ins, what it renews, and how it keeps to its budgets."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from unhot.errors import InputError, OptionError, OutputError
+from unhot.methods import nhle_renew
+from unhot.methods.base import Data, ForgetResult
+from unhot.methods.nhle_cwm import NhleCwm
+from unhot.methods.nhle_renew import NhleRenew, _Distillation
+from unhot.methods.parts.data import Batch
+from unhot.methods.parts.last_stage import LastStage
+from unhot.methods.parts.sources import sources_of
+from unhot.methods.parts.sources.inverted import Inversion, _departures, inverted
+from unhot.methods.parts.work import Work, halvings
+from unhot.models.classifier import Classifier
+from unhot.runtime import Runtime
+from unhot.testing import Toy, toy_problem
+
+FAST = {"images": 32, "descent": 4, "steps": 8, "lr": 0.01, "budget": 1.0}
+
+
+@pytest.fixture
+def toy() -> Toy:
+    return toy_problem()
+
+
+def run(toy: Toy, runtime: Runtime | None = None, seed: int = 0, **options: object) -> ForgetResult:
+    given = {k: options.pop(k) for k in ("retain", "guard") if k in options}
+    method = NhleRenew.of(FAST | options)  # type: ignore[arg-type]
+    return method(toy.model, toy.samples(), seed=seed, runtime=runtime or Runtime(torch.device("cpu")), **given)  # type: ignore[arg-type]
+
+
+def stage_of(toy: Toy, depth: float = 0.3) -> tuple[LastStage, Data]:
+    model = Classifier.wrap(toy.model, toy.x[:2])
+    x, y = toy.samples().images.x, toy.samples().images.y
+    assert isinstance(x, Tensor)
+    with torch.no_grad():
+        data = Data((model.classes[1],), [1], ("forget",), Batch(x, y, model.logits(x)), None)
+    return LastStage(model, x[:1], depth), data
+
+
+def test_the_stage_run_on_what_flows_into_it_gives_what_the_net_gives(toy: Toy) -> None:
+    stage, _ = stage_of(toy)
+    flow = stage.flow(toy.x)
+    assert stage.layers == ["7"]
+    logits, features = stage(flow.into.float())
+    with torch.no_grad():
+        torch.testing.assert_close(logits, toy.model(toy.x), rtol=0.02, atol=0.05)  # bfloat16 between
+        torch.testing.assert_close(features, toy.model[:10](toy.x), rtol=0.02, atol=0.05)  # type: ignore[index]
+    torch.testing.assert_close(stage.replayed(flow.into).logits, logits)
+
+
+def test_copies_are_shifted_and_know_their_image(toy: Toy) -> None:
+    stage, _ = stage_of(toy)
+    flow = stage.flow(toy.x[:5], 3, 2, torch.Generator().manual_seed(0))
+    assert flow.image.tolist() == [0, 1, 2, 3, 4] * 3
+    assert torch.equal(flow.into[:5], stage.flow(toy.x[:5]).into)
+    assert not torch.equal(flow.into[5:10], flow.into[:5])
+
+
+@pytest.mark.parametrize("kept", [0.0, 0.5, 1.0])
+def test_renewed_weights_keep_their_share_and_their_spread(toy: Toy, kept: float) -> None:
+    stage, _ = stage_of(toy)
+    old = stage.state()
+    stage.renew(old, kept, torch.Generator().manual_seed(0))
+    weight, bias = (p.detach() for p in stage.trained())
+    assert torch.equal(bias, old[1])
+    noise = (weight - kept * old[0]) / max(math.sqrt(1 - kept**2), 1e-9)
+    assert (noise.std() / old[0].std()).item() == pytest.approx(0.0 if kept == 1 else 1.0, abs=0.05)
+    assert torch.corrcoef(torch.stack([noise.flatten(), old[0].flatten()]))[0, 1].nan_to_num().abs() < 0.06
+
+
+def test_only_the_last_stage_changes(toy: Toy) -> None:
+    old, new = toy.model.state_dict(), run(toy, cut="none").model.state_dict()
+    assert {k for k in old if not torch.equal(old[k], new[k])} == {"7.weight", "7.bias"}
+
+
+def test_the_loss_is_the_sum_of_its_four_parts(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
+    stage, data = stage_of(toy)
+    stand_ins = stage.flow(toy.x[toy.y != 1])
+    method = NhleRenew(temperature=0.7, spread=2.0, replay=5.0, same=3.0)
+    training = _Distillation(method, stage, data, stand_ins, Runtime(torch.device("cpu")))
+    stage.renew(stage.state(), 0.8, torch.Generator().manual_seed(0))
+    chosen: list[Tensor] = []
+    real = torch.randint
+
+    def noted(*args: object, **kwargs: object) -> Tensor:
+        chosen.append(real(*args, **kwargs))  # type: ignore[call-overload]
+        return chosen[-1]
+
+    monkeypatch.setattr(torch, "randint", noted)
+    monkeypatch.setattr(nhle_renew, "energy_of_features", lambda h, near: h.mean() + near.mean())
+    loss = training.loss()
+    views, others = chosen
+    near = training.likely[1].multinomial(
+        nhle_renew.NEAR, True, generator=_same_draws(training, len(training.forget), len(training.retained))
+    )
+    forget, retained = training.forget.part(views), training.retained.part(others)
+    with torch.no_grad():
+        (z_f, h_f), (z_r, h_r) = stage(forget.into), stage(retained.into)
+
+    def divergence(original: Tensor, now: Tensor) -> float:
+        total = 0.0
+        for before, after in zip(original, now, strict=True):
+            p = torch.stack([before[k] for k in (0, 2, 3)]).softmax(0)
+            q = after.log_softmax(0)
+            total += sum(float(p[i] * (p[i].log() - q[k])) for i, k in enumerate((0, 2, 3)))
+        return total / len(original)
+
+    unit = training.retained.features.square().sum(1).mean()
+    moved = sum(float((a - b).square().sum()) for a, b in zip(h_r, retained.features, strict=True)) / len(h_r)
+    expected = divergence(forget.logits / 0.7, z_f) + 5 * divergence(retained.logits, z_r) + 3 * moved / float(unit)
+    expected += 2 * float(h_f.mean() + training.retained.features[near].mean())
+    assert loss.item() == pytest.approx(expected, rel=1e-4)
+
+
+def _same_draws(training: _Distillation, forget: int, retained: int) -> torch.Generator:
+    """Return the generator of the steps after the two draws of images of the first step."""
+    generator = Runtime(torch.device("cpu")).generator("steps")
+    torch.randint(forget, (nhle_renew.FORGET,), generator=generator)
+    torch.randint(retained, (nhle_renew.RETAIN,), generator=generator)
+    return generator
+
+
+def test_features_are_approached_class_by_class_as_the_target_says(toy: Toy) -> None:
+    stage, data = stage_of(toy)
+    training = _Distillation(NhleRenew(), stage, data, stage.flow(toy.x[toy.y != 1]), Runtime(torch.device("cpu")))
+    logits = training.forget.logits / 0.5
+    logits[:, 1] = -torch.inf
+    shares = logits.softmax(1).mean(0)
+    masked = training.retained.logits.clone()
+    masked[:, 1] = -torch.inf
+    for k in (0, 2, 3):
+        assert training.likely[1][masked.argmax(1) == k].sum().item() == pytest.approx(shares[k].item(), rel=1e-4)
+
+
+def test_no_copy_of_a_held_out_image_is_trained_on(toy: Toy) -> None:
+    stage, data = stage_of(toy)
+    flow = stage.flow(toy.x[toy.y != 1], 4, 1, torch.Generator().manual_seed(0))
+    training = _Distillation(NhleRenew(), stage, data, flow, Runtime(torch.device("cpu")))
+    assert not set(training.held_out.image.tolist()) & set(training.retained.image.tolist())
+    assert len(training.held_out) + len(training.retained) == len(flow)
+
+
+def test_stand_ins_come_from_all_that_is_given_and_are_made_where_too_few_are(toy: Toy) -> None:
+    assert run(toy).record.notes["mode"] == "bare"
+    assert run(toy, retain=toy.retain()).record.notes["mode"] == "retained"
+    few = tuple(t[:5] for t in toy.retain())
+    assert run(toy, retain=few).record.notes["mode"] == "retained and bare"
+    guarded = run(toy, guard=toy.guard())
+    assert guarded.record.notes["mode"] == "guarded"
+    assert guarded.record.uses == ("forget", "guard")
+    assert run(toy, guard=toy.guard(), retain=toy.retain()).record.notes["mode"] == "retained and guarded"
+
+
+def test_departures_are_those_of_mean_and_spread_from_the_stored_ones(toy: Toy) -> None:
+    norm = toy.model[1]  # type: ignore[index]
+    assert isinstance(norm, nn.BatchNorm2d)
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    model, total = Classifier.wrap(toy.model, toy.x[:2]), 0.0
+    with torch.no_grad():
+        with _departures(model) as found:
+            model.logits(toy.x[:9])
+        flow = toy.model[0](toy.x[:9])  # type: ignore[index]
+        for i in range(6):
+            var = float(norm.running_var[i]) + norm.eps
+            total += (float(flow[:, i].mean()) - float(norm.running_mean[i])) ** 2 / var
+            total += (float(flow[:, i].std(correction=0)) / var**0.5 - 1) ** 2
+    assert len(found) == 1
+    assert found[0].item() == pytest.approx(total / 6, rel=1e-4)
+
+
+def test_images_are_moved_until_they_are_classified_as_wanted(toy: Toy) -> None:
+    model = Classifier.wrap(toy.model, toy.x[:2])
+    inversion = Inversion(model, toy.x[:9], 64, 60, torch.Generator().manual_seed(0))
+
+    def wrong() -> float:
+        with torch.no_grad():
+            return nn.functional.cross_entropy(toy.model(inversion.x), inversion.target).item()
+
+    before = wrong()
+    for _ in range(60):
+        inversion.step()
+    assert wrong() < 0.5 * before
+
+
+def test_inverted_images_depend_on_the_model_alone(toy: Toy) -> None:
+    model = Classifier.wrap(toy.model, toy.x[:2])
+    first, second = (inverted(model, toy.x[:1], 8, 3, Runtime(torch.device("cpu"), seed=s)) for s in (0, 7))
+    assert torch.equal(first, second)
+
+
+def test_the_cache_is_used_again_and_gives_the_same_model(toy: Toy, tmp_path: Path) -> None:
+    runtime = Runtime(torch.device("cpu"), cache=tmp_path / "cache")
+    first, second = run(toy, runtime), run(toy, runtime)
+    assert first.record.weights_sha256 == second.record.weights_sha256 == run(toy).record.weights_sha256
+    assert second.record.cost.steps == first.record.cost.steps - FAST["descent"]
+    assert run(toy, runtime, images=16).record.notes["stand_ins"] < first.record.notes["stand_ins"]  # type: ignore[operator]
+
+
+def test_a_cache_that_does_not_fit_is_refused(toy: Toy, tmp_path: Path) -> None:
+    runtime = Runtime(torch.device("cpu"), cache=tmp_path / "cache")
+    run(toy, runtime)
+    with pytest.raises(InputError, match="32 images of 4 steps; 32 images of 5 steps are asked for"):
+        run(toy, runtime, descent=5)
+    with pytest.raises(InputError, match="from another model"):
+        run(toy_problem(batch_norm=False), runtime)
+    (tmp_path / "cache").write_bytes(b"nothing")
+    with pytest.raises(InputError, match="not a readable safetensors file"):
+        run(toy, runtime)
+    with pytest.raises(OutputError, match="there is no folder"):
+        run(toy, Runtime(torch.device("cpu"), cache=tmp_path / "no" / "cache"))
+
+
+def test_a_method_that_makes_no_images_takes_no_cache(toy: Toy, tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match=r"nhle-cwm makes no images that a cache could keep. Leave cache=... out"):
+        NhleCwm()(toy.model, toy.samples(), runtime=Runtime(torch.device("cpu"), cache=tmp_path / "cache"))
+
+
+def test_work_is_halved_until_it_fits() -> None:
+    work = Work(images=100, steps=60, image_seconds=1.0, step_seconds=1.0)
+    assert halvings(100) == [100, 50, 25, 12]
+    assert work.within(160 / 60) == work
+    assert work.within(159 / 60) == Work(50, 30, 1.0, 1.0)
+    assert work.within(41 / 60) == Work(25, 15, 1.0, 1.0)
+    with pytest.raises(OptionError, match="Give more, use a GPU, or choose method='nhle-cwm'"):
+        work.within(10 / 60)
+
+
+def test_a_run_says_how_long_it_takes_and_notes_it(toy: Toy) -> None:
+    said: list[str] = []
+    record = run(toy, Runtime(torch.device("cpu"), announce=said.append)).record
+    assert len(said) == 1
+    assert said[0].startswith("nhle-renew takes about ")
+    assert said[0].endswith(" s: 32 images to make and 8 steps.")
+    assert record.cost.planned_seconds is not None
+    assert record.cost.planned_seconds > 0
+
+
+def test_where_no_renewal_fits_the_budget_the_cut_alone_is_left(toy: Toy) -> None:
+    result = run(toy, budget=1e-9, lr=0.3)
+    assert result.record.stop_reason == "the budget allows no renewal: the cut alone"
+    old, new = toy.model.state_dict(), result.uncut.module.state_dict()
+    assert all(torch.equal(old[k], new[k]) for k in old)
+    assert result.record.notes["kept"] == 1.0
+
+
+def test_more_of_the_old_weights_is_kept_until_the_budget_is_kept(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = iter([nhle_renew.Damage(0.2, 0.4), nhle_renew.Damage(0.01, 0.02)])
+    monkeypatch.setattr(_Distillation, "damage", lambda self: next(found))
+    notes = run(toy, budget=0.03).record.notes
+    assert (notes["kept"], notes["estimate"], notes["at_most"]) == (0.75, 0.01, 0.02)
+
+
+def test_sources_fill_up_what_is_missing(toy: Toy) -> None:
+    _, data = stage_of(toy)
+    (made,) = sources_of(data, 40, 3)
+    assert (made.mode, made.images, made.fewer(7).images) == ("bare", 40, 7)
