@@ -27,6 +27,7 @@ DECAY = Optimiser("SGD", momentum=0.9, weight_decay=5e-4)
 ADAM = Optimiser("Adam")
 OPTIMISERS = {
     "nhle-guard": ADAM,  # but in bare mode, whose images are made by another Adam
+    "nhle-renew": ADAM,
     "neggrad": MOMENTUM,
     "random-label": MOMENTUM,
     "boundary-shrink": MOMENTUM,

@@ -66,7 +66,7 @@ class NhleRenew(Method):
         images: Number of stand-ins; of a guard 6 times as many, since each image is shifted 5 times.
         descent: Number of steps in which bare mode makes its images.
         steps: Number of optimiser steps.
-        lr: Greatest learning rate of AdamW, which rises and falls.
+        lr: Greatest learning rate of Adam, which rises and falls.
         temperature: Temperature T.
         spread: Weight lambda of the energy distance.
         replay: Weight mu of the divergence on stand-ins.
@@ -156,7 +156,7 @@ class _Distillation:
 
     def run(self, steps: int, runtime: Runtime) -> None:
         """Train the stage."""
-        optimizer = torch.optim.AdamW(self.stage.trained(), self.method.lr)
+        optimizer = torch.optim.Adam(self.stage.trained(), self.method.lr)
         schedule = OneCycleLR(optimizer, self.method.lr, total_steps=steps)
         with runtime.progress("steps of distillation", steps) as advance:
             for _ in range(steps):
