@@ -52,8 +52,9 @@ def main() -> None:
     given = _arguments()
     warnings.simplefilter("ignore")
     source = unhot.load_source(given.dataset)
-    if given.train_images is not None:
-        source = replace(source, train=source.train_images.select(torch.arange(given.train_images)))
+    for part, count in (("train", given.train_images), ("test", given.test_images)):
+        if count is not None:
+            source = replace(source, **{part: getattr(source, f"{part}_images").select(torch.arange(count))})
     cells: list[Cell] = []
     made = [_setting(given, source, label, i) for i, label in enumerate(given.classes)]
     for seed in range(given.seeds):
@@ -76,6 +77,7 @@ def _arguments() -> argparse.Namespace:
     args.add_argument("--seeds", type=int, default=3, help="of what the tricks draw")
     args.add_argument("--epochs", type=int)
     args.add_argument("--train-images", type=int, help="take so many of them only")
+    args.add_argument("--test-images", type=int, help="ask so many of them only")
     args.add_argument("--full", action="store_true", help="audits with everything instead of quick ones")
     for name in ("original", "retrained", "again"):
         args.add_argument(f"--{name}", type=Path, help="a bundle, instead of training; one for each class", nargs="+")
@@ -115,7 +117,8 @@ def _setting(given: argparse.Namespace, source: unhot.Source, label: int, i: int
 def _write(given: argparse.Namespace, cells: list[Cell]) -> None:
     out = given.out or Path(__file__).parent / "records" / f"tricks-{given.dataset}.json"
     head = {"dataset": given.dataset, "arch": given.arch, "quick": not given.full, "epochs": given.epochs}
-    head |= {"train_images": given.train_images, "environment": unhot.Runtime().environment().model_dump()}
+    head |= {"train_images": given.train_images, "test_images": given.test_images}
+    head |= {"environment": unhot.Runtime().environment().model_dump()}
     out.write_text(json.dumps(head | {"cells": cells}, indent=1) + "\n")
 
 

@@ -131,7 +131,8 @@ def main() -> None:
         done.append(cell)
         print(cell["class"], Counter(judged(cell["models"], 1)), flush=True)
     out = given.out or Path(__file__).parent / "records" / f"verdict-noise-{given.dataset}-{given.arch}.json"
-    save(out, {"dataset": given.dataset, "arch": given.arch, "full": given.full}, unhot.Runtime().environment(), done)
+    head = {"dataset": given.dataset, "arch": " ".join([given.arch, *given.arch_option]), "full": given.full}
+    save(out, head, unhot.Runtime().environment(), done)
 
 
 if __name__ == "__main__":

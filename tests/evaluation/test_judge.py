@@ -194,6 +194,7 @@ def test_every_threshold_on_both_sides(holder: Holder) -> None:
     }
     assert sides(0.1, "retain_drop_masked") == (LEVEL, "model damaged")
     assert sides(0.05, "forget_accuracy") == (LEVEL, "not forgotten")
+    assert sides(0.05, "worst_forget_accuracy") == (LEVEL, "not forgotten")
     assert sides(0.98, similarity) == (LEVEL, HIDDEN)
     assert sides(0.3 + NOISE, recovery) == (LEVEL, SHORT)
     assert sides(0.3 - NOISE, recovery) == (BEYOND, LEVEL)

@@ -34,6 +34,10 @@ def test_accuracies_by_a_loop(seed, forgotten) -> None:
     assert accuracy.forget_accuracy(board.case()).value == pytest.approx(sum(forget) / len(forget))
     assert accuracy.retain_accuracy(board.case()).value == pytest.approx(sum(retain) / len(retain))
     assert accuracy.forget_accuracy(board.case()).n == len(forget)
+    shares = {c: [h for h, k in zip(right, y, strict=True) if k == c] for c in forgotten}
+    worst = max(shares.values(), key=lambda hits: sum(hits) / len(hits))
+    assert accuracy.worst_forget_accuracy(board.case()).value == pytest.approx(sum(worst) / len(worst))
+    assert accuracy.worst_forget_accuracy(board.case()).n == len(worst)
     assert accuracy.retain_accuracy(board.case()).n == len(retain)
 
 
@@ -115,7 +119,8 @@ def test_ranges(seed) -> None:
 
 
 ORDERLESS = [
-    "forget_accuracy", "retain_accuracy", "retain_drop", "retain_drop_masked", "worst_class_drop", "calibration_error",
+    "forget_accuracy", "worst_forget_accuracy", "retain_accuracy", "retain_drop", "retain_drop_masked",
+    "worst_class_drop", "calibration_error",
     "output_js_to_retrained", "activation_distance_to_retrained", "confusion_distance_to_retrained", "probe_accuracy",
     "knn_accuracy", "ncm_accuracy", "feature_fisher_ratio", "feature_silhouette", "feature_cka",
     "feature_cka_to_retrained",

@@ -95,7 +95,7 @@ class Thresholds(Stored):
     and of Fashion-MNIST, and checked on others: benchmarks/verdict_noise.py.
     """
 
-    forgotten: float = _limit(0.05, "Forget accuracy above this counts as not forgotten.", le=1)
+    forgotten: float = _limit(0.05, "Forget accuracy of any class above this counts as not forgotten.", le=1)
     damage: float = _limit(0.1, "Retain drop (classes masked) above this counts as damage.", le=1)
     unchanged: float = _limit(
         0.98,
@@ -169,7 +169,8 @@ def flag(code: FlagCode, *measurements: Measurement, **numbers: float) -> Flag:
 
 def _at_the_output(find: Find, limits: Thresholds) -> Judged | None:
     """Judge what the model answers; None if the class is gone from there, and the rest is not damaged."""
-    drop, forget = find("retain_drop_masked", "unlearned"), find("forget_accuracy", "unlearned")
+    drop = find("retain_drop_masked", "unlearned")
+    forget = max((find(name, "unlearned") for name in ("forget_accuracy", "worst_forget_accuracy")), key=_value)
     if _value(drop) > limits.damage:
         return "model damaged", [reason("damaged", drop, limit=limits.damage)]
     if _value(forget) > limits.forgotten:

@@ -48,6 +48,18 @@ _MEASURES = {
             splits=("test", "train"),
         ),
         Measure(
+            name="worst_forget_accuracy",
+            title="Worst forget accuracy",
+            group="Output",
+            sentence="Forget accuracy of the forgotten class that is recognised most; a mean hides one of several.",
+            low=0,
+            high=1,
+            higher_is_better=False,
+            at_retrained=0,
+            found_in_original=True,
+            note="the interval is that of this class alone",
+        ),
+        Measure(
             name="retain_accuracy",
             title="Retain accuracy",
             group="Output",

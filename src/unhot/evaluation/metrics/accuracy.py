@@ -17,6 +17,13 @@ def forget_accuracy(case: Case) -> Estimate:
     return proportion(_some(case.view.correct[case.view.is_forget], "forgotten"))
 
 
+def worst_forget_accuracy(case: Case) -> Estimate:
+    """Return :func:`forget_accuracy` of the class that is recognised most, with the interval of that class alone."""
+    view = case.view
+    hits = [_some(view.correct[view.y == c], "forgotten") for c in case.views.columns]
+    return max((proportion(h) for h in hits), key=lambda e: e.value)
+
+
 def retain_accuracy(case: Case) -> Estimate:
     """Return the share of images of the other classes that the model, as deployed, assigns to their class."""
     return proportion(_some(case.view.correct[~case.view.is_forget], "retained"))

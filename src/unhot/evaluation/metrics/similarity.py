@@ -25,7 +25,7 @@ CLIP = 5.0
 KERNEL = 150  # images that the radial kernel compares with
 KERNEL_WEIGHT = 10.0  # of its numbers, which are small, beside the standardised ones
 BITS = range(8, 19)  # of a mantissa's 23, read as numbers of their own
-STRENGTHS = np.logspace(-6, 4, 11)  # of the ridge, chosen by generalised cross-validation
+STRENGTHS = np.logspace(-10, 4, 15)  # of the ridge, chosen by generalised cross-validation
 
 Read = Callable[[View], Tensor]
 
@@ -147,11 +147,12 @@ def _errors(case: Case, read: Read, aim: Read, few: bool = False) -> Tensor:
 def _regressions(
     learn: Labelled, aims: Tensor, column: int, forgotten: Tensor, asked: Tensor, few: bool
 ) -> Iterator[Tensor]:
-    """Tell the original's numbers from a model's by eight ridge regressions or more.
+    """Tell the original's numbers from a model's by ten ridge regressions or more.
 
     These take the numbers as :func:`_readings` gives them, learnt from images of all classes or of the class alone;
-    linear ones or with a radial kernel. Numbers are standardised by median and median deviation; images that lie
-    far off are not learnt from.
+    linear ones or with a radial kernel. Numbers are standardised by median and median deviation, and clipped; images
+    that lie far off are not learnt from. Of all classes a linear regression takes every number unclipped, too, which
+    undoes every invertible linear map.
 
     Args:
         learn: Images to learn from.
@@ -166,7 +167,7 @@ def _regressions(
         for rows in groups:
             z, of = _standardised(reading(learn.features), rows, reading(asked))
             if not z.shape[1]:  # nothing is told by numbers that are the same for all images
-                yield from [aims[rows].mean(0).expand(len(asked), -1)] * 2
+                yield from [aims[rows].mean(0).expand(len(asked), -1)] * (3 if rows.all() else 2)
                 continue
             near = rows & (z.abs().median(1).values <= OUTLIER)
             chosen = telling(z[~forgotten], learn.y[~forgotten])
@@ -174,7 +175,8 @@ def _regressions(
             kernel = Nystroem(gamma=0.1 / len(chosen), n_components=min(KERNEL, int(near.sum())), random_state=0)
             kernel.fit(x[near])
             curved = [np.c_[h, KERNEL_WEIGHT * kernel.transform(h)] for h in (x, q)]
-            for known, wanted in ((x, q), curved):
+            whole = [(z.numpy(), of.numpy())] if rows.all() else []
+            for known, wanted in ((x, q), curved, *whole):
                 fit = RidgeCV(STRENGTHS).fit(known[near], aims[near].numpy())
                 yield torch.from_numpy(fit.predict(wanted)).view(len(asked), -1)
 
