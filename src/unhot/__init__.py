@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from unhot.data.named import load_named
     from unhot.data.samples import Samples, draw, folder
     from unhot.data.source import Source, load_source
+    from unhot.data.unlabelled import Unlabelled, unlabelled
     from unhot.errors import UnhotError, UnhotWarning
     from unhot.evaluation.audit import Audit
     from unhot.evaluation.auditor import Auditor, audit
@@ -42,6 +43,7 @@ _NAMES = {
     "unhot.data.named": "load_named",
     "unhot.data.samples": "Samples draw folder",
     "unhot.data.source": "Source load_source",
+    "unhot.data.unlabelled": "Unlabelled unlabelled",
     "unhot.errors": "UnhotError UnhotWarning",
     "unhot.evaluation.audit": "Audit",
     "unhot.evaluation.auditor": "Auditor audit",
@@ -85,6 +87,7 @@ __all__ = [
     "Thresholds",
     "UnhotError",
     "UnhotWarning",
+    "Unlabelled",
     "Use",
     "audit",
     "build",
@@ -101,6 +104,7 @@ __all__ = [
     "save",
     "testing",
     "train",
+    "unlabelled",
 ]
 
 

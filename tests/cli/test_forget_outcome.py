@@ -125,3 +125,24 @@ def test_samples_of_which_none_was_recognised_prove_nothing(
     none = "None of the 12 samples of '3' was classified as '3' before, so that they do not show that it was forgotten."
     assert none in said.err
     assert ("It was only cut from the output." in said.err) == (method == "mask")
+
+
+def test_any_pictures_stand_in_for_the_other_classes_and_a_cache_is_used_again(
+    unhot: Run, bundle: Path, folders: Path, tmp_path: Path
+) -> None:
+    fast = [part for o in ("images=24", "descent=3", "steps=5", "budget=1") for part in ("-o", o)]
+    call = ["forget", bundle, "--class", 3, "--samples", "digits", "--method", "nhle-renew", *fast, "--json"]
+    said = unhot(*call, "--retain", folders / "flat", "--cache", tmp_path / "cache", "--out", tmp_path / "u")
+    assert said.code == 0, said.err
+    assert "has no class folders. Its 12 images are taken as unlabelled." in said.err
+    assert re.search(r"nhle-renew takes about \d+ s: \d+ images to make and 5 steps\.", said.err)
+    assert said.json["retain"]["labelled"] is False
+    assert said.json["notes"]["mode"] == "unlabelled and bare"
+    assert said.json["cost"]["planned_seconds"] > 0
+    assert (tmp_path / "cache").is_file()
+    again = unhot(*call, "--retain", folders / "flat", "--cache", tmp_path / "cache", "--out", tmp_path / "v")
+    assert re.search(r"nhle-renew takes about \d+ s: 5 steps\.", again.err)
+    assert again.json["weights_sha256"] == said.json["weights_sha256"]
+    refused = unhot(*call[:6], "--cache", tmp_path / "cache", "--out", tmp_path / "w")
+    assert refused.code == 2
+    assert "nhle-cwm makes no images that a cache could keep. Leave --cache out." in refused.err

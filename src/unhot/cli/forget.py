@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from unhot.data.concept import Concept
     from unhot.data.images import LabelledImages
     from unhot.data.samples import Samples
+    from unhot.data.unlabelled import Unlabelled
     from unhot.methods.base import Method
     from unhot.records.forget import ForgetRecord
 
@@ -39,7 +40,10 @@ def forget(
     ] = None,
     option: opt.Set = [],  # noqa: B006
     retain: Annotated[
-        str | None, typer.Option("--retain", help="Images of other classes, for methods that read them.")
+        str | None,
+        typer.Option(
+            "--retain", help="Images of other classes, for methods that read them; or a folder of any pictures."
+        ),
     ] = None,
     guard: Annotated[
         Path | None, typer.Option("--guard", help="Output of unhot guard collect, for methods that read it.")
@@ -101,7 +105,8 @@ def forget(
     wanted = Preprocessing.parse(image_size, resize, interpolation, mean, std)
     spec = named.input if named else None
     train = named.train if named else None
-    rest = None if retain is None else load_source(retain, data_dir, download)
+    pictures = None if retain is None or label_map is not None else _pictures(retain)
+    rest = None if retain is None or pictures is not None else load_source(retain, data_dir, download)
     # a folder without splits is all test
     others = None if rest is None else rest.test if rest.train is None else rest.train
     held_out = None if data is None else load_source(data, data_dir, download).test_images
@@ -123,7 +128,14 @@ def forget(
     stored = None if guard is None else ClassStatistics.load(guard)
     runtime = replace(opt.make_runtime(device, seed), announce=note, cache=cache)
     result = chosen(
-        classifier, images, retain=others, guard=stored, check=held_out, seed=seed, runtime=runtime, force=force
+        classifier,
+        images,
+        retain=pictures or others,
+        guard=stored,
+        check=held_out,
+        seed=seed,
+        runtime=runtime,
+        force=force,
     )
     if runtime.processes.rank:
         return
@@ -142,6 +154,20 @@ def forget(
         return
     for line in _summary(record, what, out):
         say(line)
+
+
+def _pictures(src: str) -> Unlabelled | None:
+    """Return the pictures of a folder without class folders, as unlabelled images; None if it is none."""
+    from unhot.cli.output import note
+    from unhot.data.folder import image_files, subfolders
+    from unhot.data.unlabelled import unlabelled
+
+    folder = Path(src)
+    if not folder.is_dir() or subfolders(folder) or not image_files(folder):
+        return None
+    found = unlabelled(folder)
+    note(f"{src} has no class folders. Its {len(found.images)} images are taken as unlabelled.")
+    return found
 
 
 def _summary(record: ForgetRecord, what: str, out: Path) -> Iterator[str]:

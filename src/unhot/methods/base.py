@@ -7,15 +7,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import ClassVar, Self, final
 
 import torch
 from pydantic import AliasChoices, BaseModel, ConfigDict, JsonValue, ValidationError
 from torch import Tensor, nn
 
-from unhot.data.images import LabelledImages
-from unhot.data.samples import ImageSource, Samples, as_images
+from unhot.data.samples import ImageSource, Samples
+from unhot.data.unlabelled import Unlabelled
 from unhot.errors import (
     DataError,
     DataWarning,
@@ -35,6 +34,7 @@ from unhot.methods.parts.data import Data as Data
 from unhot.methods.parts.data import Use as Use
 from unhot.methods.parts.departures import Departures
 from unhot.methods.provenance import provenance
+from unhot.methods.retained import retained_images
 from unhot.models.classifier import Classifier
 from unhot.models.cut import Cut
 from unhot.models.head import eval_mode
@@ -104,6 +104,7 @@ class Method(BaseModel, ABC):
         presets: Hyperparameters that its paper uses, by data set or net.
         parts: Whether it can forget a part of a class and retain the rest.
         makes_images: Whether it can make images from the model alone, which a cache keeps (:class:`unhot.Runtime`).
+        takes_unlabelled: Whether retained images need no labels (:func:`unhot.unlabelled`).
         finds: The hyperparameter that says how many classes without samples it should find; None if it finds none.
     """
 
@@ -117,6 +118,7 @@ class Method(BaseModel, ABC):
     presets: ClassVar[dict[str, dict[str, JsonValue]]] = {}
     parts: ClassVar[bool] = False
     makes_images: ClassVar[bool] = False
+    takes_unlabelled: ClassVar[bool] = False
     finds: ClassVar[str | None] = None
 
     @classmethod
@@ -166,7 +168,7 @@ class Method(BaseModel, ABC):
         model: nn.Module | Classifier,
         samples: Samples,
         *,
-        retain: ImageSource | None = None,
+        retain: ImageSource | Unlabelled | None = None,
         guard: ClassStatistics | None = None,
         check: ImageSource | None = None,
         seed: int = 0,
@@ -182,11 +184,12 @@ class Method(BaseModel, ABC):
         Args:
             model: Any net that returns logits, or a classifier. It is not changed.
             samples: The images of the classes to forget.
-            retain: Images of the other classes, for the methods that use them.
+            retain: Images of the other classes, for the methods that use them; for some without labels
+                (:func:`unhot.unlabelled`).
             guard: Stored statistics of this model, for the methods that use them; those of the classes to forget are
                 removed first.
             check: Images of the other classes on which accuracy is compared before and after the run. The method does
-                not read them. ``retain`` if None.
+                not read them. ``retain`` if None and labelled.
             seed: The same seed gives the same weights on the same machine.
             runtime: Device, precision and progress.
             head: Dotted name of the final linear layer, if it cannot be found.
@@ -207,9 +210,9 @@ class Method(BaseModel, ABC):
         work_head = work.head_layer
         head_training, head_trained = work_head.training, work_head.weight.requires_grad
         with torch.enable_grad(), _working(work.module):
-            data = self._prepare(work, samples, x, retain, guard, force, runtime.cache)
+            data = self._prepare(work, samples, x, retain, guard, force, runtime)
             whole = samples.part is None
-            checked = None if check is None else _retained(work, check, data.columns if whole else [])
+            checked = None if check is None else retained_images(work, check, data.columns if whole else [], runtime)
             classified = Classified.by(work, data, checked, runtime)
             known = provenance(self, work, samples, data, seed)
             buffers = {n: b.clone() for n, b in work.module.named_buffers()}
@@ -286,10 +289,10 @@ class Method(BaseModel, ABC):
         model: Classifier,
         samples: Samples,
         x: Tensor,
-        retain: ImageSource | None,
+        retain: ImageSource | Unlabelled | None,
         guard: ClassStatistics | None,
         force: bool,
-        cache: Path | None,
+        runtime: Runtime,
     ) -> Data:
         labels = model.requested(samples)
         whole = samples.part is None
@@ -317,9 +320,11 @@ class Method(BaseModel, ABC):
                 f"The samples hold images of {shortened(others)} too. Give those of the classes to forget only."
             )
         given = {"retain": retain, "guard": guard}
-        if cache is not None and not self.makes_images:
+        if runtime.cache is not None and not self.makes_images:
             error = OptionError(f"{self.name} makes no images that a cache could keep. Leave cache=... out.")
             raise spelled(error, "cache=...", "--cache")
+        if isinstance(retain, Unlabelled) and not self.takes_unlabelled:
+            raise OptionError(f"{self.name} takes no unlabelled images. Give labelled ones, or another method.")
         if retain is not None and "retain" not in self.uses + self.may_use:
             warn(
                 f"{self.name} does not read images of the retained classes. Those given are only evaluated on.",
@@ -331,7 +336,8 @@ class Method(BaseModel, ABC):
             columns=columns,
             uses=self.uses + tuple(u for u in self.may_use if given.get(u) is not None),
             samples=Batch(x.to(kind), y, logits.to(kind)),
-            others=None if retain is None else _retained(model, retain, columns if whole else []),
+            others=None if retain is None else retained_images(model, retain, columns if whole else [], runtime),
+            labelled=not isinstance(retain, Unlabelled),
             statistics=None if guard is None else self._of_retained(guard, model, labels),
             method=self.name,
         )
@@ -350,15 +356,6 @@ class Method(BaseModel, ABC):
             )
         guard.check(model)
         return guard.excluding(labels + model.forgotten)
-
-
-def _retained(model: Classifier, source: ImageSource, columns: list[int]) -> LabelledImages:
-    """Leave out the images of classes to forget or forgotten before, so that a whole training set may be passed."""
-    images = model.align(as_images(source), model.forgotten)
-    kept = images.without(columns)
-    if len(kept) == 0:
-        raise DataError(f"{images.origin} holds no image of a retained class. Give images of the other classes.")
-    return kept
 
 
 def _copied(model: nn.Module | Classifier, device: torch.device) -> nn.Module | Classifier:

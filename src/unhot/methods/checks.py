@@ -155,7 +155,7 @@ class Classified:
             check: Images of the other classes, labelled with columns of the original; those of ``data`` if None.
             runtime: Draws some of the images, if there are many.
         """
-        images = data.others if check is None else check
+        images = data.others if check is None and data.labelled else check
         if images is None:
             return cls(model, data)
         some = torch.randperm(len(images), generator=runtime.generator("check"))[:IMAGES].sort().values

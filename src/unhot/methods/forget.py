@@ -6,6 +6,7 @@ from pydantic import JsonValue
 from torch import nn
 
 from unhot.data.samples import ImageSource, Samples
+from unhot.data.unlabelled import Unlabelled
 from unhot.errors import OptionError, shortened
 from unhot.methods import default, get
 from unhot.methods.base import ForgetResult, Method
@@ -19,7 +20,7 @@ def forget(
     samples: Samples,
     *,
     method: Method | str | None = None,
-    retain: ImageSource | None = None,
+    retain: ImageSource | Unlabelled | None = None,
     guard: ClassStatistics | None = None,
     check: ImageSource | None = None,
     seed: int = 0,
@@ -38,10 +39,11 @@ def forget(
         model: Any net that returns logits, or a classifier of ``unhot.load``. It is not changed.
         samples: The images of the classes to forget, from ``unhot.draw`` or ``unhot.folder``.
         method: A method with its hyperparameters, or the name of one; :func:`unhot.methods.default` if None.
-        retain: Images of the other classes, for the methods that use them.
+        retain: Images of the other classes, for the methods that use them; for some without labels
+            (:func:`unhot.unlabelled`).
         guard: Stored statistics of the model, for the methods that use them.
         check: Images of the other classes on which accuracy is compared before and after. The method does not read
-            them. ``retain`` if None.
+            them. ``retain`` if None and labelled.
         seed: The same seed gives the same weights on the same machine.
         device: Name of a torch device; the best one of this machine if None.
         head: Dotted name of the final linear layer, if it cannot be found.

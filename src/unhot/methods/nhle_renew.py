@@ -52,6 +52,7 @@ class NhleRenew(Method):
     Stand-ins are taken from all that is given (:mod:`unhot.methods.parts.sources`), and the record says from what:
 
     - *retained*: images of the other classes; they need not be training images;
+    - *unlabelled*: any images, without those that the original classifies as a class to forget;
     - *guarded*: draws from the Gaussians of a guard;
     - *bare*: without either, images inverted from the net.
 
@@ -81,6 +82,7 @@ class NhleRenew(Method):
     uses: ClassVar[tuple[Use, ...]] = ("forget",)
     may_use: ClassVar[tuple[Use, ...]] = ("retain", "guard")
     makes_images: ClassVar[bool] = True
+    takes_unlabelled: ClassVar[bool] = True
 
     kept: float = Field(default=0.5, ge=0, le=1)
     depth: float = Field(default=0.25, gt=0, le=1)

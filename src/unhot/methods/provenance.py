@@ -62,4 +62,5 @@ def _retain(model: Classifier, data: Data) -> RetainInfo | None:
     if images is None or "retain" not in data.uses:
         return None
     classes = [model.classes[c].index for c in images.y.tolist()]
-    return RetainInfo(origin=images.origin, count=len(images), sha256=digest([list(images.digests()), classes]))
+    sha256 = digest([list(images.digests()), classes])
+    return RetainInfo(origin=images.origin, count=len(images), labelled=data.labelled, sha256=sha256)

@@ -41,11 +41,13 @@ class RetainInfo(Stored):
     Attributes:
         origin: Where they came from, in words.
         count: Number of images.
+        labelled: Whether their classes were given; else they are those that the original classifies them as.
         sha256: Digest of the list of the images' SHA-256 and of the list of their classes' indices.
     """
 
     origin: str
     count: int
+    labelled: bool = True
     sha256: str
 
 

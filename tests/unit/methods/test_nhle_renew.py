@@ -9,9 +9,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from unhot.data.unlabelled import unlabelled
 from unhot.errors import InputError, OptionError, OutputError
 from unhot.methods import nhle_renew
 from unhot.methods.base import Data, ForgetResult
+from unhot.methods.finetune import Finetune
 from unhot.methods.nhle_cwm import NhleCwm
 from unhot.methods.nhle_renew import NhleRenew, _Distillation
 from unhot.methods.parts.data import Batch
@@ -176,6 +178,19 @@ def test_departures_are_those_of_mean_and_spread_from_the_stored_ones(toy: Toy) 
             total += (float(flow[:, i].std(correction=0)) / var**0.5 - 1) ** 2
     assert len(found) == 1
     assert found[0].item() == pytest.approx(total / 6, rel=1e-4)
+
+
+def test_unlabelled_images_stand_in_but_for_those_that_look_like_the_class(toy: Toy) -> None:
+    result = run(toy, retain=unlabelled((toy.x, torch.zeros_like(toy.y))))
+    with torch.no_grad():
+        others = int((toy.model(toy.x).argmax(1) != 1).sum())
+    retain = result.record.retain
+    assert retain is not None
+    assert (result.record.notes["mode"], retain.labelled, retain.count) == ("unlabelled", False, others)
+    assert result.record.retained_accuracy is None
+    assert run(toy, retain=toy.retain()).record.retain.labelled  # type: ignore[union-attr]
+    with pytest.raises(OptionError, match="finetune takes no unlabelled images"):
+        Finetune()(toy.model, toy.samples(), retain=unlabelled(toy.x))
 
 
 def test_images_are_moved_until_they_are_classified_as_wanted(toy: Toy) -> None:

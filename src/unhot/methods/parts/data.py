@@ -43,6 +43,7 @@ class Data:
         uses: Names of the data that may be read.
         samples: The samples, for the base class; a method reads ``forget``.
         others: The retained images, for the base class; a method reads ``retain``.
+        labelled: Whether the labels of the retained images are given; else the original classifies them so.
         statistics: The statistics, for the base class; a method reads ``guard``.
         method: The name of the method.
     """
@@ -52,6 +53,7 @@ class Data:
     uses: tuple[Use, ...]
     samples: Batch = field(repr=False)
     others: LabelledImages | None = field(repr=False)
+    labelled: bool = True
     statistics: ClassStatistics | None = field(default=None, repr=False)
     method: str = "This method"
 

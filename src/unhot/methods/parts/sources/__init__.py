@@ -5,7 +5,7 @@ from __future__ import annotations
 from unhot.methods.parts.data import Data
 from unhot.methods.parts.sources.guarded import Guarded
 from unhot.methods.parts.sources.inverted import Inverted
-from unhot.methods.parts.sources.retained import Retained
+from unhot.methods.parts.sources.retained import Retained, UnlabelledImages
 from unhot.methods.parts.sources.source import Source
 
 
@@ -19,7 +19,8 @@ def sources_of(data: Data, images: int, descent: int) -> list[Source]:
     """
     found: list[Source] = []
     if "retain" in data.uses:
-        found.append(Retained(min(images, len(data.retain))))
+        kind = Retained if data.labelled else UnlabelledImages
+        found.append(kind(min(images, len(data.retain))))
     if "guard" in data.uses:
         found.append(Guarded(images))
     missing = images - sum(s.images for s in found)

@@ -22,3 +22,9 @@ class Retained(Source):
         some = torch.randperm(len(data.retain), generator=runtime.generator("retained"))[: self.images]
         x = data.retain.inputs(some, stage.model.input, runtime.device).to(stage.example)
         return stage.flow(x, COPIES, SHIFT, runtime.generator("copies of retained"))
+
+
+class UnlabelledImages(Retained):
+    """Some of the images that nobody labelled, and that the original does not classify as a class to forget."""
+
+    mode: ClassVar[str] = "unlabelled"
