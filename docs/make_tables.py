@@ -25,6 +25,7 @@ from unhot.records.results import CellRow, Results, merged
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "benchmarks"))
+import plain_nets  # noqa: E402 it says what its cells were used for
 import verdict_noise  # noqa: E402 the verdicts of its record are given here
 
 RECORDS = ROOT / "benchmarks" / "records"
@@ -309,6 +310,23 @@ def tricks() -> str:
     return tables.grid(["model", "undone by", "same answers, least", *columns], rows)
 
 
+def plain() -> str:
+    """One row a data set and use of it: what plain nets lost beside what was estimated."""
+    groups = tables.grouped(read("plain-nets-nhle-cwm")["cells"], lambda c: (c["dataset"], plain_nets.role(c)))
+    rows = []
+    for (dataset, role), found in groups.items():
+        drops, worst = [c["retain_drop_masked"] for c in found], [c["worst_class_drop"] for c in found]
+        kept = sum(c["forget_accuracy"] == 0 and c["retain_drop_masked"] <= 0.035 for c in found)
+        row = [dataset, role, str(len({c["net"] for c in found})), f"{kept} of {len(found)}"]
+        row += [f"{statistics.mean(drops):.4f}", f"{max(drops):.3f}", f"{max(worst):.3f}"]
+        row += [f"{statistics.mean(c['estimate'] for c in found):.4f}"]
+        row += [str(sum(c["retain_drop_masked"] > c["at_most"] > 0 for c in found))]
+        rows.append([*row, str(sum(c["at_most"] == 0 for c in found))])
+    heads = ["data", "cells were", "nets", "promise kept", "retain drop, masked: mean", "worst cell"]
+    heads += ["worst class drop", "estimate: mean", "upper end exceeded", "cut alone"]
+    return tables.grid(heads, rows, text=2)
+
+
 def speed() -> str:
     """One row a net: seconds of forgetting when all steps up to the cap are taken, and what they are a multiple of."""
     rows = []
@@ -448,6 +466,7 @@ TABLES: dict[str, Callable[[], str]] = {
         lambda c: "encoding" in c["options"], lambda c: [c["options"]["encoding"], str(c["shots"])]
     ),
     "settings": settings,
+    "plain-nets": plain,
     "speed": speed,
     "audit-speed": audit_speed,
     "measures": measures,

@@ -9,19 +9,21 @@ import pytest
 import torch
 from torch import Tensor
 
-from unhot.methods.parts.damage import LEAST, MOST, USUAL, Damage, HeldOut, damage
+from unhot.methods.parts.damage import LEAST, MOST, SURE, USUAL, Damage, HeldOut, damage, sharpening
+from unhot.methods.parts.data import Batch
 from unhot.models.classifier import Classifier
 from unhot.testing import toy_problem
 
 
-def by_hand(original: Tensor, changed: Tensor, columns: list[int]) -> float:
-    """The accuracy lost if the masked original's probabilities are right, image by image."""
+def by_hand(original: Tensor, changed: Tensor, columns: list[int], temperature: float = 1) -> float:
+    """The accuracy lost if the masked original's probabilities are right, and the changed answers, image by image."""
     kept = [k for k in range(original.shape[1]) if k not in columns]
     lost = []
     for before, after in zip(original.tolist(), changed.tolist(), strict=True):
-        total = sum(math.exp(before[k]) for k in kept)
-        p = {k: math.exp(before[k]) / total for k in kept}
-        lost.append(p[max(kept, key=lambda k: before[k])] - p[max(kept, key=lambda k: after[k])])
+        total = sum(math.exp(before[k] / temperature) for k in kept)
+        p = {k: math.exp(before[k] / temperature) / total for k in kept}
+        first, second = (max(kept, key=lambda k: z[k]) for z in (before, after))
+        lost.append(temperature * (p[first] - p[second]) + (1 - temperature) * (first != second))
     return sum(lost) / len(lost)
 
 
@@ -32,8 +34,10 @@ def test_it_is_the_probability_that_the_new_answers_lack(columns: list[int]) -> 
     changed = original + 0.5 * torch.randn(40, 6, generator=generator)
     lost = by_hand(original, changed, columns)
     assert lost > 0.01
-    assert damage(original, changed, columns, 1, 1, 0) == pytest.approx((lost, lost))
+    assert damage(original, changed, columns, usual=1, most=1, least=0) == pytest.approx((lost, lost))
     assert damage(original, changed, columns) == pytest.approx((USUAL * lost, MOST * lost + LEAST))
+    sharper = by_hand(original, changed, columns, 0.5)
+    assert damage(original, changed, columns, 0.5) == pytest.approx((USUAL * sharper, MOST * sharper + LEAST))
 
 
 def test_what_costs_nothing() -> None:
@@ -67,3 +71,20 @@ def test_stand_ins_remember_the_original() -> None:
         model.head_layer.weight.mul_(-1)
         assert held.damage(model) == damage(before, model.logits(toy.x), [1])
     assert not held.damage(model).within(0.035)
+
+
+def confidence(logits: Tensor, temperature: float) -> float:
+    return float((logits / temperature).softmax(1).amax(1).mean())
+
+
+def test_a_net_that_is_right_more_often_than_it_is_confident_is_sharpened() -> None:
+    y = torch.arange(8) % 4
+    logits = torch.eye(4)[y] + 0.01 * torch.arange(4)
+    samples = Batch(torch.zeros(8, 1, 2, 2), y, logits)
+    assert confidence(logits, 1) < 0.5
+    assert confidence(logits, sharpening(samples)) == pytest.approx(9 / 10, abs=1e-3)
+    unknown = samples._replace(y=(y + 1) % 4)
+    assert confidence(logits, sharpening(unknown)) == pytest.approx(SURE, abs=1e-3)
+    assert sharpening(samples._replace(logits=20 * logits)) == 1
+    many = Batch(*(torch.cat([part] * 50) for part in samples))
+    assert confidence(many.logits, sharpening(many)) == pytest.approx(SURE, abs=1e-3)

@@ -25,7 +25,15 @@ from unhot.training import train
 
 # most runs here take a few steps and do not cut the class out of the output
 pytestmark = pytest.mark.filterwarnings("ignore::unhot.errors.SampleWarning")
-GENTLE: dict[str, Any] = {"step_size": 0.02, "steps": 6, "stop_at": 0.0, "depth": 0.7, "guard": 10.0, "cut": "none"}
+GENTLE: dict[str, Any] = {
+    "step_size": 0.02,
+    "steps": 6,
+    "stop_at": 0.0,
+    "depth": 0.7,
+    "guard": 10.0,
+    "budget": 1,
+    "cut": "none",
+}
 
 
 @pytest.fixture
@@ -320,7 +328,7 @@ def by_hand(toy: Toy, samples: Samples, most: int) -> tuple[Tensor, float, int]:
 def test_a_run_at_the_defaults_is_that_of_slow_obvious_code(most: int | None) -> None:
     toy = toy_problem(dtype=torch.float64)
     samples = draw((toy.x, toy.y), [1], shots=16)
-    given = {} if most is None else {"steps": most}
+    given = {} if most is None else {"steps": most, "budget": 1}
     result = NhleCwm(**given)(toy.model, samples, runtime=Runtime(DEVICE))
     weight, best, steps = by_hand(toy, samples, most or 16)
     assert result.record.cost.steps == steps
@@ -357,7 +365,7 @@ def test_what_the_defaults_do_to_the_features_and_to_the_other_digits(digits: So
     the samples themselves in place of distorted copies leave 0.81 and move them by 0.046, one distorted sample by
     0.026, the literal encoding by 0.010.
     """
-    left, cosine, moved = at_the_defaults(digits, original)
+    left, cosine, moved = at_the_defaults(digits, original, budget=1)  # all steps, as the budget takes some back
     assert left == pytest.approx(0.48, abs=0.04)
     assert cosine == pytest.approx(0.907, abs=0.015)
     assert moved < 0.006

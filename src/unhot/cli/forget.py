@@ -172,9 +172,11 @@ def _pictures(src: str) -> Unlabelled | None:
 
 def _summary(record: ForgetRecord, what: str, out: Path) -> Iterator[str]:
     """Describe in sentences what was done; notes say what is left. ``what`` names the request."""
-    from unhot.methods.checks import loss, not_forgotten, only_cut, retained
+    from unhot.methods.checks import estimated, left_unchanged, loss, not_forgotten, only_cut, retained
 
     cut, cost = only_cut(record), record.cost
+    if left_unchanged(record) and record.hyperparameters.get("cut") != "none":
+        cut = [c for c in record.recognised if c.forgotten]
     if cut or not_forgotten(record):
         what = ", ".join(c.label.name for c in record.recognised if c.forgotten and c not in cut)
     done = [f"Forgot {what or 'nothing'}"] if what or not cut else []
@@ -183,6 +185,8 @@ def _summary(record: ForgetRecord, what: str, out: Path) -> Iterator[str]:
         f"{' '.join(done)} with {record.method} from {sum(record.samples.count)} images in {cost.seconds:.2f} s "
         f"({cost.steps} steps; {record.stop_reason}). Wrote {out}."
     )
+    if said := estimated(record):
+        yield said
     if record.retained_accuracy is not None and not loss(record):
         yield f"Accuracy on the retained classes: {retained(record.retained_accuracy)}."
 

@@ -21,6 +21,7 @@ from unhot.errors import (
     warn,
 )
 from unhot.methods.parts.batches import FORWARD, logits_of
+from unhot.methods.parts.damage import LOSS
 from unhot.methods.parts.data import Data
 from unhot.models.classifier import Classifier
 from unhot.models.cut import Cut, cut_classes
@@ -253,6 +254,22 @@ def loss(record: ForgetRecord) -> str:
         f"Accuracy on the retained classes fell by {accuracy.before - accuracy.after:.3f}, more than {DROP}: "
         f"{retained(accuracy)}."
     )
+
+
+def left_unchanged(record: ForgetRecord) -> bool:
+    """Return whether every step was taken back, since it might have cost the other classes too much."""
+    found = record.notes.get(LOSS)
+    return isinstance(found, dict) and found["at_most"] == 0 and record.cost.steps > 0
+
+
+def estimated(record: ForgetRecord) -> str:
+    """Return a sentence on what the method estimated that the other classes lost, if it did."""
+    found = record.notes.get(LOSS)
+    if not isinstance(found, dict):
+        return ""
+    if left_unchanged(record):
+        return "No step was within the budget of loss on other classes: the features are unchanged."
+    return f"Estimated loss on other classes: {found['estimate']:.3f}, at most {found['at_most']:.3f}."
 
 
 def retained(accuracy: RetainedAccuracy) -> str:

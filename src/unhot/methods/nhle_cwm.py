@@ -6,17 +6,21 @@ weight masking, Scientific Reports 2026, doi 10.1038/s41598-026-40379-9. Only it
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import ClassVar, Literal
 
 import torch
 from pydantic import AliasChoices, Field
+from torch import Tensor
 
 from unhot.data.augment import Augment
 from unhot.methods.base import Data, Method, Outcome, Use
+from unhot.methods.parts.damage import HeldOut
 from unhot.methods.parts.departures import Departures
 from unhot.methods.parts.losses import ENCODINGS, Request
 from unhot.methods.parts.preconditioning import Preconditioner
-from unhot.methods.parts.stand_ins import distorted
+from unhot.methods.parts.stand_ins import distorted, stand_ins
 from unhot.methods.parts.stopping import Stop, probability
 from unhot.models.classifier import Classifier
 from unhot.models.cut import Cut
@@ -26,6 +30,8 @@ from unhot.runtime import Runtime
 EncodingName = Literal["literal", "zero-sum", "margin", "mse", "complement", "masked", "uniform", "second-class"]
 
 DISTORTED = 8  # samples of which distorted copies are made; more do not help
+MOVED = 96  # samples that are moved to other classes
+BARELY, WELL = 4, 10  # steps of that: to near a boundary, and away from the class
 
 
 class NhleCwm(Method):
@@ -41,6 +47,11 @@ class NhleCwm(Method):
     every step, so that the class is forgotten and not just these images. The head is not trained, so that the features
     change; normalisation statistics are frozen.
 
+    What the other classes lose is estimated after every step, on samples that were moved until the model nearly
+    classifies them as other classes (:mod:`unhot.methods.parts.damage`). A step after which it might be more than the
+    budget is taken back. The run then starts again with more that is spared: samples that were moved away from the
+    class. Of the two runs the one counts that left least of the class; if neither took a step, only the cut is left.
+
     Attributes:
         encoding: The loss on the samples; see :mod:`unhot.methods.parts.losses`.
         step_size: Length of each layer's step as a share of the norm of its weights, whatever the gradient's length.
@@ -49,6 +60,7 @@ class NhleCwm(Method):
         depth: Share of the layers that is trained, counted from the head.
         preconditioning: Strength rho of the preconditioning; 0 for none. Its older name ``guard`` is still accepted.
         shift: Farthest shift of the images, as a share of their size; 0 for none.
+        budget: Greatest upper end of the estimated loss of accuracy on the other classes; with 1 nothing is estimated.
         cut: How the classes are cut out of the output; see :func:`unhot.models.cut.cut_classes`.
     """
 
@@ -56,7 +68,7 @@ class NhleCwm(Method):
     uses: ClassVar[tuple[Use, ...]] = ("forget",)
     departures: ClassVar[Departures] = Departures(
         paper="Gradients are preconditioned by distorted copies of the images; without that the neighbours of the "
-        "class are damaged.",
+        "class are damaged. Steps that might cost the other classes more than the budget are taken back.",
         reconstruction="The paper's full text was not available: which encoding, which layers, how long, and how the "
         "logit is cut are ours.",
     )
@@ -68,15 +80,47 @@ class NhleCwm(Method):
     depth: float = Field(default=0.25, ge=0, le=1)
     preconditioning: float = Field(default=1e4, ge=0, validation_alias=AliasChoices("preconditioning", "guard"))
     shift: float = Field(default=1 / 8, ge=0, lt=1)
+    budget: float = Field(default=0.035, ge=0, le=1)
     cut: Cut = "mask"
 
     def run(self, model: Classifier, data: Data, runtime: Runtime) -> Outcome:
         """Fine-tune until the samples are no longer classified as the class, and restore the best state."""
+        layers = nearest_head(weight_layers(model, data.forget.x[:1]), self.depth)
+        model.module.requires_grad_(False)  # otherwise a pass would store the inputs of every layer
+        away = distorted(data.forget.x, DISTORTED, runtime)
+        if self.budget == 1:
+            stop = self._descend(model, data, runtime, layers, away)
+            return Outcome(model, stop.reason, {"probability_left": stop.value}, self.cut)
+        held = HeldOut.of(model, _moved(model, data, BARELY, runtime, "held out"), data.columns, data.forget)
+        weights = [model.module.get_submodule(n).get_parameter("weight") for n in layers]
+        start = [w.detach().clone() for w in weights]
+        runs = [self._descend(model, data, runtime, layers, away, held)]
+        if runs[0].refused:
+            for weight, before in zip(weights, start, strict=True):
+                weight.data.copy_(before)
+            away = torch.cat([away, _moved(model, data, WELL, runtime, "spared")])
+            runs.append(self._descend(model, data, runtime, layers, away, held))
+        best = min(runs, key=lambda stop: stop.value)
+        best.back()
+        reason = best.reason
+        if best.refused and all(map(torch.equal, weights, start)):
+            reason = f"no step was within the budget of {self.budget} on other classes"
+        return Outcome(model, reason, {"probability_left": best.value, **held.damage(model).note()}, self.cut)
+
+    def _descend(
+        self,
+        model: Classifier,
+        data: Data,
+        runtime: Runtime,
+        layers: Sequence[str],
+        away: Tensor,
+        held: HeldOut | None = None,
+    ) -> Stop:
+        """Train some layers, sparing what they do to images ``away``; with ``held`` no step beyond the budget."""
         x, y, original = data.forget
         request = Request(y, data.columns, original)
-        precondition = self._precondition(model, x, runtime)
+        precondition = Preconditioner.of(model, layers, away, self.preconditioning, runtime.generator("rows"))
         weights, moving = precondition.weights(), runtime.generator("shift")
-        model.module.requires_grad_(False)  # otherwise a pass would store the inputs of every layer
         for weight in weights:
             weight.requires_grad_(True)
         shifted = Augment(round(self.shift * x.shape[-1]))
@@ -84,10 +128,14 @@ class NhleCwm(Method):
         while not stop(probability(logits := model.logits(shifted(x, moving)), data.columns)):
             gradients = torch.autograd.grad(ENCODINGS[self.encoding](logits, request), weights)
             runtime.descend(weights, precondition(gradients), self.step_size)
-        return Outcome(model, stop.reason, {"probability_left": stop.value}, self.cut)
+            if held is not None and not held.damage(model).within(self.budget):
+                stop.refuse(f"another step might cost the other classes more than {self.budget}")
+                break
+        return stop
 
-    def _precondition(self, model: Classifier, x: torch.Tensor, runtime: Runtime) -> Preconditioner:
-        """Choose the layers nearest the head, and record their inputs on distorted samples."""
-        layers = nearest_head(weight_layers(model, x[:1]), self.depth)
-        away = distorted(x, DISTORTED, runtime)
-        return Preconditioner.of(model, layers, away, self.preconditioning, runtime.generator("rows"))
+
+def _moved(model: Classifier, data: Data, steps: int, runtime: Runtime, purpose: str) -> Tensor:
+    """Move samples towards retained classes; the steps of that are none of the weights', and not counted."""
+    x, _, original = data.forget
+    retained = model.others(data.columns).to(x.device)
+    return stand_ins(model, x, original, retained, MOVED, steps, replace(runtime), purpose)

@@ -7,9 +7,13 @@ On stand-ins x of the other classes (:mod:`unhot.methods.parts.stand_ins`) the m
 .. math::
     \ell = \operatorname{mean}_x \; \tilde p_{\tilde a(x)}(x) - \tilde p_{a(x)}(x)
 
-of its accuracy. An answer that is as likely as before costs nothing, one that was ruled out costs all. Accuracy on real
-images falls by a share of that which depends on how near the stand-ins are to a decision boundary; it was calibrated on
-nets of our own (``benchmarks/plain_nets.py``).
+of its accuracy. An answer that is as likely as before costs nothing, one that was ruled out costs all. A net that was
+trained briefly is right far more often than it is confident, and its probabilities say little. Its logits are divided
+by the temperature T at which it would be as confident of its samples as it is right about them, and a share 1 - T of
+the loss is that of answers that changed at all, however likely they were.
+
+Accuracy on real images falls by a share of the loss that depends on how near the stand-ins are to a decision boundary;
+it was calibrated on nets of our own (``benchmarks/plain_nets.py``).
 """
 
 from __future__ import annotations
@@ -18,13 +22,17 @@ from dataclasses import dataclass
 from typing import NamedTuple, Self
 
 import torch
+from pydantic import JsonValue
 from torch import Tensor
 
 from unhot.methods.parts.batches import logits_of
+from unhot.methods.parts.data import Batch
 from unhot.models.classifier import Classifier
 
-USUAL, MOST = 0.2, 2.0  # accuracy lost on real images as a share of that on barely moved samples: usual, and greatest
+LOSS = "loss_on_other_classes"  # the note of a record that holds a damage
+USUAL, MOST = 0.15, 1.5  # accuracy lost on real images as a share of that on barely moved samples: usual, and greatest
 LEAST = 0.01  # upper end where no answer changed: real images may be nearer to a boundary than every stand-in
+SURE = 0.95  # confidence of samples from which on a net is not sharpened, however many it is right about
 
 
 class Damage(NamedTuple):
@@ -38,6 +46,10 @@ class Damage(NamedTuple):
     estimate: float
     at_most: float
 
+    def note(self) -> dict[str, JsonValue]:
+        """Return it as a note of a record."""
+        return {LOSS: {"estimate": self.estimate, "at_most": self.at_most}}
+
     def within(self, budget: float) -> bool:
         """Return whether the upper end is within a budget; every damage is within a budget of 1."""
         return self.at_most <= budget
@@ -47,6 +59,7 @@ def damage(
     original: Tensor,
     changed: Tensor,
     columns: list[int],
+    temperature: float = 1.0,
     usual: float = USUAL,
     most: float = MOST,
     least: float = LEAST,
@@ -58,6 +71,7 @@ def damage(
         changed: Logits of the changed model, (N, K); values that are not finite count as a loss of everything, and
             logits that are all those of the original as a loss of nothing.
         columns: The columns of the classes to forget, which count as masked in both.
+        temperature: T, above 0 and at most 1; see :func:`sharpening`.
         usual: What the loss on the stand-ins is multiplied by for the estimate.
         most: The same for the upper end.
         least: Added to the upper end. The defaults are for samples that were barely moved; of held-out images of the
@@ -68,10 +82,28 @@ def damage(
     if torch.equal(original, changed):
         return Damage(0.0, 0.0)
     index = torch.tensor(columns, device=original.device)
-    likely = original.double().index_fill(1, index, -torch.inf).softmax(1)
-    answers = changed.index_fill(1, index, -torch.inf).argmax(1, keepdim=True)
-    lost = (likely.amax(1) - likely.gather(1, answers).squeeze(1)).mean().item()
+    likely = (original.double() / temperature).index_fill(1, index, -torch.inf).softmax(1)
+    before, after = likely.argmax(1), changed.index_fill(1, index, -torch.inf).argmax(1)
+    ruled_out = likely.amax(1) - likely.gather(1, after[:, None]).squeeze(1)
+    lost = (temperature * ruled_out + (1 - temperature) * (before != after)).mean().item()
     return Damage(min(usual * lost, 1.0), min(most * lost + least, 1.0))
+
+
+def sharpening(samples: Batch) -> float:
+    """Return the temperature, at most 1, at which a model is as confident of samples as it is right about them.
+
+    Of n samples of which r are classified as their class, a share (r + 1) / (n + 2) is expected to be, but no more than
+    0.95; and 0.95 where fewer than half are, since a model that does not know the class tells nothing by it.
+    """
+    logits = samples.logits.double()
+    right = int((logits.argmax(1) == samples.y).sum())
+    expected = min((right + 1) / (len(logits) + 2), SURE) if 2 * right >= len(logits) else SURE
+    low, high = 0.0, 1.0
+    for _ in range(20):  # confidence falls as the temperature rises
+        middle = (low + high) / 2
+        unsure = (logits / middle).softmax(1).amax(1).mean() < expected
+        low, high = (low, middle) if unsure else (middle, high)
+    return high
 
 
 @dataclass(frozen=True)
@@ -82,17 +114,26 @@ class HeldOut:
         x: Inputs (N, C, H, W).
         logits: The original's logits for them, (N, K).
         columns: The columns of the classes to forget.
+        temperature: T, from samples of these classes.
     """
 
     x: Tensor
     logits: Tensor
     columns: list[int]
+    temperature: float = 1.0
 
     @classmethod
-    def of(cls, original: Classifier, x: Tensor, columns: list[int]) -> Self:
-        """Evaluate the original, before it is changed."""
-        return cls(x, logits_of(original, x), columns)
+    def of(cls, original: Classifier, x: Tensor, columns: list[int], samples: Batch | None = None) -> Self:
+        """Evaluate the original, before it is changed.
+
+        Args:
+            original: The model.
+            x: Inputs (N, C, H, W).
+            columns: The columns of the classes to forget.
+            samples: Samples of these classes; None where x are images of the others.
+        """
+        return cls(x, logits_of(original, x), columns, 1.0 if samples is None else sharpening(samples))
 
     def damage(self, model: Classifier) -> Damage:
         """Estimate what the changes of a model since then cost the other classes."""
-        return damage(self.logits, logits_of(model, self.x), self.columns)
+        return damage(self.logits, logits_of(model, self.x), self.columns, self.temperature)
