@@ -106,8 +106,7 @@ def test_a_net_of_one_layer_can_be_audited(tensors) -> None:
 def test_features_of_one_number_can_be_audited(tensors, width, tmp_path) -> None:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        net = nn.Sequential(nn.Flatten(), nn.Linear(256, width), nn.Linear(width, 10))
-    other = copy.deepcopy(net)
+        net, other = (nn.Sequential(nn.Flatten(), nn.Linear(256, width), nn.Linear(width, 10)) for _ in range(2))
     other[-1].bias.data[3] = -1e3
     found = audit(
         original=net, unlearned=net, retrained=other, classes=[3], test=tensors[1], train=tensors[0], runtime=runtime()

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple, get_args
 import typer
 
 from unhot.cli import options as opt
-from unhot.errors import OptionError, UnknownNameError
+from unhot.errors import ModelError, OptionError, UnknownNameError
 from unhot.records.choices import Holder
 
 PAGE = "report.html"  # of a comparison; the audits lie beside it
@@ -149,8 +149,9 @@ def run_audits(
     original: Path,
     unlearned: Sequence[Path],
     retrained: Sequence[Path],
-    classes: Sequence[str],
+    classes: list[str],
     data: Source,
+    label_map: Path | None,
     load: Callable[[Path], Classifier],
     quick: bool,
     holder: Holder,
@@ -164,7 +165,14 @@ def run_audits(
     from unhot.records.train import TrainRecord
 
     before, *references = (load(p) for p in (original, *retrained))
+    data, classes = opt.requested(data, label_map, classes, before)
     after = [load(p) for p in unlearned]
+    for path, model in zip(retrained, references, strict=True):
+        if (made := read_record(path, ForgetRecord)) is not None and made.weights_sha256 == model.sha256():
+            raise ModelError(
+                f"{path} was made by unhot forget, so it is no retrained model. Give one that was trained without the "
+                "class, or what unhot reference makes."
+            )
     training = [
         record
         for path, model in zip(retrained, references, strict=True)
@@ -229,10 +237,12 @@ def audit(
     requirements = [Requirement.parse(text, quick) for text in require]
     check_free(out)
     wanted = Preprocessing.parse(image_size, resize, interpolation, mean, std)
-    source = opt.by_label_map(load_source(data, data_dir, download), label_map)
-    load = opt.loader(source, arch, arch_option, wanted, head, trust_pickle)
+    source = load_source(data, data_dir, download)
+    load = opt.loader(opt.by_label_map(source, label_map), arch, arch_option, wanted, head, trust_pickle)
     runtime = opt.make_runtime(device, seed)
-    (result,) = run_audits(original, [unlearned], retrained, classes, source, load, quick, holder, thumbnails, runtime)
+    (result,) = run_audits(
+        original, [unlearned], retrained, classes, source, label_map, load, quick, holder, thumbnails, runtime
+    )
     if runtime.processes.rank:
         return
     result.save(out)
@@ -289,11 +299,13 @@ def compare(
 
     check_free(out)
     wanted = Preprocessing.parse(image_size, resize, interpolation, mean, std)
-    source = opt.by_label_map(load_source(data, data_dir, download), label_map)
-    load = opt.loader(source, arch, arch_option, wanted, head, trust_pickle)
+    source = load_source(data, data_dir, download)
+    load = opt.loader(opt.by_label_map(source, label_map), arch, arch_option, wanted, head, trust_pickle)
     names = unique_names(models)
     runtime = opt.make_runtime(device, seed)
-    found = list(run_audits(original, models, retrained, classes, source, load, quick, holder, thumbnails, runtime))
+    found = list(
+        run_audits(original, models, retrained, classes, source, label_map, load, quick, holder, thumbnails, runtime)
+    )
     if runtime.processes.rank:
         return
     with staged_folder(out) as stage:

@@ -95,7 +95,7 @@ def _check_images(model: Classifier, images: LabelledImages, runtime: Runtime) -
     """
     import torch
 
-    from unhot.evaluation.auditor import NEAR_CHANCE
+    from unhot.evaluation.checks import NEAR_CHANCE
     from unhot.training import accuracy
 
     some = images.select(torch.randperm(len(images), generator=runtime.generator("guard check"))[:CHECKED])

@@ -121,7 +121,9 @@ def load_model(
             model = replace(model, head=head)
         return model.taking(preprocessing.applied(model.input))
     if arch is None:
-        raise ModelError(f"{path} is a weights file. Set --arch to its architecture.")
+        raise ModelError(
+            f"{path} is a file, not a bundle (a folder). If it holds weights, set --arch to their architecture."
+        )
     how = WeightsFile(arch, spec, arch_options, class_names, head, trust_pickle, preprocessing)
     model = load_weights(path, how)
     if model.input is not None:
@@ -148,6 +150,26 @@ def by_label_map(source: Source, label_map: Path | None) -> Source:
     groups = LabelMap.read(label_map)
     train, test = (None if s is None else groups.coarse(s) for s in (source.train, source.test))
     return replace(source, name=f"{source.name} by {label_map.name}", train=train, test=test)
+
+
+def requested(
+    source: Source, label_map: Path | None, classes: list[str], model: Classifier
+) -> tuple[Source, list[str]]:
+    """Return the data set and the classes of a request in the classes of a model.
+
+    Args:
+        source: The data set.
+        label_map: The file of a label map, if the request names its groups.
+        classes: The names of the request.
+        model: Its classes are groups of the map, by which the data set is labelled then, or labels.
+    """
+    from unhot.data.concept import LabelMap
+
+    known = {c.name for c in model.classes}
+    groups = {} if label_map is None else LabelMap.read(label_map).groups
+    if any(c in groups and c not in known for c in classes):
+        return source, list(LabelMap(groups).labels(classes))
+    return by_label_map(source, label_map), classes
 
 
 def loader(

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import statistics
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -12,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from unhot.data.samples import ImageSource
-from unhot.errors import DataWarning, ModelError, ModelWarning, shortened
-from unhot.evaluation import pictures
+from unhot.errors import ModelError
+from unhot.evaluation import checks, pictures
 from unhot.evaluation.attacks import catalogue as attacks
 from unhot.evaluation.audit import Audit, name_files
 from unhot.evaluation.catalogue import measures
@@ -23,12 +22,11 @@ from unhot.evaluation.metrics import catalogue as metrics
 from unhot.evaluation.metrics.accuracy import per_class
 from unhot.evaluation.scores import Score, info
 from unhot.evaluation.stats import Estimate
-from unhot.evaluation.verdict import Thresholds, flag, judge
+from unhot.evaluation.verdict import Thresholds, judge
 from unhot.evaluation.view import ModelResults, Views, results_of
 from unhot.models.classifier import Classifier
 from unhot.models.preflight import gradient_problem
-from unhot.models.unused import unused_weights
-from unhot.records.audit import AuditCost, AuditRecord, ClassAccuracy, Flag, Measurement, PlotData, Split, Subject
+from unhot.records.audit import AuditCost, AuditRecord, ClassAccuracy, Measurement, PlotData, Split, Subject
 from unhot.records.forget import ForgetRecord
 from unhot.records.measure import Holder, Measure
 from unhot.records.model import ClassLabel
@@ -36,11 +34,6 @@ from unhot.runtime import Runtime, usual_settings
 
 TRAIN_IMAGES = 5_000  # of the train split are evaluated at most
 TEST_IMAGES = 20_000
-NEAR_CHANCE = 0.1  # of the way from chance to all correct
-TRIED = 16  # images of either kind that tell whether a weight has an effect
-KNOWS = 0.1  # forget accuracy above which a model cannot have been trained without the classes
-SHARED = 0.01  # of the weights: no model that was trained anew shares as many
-UNLIKE = 0.03  # by which accuracies of the original and of retrained models on the retained classes may differ
 
 
 class Auditor:
@@ -125,15 +118,14 @@ class Auditor:
         if after.sha256() in [known.sha256() for known in self._known[1:]]:
             raise ModelError("The unlearned model is also given as a retrained one. Leave it out there.")
         given = gather(self._original, after, tuple(self._known[1:]), classes, self._pools)
-        made_by, flags = _believed(made_by, after.sha256())
+        made_by, flags = checks.believed(made_by, after.sha256())
         views = given.views(runtime)
         views.compute()
-        _check_references(views)
+        checks.check_models(views)
         forwarded = runtime.clock()
         found = _measure_all(views, quick)
         by_name = {(m.name, m.subject): m for m in found.measured if m.split == "test"}
-        flags += [*given.flags(), *_unlike_references(views, by_name)]
-        flags += _near_chance(by_name["retain_accuracy", "original"], len(self._original.model.classes))
+        flags += [*given.flags(), *checks.reference_flags(views, by_name), *checks.original_flags(views, by_name)]
         drawn, images = name_files(found.drawn)
         record = AuditRecord(
             classes=given.labels,
@@ -145,7 +137,7 @@ class Auditor:
                 thresholds or Thresholds(),
                 holder,
                 flags,
-                _unused(views),
+                checks.doubts(views),
             ),
             per_class=tuple(_per_class(views)),
             curves=tuple(found.curves),
@@ -231,85 +223,6 @@ def _measure_all(views: Views, quick: bool) -> _Found:
                         total.drawn.setdefault((name, picture), {}).setdefault(subject, pixels)
             advance(1)
     return total
-
-
-def _check_references(views: Views) -> None:
-    """Refuse a retrained model that knows the forgotten classes."""
-    for run in range(len(views.models["retrained"])):
-        view = views.of("retrained", "test", run)
-        share = float(view.correct[view.is_forget].double().mean())
-        if share > KNOWS:
-            raise ModelError(
-                f"Retrained model {run + 1} classifies {share:.0%} of the test images of "
-                f"{shortened(c.name for c in views.labels)} correctly, so it was trained on them. Give a model that "
-                "was trained without them, or none."
-            )
-
-
-def _believed(record: ForgetRecord | None, sha256: str) -> tuple[ForgetRecord | None, list[Flag]]:
-    """Return the record of how the unlearned model was made, if it is of these weights; and what to say if not."""
-    if record is None or record.weights_sha256 == sha256:
-        return record, []
-    warnings.warn(
-        "The record beside the unlearned model is of other weights, so it is not used. Restore the one of this model.",
-        ModelWarning,
-        stacklevel=3,
-    )
-    return None, [flag("other_weights")]
-
-
-def _near_chance(accuracy: Measurement, classes: int) -> list[Flag]:
-    """Say so where the original classifies the retained images little better than by guessing."""
-    chance = 1 / classes
-    if accuracy.value is None or accuracy.value - chance >= NEAR_CHANCE * (1 - chance):
-        return []
-    warnings.warn(
-        f"The original model classifies {accuracy.value:.3f} of the retained test images correctly; guessing would "
-        f"give {chance:.3f}. Check the preprocessing (size, mean, standard deviation) and the order of the classes.",
-        DataWarning,
-        stacklevel=3,
-    )
-    return [flag("near_chance", accuracy, accuracy=accuracy.value, chance=chance)]
-
-
-def _unlike_references(views: Views, by_name: Mapping[tuple[str, Subject], Measurement]) -> Iterator[Flag]:
-    """Say so where the retrained models are not what the original would be without the classes."""
-    before, *others = (by_name["retain_accuracy", s] for s in ("original", "retrained"))
-    found = [v for m in others for v in (m.runs or (m.value,)) if v is not None]
-    if before.value is not None and any(abs(v - before.value) > UNLIKE for v in found):
-        yield flag("reference_accuracy", before, *others, limit=UNLIKE)
-    shared = max((_shared(views.models["original"][0], m) for m in views.models["retrained"]), default=0.0)
-    if shared > SHARED:
-        yield flag("reference_partial", share=shared)
-    shapes = [_shapes(m) for m in (views.models["original"][0], *views.models["retrained"])]
-    if any(s != shapes[0] for s in shapes[1:]):
-        yield flag("reference_architecture")
-
-
-def _shapes(model: Classifier) -> list[tuple[int, ...]]:
-    """Return the shapes of all weights before the head, in order."""
-    head = f"{model.head}."
-    return [tuple(w.shape) for n, w in model.module.named_parameters() if not n.startswith(head)]
-
-
-def _shared(one: Classifier, other: Classifier) -> float:
-    """Return the share of the weights of one model that another has, too, bit for bit."""
-    theirs = dict(other.module.named_parameters())
-    own = list(one.module.named_parameters())
-    same = sum(w.numel() for n, w in own if n in theirs and torch.equal(w.cpu(), theirs[n].cpu()))
-    return same / sum(w.numel() for _, w in own)
-
-
-def _unused(views: Views) -> int:
-    """Return how many numbers of the unlearned model have no effect on its outputs; 0 if they are fewer than a row."""
-    model, images = views.models["unlearned"][0], views.splits["test"]
-    forgotten = torch.isin(images.y, torch.tensor(views.columns))
-    some = torch.cat([rows.nonzero().flatten()[:TRIED] for rows in (forgotten, ~forgotten)])
-    x = images.inputs(some, model.input, model.device)
-    if gradient_problem(model.module, x[:1], model.head):
-        return 0
-    count = sum(unused_weights(model, x).values())
-    return count if count >= model.head_layer.in_features else 0
 
 
 def _floor(views: Views, count: int) -> float:

@@ -117,7 +117,7 @@ def judge(
     thresholds: Thresholds,
     holder: Holder = "features",
     flags: Iterable[Flag] = (),
-    unused: int = 0,
+    doubts: Sequence[Reason] = (),
 ) -> Verdict:
     """Give the verdict on the unlearned model.
 
@@ -127,7 +127,7 @@ def judge(
         thresholds: The bounds that measurements are compared with.
         holder: Whose conclusion is the headline.
         flags: Caveats that do not come from measurements.
-        unused: Numbers among the weights that have no effect on the outputs.
+        doubts: Why nothing good can be concluded for whoever holds the weights.
     """
     deciding = [m for m in measures if m.decides is not None]
     found: dict[Holder, Conclusion] = {}
@@ -135,7 +135,7 @@ def judge(
         held = [m for m in deciding if m.decides is not None and m.decides.holder in has]
         label, because = _at_the_output(find, thresholds) or _Comparison(find, held, thresholds).judged()
         found[name] = Conclusion(label=label, because=tuple(because))
-    found["weights"] = _of_weights(found["weights"], found["features"], unused)
+    found["weights"] = _of_weights(found["weights"], found["features"], doubts)
     return Verdict(
         label=found[holder].label,
         because=found[holder].because,
@@ -146,14 +146,13 @@ def judge(
     )
 
 
-def _of_weights(weights: Conclusion, features: Conclusion, unused: int) -> Conclusion:
-    """Conclude no better of the weights than of the features, and nothing of numbers without effect."""
+def _of_weights(weights: Conclusion, features: Conclusion, doubts: Sequence[Reason]) -> Conclusion:
+    """Conclude no better of the weights than of the features, and nothing good of what cannot be measured."""
     worst: tuple[VerdictLabel, ...] = ("hidden at the output only", "short of a retrained model")
     if features.label in worst and weights.label not in worst[: worst.index(features.label) + 1]:
         weights = features
-    if unused and MEANINGS[weights.label].tone != "bad":
-        because = (reason("unused_weights", count=unused), *weights.because)
-        return Conclusion(label="undecided", because=because)
+    if doubts and MEANINGS[weights.label].tone != "bad":
+        return Conclusion(label="undecided", because=(*doubts, *weights.because))
     return weights
 
 

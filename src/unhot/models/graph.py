@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import base64
 import operator
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -68,6 +68,8 @@ class GraphNet(nn.Module):
         self.unhot_graph = graph  # names that no layer of a net has
         self.unhot_spent = _last_uses(graph)
         self.unhot_copies = _writes_to_input(graph)
+        # modules, so that what they give is recorded like the outputs of layers
+        self.unhot_calls = nn.ModuleDict({str(i): _Call(graph.steps[i].call) for i in _weighted(graph, self)})
         self.unhot_within = set[tuple[Any, ...]]()  # shapes and types of inputs that are within the budget
 
     def forward(self, x: Tensor) -> Tensor:
@@ -84,17 +86,16 @@ class GraphNet(nn.Module):
         meter = None if like is None or like in self.unhot_within else _Meter(self, x)
         values: list[Any] = [x.clone() if self.unhot_copies else x]
         try:
-            for step, spent in zip(self.unhot_graph.steps, self.unhot_spent, strict=True):
+            for i, (step, spent) in enumerate(zip(self.unhot_graph.steps, self.unhot_spent, strict=True)):
                 args = [self._given(a, values, x.device) for a in step.args]
                 kwargs = {k: self._given(a, values, x.device) for k, a in step.kwargs.items()}
                 if meter is not None:
                     meter.before(step, args, kwargs)
-                call = operator_of(step.call) if step.layer is None else self.get_submodule(step.layer)
-                values.append(call(*args, **kwargs))
+                values.append(self._callee(i, step)(*args, **kwargs))
                 if meter is not None:
                     meter.after(values, spent)
-                for i in spent:
-                    values[i] = None  # to free its memory
+                for unneeded in spent:
+                    values[unneeded] = None  # to free its memory
         except (UnhotError, torch.OutOfMemoryError):
             raise
         except FAILURES as error:
@@ -106,6 +107,12 @@ class GraphNet(nn.Module):
             self.unhot_within.add(like)
         out: Tensor = values[self.unhot_graph.output]
         return out
+
+    def _callee(self, i: int, step: Step) -> Callable[..., Any]:
+        """Return what a step calls."""
+        if step.layer is not None:
+            return self.get_submodule(step.layer)
+        return self.unhot_calls[str(i)] if str(i) in self.unhot_calls else operator_of(step.call)
 
     def _given(self, arg: Any, values: list[Any], device: torch.device) -> Any:
         """Return the value of an argument."""
@@ -121,6 +128,18 @@ class GraphNet(nn.Module):
         if kind == "device":
             return device
         return float(what) if kind == "float" else getattr(torch, what)
+
+
+class _Call(nn.Module):
+    """Calls an operator."""
+
+    def __init__(self, call: str) -> None:
+        super().__init__()
+        self.call = call
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Return what the operator gives."""
+        return operator_of(self.call)(*args, **kwargs)
 
 
 class _Meter:
@@ -225,6 +244,22 @@ def references(arg: Any) -> Iterable[tuple[str, Any]]:
     elif isinstance(arg, list):
         for a in arg:
             yield from references(a)
+
+
+def _weighted(graph: Graph, net: nn.Module) -> list[int]:
+    """Return the steps of operators that compute with the inputs and with weights of two or more dimensions."""
+    flows, weights, found = {0}, set[int](), list[int]()
+    for i, step in enumerate(graph.steps):
+        read = list(references([*step.args, *step.kwargs.values()]))
+        values = {what for kind, what in read if kind == "value"}
+        wide = any(kind == "weight" and operator.attrgetter(what)(net).ndim > 1 for kind, what in read)
+        if values & flows:
+            flows.add(i + 1)
+            if step.layer is None and (wide or values & weights):
+                found.append(i)
+        elif wide or values & weights:
+            weights.add(i + 1)
+    return found
 
 
 def _last_uses(graph: Graph) -> list[list[int]]:

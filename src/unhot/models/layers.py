@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -60,6 +61,51 @@ def stages(model: Classifier, x: Tensor) -> list[str]:
                 known.append(features)
                 found.append(name)
     return found
+
+
+def unseen_weights(model: Classifier, x: Tensor) -> int:
+    """Return how many weights are used where no output of a layer shows what is computed with them.
+
+    Seen are those of a layer of ``torch.nn`` that is called, or of another module before the head that is called and
+    owns one tensor of weights; and all of a graph, whose steps are called one by one. Tensors of one dimension, such as
+    scales of layers, do not count.
+
+    Args:
+        model: The classifier.
+        x: A few inputs (B, C, H, W).
+    """
+    net = model.module
+    if hasattr(net, "unhot_graph"):
+        return 0
+    modules = {n: m for n, m in net.named_modules() if n}
+    with torch.no_grad(), model.recording((), after=modules) as outputs, called(modules) as seen:
+        model.logits(x)
+    layers = [n for n in seen if _of_torch(modules[n])]
+    known, unseen = set[int](), dict[int, int]()
+    for name, module in (("", net), *modules.items()):
+        own = [p for p in module.parameters(recurse=False) if p.ndim > 1]
+        alone = len(own) == 1 and name in outputs and not model.head.startswith(f"{name}.")
+        if alone or any(f"{name}.".startswith(f"{n}.") for n in layers):
+            known.update(id(p) for p in own)
+        else:
+            unseen |= {id(p): p.numel() for p in own}
+    return sum(count for key, count in unseen.items() if key not in known)
+
+
+@contextmanager
+def called(modules: Mapping[str, nn.Module]) -> Iterator[set[str]]:
+    """Collect the names of the modules that are called in the block."""
+    seen: set[str] = set()
+    with ExitStack() as hooks:
+        for name, module in modules.items():
+            hooks.enter_context(module.register_forward_pre_hook(lambda *_, name=name: seen.add(name)))
+        yield seen
+
+
+def _of_torch(module: nn.Module) -> bool:
+    """Whether a module is a layer of torch.nn, or of a class derived from one."""
+    homes = {kind.__module__ for kind in type(module).__mro__ if kind is not nn.Module}
+    return any(h.startswith("torch.nn.modules.") for h in homes - {"torch.nn.modules.container"})
 
 
 def nearest_head(names: Sequence[str], depth: float) -> Sequence[str]:

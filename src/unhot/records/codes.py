@@ -35,6 +35,8 @@ ReasonCode = Literal[
     "no_retrained_model",
     "nothing_measured",
     "unused_weights",
+    "unseen_weights",
+    "original_inside",
     # of files that knew no holders
     "features_unchanged",
     "nothing_to_read",
@@ -55,5 +57,7 @@ FlagCode = Literal[
     "reference_accuracy",
     "reference_architecture",
     "reference_partial",
+    "reference_alike",
+    "hard_class",
     "below_retrained",  # of files that knew no holders
 ]

@@ -25,8 +25,13 @@ SENTENCES: dict[ReasonCode | FlagCode, str] = {
     "original is left could decide.",
     "no_retrained_model": "A model trained without the class is needed to say more.",
     "nothing_measured": "Nothing that decides could be measured: there are too few images of the class.",
-    "unused_weights": "{count:,.0f} of the model's numbers have no effect on its outputs. What they hold cannot be "
-    "measured. Remove them, and audit again.",
+    "unused_weights": "{count:,.0f} of the model's parameters are unused: they have no effect on its outputs. What "
+    "they hold cannot be measured. Remove them, and audit again.",
+    "unseen_weights": "{count:,.0f} of the model's weights, as many as {share:.0%} of the original's, are used within "
+    "the code of a module that is no layer of torch.nn. What is computed there on the way cannot be seen. Save the "
+    "model as a bundle, whose steps can be seen, and audit that.",
+    "original_inside": "The model has {extra:,.0f} weights more than the original, and {share:.0%} of the original's "
+    "are among its own. Whether they run by themselves on other images than these cannot be measured.",
     "features_unchanged": "{0}, but {1}: the features of the forgotten classes are those of the original.",
     "nothing_to_read": "Something to read in the features is needed to say more.",
     "nearly_all_readable": "Nearly all that the features told before can still be read.",
@@ -53,6 +58,11 @@ SENTENCES: dict[ReasonCode | FlagCode, str] = {
     "reference_partial": "A retrained model shares {share:.0%} of its weights with the original: it is a stand-in with "
     "a fresh last stage. Such a model gives away about as much as a retrained one, or a little more, so a model that "
     "is at its level may be short of a retrained one.",
+    "reference_alike": "The weights of a retrained model are like the original's (correlation {correlation:.2f}). Both "
+    "may have been trained from the same weights; but if it is the original with its weights changed, the verdict is "
+    "worth nothing.",
+    "hard_class": "The original itself classifies fewer than half of the test images of the class as it ({0}). There "
+    "is little to forget, or the images are not like those that it was trained on.",
     "reference_architecture": "A retrained model has another architecture than the original. Such models differ in "
     "what they give away even of classes that they never saw, so the verdict says less.",
 }
@@ -65,6 +75,7 @@ SAYS: dict[ReasonCode, str] = {
     "as_much_left": "no more and no less than a retrained model gives away, within what images and seeds explain",
     "less_left": "less than a retrained model gives away",
 }
+DOUBTS: tuple[ReasonCode, ...] = ("unused_weights", "unseen_weights", "original_inside")
 GAP_CLOSED = "at least {closed:.0%} of the gap between masked and retrained is closed"  # said of a similarity
 BESIDE: tuple[Subject, ...] = ("unlearned", "masked", "retrained")
 
@@ -115,7 +126,7 @@ def decided(reasons: Sequence[Reason], record: AuditRecord) -> str:
     """
     if not reasons:
         return ""
-    deciding = next((r for r in reasons if r.code in ("unused_weights", *SAYS)), reasons[0])
+    deciding = next((r for r in reasons if r.code in (*DOUBTS, *SAYS)), reasons[0])
     if deciding.code not in SAYS or not deciding.measurements:
         return sentence(deciding, record)
     key, *others = deciding.measurements
