@@ -181,12 +181,11 @@ def _summary(record: ForgetRecord, what: str, out: Path) -> Iterator[str]:
         what = ", ".join(c.label.name for c in record.recognised if c.forgotten and c not in cut)
     done = [f"Forgot {what or 'nothing'}"] if what or not cut else []
     done += [f"{'and c' if done else 'C'}ut {', '.join(c.label.name for c in cut)} from the output"] if cut else []
+    said = estimated(record)
     yield (
         f"{' '.join(done)} with {record.method} from {sum(record.samples.count)} images in {cost.seconds:.2f} s "
-        f"({cost.steps} steps; {record.stop_reason}). Wrote {out}."
+        f"({cost.steps} steps; {record.stop_reason}). {said and said + ' '}Wrote {out}."
     )
-    if said := estimated(record):
-        yield said
     if record.retained_accuracy is not None and not loss(record):
         yield f"Accuracy on the retained classes: {retained(record.retained_accuracy)}."
 
