@@ -31,6 +31,9 @@ COPIES = 32  # copies of each sample
 FORGET, RETAIN, NEAR = 64, 192, 128  # per step: views of samples; stand-ins; features that are approached
 HELD_OUT = 8  # one image in so many is held out, with all of its copies
 TRIES = 3  # with more and more of the old weights
+# accuracy lost on real images as a share of that on held-out stand-ins, usual and greatest, and what is added to the
+# latter: set on three classes of Fashion-MNIST
+LOST = {"usual": 1.5, "most": 3.0, "least": 0.005}
 
 
 class NhleRenew(Method):
@@ -84,11 +87,11 @@ class NhleRenew(Method):
     makes_images: ClassVar[bool] = True
     takes_unlabelled: ClassVar[bool] = True
 
-    kept: float = Field(default=0.5, ge=0, le=1)
-    depth: float = Field(default=0.25, gt=0, le=1)
+    kept: float = Field(default=0.7, ge=0, le=1)
+    depth: float = Field(default=0.375, gt=0, le=1)
     images: int = Field(default=1024, ge=16)
     descent: int = Field(default=30, ge=1)
-    steps: int = Field(default=600, ge=1)
+    steps: int = Field(default=800, ge=1)
     lr: float = Field(default=1e-3, gt=0)
     temperature: float = Field(default=0.5, gt=0)
     spread: float = Field(default=3.0, ge=0)
@@ -127,7 +130,7 @@ class NhleRenew(Method):
             "trained": len(stage.layers),
             "kept": kept,
             "probability_left": distillation.probability_left(),
-            **found._asdict(),
+            **found.note(),
         }
         return Outcome(model, reason, notes, self.cut, work.seconds)
 
@@ -204,7 +207,7 @@ class _Distillation:
     @torch.no_grad()
     def damage(self) -> Damage:
         """Estimate by the held-out stand-ins what the other classes lose."""
-        return damage(self.held_out.logits, self.stage.replayed(self.held_out.into).logits, self.columns)
+        return damage(self.held_out.logits, self.stage.replayed(self.held_out.into).logits, self.columns, **LOST)
 
     @torch.no_grad()
     def probability_left(self) -> float:
