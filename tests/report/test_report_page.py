@@ -171,7 +171,7 @@ def test_each_holder_has_a_line_with_what_decided_it(make, write, parse) -> None
     said = conclusions(record)
     assert said[1] == (
         f"Whoever holds the features: short of a retrained model. {values}more than a retrained model gives away, and "
-        "so for 1 more measure."
+        "likewise Recovery from five images."
     )
     assert "at the level of a retrained model. Recovery by outputs from one image: unlearned" in said[0]
     assert "undecided. 2,048 of the model's numbers have no effect on its outputs." in said[2]

@@ -133,7 +133,7 @@ def decided(reasons: Sequence[Reason], record: AuditRecord) -> str:
     found = [(s, record.find(key.name, s, key.split)) for s in BESIDE]
     values = ", ".join(f"{s} {number(m.value, m.unit)}" for s, m in found if m is not None and m.value is not None)
     closed = deciding.numbers.get("closed", record.verdict.thresholds.get("closed", 0.0))
-    also = f", and so for {len(others)} more {'measure' if len(others) == 1 else 'measures'}" if others else ""
+    also = f", and likewise {shortened((_title(record, k) for k in others), 3)}" if others else ""
     says = GAP_CLOSED if _of_similarity(deciding, record) else SAYS[deciding.code]
     return f"{_title(record, key)}: {values}; {says.format(closed=closed)}{also}."
 

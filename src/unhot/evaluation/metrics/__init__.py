@@ -254,7 +254,7 @@ _MEASURES = {
     "similarity": (
         Measure(
             name="original_outputs_r2",
-            title="Original's outputs told",
+            title="Original's outputs predicted",
             group="Output",
             sentence="Share of the variance of the original's outputs for forgotten images that ridge regression tells "
             "from this model's outputs.",
@@ -269,7 +269,7 @@ _MEASURES = {
         ),
         Measure(
             name="original_features_r2",
-            title="Original's features told",
+            title="Original's features predicted",
             group="Features",
             sentence="Share of the variance of the original's features of forgotten images that ridge regression tells "
             "from this model's features.",
@@ -285,7 +285,7 @@ _MEASURES = {
         ),
         Measure(
             name="original_layers_r2",
-            title="Original's features told by any layer",
+            title="Original's features predicted from any layer",
             group="Features",
             sentence="Share of the variance of the original's features of forgotten images that ridge regression tells "
             "from the best of this model's layers.",
