@@ -174,7 +174,7 @@ def test_each_holder_has_a_line_with_what_decided_it(make, write, parse) -> None
         "likewise Recovery from five images."
     )
     assert "at the level of a retrained model. Recovery by outputs from one image: unlearned" in said[0]
-    assert "undecided. 2,048 of the model's numbers have no effect on its outputs." in said[2]
+    assert "undecided. 2,048 of the model's parameters are unused: they have no effect on its outputs." in said[2]
     cells = page.texts("td")
     for line in said:
         label, why = line.partition(": ")[2].split(". ", 1)
