@@ -10,7 +10,17 @@ import re
 
 BRACED = r"\{((?:[^{}]|\{(?:[^{}]|\{[^{}]*\})*\})*)\}"  # braces in braces in braces
 SYMBOLS = {
-    **{"alpha": "α", "beta": "β", "gamma": "γ", "delta": "δ", "epsilon": "ε", "eta": "η", "theta": "θ", "mu": "μ"},
+    **{
+        "alpha": "α",
+        "beta": "β",
+        "gamma": "γ",
+        "delta": "δ",
+        "epsilon": "ε",
+        "eta": "η",
+        "theta": "θ",
+        "mu": "μ",
+        "phi": "φ",
+    },
     **{"lambda": "λ", "xi": "ξ", "rho": "ρ", "sigma": "σ", "tau": "τ", "Delta": "Δ", "Sigma": "Σ"},
     **{"leftarrow": "←", "in": "∈", "notin": "∉", "ge": "≥", "ne": "≠", "sim": "~", "odot": "⊙", "top": "ᵀ"},
     **{"lVert": "‖", "rVert": "‖", "Vert": "‖", "lvert": "|", "rvert": "|", "ell": "ℓ", "nabla": "∇", "partial": "∂"},

@@ -40,7 +40,7 @@ class NhleRenew(Method):
     r"""Renew the weights nearest the head, and distil the original into them, with the class left out.
 
     .. math::
-        W_l = a W_l^o + \sqrt{1 - a^2} \operatorname{std}(W_l^o) \epsilon, \\
+        W_l = a W_l^o + (1 - a^2)^{1/2} \operatorname{std}(W_l^o) \epsilon, \\
         \min_W \operatorname{KL}(\tilde p^{1/T} \Vert p(x_f)) + \lambda \operatorname{energy}(h(x_f), h^o(x_r))
         + \mu \operatorname{KL}(\tilde p \Vert p(x_r)) + \phi \lVert h(x_r) - h^o(x_r) \rVert^2
 

@@ -12,6 +12,7 @@ from torch.nn.functional import pad
 from torch.nn.utils.parametrize import is_parametrized
 
 from unhot.models.classifier import Classifier
+from unhot.models.head import eval_mode
 
 WIDEST = 4_096  # channels of a stage
 
@@ -78,7 +79,7 @@ def unseen_weights(model: Classifier, x: Tensor) -> int:
     if hasattr(net, "unhot_graph"):
         return 0
     modules = {n: m for n, m in net.named_modules() if n}
-    with torch.no_grad(), model.recording((), after=modules) as outputs, called(modules) as seen:
+    with torch.no_grad(), eval_mode(net), model.recording((), after=modules) as outputs, called(modules) as seen:
         model.logits(x)
     layers = [n for n in seen if _of_torch(modules[n])]
     known, unseen = set[int](), dict[int, int]()

@@ -7,9 +7,12 @@ of two classes, which is where a decision is lost first.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, one_hot
+from torch.optim.adam import adam
 
 from unhot.data.augment import Augment, distort
 from unhot.data.images import input_range
@@ -17,6 +20,9 @@ from unhot.models.classifier import Classifier
 from unhot.runtime import Runtime
 
 LR = 0.02  # learning rate of Adam, as a share of the range of the inputs
+# the function and not the class torch.optim.Adam, which takes two seconds to import what compiles
+SETTINGS: dict[str, Any] = {"amsgrad": False, "beta1": 0.9, "beta2": 0.999, "weight_decay": 0, "eps": 1e-8}
+SETTINGS |= {"maximize": False, "foreach": False}
 AT_ONCE = 256  # images in one forward pass
 LEAST = 0.3  # share of the first class in a mix of two; the most is 1
 
@@ -76,11 +82,11 @@ def _moved(model: Classifier, x: Tensor, target: Tensor, steps: int) -> Tensor:
     """Descend from x (B, C, H, W) to the distribution target (B, K)."""
     low, high = input_range(x, model.input)
     x = x.clone().requires_grad_()
-    optimizer = torch.optim.Adam([x], LR * float((high - low).mean()))
+    mean, square, count = torch.zeros_like(x), torch.zeros_like(x), torch.zeros(())
     for _ in range(steps):
         loss = cross_entropy(model.logits(x), target, reduction="sum")
-        (x.grad,) = torch.autograd.grad(loss, x)  # none of the weights
-        optimizer.step()
+        gradient = torch.autograd.grad(loss, x)  # none of the weights
         with torch.no_grad():
+            adam([x], [*gradient], [mean], [square], [], [count], lr=LR * float((high - low).mean()), **SETTINGS)
             x.copy_(x.clamp(low, high))
     return x.detach()
