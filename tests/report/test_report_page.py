@@ -21,7 +21,7 @@ from unhot.models.cut import cut_classes
 from unhot.records.audit import AuditRecord
 from unhot.report.audited import Audited
 from unhot.report.comparison import compared
-from unhot.report.content import facts
+from unhot.report.content import facts, seconds
 from unhot.report.markdown import summary
 from unhot.report.page import load, render
 from unhot.report.sentences import SENTENCES, conclusions, sentence
@@ -472,3 +472,10 @@ def test_of_a_similarity_at_the_level_the_share_of_the_gap_is_said(make) -> None
     said = "at least 20% of the gap between masked and retrained is closed."
     assert sentence(record.verdict.because[1], record).endswith(f": {said}")
     assert conclusions(record)[0].endswith(f"; {said}")
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(0.0996, "100 ms"), (0.0123, "12 ms"), (0.0012, "1.2 ms"), (0.1, "0.1 s"), (120, "120 s")]
+)
+def test_a_duration_is_written_without_an_exponent(value: float, text: str) -> None:
+    assert seconds(value) == text

@@ -209,7 +209,7 @@ def cost(record: AuditRecord) -> Iterator[tuple[str, str, str]]:
 def seconds(value: float) -> str:
     """Return a duration as text."""
     if value < 0.1:
-        return f"{value * 1000:.2g} ms"
+        return f"{float(f'{value * 1000:.2g}'):g} ms"  # .2g alone gives 1e+02
     return f"{value:.1f} s" if value < 100 else f"{value:,.0f} s"
 
 
