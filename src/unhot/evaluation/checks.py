@@ -39,7 +39,7 @@ def check_models(views: Views) -> None:
     """
     names = shortened(c.name for c in views.labels)
     guesses = _retained(views, "original") < HARD  # a model that was hardly trained: then flags say so
-    for run, model in enumerate(views.models["retrained"]):
+    for run in range(len(views.models["retrained"])):
         if (share := _hits(views, "retrained", run)) > KNOWS:
             raise ModelError(
                 f"Retrained model {run + 1} classifies {share:.0%} of the test images of {names} correctly, so it was "
@@ -50,7 +50,7 @@ def check_models(views: Views) -> None:
                 f"Retrained model {run + 1} classifies {share:.0%} of the retained test images correctly, hardly more "
                 "than by guessing. Give one that was trained on the other classes, in the order of the original's."
             )
-        kept, rest = _likeness(model, views.models["original"][0])
+        kept, rest = _likeness(views, run)
         if kept > SHARED and rest > FRESH:
             raise ModelError(
                 f"Retrained model {run + 1} is the original, changed: {kept:.0%} of its weights are the original's, "
@@ -97,7 +97,7 @@ def reference_flags(views: Views, by_name: Mapping[tuple[str, Subject], Measurem
     shared = max((_shared(original, m) for m in references), default=0.0)
     if shared > SHARED:
         yield flag("reference_partial", share=shared)
-    alike = max((_likeness(m, original)[1] for m in references), default=0.0)
+    alike = max((_likeness(views, run)[1] for run in range(len(references))), default=0.0)
     if alike > ALIKE:
         yield flag("reference_alike", correlation=alike)
     shapes = [_shapes(m) for m in (original, *references)]
@@ -144,14 +144,21 @@ def _near_chance(views: Views, accuracy: float) -> bool:
     return accuracy - _chance(views) < NEAR_CHANCE * (1 - _chance(views))
 
 
-def _likeness(model: Classifier, original: Classifier) -> tuple[float, float]:
-    """Return which share of a model's weights are those of the original, and the likeness of the others (1 if none)."""
-    found = likeness(model, original)
-    others = [(n, c) for n, c in found if c < SAME]
-    total = sum(n for n, _ in found)
-    return 1 - sum(n for n, _ in others) / total if total else 0.0, mean_likeness(others) if others else float(
-        total > 0
-    )
+def _likeness(views: Views, run: int) -> tuple[float, float]:
+    """Return which share of a retrained model's weights are the original's, and how like these the others are.
+
+    The second is 1 if there are no others, and 0 if no weights can be compared.
+    """
+    original, model = views.results["original"][0], views.results["retrained"][run]
+
+    def compare() -> tuple[float, float]:
+        found = likeness(model.model, original.model)
+        others = [(n, c) for n, c in found if c < SAME]
+        if not found or not others:
+            return (1.0, 1.0) if found else (0.0, 0.0)
+        return 1 - sum(n for n, _ in others) / sum(n for n, _ in found), mean_likeness(others)
+
+    return model.once(("likeness", original.sha256()), compare)
 
 
 def _count(model: Classifier) -> int:

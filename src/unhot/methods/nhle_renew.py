@@ -108,11 +108,13 @@ class NhleRenew(Method):
         stage = LastStage(model, data.forget.x[:1], self.depth, known)
         if not stage.layers:
             return Outcome(model, "nothing to train before the head", {}, self.cut)
-        sources, work = self._planned(stage, data, runtime)
+        x = data.forget.x
+        forget = stage.flow(x, COPIES, round(self.shift * x.shape[-1]), runtime.generator("shift"))
+        sources, work = self._planned(stage, data, forget, runtime)
         stand_ins = Flow.of([s.flow(stage, data, runtime) for s in sources])
         if len(stand_ins) < HELD_OUT:
             raise MethodFailedError(f"{self.name} made no images of the other classes. Give some with retain=....")
-        distillation = _Distillation(self, stage, data, stand_ins, runtime)
+        distillation = _Distillation(self, stage, data, forget, stand_ins, runtime)
         original, kept, reason = stage.state(), self.kept, "all steps done"
         for _ in range(TRIES):
             stage.renew(original, kept, runtime.generator("renewal"))
@@ -134,11 +136,11 @@ class NhleRenew(Method):
         }
         return Outcome(model, reason, notes, self.cut, work.seconds)
 
-    def _planned(self, stage: LastStage, data: Data, runtime: Runtime) -> tuple[list[Source], Work]:
+    def _planned(self, stage: LastStage, data: Data, forget: Flow, runtime: Runtime) -> tuple[list[Source], Work]:
         """Time one step of each kind, choose how much to do, and announce how long it takes."""
         *given, last = sources_of(data, self.images, self.descent)
         each = last.seconds(stage, runtime)
-        trial = _Distillation(self, stage, data, stage.flow(data.forget.x), runtime)
+        trial = _Distillation(self, stage, data, forget, forget, runtime)  # on stand-ins a step takes as long
         step = runtime.median_seconds(lambda: torch.autograd.grad(trial.loss(), stage.trained()), 1)
         work = Work(last.images, self.steps, each, step).within(self.minutes)
         images = f"{work.images} images to make and " if each else ""
@@ -149,13 +151,14 @@ class NhleRenew(Method):
 class _Distillation:
     """The last stage in training: on views of the samples, and on stand-ins."""
 
-    def __init__(self, method: NhleRenew, stage: LastStage, data: Data, stand_ins: Flow, runtime: Runtime) -> None:
-        self.method, self.stage, self.columns = method, stage, data.columns
+    def __init__(
+        self, method: NhleRenew, stage: LastStage, data: Data, forget: Flow, stand_ins: Flow, runtime: Runtime
+    ) -> None:
+        self.method, self.stage, self.columns, self.forget = method, stage, data.columns, forget
         self.generator = runtime.generator("steps")
         held_out = stand_ins.image % HELD_OUT == 0
         self.held_out, self.retained = stand_ins.part(held_out), stand_ins.part(~held_out)
-        x, self.y = data.forget.x, data.forget.y.repeat(COPIES)
-        self.forget = stage.flow(x, COPIES, round(method.shift * x.shape[-1]), runtime.generator("shift"))
+        self.y = data.forget.y[forget.image]
         self.unit = self.retained.features.square().sum(1).mean()
         self.likely = {c: self._as_likely_as(c) for c in data.columns}
 

@@ -17,7 +17,7 @@ from unhot.methods.finetune import Finetune
 from unhot.methods.nhle_cwm import NhleCwm
 from unhot.methods.nhle_renew import NhleRenew, _Distillation
 from unhot.methods.parts.data import Batch
-from unhot.methods.parts.last_stage import LastStage
+from unhot.methods.parts.last_stage import Flow, LastStage
 from unhot.methods.parts.sources import sources_of
 from unhot.methods.parts.sources.inverted import Inversion, _departures, inverted
 from unhot.methods.parts.work import Work, halvings
@@ -46,6 +46,11 @@ def stage_of(toy: Toy, depth: float = 0.3) -> tuple[LastStage, Data]:
     with torch.no_grad():
         data = Data((model.classes[1],), [1], ("forget",), Batch(x, y, model.logits(x)), None)
     return LastStage(model, x[:1], depth), data
+
+
+def distillation(method: NhleRenew, stage: LastStage, data: Data, stand_ins: Flow) -> _Distillation:
+    forget = stage.flow(data.forget.x, nhle_renew.COPIES, 1, torch.Generator().manual_seed(0))
+    return _Distillation(method, stage, data, forget, stand_ins, Runtime(torch.device("cpu")))
 
 
 def test_the_stage_run_on_what_flows_into_it_gives_what_the_net_gives(toy: Toy) -> None:
@@ -88,7 +93,7 @@ def test_the_loss_is_the_sum_of_its_four_parts(toy: Toy, monkeypatch: pytest.Mon
     stage, data = stage_of(toy)
     stand_ins = stage.flow(toy.x[toy.y != 1])
     method = NhleRenew(temperature=0.7, spread=2.0, replay=5.0, same=3.0)
-    training = _Distillation(method, stage, data, stand_ins, Runtime(torch.device("cpu")))
+    training = distillation(method, stage, data, stand_ins)
     stage.renew(stage.state(), 0.8, torch.Generator().manual_seed(0))
     chosen: list[Tensor] = []
     real = torch.randint
@@ -133,7 +138,7 @@ def _same_draws(training: _Distillation, forget: int, retained: int) -> torch.Ge
 
 def test_features_are_approached_class_by_class_as_the_target_says(toy: Toy) -> None:
     stage, data = stage_of(toy)
-    training = _Distillation(NhleRenew(), stage, data, stage.flow(toy.x[toy.y != 1]), Runtime(torch.device("cpu")))
+    training = distillation(NhleRenew(), stage, data, stage.flow(toy.x[toy.y != 1]))
     logits = training.forget.logits / 0.5
     logits[:, 1] = -torch.inf
     shares = logits.softmax(1).mean(0)
@@ -146,7 +151,7 @@ def test_features_are_approached_class_by_class_as_the_target_says(toy: Toy) -> 
 def test_no_copy_of_a_held_out_image_is_trained_on(toy: Toy) -> None:
     stage, data = stage_of(toy)
     flow = stage.flow(toy.x[toy.y != 1], 4, 1, torch.Generator().manual_seed(0))
-    training = _Distillation(NhleRenew(), stage, data, flow, Runtime(torch.device("cpu")))
+    training = distillation(NhleRenew(), stage, data, flow)
     assert not set(training.held_out.image.tolist()) & set(training.retained.image.tolist())
     assert len(training.held_out) + len(training.retained) == len(flow)
 
