@@ -19,7 +19,7 @@ from unhot.methods.nhle_renew import NhleRenew, _Distillation
 from unhot.methods.parts.data import Batch
 from unhot.methods.parts.last_stage import Flow, LastStage
 from unhot.methods.parts.sources import sources_of
-from unhot.methods.parts.sources.inverted import Inversion, _departures, inverted
+from unhot.methods.parts.sources.inverted import Inversion, _departures, _of_waves, _units, inverted
 from unhot.methods.parts.work import Work, halvings
 from unhot.models.classifier import Classifier
 from unhot.runtime import Runtime
@@ -72,6 +72,23 @@ def test_copies_are_shifted_and_know_their_image(toy: Toy) -> None:
     assert not torch.equal(flow.into[5:10], flow.into[:5])
 
 
+def test_mixes_lie_between_two_and_are_answered_by_the_stage_as_it_is(toy: Toy) -> None:
+    stage, _ = stage_of(toy)
+    flow = stage.flow(toy.x[:40])
+    mixes = stage.mixes(flow, torch.Generator().manual_seed(0))
+    assert len(mixes) == 40
+    for mix, image in zip(mixes.into.float(), mixes.image, strict=True):
+        towards = flow.into.float() - flow.into[image].float()
+        step = mix - flow.into[image].float()
+        along = (towards @ step) / towards.square().sum(1).clamp_min(1e-9)  # the share of the second
+        off = (step - along[:, None] * towards).norm(dim=1) / flow.into.float().norm(dim=1).mean()
+        nearest = int(off.argmin())
+        assert off[nearest] < 0.02
+        assert -0.01 <= along[nearest] <= 1.01
+    with torch.no_grad():
+        torch.testing.assert_close(stage(mixes.into)[0], mixes.logits)
+
+
 @pytest.mark.parametrize("kept", [0.0, 0.5, 1.0])
 def test_renewed_weights_keep_their_share_and_their_spread(toy: Toy, kept: float) -> None:
     stage, _ = stage_of(toy)
@@ -89,10 +106,10 @@ def test_only_the_last_stage_changes(toy: Toy) -> None:
     assert {k for k in old if not torch.equal(old[k], new[k])} == {"7.weight", "7.bias"}
 
 
-def test_the_loss_is_the_sum_of_its_four_parts(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_loss_is_the_sum_of_its_five_parts(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
     stage, data = stage_of(toy)
     stand_ins = stage.flow(toy.x[toy.y != 1])
-    method = NhleRenew(temperature=0.7, spread=2.0, replay=5.0, same=3.0)
+    method = NhleRenew(temperature=0.7, spread=2.0, whitened=4.0, replay=5.0, same=3.0)
     training = distillation(method, stage, data, stand_ins)
     stage.renew(stage.state(), 0.8, torch.Generator().manual_seed(0))
     chosen: list[Tensor] = []
@@ -106,9 +123,9 @@ def test_the_loss_is_the_sum_of_its_four_parts(toy: Toy, monkeypatch: pytest.Mon
     monkeypatch.setattr(nhle_renew, "energy_of_features", lambda h, near: h.mean() + near.mean())
     loss = training.loss()
     views, others = chosen
-    near = training.likely[1].multinomial(
-        nhle_renew.NEAR, True, generator=_same_draws(training, len(training.forget), len(training.retained))
-    )
+    generator = _same_draws(training, len(training.forget), len(training.retained))
+    near = training.likely[1].multinomial(nhle_renew.NEAR, True, generator=generator)
+    now = training.likely[1][others].multinomial(nhle_renew.NEAR, True, generator=generator)
     forget, retained = training.forget.part(views), training.retained.part(others)
     with torch.no_grad():
         (z_f, h_f), (z_r, h_r) = stage(forget.into), stage(retained.into)
@@ -125,6 +142,7 @@ def test_the_loss_is_the_sum_of_its_four_parts(toy: Toy, monkeypatch: pytest.Mon
     moved = sum(float((a - b).square().sum()) for a, b in zip(h_r, retained.features, strict=True)) / len(h_r)
     expected = divergence(forget.logits / 0.7, z_f) + 5 * divergence(retained.logits, z_r) + 3 * moved / float(unit)
     expected += 2 * float(h_f.mean() + training.retained.features[near].mean())
+    expected += 4 * float(training.whitening(h_f).mean() + training.whitening(h_r[now]).mean())
     assert loss.item() == pytest.approx(expected, rel=1e-4)
 
 
@@ -153,7 +171,7 @@ def test_no_copy_of_a_held_out_image_is_trained_on(toy: Toy) -> None:
     flow = stage.flow(toy.x[toy.y != 1], 4, 1, torch.Generator().manual_seed(0))
     training = distillation(NhleRenew(), stage, data, flow)
     assert not set(training.held_out.image.tolist()) & set(training.retained.image.tolist())
-    assert len(training.held_out) + len(training.retained) == len(flow)
+    assert len(training.held_out) + len(training.retained) / 2 == len(flow)  # the other half are mixes
 
 
 def test_stand_ins_come_from_all_that_is_given_and_are_made_where_too_few_are(toy: Toy) -> None:
@@ -204,12 +222,33 @@ def test_images_are_moved_until_they_are_classified_as_wanted(toy: Toy) -> None:
 
     def wrong() -> float:
         with torch.no_grad():
-            return nn.functional.cross_entropy(toy.model(inversion.x), inversion.target).item()
+            return nn.functional.cross_entropy(toy.model(inversion.x()), inversion.target).item()
 
     before = wrong()
     for _ in range(60):
         inversion.step()
     assert wrong() < 0.5 * before
+
+
+@pytest.mark.parametrize("size", [(8, 8), (5, 7), (1, 1)])
+def test_waves_are_in_units_that_fall_with_their_frequency(size: tuple[int, int]) -> None:
+    units = _units(torch.Size(size), torch.device("cpu"))
+    waves = torch.randn(2, 3, *size, generator=torch.Generator().manual_seed(0))
+    assert torch.allclose(_of_waves(waves, torch.ones_like(units)), waves, atol=1e-6)
+    for k in range(1, size[1] // 2 + 1):
+        wave = torch.cos(2 * torch.pi * k / size[1] * torch.arange(size[1])).expand(1, 1, *size)
+        assert torch.allclose(_of_waves(wave, units), wave * (k / size[1]) ** -0.75, atol=1e-5)
+
+
+def test_inverted_images_are_within_the_range_of_the_inputs(toy: Toy) -> None:
+    inversion = Inversion(Classifier.wrap(toy.model, toy.x[:2]), toy.x, 32, 20, torch.Generator().manual_seed(0))
+    inversion.waves.data *= 50
+    inversion.step()
+    low, high = toy.x.amin((0, 2, 3)), toy.x.amax((0, 2, 3))
+    assert torch.equal(inversion.x().amin((0, 2, 3)), low)
+    assert torch.equal(inversion.x().amax((0, 2, 3)), high)
+    assert inversion.waves.grad is not None
+    assert inversion.waves.grad.any()
 
 
 def test_inverted_images_depend_on_the_model_alone(toy: Toy) -> None:

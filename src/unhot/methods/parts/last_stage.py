@@ -117,6 +117,18 @@ class LastStage:
         image = torch.arange(len(into), device=into.device)
         return Flow.of([Flow(into[i].bfloat16(), *self(into[i].bfloat16()), i) for i in image.split(FORWARD)])
 
+    def mixes(self, flow: Flow, generator: torch.Generator) -> Flow:
+        """Return what the stage, as it is, makes of mixes of what flows into it: as many, each of two at random.
+
+        Where there are few images, these show it more of what it would do between them.
+
+        Source: Verma, Lamb, Beckham, Najafi, Mitliagkas, Lopez-Paz, Bengio: Manifold mixup, ICML 2019.
+        """
+        first, second = (torch.randperm(len(flow), generator=generator).to(flow.image.device) for _ in range(2))
+        share = torch.rand(len(flow), *[1] * (flow.into.ndim - 1), generator=generator).to(flow.into)
+        mixed = self.replayed(torch.lerp(flow.into[first], flow.into[second], share))
+        return Flow(mixed.into, mixed.logits, mixed.features, flow.image[first])
+
     def __call__(self, into: Tensor) -> tuple[Tensor, Tensor]:
         """Return logits (N, K) and features (N, d) of what flows into the stage, (N, ...)."""
         kind = self.example.dtype
