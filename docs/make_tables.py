@@ -298,9 +298,7 @@ def tricks() -> str:
             undone[cell["model"]] = cell.get("undone_by", "–")
             kept.setdefault(cell["model"], []).append(cell["same_answers"])
             for holder, label in cell["labels"].items():
-                labels[cell["model"]][f"{content['dataset']}, {content['arch']}: {holder}"][
-                    label.removesuffix(" at the output only").removesuffix(" of a retrained model")
-                ] += 1
+                labels[cell["model"]][f"{content['dataset']}, {content['arch']}: {holder}"][_label(label)] += 1
     columns = list(dict.fromkeys(column for found in labels.values() for column in found))
     rows = [
         [model, undone[model], f"{min(kept[model]):.3f}"]
@@ -308,6 +306,69 @@ def tricks() -> str:
         for model, found in labels.items()
     ]
     return tables.grid(["model", "undone by", "same answers, least", *columns], rows)
+
+
+def deep() -> str:
+    """One row a cell of the records of benchmarks/deep.py: verdicts, cost, and what was recovered beside references."""
+    rows = []
+    for data, c in _deep_cells():
+        found = c["measures"]
+        row = [data, c["class"], str(c["draw"]), c["run"], *(_label(c["labels"][h]) for h in HOLDERS)]
+        row += [f"{found[n]['unlearned']:.{d}f}" for n, d in (("retain_drop_masked", 4), ("worst_class_drop", 3))]
+        recovered = [found[f"recovery_{k}_shot"] for k in (1, 5, 20)]
+        rows.append(
+            [*row, *(" / ".join(f"{r[s]:.3f}" for r in recovered) for s in ("unlearned", "retrained", "masked"))]
+        )
+    heads = ["trained on", "class", "draw", "run", *HOLDERS, "retain drop, masked", "worst class drop"]
+    heads += ["recovered from 1 / 5 / 20 images", "retrained", "masked"]
+    return tables.grid(heads, rows, text=7)
+
+
+def deep_met() -> str:
+    """One row a set of nets and a run of benchmarks/deep.py: means and worst cells, beside what was aimed at."""
+    rows = []
+    for (data, run), group in tables.grouped(_deep_cells(), lambda cell: (cell[0], cell[1]["run"])).items():
+        cells = [c for _, c in group]
+        over = [c["measures"]["recovery_5_shot"] for c in cells]
+        gaps = [r["unlearned"] - r["retrained"] for r in over]
+        drops = [c["measures"]["retain_drop_masked"]["unlearned"] for c in cells]
+        row = [data, run, str(len(cells))]
+        row += [_count(c["labels"]["features"].startswith(("at the level", "beyond")) for c in cells)]
+        row += [_count(c["labels"]["weights"].startswith(("at the level", "beyond", "short")) for c in cells)]
+        row += [f"{statistics.mean(gaps):+.3f} / {max(gaps):+.3f}"]
+        row += [f"{statistics.mean(_deep_closed(c, n) for c in cells):.0%}" for n in ("knn_accuracy", "probe_accuracy")]
+        row += [f"{statistics.mean(drops):.4f} / {max(drops):.4f}"]
+        rows.append([*row, f"{max(c['measures']['worst_class_drop']['unlearned'] for c in cells):.3f}"])
+    heads = ["trained on", "run", "cells", "features at the level or beyond", "weights no worse than short"]
+    heads += ["recovered from 5 images, over retrained: mean / worst", "kNN gap closed", "probe gap closed"]
+    heads += ["retain drop, masked: mean / worst", "worst class drop"]
+    return tables.grid(heads, rows, text=2)
+
+
+def _deep_cells() -> list[tuple[str, dict[str, Any]]]:
+    """Return the cells of the records of benchmarks/deep.py with the data that their nets were trained on."""
+    contents = [json.loads(path.read_text()) for path in sorted(RECORDS.glob("deep-*.json"))]
+    cells = [(content["dataset"], c) for content in contents for c in content["cells"]]
+    return sorted(cells, key=lambda cell: (cell[0], cell[1]["run"], cell[1]["class"], cell[1]["draw"]))
+
+
+def _deep_closed(cell: dict[str, Any], name: str) -> float:
+    own, masked, retrained = (cell["measures"][name][s] for s in ("unlearned", "masked", "retrained"))
+    return float((masked - own) / (masked - retrained))
+
+
+def _count(met: Iterable[bool]) -> str:
+    found = list(met)
+    return f"{sum(found)} of {len(found)}"
+
+
+def _label(label: str) -> str:
+    """Return a verdict in two words."""
+    return (
+        label.removesuffix(" at the output only")
+        .removesuffix(" of a retrained model")
+        .removesuffix(" a retrained model")
+    )
 
 
 def plain() -> str:
@@ -466,6 +527,8 @@ TABLES: dict[str, Callable[[], str]] = {
         lambda c: "encoding" in c["options"], lambda c: [c["options"]["encoding"], str(c["shots"])]
     ),
     "settings": settings,
+    "deep": deep,
+    "deep-met": deep_met,
     "plain-nets": plain,
     "speed": speed,
     "audit-speed": audit_speed,

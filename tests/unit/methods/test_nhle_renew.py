@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from unhot.data.samples import as_images
 from unhot.data.unlabelled import unlabelled
 from unhot.errors import InputError, OptionError, OutputError
 from unhot.methods import nhle_renew
@@ -20,6 +22,7 @@ from unhot.methods.parts.data import Batch
 from unhot.methods.parts.last_stage import Flow, LastStage
 from unhot.methods.parts.sources import sources_of
 from unhot.methods.parts.sources.inverted import Inversion, _departures, _of_waves, _units, inverted
+from unhot.methods.parts.sources.retained import Retained
 from unhot.methods.parts.work import Work, halvings
 from unhot.models.classifier import Classifier
 from unhot.runtime import Runtime
@@ -323,3 +326,14 @@ def test_sources_fill_up_what_is_missing(toy: Toy) -> None:
     _, data = stage_of(toy)
     (made,) = sources_of(data, 40, 3)
     assert (made.mode, made.images, made.fewer(7).images) == ("bare", 40, 7)
+
+
+@pytest.mark.parametrize(("images", "expected"), [(10, (60, 1)), (16, (72, 1)), (40, (72, 3)), (100, (72, 6))])
+def test_of_many_images_more_are_taken_with_fewer_copies(toy: Toy, images: int, expected: tuple[int, int]) -> None:
+    stage, data = stage_of(toy)
+    given = replace(data, uses=("forget", "retain"), others=as_images(toy.retain()))
+    source, *made = sources_of(given, images, 3)
+    assert isinstance(source, Retained)
+    assert (source.images, source.copies) == expected
+    assert [s.images for s in made] == ([28] if images == 100 else [])
+    assert len(source.flow(stage, given, Runtime(torch.device("cpu")))) == expected[0] * expected[1]

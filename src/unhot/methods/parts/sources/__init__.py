@@ -6,7 +6,7 @@ from unhot.methods.parts.data import Data
 from unhot.methods.parts.sources.guarded import Guarded
 from unhot.methods.parts.sources.inverted import Inverted
 from unhot.methods.parts.sources.retained import Retained, UnlabelledImages
-from unhot.methods.parts.sources.source import Source
+from unhot.methods.parts.sources.source import COPIES, Source
 
 
 def sources_of(data: Data, images: int, descent: int) -> list[Source]:
@@ -14,13 +14,15 @@ def sources_of(data: Data, images: int, descent: int) -> list[Source]:
 
     Args:
         data: The data of the method.
-        images: Number of images to take or to make; those that are made fill up what is missing.
+        images: Number of images to make; those that are made fill up what is missing. Of images that are given as many
+            are taken as make, with fewer copies of each, the same number of stand-ins.
         descent: Number of steps in which an image is made.
     """
     found: list[Source] = []
     if "retain" in data.uses:
         kind = Retained if data.labelled else UnlabelledImages
-        found.append(kind(min(images, len(data.retain))))
+        count = min(images * COPIES, len(data.retain))
+        found.append(kind(count, min(COPIES, images * COPIES // count)))
     if "guard" in data.uses:
         found.append(Guarded(images))
     missing = images - sum(s.images for s in found)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
@@ -12,8 +13,15 @@ from unhot.methods.parts.sources.source import COPIES, SHIFT, Source
 from unhot.runtime import Runtime
 
 
+@dataclass(frozen=True)
 class Retained(Source):
-    """Some of the images of the other classes, drawn at random."""
+    """Some of the images of the other classes, drawn at random.
+
+    Attributes:
+        copies: Number of copies of each.
+    """
+
+    copies: int = COPIES
 
     mode: ClassVar[str] = "retained"
 
@@ -21,7 +29,7 @@ class Retained(Source):
         """Return what flows into the last stage for shifted copies of the images."""
         some = torch.randperm(len(data.retain), generator=runtime.generator("retained"))[: self.images]
         x = data.retain.inputs(some, stage.model.input, runtime.device).to(stage.example)
-        return stage.flow(x, COPIES, SHIFT, runtime.generator("copies of retained"))
+        return stage.flow(x, self.copies, SHIFT, runtime.generator("copies of retained"))
 
 
 class UnlabelledImages(Retained):

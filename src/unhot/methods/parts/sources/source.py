@@ -10,7 +10,7 @@ from unhot.methods.parts.data import Data
 from unhot.methods.parts.last_stage import Flow, LastStage
 from unhot.runtime import Runtime
 
-COPIES, SHIFT = 6, 2  # copies of each image, and their farthest shift in pixels
+COPIES, SHIFT = 6, 2  # copies of each image at most, and their farthest shift in pixels
 
 
 @dataclass(frozen=True)
@@ -36,4 +36,4 @@ class Source(ABC):
 
     @abstractmethod
     def flow(self, stage: LastStage, data: Data, runtime: Runtime) -> Flow:
-        """Return what flows into the last stage for the stand-ins, :data:`COPIES` for each image."""
+        """Return what flows into the last stage for the stand-ins, several copies of each image."""
