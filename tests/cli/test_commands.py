@@ -79,6 +79,6 @@ def test_an_audit_says_of_each_holder_what_decided_it(bundle, tmp_path, capsys) 
     assert verdict["holder"] == "weights"
     for holder, one in verdict["holders"].items():
         assert f"  Whoever holds the {holder}: {one['label']}. " in said
-    verdicts = said[said.index("Verdict: ") :]
+    verdicts = said[said.index("Verdict for whoever holds the weights: ") :]
     assert "Original's features predicted: unlearned" in verdicts
     assert "original_features_r2" not in verdicts

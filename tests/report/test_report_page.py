@@ -218,11 +218,19 @@ def test_audits_side_by_side_have_a_row_of_labels_for_each_holder(make, write) -
     table = compared(load([write(make(held=True), "new"), write(make(), "old")]))
     short = "short of a retrained model"
     assert dict(table.verdicts) == {
-        "Verdict": [short, short, None, None, None],
+        "Verdict": [short, short, None, None, None],  # the older file does not say for whom
         "Whoever holds the outputs": ["at the level of a retrained model", None, None, None, None],
         "Whoever holds the features": [short, None, None, None, None],
         "Whoever holds the weights": ["undecided", None, None, None, None],
     }
+
+
+def test_a_headline_says_for_whom_it_is(make, write, parse) -> None:
+    audits = load([write(make(held=True))])
+    headline = "Verdict for whoever holds the features"
+    assert headline in parse(render(audits)).texts("h2")
+    assert f"**{headline}: short of a retrained model.**" in summary(audits[0].record)
+    assert compared(load([write(make(held=True), "one"), write(make(held=True), "two")])).verdicts[0][0] == headline
 
 
 def test_every_measurement_is_shown_with_interval_and_n(make, write, parse) -> None:

@@ -231,7 +231,7 @@ def audit(
     from unhot.data.preprocessing import Preprocessing
     from unhot.data.source import load_source
     from unhot.files import check_free
-    from unhot.report.sentences import conclusions, sentence
+    from unhot.report.sentences import conclusions, headline, sentence
     from unhot.report.tables import SUBJECTS, audit_rows
 
     requirements = [Requirement.parse(text, quick) for text in require]
@@ -252,7 +252,7 @@ def audit(
         title = f"Forgotten: {', '.join(c.name for c in result.record.classes)} (with intervals)"
         table(title, ["measure", *SUBJECTS], audit_rows(result.record))
         verdict = result.record.verdict
-        say(f"Verdict: {verdict.label}.")
+        say(f"{headline(verdict)}: {verdict.label}.")
         for line in (*conclusions(result.record), *(sentence(f, result.record) for f in verdict.flags)):
             say(f"  {line}")
         say(f"Wrote {out}.")

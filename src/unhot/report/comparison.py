@@ -9,6 +9,7 @@ from typing import get_args
 from unhot.records.audit import Measurement, Subject, Verdict, VerdictLabel
 from unhot.records.measure import Holder
 from unhot.report.audited import Audited
+from unhot.report.sentences import headline
 from unhot.report.tables import SUBJECTS, Row, rows
 
 
@@ -66,7 +67,8 @@ def compared(audits: Sequence[Audited]) -> Comparison:
 
 def _verdicts(verdicts: Sequence[Verdict | None]) -> Iterator[tuple[str, list[VerdictLabel | None]]]:
     """Give the labels of the headlines, then those for each holder that a verdict knows."""
-    yield "Verdict", [None if v is None else v.label for v in verdicts]
+    titles = {headline(v) for v in verdicts if v is not None}
+    yield titles.pop() if len(titles) == 1 else "Verdict", [None if v is None else v.label for v in verdicts]
     holders: tuple[Holder, ...] = get_args(Holder)
     for holder in holders:
         found = [None if v is None else v.holders.get(holder) for v in verdicts]

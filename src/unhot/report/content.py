@@ -15,7 +15,7 @@ from unhot.report.figures import Picture, joined
 from unhot.report.images import Strip, strip
 from unhot.report.inputs import input_text
 from unhot.report.pictures import draw
-from unhot.report.sentences import decided, sentence
+from unhot.report.sentences import decided, headline, sentence
 from unhot.report.tables import SUBJECTS, Row, class_names, number, rows
 from unhot.report.texts import GROUPS, LIMITS, USES, WITHOUT_RETRAINED
 
@@ -67,6 +67,7 @@ class Content:
     key: str
     subject: str
     facts: list[Fact]
+    headline: str
     meaning: Meaning
     holders: list[Held]
     figures: list[Figure]
@@ -109,6 +110,7 @@ def content(audit: Audited, key: str) -> Content:
         key=key,
         subject=class_names(record.classes),
         facts=list(facts(record)),
+        headline=headline(verdict),
         meaning=MEANINGS[verdict.label],
         holders=[
             Held(name, MEANINGS[one.label], one.label, decided(one.because, record))

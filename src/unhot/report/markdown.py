@@ -8,7 +8,7 @@ from unhot.escaping import markdown
 from unhot.evaluation.verdict import MEANINGS
 from unhot.records.audit import AuditRecord, Measurement
 from unhot.report.content import cost, facts, limits
-from unhot.report.sentences import conclusions, sentence
+from unhot.report.sentences import conclusions, headline, sentence
 from unhot.report.tables import SUBJECTS, class_names, rows, value_text
 from unhot.report.texts import WITHOUT_RETRAINED
 
@@ -85,7 +85,7 @@ def model_card(record: AuditRecord) -> str:
 
 def _verdict(record: AuditRecord) -> Iterator[str]:
     verdict = record.verdict
-    yield f"**Verdict: {verdict.label}.** {MEANINGS[verdict.label].of(verdict.holder)}"
+    yield f"**{headline(verdict)}: {verdict.label}.** {MEANINGS[verdict.label].of(verdict.holder)}"
     yield ""
     yield from (f"- {markdown(line)}" for line in conclusions(record))
     yield from (f"- Note: {markdown(sentence(flag, record))}" for flag in verdict.flags)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from unhot.errors import InputError, shortened
-from unhot.records.audit import AuditRecord, FlagCode, MeasurementKey, Reason, ReasonCode, Statement, Subject
+from unhot.records.audit import AuditRecord, FlagCode, MeasurementKey, Reason, ReasonCode, Statement, Subject, Verdict
 from unhot.report.tables import declared, interval, number
 
 # {0} and {1} are measurements with their values, {names} the names of all; then come numbers of the statement or, in
@@ -136,6 +136,11 @@ def decided(reasons: Sequence[Reason], record: AuditRecord) -> str:
     also = f", and likewise {shortened((_title(record, k) for k in others), 3)}" if others else ""
     says = GAP_CLOSED if _of_similarity(deciding, record) else SAYS[deciding.code]
     return f"{_title(record, key)}: {values}; {says.format(closed=closed)}{also}."
+
+
+def headline(verdict: Verdict) -> str:
+    """Return what a verdict's label is the answer to; files that knew no holders do not say."""
+    return f"Verdict for whoever holds the {verdict.holder}" if verdict.holders else "Verdict"
 
 
 def conclusions(record: AuditRecord) -> list[str]:
