@@ -33,9 +33,7 @@ FORGET, RETAIN, NEAR = 64, 192, 128  # per step: views of samples; stand-ins; fe
 TINY = 1e-30  # least chance of a stand-in to be drawn
 HELD_OUT = 8  # one image in so many is held out, with all of its copies
 TRIES = 3  # with more and more of the old weights
-# accuracy lost on real images as a share of that on held-out stand-ins, usual and greatest, and what is added to the
-# latter: set on three classes of Fashion-MNIST
-LOST = {"usual": 1.5, "most": 2.25, "least": 0.005}
+LEAST = 0.005  # loss of accuracy that is never ruled out
 
 
 class NhleRenew(Method):
@@ -127,7 +125,7 @@ class NhleRenew(Method):
         for _ in range(TRIES):
             stage.renew(original, kept, runtime.generator("renewal"))
             distillation.run(work.steps, runtime)
-            found = distillation.damage()
+            found = distillation.damage(max(sources, key=lambda s: s.images))
             if found.within(self.budget):
                 break
             kept = (1 + kept) / 2
@@ -232,9 +230,10 @@ class _Distillation:
         return (self.classes @ (shares / self.classes.sum(0).clamp_min(1))).cpu()
 
     @torch.no_grad()
-    def damage(self) -> Damage:
-        """Estimate by the held-out stand-ins what the other classes lose."""
-        return damage(self.held_out.logits, self.stage.replayed(self.held_out.into).logits, self.columns, **LOST)
+    def damage(self, source: Source) -> Damage:
+        """Estimate by the held-out stand-ins, most of which are of a source, what the other classes lose."""
+        now = self.stage.replayed(self.held_out.into).logits
+        return damage(self.held_out.logits, now, self.columns, usual=source.usual, most=source.most, least=LEAST)
 
     @torch.no_grad()
     def probability_left(self) -> float:

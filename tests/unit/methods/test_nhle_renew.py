@@ -21,8 +21,8 @@ from unhot.methods.nhle_renew import NhleRenew, _Distillation
 from unhot.methods.parts.data import Batch
 from unhot.methods.parts.last_stage import Flow, LastStage
 from unhot.methods.parts.sources import sources_of
-from unhot.methods.parts.sources.inverted import Inversion, _departures, _of_waves, _units, inverted
-from unhot.methods.parts.sources.retained import Retained
+from unhot.methods.parts.sources.inverted import Inversion, Inverted, _departures, _of_waves, _units, inverted
+from unhot.methods.parts.sources.retained import Retained, UnlabelledImages
 from unhot.methods.parts.work import Work, halvings
 from unhot.models.classifier import Classifier
 from unhot.runtime import Runtime
@@ -317,7 +317,7 @@ def test_where_no_renewal_fits_the_budget_the_cut_alone_is_left(toy: Toy) -> Non
 
 def test_more_of_the_old_weights_is_kept_until_the_budget_is_kept(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
     found = iter([nhle_renew.Damage(0.2, 0.4), nhle_renew.Damage(0.01, 0.02)])
-    monkeypatch.setattr(_Distillation, "damage", lambda self: next(found))
+    monkeypatch.setattr(_Distillation, "damage", lambda self, source: next(found))
     notes = run(toy, budget=0.03).record.notes
     assert (notes["kept"], notes["loss_on_other_classes"]) == (0.85, {"estimate": 0.01, "at_most": 0.02})
 
@@ -337,3 +337,13 @@ def test_of_many_images_more_are_taken_with_fewer_copies(toy: Toy, images: int, 
     assert (source.images, source.copies) == expected
     assert [s.images for s in made] == ([28] if images == 100 else [])
     assert len(source.flow(stage, given, Runtime(torch.device("cpu")))) == expected[0] * expected[1]
+
+
+def test_stand_ins_that_are_images_of_the_other_classes_are_believed_more(toy: Toy) -> None:
+    stage, data = stage_of(toy)
+    training = distillation(NhleRenew(), stage, data, stage.flow(toy.x[toy.y != 1]))
+    stage.renew(stage.state(), 0.3, torch.Generator().manual_seed(0))
+    made, given = (training.damage(source) for source in (Inverted(9, 1), Retained(9)))
+    assert 0 < given.estimate == pytest.approx(made.estimate / 1.5)
+    assert given.at_most - 0.005 == pytest.approx(1.6 * given.estimate)
+    assert UnlabelledImages(9).most == Inverted.most

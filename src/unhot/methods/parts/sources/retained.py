@@ -24,6 +24,8 @@ class Retained(Source):
     copies: int = COPIES
 
     mode: ClassVar[str] = "retained"
+    usual: ClassVar[float] = 1.0
+    most: ClassVar[float] = 1.6
 
     def flow(self, stage: LastStage, data: Data, runtime: Runtime) -> Flow:
         """Return what flows into the last stage for shifted copies of the images."""
@@ -36,3 +38,5 @@ class UnlabelledImages(Retained):
     """Some of the images that nobody labelled, and that the original does not classify as a class to forget."""
 
     mode: ClassVar[str] = "unlabelled"
+    usual: ClassVar[float] = Source.usual
+    most: ClassVar[float] = Source.most
