@@ -26,6 +26,7 @@ from pydantic import JsonValue
 
 import unhot
 from unhot.evaluation.catalogue import BUILTIN
+from unhot.files import write_atomic
 from unhot.records.audit import AuditRecord, Subject
 
 SHOTS = 16
@@ -137,9 +138,7 @@ def _add(given: argparse.Namespace, cell: Cell) -> None:
     with FileLock(f"{given.out}.lock"):
         record = _record(given)
         cells = ",\n ".join(json.dumps(c) for c in [*record.pop("cells"), cell])
-        part = given.out.with_suffix(".part")
-        part.write_text(f'{json.dumps(record)[:-1]}, "cells": [\n {cells}\n]}}\n')
-        part.replace(given.out)
+        write_atomic(given.out, f'{json.dumps(record)[:-1]}, "cells": [\n {cells}\n]}}\n'.encode())
 
 
 if __name__ == "__main__":

@@ -325,7 +325,7 @@ def deep() -> str:
 
 
 def deep_met() -> str:
-    """One row a set of nets and a run of benchmarks/deep.py: means and worst cells, beside what was aimed at."""
+    """One row a set of nets and a run of benchmarks/deep.py: verdicts that were reached, means and worst cells."""
     rows = []
     for (data, run), group in tables.grouped(_deep_cells(), lambda cell: (cell[0], cell[1]["run"])).items():
         cells = [c for _, c in group]

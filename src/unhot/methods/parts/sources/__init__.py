@@ -14,8 +14,8 @@ def sources_of(data: Data, images: int, descent: int) -> list[Source]:
 
     Args:
         data: The data of the method.
-        images: Number of images to make; those that are made fill up what is missing. Of images that are given as many
-            are taken as make, with fewer copies of each, the same number of stand-ins.
+        images: Number of images; those that are made fill up what is missing. Of given images more are taken, with
+            fewer copies of each, up to the same number of stand-ins.
         descent: Number of steps in which an image is made.
     """
     found: list[Source] = []

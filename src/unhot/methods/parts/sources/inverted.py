@@ -139,8 +139,8 @@ class Inversion:
 
     def step(self) -> None:
         """Descend one step."""
-        drawn = _of_waves(self.waves, self.units).to(self.target.dtype)
-        x = drawn + (self._clipped(drawn) - drawn).detach()  # where it is clipped, the gradient is kept
+        drawn = self._drawn()
+        x = drawn + (drawn.clamp(self.low, self.high) - drawn).detach()  # where it is clipped, the gradient is kept
         with _departures(self.model) as departures:
             logits = self.model.logits(self.shifted(x, self.generator))
         variation = sum(x.diff(dim=d).square().sum((1, 2, 3)).mean() for d in (2, 3))
@@ -152,10 +152,10 @@ class Inversion:
     @torch.no_grad()
     def x(self) -> Tensor:
         """Return the images as they are now, inputs (N, C, H, W)."""
-        return self._clipped(_of_waves(self.waves, self.units).to(self.target.dtype))
+        return self._drawn().clamp(self.low, self.high)
 
-    def _clipped(self, x: Tensor) -> Tensor:
-        return x.clamp(self.low, self.high)
+    def _drawn(self) -> Tensor:
+        return _of_waves(self.waves, self.units).to(self.target.dtype)
 
 
 def _units(size: torch.Size, device: torch.device) -> Tensor:
@@ -166,7 +166,7 @@ def _units(size: torch.Size, device: torch.device) -> Tensor:
 
 
 def _of_waves(waves: Tensor, units: Tensor) -> Tensor:
-    """Return images of amplitudes in units; both are given as the images that they make in units of 1, (N, C, H, W)."""
+    """Return images (N, C, H, W): those of ``waves`` (N, C, H, W) with their amplitudes multiplied by the units."""
     images: Tensor = torch.fft.irfft2(torch.fft.rfft2(waves) * units, s=waves.shape[2:])
     return images
 

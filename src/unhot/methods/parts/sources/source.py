@@ -20,7 +20,8 @@ class Source(ABC):
     Attributes:
         mode: Its name in the record.
         usual: Accuracy that real images usually lose, as a share of what held-out stand-ins lose.
-        most: The same at most; both were set on nets of Fashion-MNIST.
+        most: The same at most. Those of inverted images were set on nets of Fashion-MNIST, those of retained images on
+            nets of CIFAR-10, too.
         images: Number of images.
     """
 
