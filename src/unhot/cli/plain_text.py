@@ -11,7 +11,8 @@ import re
 BRACED = r"\{((?:[^{}]|\{(?:[^{}]|\{[^{}]*\})*\})*)\}"  # braces in braces in braces
 SYMBOLS = {
     **{"alpha": "α", "beta": "β", "gamma": "γ", "delta": "δ", "epsilon": "ε", "eta": "η", "theta": "θ", "mu": "μ"},
-    **{"lambda": "λ", "xi": "ξ", "phi": "φ", "rho": "ρ", "sigma": "σ", "tau": "τ", "Delta": "Δ", "Sigma": "Σ"},
+    **{"lambda": "λ", "nu": "ν", "xi": "ξ", "phi": "φ", "rho": "ρ", "sigma": "σ", "tau": "τ"},
+    **{"pi": "π", "chi": "χ", "psi": "ψ", "omega": "ω", "Delta": "Δ", "Sigma": "Σ"},
     **{"leftarrow": "←", "in": "∈", "notin": "∉", "ge": "≥", "ne": "≠", "sim": "~", "odot": "⊙", "top": "ᵀ"},
     **{"lVert": "‖", "rVert": "‖", "Vert": "‖", "lvert": "|", "rvert": "|", "ell": "ℓ", "nabla": "∇", "partial": "∂"},
     **{"sum": "Σ", "infty": "∞", "min": "min", "max": "max", "cos": "cos", "quad": "\n", "qquad": "\n"},
