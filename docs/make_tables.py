@@ -298,7 +298,7 @@ def tricks() -> str:
             undone[cell["model"]] = cell.get("undone_by", "–")
             kept.setdefault(cell["model"], []).append(cell["same_answers"])
             for holder, label in cell["labels"].items():
-                labels[cell["model"]][f"{content['dataset']}, {content['arch']}: {holder}"][_label(label)] += 1
+                labels[cell["model"]][f"{content['dataset']}, {content['arch']}: {holder}"][tables.short(label)] += 1
     columns = list(dict.fromkeys(column for found in labels.values() for column in found))
     rows = [
         [model, undone[model], f"{min(kept[model]):.3f}"]
@@ -313,7 +313,7 @@ def deep() -> str:
     rows = []
     for data, c in _deep_cells():
         found = c["measures"]
-        row = [data, c["class"], str(c["draw"]), c["run"], *(_label(c["labels"][h]) for h in HOLDERS)]
+        row = [data, c["class"], str(c["draw"]), c["run"], *(tables.short(c["labels"][h]) for h in HOLDERS)]
         row += [f"{found[n]['unlearned']:.{d}f}" for n, d in (("retain_drop_masked", 4), ("worst_class_drop", 3))]
         recovered = [found[f"recovery_{k}_shot"] for k in (1, 5, 20)]
         rows.append(
@@ -360,15 +360,6 @@ def _deep_closed(cell: dict[str, Any], name: str) -> float:
 def _count(met: Iterable[bool]) -> str:
     found = list(met)
     return f"{sum(found)} of {len(found)}"
-
-
-def _label(label: str) -> str:
-    """Return a verdict in two words."""
-    return (
-        label.removesuffix(" at the output only")
-        .removesuffix(" of a retrained model")
-        .removesuffix(" a retrained model")
-    )
 
 
 def plain() -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import signal
 import subprocess
@@ -14,6 +15,7 @@ import pytest
 from small_grid import SMALL, models
 
 from unhot.bench.grid import Grid, read_grid
+from unhot.bench.results import collect
 from unhot.bench.store import BUNDLE_FILES, Store
 from unhot.errors import ModelWarning, OutputError
 from unhot.records.bench import FailureRecord
@@ -65,6 +67,24 @@ def test_a_damaged_record_counts_as_not_done(done: Path, tmp_path: Path) -> None
     (store.cell(spec) / "record.json").write_text("{}")
     assert store.record(spec) is None
     assert not store.done(spec)
+
+
+def test_a_record_that_knew_no_holders_is_done_and_written_as_it_was(done: Path, tmp_path: Path) -> None:
+    grid = small(tmp_path)
+    shutil.copytree(done, tmp_path / "out")
+    store = Store(tmp_path / "out")
+    spec = grid.cells[0].spec
+    path = store.cell(spec) / "record.json"
+    raw = json.loads(path.read_text())
+    assert set(raw.pop("verdicts")) == {"outputs", "features", "weights"}
+    path.write_text(json.dumps(raw, indent=2, ensure_ascii=False) + "\n")
+    record = store.record(spec)
+    assert record is not None
+    assert (record.verdicts, record.verdict) == ({}, raw["verdict"])
+    assert record.to_json() == path.read_text()
+    older, newer = collect(grid, store).rows[0], collect(grid, Store(done)).rows[0]
+    assert older == newer.model_copy(update={"verdicts": {}})
+    assert newer.verdicts["features"] == newer.verdict
 
 
 def test_a_result_takes_the_place_of_a_failure(done: Path, tmp_path: Path) -> None:

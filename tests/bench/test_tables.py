@@ -14,8 +14,11 @@ from scipy.stats import ttest_1samp
 
 from unhot.bench import tables
 from unhot.bench.results import write_all
+from unhot.records.codes import RENAMED
 from unhot.records.results import CellRow, Results, TimingRow, merged
 from unhot.runtime import Runtime
+
+RECORDS = Path(__file__).parents[2] / "benchmarks" / "records"
 
 
 def row(method: str = "nhle-cwm", label: int = 0, seed: int = 0, **other: Any) -> CellRow:
@@ -232,3 +235,36 @@ def test_a_verdict_of_older_results_is_read_under_its_new_name() -> None:
         assert row(verdict=older).verdict == "undecided"
     with pytest.raises(ValidationError, match="verdict"):
         row(verdict="forgotten")
+
+
+def test_verdicts_are_counted_for_each_holder(tmp_path: Path) -> None:
+    hidden, apart = "hidden at the output only", "short of a retrained model"
+    level = "at the level of a retrained model"
+    rows = [
+        row(label=0, verdicts={"outputs": level, "features": hidden, "weights": hidden}),
+        row(label=1, verdicts={"outputs": hidden, "features": apart, "weights": "undecided"}),
+        row(label=2, verdicts={"outputs": level, "features": hidden, "weights": hidden}),
+        row(label=3),  # of a version that knew no holders
+        row(label=4, error="no", values={}, signals={}),
+        row("mask", verdicts=dict.fromkeys(("outputs", "features", "weights"), hidden)),
+    ]
+    head, _, *lines = tables.verdicts(results(*rows)).splitlines()
+    assert head == "| data and net | method | images | cells judged | outputs | features | weights |"
+    counts = "3 of 5 | hidden 1, at the level 2 | hidden 2, short 1 | hidden 2, undecided 1"
+    assert lines[0] == f"| digits, lenet5 | nhle-cwm | 16 | {counts} |"
+    assert lines[1] == "| digits, lenet5 | mask | 16 | 1 of 1 | hidden 1 | hidden 1 | hidden 1 |"
+    write_all(results(*rows), tmp_path)
+    assert tables.verdicts(results(*rows)) in (tmp_path / "tables.md").read_text()
+    first, *_, old, failed, _ = csv.DictReader(io.StringIO((tmp_path / "results.csv").read_text()))
+    assert [first[f"verdict.{h}"] for h in ("outputs", "features", "weights")] == [level, hidden, hidden]
+    assert (old["verdict"], old["verdict.features"], failed["verdict.features"]) == (hidden, "", "")
+    write_all(results(rows[3]), tmp_path)
+    assert "## Verdicts" not in (tmp_path / "tables.md").read_text()
+
+
+def test_committed_results_are_read_and_written_as_they_were() -> None:
+    for path in sorted(RECORDS.glob("bench-*.json")):
+        read, text = Results.read(path), path.read_text()
+        for older, newer in RENAMED.items():
+            text = text.replace(f'"{older}"', f'"{newer}"')
+        assert read.to_json() == text

@@ -48,6 +48,8 @@ def test_a_cell_is_forget_and_audit_called_by_hand(grid_of: GridOf, done: Path) 
     )
     assert record.measurements == audit.record.measurements
     assert record.verdict == audit.record.verdict.label
+    assert record.verdicts == {holder: found.label for holder, found in audit.record.verdict.holders.items()}
+    assert set(record.verdicts) == {"outputs", "features", "weights"}
     assert record.steps == result.record.cost.steps
     assert [c.name for c in record.names] == ["6"]
     uncut = unhot.forget(original, samples, method=NhleCwm(steps=2, cut="none"), seed=0).classifier

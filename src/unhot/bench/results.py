@@ -8,6 +8,7 @@ import re
 from collections import defaultdict
 from pathlib import Path
 from statistics import fmean
+from typing import get_args
 
 from unhot.bench import tables
 from unhot.bench.grid import Grid
@@ -17,6 +18,7 @@ from unhot.escaping import csv_cell, line, markdown
 from unhot.files import write_atomic
 from unhot.methods import DEFAULT, REFERENCES
 from unhot.records.bench import Track
+from unhot.records.choices import Holder
 from unhot.records.environment import Environment
 from unhot.records.results import CellRow, Results, TimingRow
 from unhot.shared_state import SHARED_STATE
@@ -102,13 +104,14 @@ def _csv(results: Results) -> str:
         f"{name}/{subject}" for r in results.rows for name in r.values for subject in r.values[name]
     )
     head = ["dataset", "arch", "model_seed", "classes", "shots", "seed", "method", "options", "track", "verdict"]
-    head += ["steps", "seconds", "error"]
+    head += [*(f"verdict.{holder}" for holder in get_args(Holder)), "steps", "seconds", "error"]
     buffer = io.StringIO()
     lines = csv.writer(buffer, lineterminator="\n")
     lines.writerow([csv_cell(name) for name in (*head, *columns)])
     for r in results.rows:
         values = {f"{name}/{subject}": v for name, found in r.values.items() for subject, v in found.items()}
         known = r.model_dump()
+        known |= {f"verdict.{holder}": r.verdicts.get(holder) for holder in get_args(Holder)}
         known |= {"classes": " ".join(map(str, r.classes)), "options": of_row(r).options}
         cells = [*(known[h] for h in head), *(values.get(c) for c in columns)]
         lines.writerow(["" if cell is None else csv_cell(cell) for cell in cells])
@@ -129,6 +132,8 @@ def _markdown(results: Results) -> str:
         parts += ["## Several classes at once\n", tables.at_once(results), ""]
     if len(usual) < len(results.rows):
         parts += ["## One request after another\n", tables.in_sequence(results), ""]
+    if any(r.verdicts for r in results.rows):
+        parts += ["## Verdicts for whoever holds the outputs, features or weights\n", tables.verdicts(results), ""]
     if failures := [r for r in results.rows if r.error is not None]:
         lines = [
             [of_row(r).title, f"{r.dataset}, {r.arch}, {r.classes}, draw {r.seed}", str(r.error)] for r in failures

@@ -7,10 +7,11 @@ classes.
 from __future__ import annotations
 
 import json
-from collections import defaultdict
+import re
+from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from statistics import fmean
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar, get_args
 
 import numpy as np
 
@@ -18,6 +19,8 @@ from unhot.escaping import markdown
 from unhot.evaluation.catalogue import BUILTIN
 from unhot.evaluation.stats import mean
 from unhot.methods import REFERENCES as REFERENCE_METHODS
+from unhot.records.choices import Holder
+from unhot.records.codes import VerdictLabel
 from unhot.records.results import CellRow, Results, TimingRow
 
 K = TypeVar("K", bound=Hashable)
@@ -250,6 +253,29 @@ def at_once(results: Results) -> str:
         for (dataset, arch, setting, count), rows in sorted(groups.items(), key=lambda item: item[0])
     ]
     return grid(["data and net", "method", "classes at once", *heads(*names)], lines)
+
+
+def verdicts(results: Results) -> str:
+    """One row a method and number of images: how often it was given which verdict, for whoever holds what."""
+    groups = grouped(results.rows, lambda r: (r.dataset, r.arch, r.in_sequence, r.shots, of_row(r)))
+    lines = []
+    for (dataset, arch, in_sequence, shots, setting), rows in groups.items():
+        request = f"{dataset}, {arch}{', one class after another' if in_sequence else ''}"
+        judged = sum(bool(r.verdicts) for r in rows)
+        counts = (label_counts(r.verdicts[h] for r in rows if h in r.verdicts) for h in get_args(Holder))
+        lines.append([request, setting.title, str(shots or "all"), f"{judged} of {len(rows)}", *counts])
+    return grid(["data and net", "method", "images", "cells judged", *get_args(Holder)], lines, text=2)
+
+
+def label_counts(labels: Iterable[VerdictLabel]) -> str:
+    """Show how often each label of a verdict was given, in the order in which they are declared."""
+    found = Counter(labels)
+    return ", ".join(f"{short(label)} {found[label]}" for label in get_args(VerdictLabel) if label in found) or "–"
+
+
+def short(label: str) -> str:
+    """Return a label of a verdict in few words."""
+    return re.sub(" (at the output only|(of )?a retrained model)$", "", label)
 
 
 def in_sequence(results: Results) -> str:

@@ -119,9 +119,9 @@ class Worker:
         results, sequence = self._forgotten(cell, src, before)
         last, labels = results[-1], _labels(model, source, cell.classes)
         uncut = last.classifier if cell.in_sequence else last.uncut
-        audited = self._auditor(source, before, tuple(references)).audit(
-            last.classifier, labels, quick=cell.audit == "quick"
-        )
+        auditor = self._auditor(source, before, tuple(references))
+        audited = auditor.audit(last.classifier, labels, quick=cell.audit == "quick").record
+        verdict = audited.verdict
         return CellRecord(
             digest=cell.digest,
             spec=cell,
@@ -130,8 +130,9 @@ class Worker:
             uses=last.record.uses,
             signals=signals(model, uncut, _samples(cell, source, cell.classes), runtime),
             before_cut=before_cut(model, uncut, labels, source.test_images.of(cell.classes), runtime),
-            measurements=audited.record.measurements,
-            verdict=audited.record.verdict.label,
+            measurements=audited.measurements,
+            verdict=verdict.label,
+            verdicts={holder: found.label for holder, found in verdict.holders.items()},
             sequence=tuple(sequence),
             stop_reason=last.record.stop_reason,
             steps=sum(r.record.cost.steps for r in results),

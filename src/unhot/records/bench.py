@@ -12,7 +12,7 @@ from pydantic import Field, JsonValue
 
 from unhot.records.audit import Measurement, StoredLabel
 from unhot.records.base import Record, Stored, digest
-from unhot.records.choices import Precision
+from unhot.records.choices import Holder, Precision
 from unhot.records.environment import Environment
 from unhot.records.model import ClassLabel, InputSpec
 from unhot.records.train import TrainRecord
@@ -135,6 +135,8 @@ class CellRecord(Record):
             copies of them, in nats.
         before_cut: Mean accuracy on forgotten test images, and cosine of their features with the original's, before the
             class is cut from the output.
+        verdict: The label of the headline, which is that of the features.
+        verdicts: The label for each holder; empty in records of older versions.
         sequence: Measures after each request of a sequence.
         seconds: Time of the method; other cells may have run at the same time, unlike in a timing record.
     """
@@ -149,6 +151,7 @@ class CellRecord(Record):
     before_cut: dict[str, float]
     measurements: tuple[Measurement, ...]
     verdict: StoredLabel
+    verdicts: dict[Holder, StoredLabel] = Field(default_factory=dict, exclude_if=lambda known: not known)
     sequence: tuple[dict[str, float], ...] = ()
     stop_reason: str
     steps: int

@@ -13,6 +13,7 @@ from unhot.escaping import json_words
 from unhot.records.audit import StoredLabel
 from unhot.records.base import Count, Record, Seconds, Stored
 from unhot.records.bench import Cell, CellRecord, FailureRecord, TimingRecord, Track
+from unhot.records.choices import Holder
 from unhot.records.environment import Environment
 
 # measures and signals of every cell that did not fail
@@ -29,6 +30,7 @@ class CellRow(Stored):
         names: Names of the forgotten classes.
         values: The value of each measure for each subject on test images; absent ones are left out.
         error: Why there is no result; None if there is one.
+        verdicts: The label for each holder; empty in rows of older versions, whose only label is of the features.
     """
 
     dataset: str
@@ -49,6 +51,7 @@ class CellRow(Stored):
     signals: dict[str, float] = {}
     sequence: tuple[dict[str, float], ...] = ()
     verdict: StoredLabel | None = None
+    verdicts: dict[Holder, StoredLabel] = {}
     steps: int | None = None
     seconds: float | None = None
 
@@ -86,6 +89,7 @@ class CellRow(Stored):
             signals=_rounded(record.signals),
             sequence=tuple(_rounded(s) for s in record.sequence),
             verdict=record.verdict,
+            verdicts=record.verdicts,
             steps=record.steps,
             seconds=round(record.seconds, 4),
         )
