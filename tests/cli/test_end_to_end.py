@@ -14,8 +14,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from unhot.cli import demo
 from unhot.data.source import Source
+from unhot.methods.nhle_renew import NhleRenew
 from unhot.models.bundle import load
+from unhot.records.audit import AuditRecord
 
 Run = Callable[..., Any]
 pytestmark = pytest.mark.filterwarnings("default::unhot.errors.SampleWarning")
@@ -159,16 +162,24 @@ def test_requirements(unhot: Run, bundle: Path, folders: Path, tmp_path: Path, r
 
 @pytest.mark.usefixtures("short_digits")
 def test_demo(unhot: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = NhleRenew.run
+    monkeypatch.setattr(NhleRenew, "run", lambda m, *a: run(m.model_copy(update={"steps": 20, "images": 64}), *a))
     monkeypatch.chdir(tmp_path)
     (tmp_path / "unhot-demo").mkdir()
     said = unhot("demo")
     assert said.code == 0
     assert names(tmp_path) == ["unhot-demo", "unhot-demo-2"]
-    assert names(tmp_path / "unhot-demo-2") == ["audit", "original", "retrained", "unlearned"]
-    for shown in ("original", "masked", "unlearned", "retrained", "forget accuracy", "seconds", "unhot-demo-2"):
+    assert names(tmp_path / "unhot-demo-2") == [
+        *("audit-renewed", "audit-unlearned", "original", "renewed", "report.html", "retrained", "unlearned"),
+    ]
+    for shown in ("original", "masked", "nhle-cwm", "nhle-renew", "retrained", "forget accuracy", "unhot-demo-2"):
         assert shown in said.out
-    assert said.err.count("...") == 3
-    assert load("unhot-demo-2/unlearned").forgotten[0].name == "3"
+    assert said.err.count("...") == 6
+    for folder, method in demo.METHODS.items():
+        assert load(f"unhot-demo-2/{folder}").forgotten[0].name == "3"
+        made_by = AuditRecord.read(Path(f"unhot-demo-2/audit-{folder}/audit.json")).made_by
+        assert made_by is not None
+        assert made_by.method == method
 
 
 @pytest.mark.parametrize("call", [["list", "methods"], ["show", "mask"], ["env"], ["--version"], ["forget", "--help"]])
