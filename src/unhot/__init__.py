@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from unhot.models.arch import build
     from unhot.models.bundle import load, save
     from unhot.models.classifier import Classifier
+    from unhot.models.formats.exports.export import export
     from unhot.records.audit import Measurement
     from unhot.records.model import InputSpec
     from unhot.reference import partial_reference
@@ -55,6 +56,7 @@ _NAMES = {
     "unhot.models.arch": "build",
     "unhot.models.bundle": "load save",
     "unhot.models.classifier": "Classifier",
+    "unhot.models.formats.exports.export": "export",
     "unhot.records.audit": "Measurement",
     "unhot.records.model": "InputSpec",
     "unhot.runtime": "Runtime",
@@ -93,6 +95,7 @@ __all__ = [
     "build",
     "draw",
     "errors",
+    "export",
     "folder",
     "forget",
     "load",

@@ -10,7 +10,8 @@
     │   ├── DataError               images or labels do not fit
     │   └── OutputError (OSError)   the place to write to is taken or full
     ├── UndeclaredReadError (RuntimeError)   a method read data that its ``uses`` does not name
-    └── MethodFailedError (RuntimeError)     a method ended in an unusable model
+    ├── MethodFailedError (RuntimeError)     a method ended in an unusable model
+    └── ExportFailedError (RuntimeError)     what was exported does not do what the model does
 
 Warnings are about inputs that can be used, but not as one would expect. ``warnings.simplefilter("error",
 UnhotWarning)`` turns all of them into errors.
@@ -80,6 +81,10 @@ class UndeclaredReadError(UnhotError, RuntimeError):
 
 class MethodFailedError(UnhotError, RuntimeError):
     """A method ended in an unusable model."""
+
+
+class ExportFailedError(UnhotError, RuntimeError):
+    """What was exported, loaded again, does not do what the model does."""
 
 
 class UnhotWarning(UserWarning):

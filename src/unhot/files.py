@@ -55,13 +55,9 @@ def check_new(out: Path) -> None:
     Raises:
         OutputError: With what to do about it.
     """
-    parent = out.absolute().parent
     with output_errors(out):
-        if out.exists() or out.is_symlink():
-            raise OutputError(f"{out} exists. Choose another --out, or remove it first.")
-        if not parent.is_dir():
-            raise OutputError(f"{parent} is not a folder. Make it first, or choose another --out.")
-        with _locked(out.absolute(), parent) as temporary:
+        _check_new(out)
+        with _locked(out.absolute(), out.absolute().parent) as temporary:
             temporary.touch()
 
 
@@ -89,6 +85,30 @@ def staged_folder(out: Path) -> Iterator[Path]:
                 _put(stage, out.absolute())
         except OSError as error:
             raise OutputError(f"{error}{_kept(stage, out.absolute().name)}") from error
+
+
+@contextmanager
+def staged_file(out: Path) -> Iterator[Path]:
+    """Yield the path of a file of the same name in a hidden folder; it becomes ``out`` when the block succeeds.
+
+    After an error or an interrupt nothing is left. The block writes the file.
+
+    Raises:
+        OutputError: ``out`` exists or cannot be written, or the disk is full.
+    """
+    target = out.absolute()
+    with ExitStack() as stack:
+        with output_errors(out):
+            _check_new(out)
+            stage = stack.enter_context(_locked(target, target.parent))
+            _check_new(out)  # the previous holder of the lock may have written it
+            stage.mkdir()
+        with output_errors(out, FULL):
+            yield stage / target.name
+            _fsync(stage / target.name)
+        with output_errors(out):
+            (stage / target.name).replace(target)
+            _fsync(target.parent)
 
 
 def write_atomic(path: Path, data: bytes) -> None:
@@ -134,6 +154,13 @@ def sha256(path: Path) -> str:
     """Return the hex SHA-256 of a file's bytes."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _check_new(out: Path) -> None:
+    if out.exists() or out.is_symlink():
+        raise OutputError(f"{out} exists. Choose another --out, or remove it first.")
+    if not (parent := out.absolute().parent).is_dir():
+        raise OutputError(f"{parent} is not a folder. Make it first, or choose another --out.")
 
 
 @contextmanager

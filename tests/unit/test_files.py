@@ -20,8 +20,9 @@ from safetensors import SafetensorError
 
 from unhot import files
 from unhot.errors import InputError, OutputError
-from unhot.files import check_free, check_new, sha256, staged_folder, write_atomic
-from unhot.models import bundle as bundles
+from unhot.files import check_free, check_new, sha256, staged_file, staged_folder, write_atomic
+from unhot.models import weights
+from unhot.models.bundle import save
 from unhot.models.classifier import Classifier
 
 
@@ -322,6 +323,34 @@ def test_checking_leaves_no_trace(tmp_path: Path) -> None:
     assert names(tmp_path / "empty") == []
 
 
+def test_a_staged_file_appears_whole_when_the_block_ends(tmp_path: Path) -> None:
+    out = tmp_path / "m.onnx"
+    with staged_file(out) as path:
+        path.write_bytes(b"whole")
+        assert path.name == "m.onnx"
+        assert not out.exists()
+    assert (out.read_bytes(), [p.name for p in tmp_path.iterdir()]) == (b"whole", ["m.onnx"])
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_a_staged_file_leaves_nothing_after_an_error(tmp_path: Path, error: type[BaseException]) -> None:
+    with pytest.raises(error), staged_file(tmp_path / "m.onnx") as path:  # noqa: PT012
+        path.write_bytes(b"half")
+        raise error
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_staged_file_replaces_nothing(tmp_path: Path) -> None:
+    (tmp_path / "m.onnx").write_bytes(b"mine")
+    for out, said in ((tmp_path / "m.onnx", "exists"), (tmp_path / "no" / "m.onnx", "is not a folder. Make it first")):
+        with pytest.raises(OutputError, match=said):
+            staged_file(out).__enter__()
+    with pytest.raises(OutputError, match="The disk is full"), staged_file(tmp_path / "n.onnx"):
+        raise OSError(errno.ENOSPC, "no space")
+    assert (tmp_path / "m.onnx").read_bytes() == b"mine"
+    assert [p.name for p in tmp_path.iterdir()] == ["m.onnx"]
+
+
 def test_write_atomic_replaces_whole_files(tmp_path: Path) -> None:
     path = tmp_path / "a.json"
     write_atomic(path, b"one")
@@ -380,7 +409,7 @@ def test_a_disk_that_is_full_of_weights_is_said(
     def save_file(*_: object) -> None:  # what safetensors 0.8 does on a full tmpfs
         raise SafetensorError(f"Error while serializing: I/O error: {os.strerror(code)} (os error {code})")
 
-    monkeypatch.setattr(bundles, "save_file", save_file)
+    monkeypatch.setattr(weights, "save_file", save_file)
     with pytest.raises(OutputError, match=re.escape(said)):
-        bundles.save(original, tmp_path / "out")
+        save(original, tmp_path / "out")
     assert torch.is_tensor(original.head_layer.weight)

@@ -18,6 +18,7 @@ from unhot.cli.audit import audit, compare
 from unhot.cli.bench import bench
 from unhot.cli.catalogue import env, list_, show
 from unhot.cli.demo import demo
+from unhot.cli.export import export
 from unhot.cli.failure import FAILED, described
 from unhot.cli.forget import forget
 from unhot.cli.output import note, prepare_streams
@@ -53,6 +54,7 @@ app.command("demo")(demo)
 app.command("train")(train)
 app.command("forget")(forget)
 app.add_typer(guard.app)
+app.command("export")(export)
 app.command("reference")(reference)
 app.command("audit")(audit)
 app.command("compare")(compare)

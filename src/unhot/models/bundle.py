@@ -7,15 +7,11 @@ net by name.
 from __future__ import annotations
 
 import hashlib
-import os
-import re
 from pathlib import Path
 from typing import TypeVar
 
 import torch
 from pydantic import ValidationError
-from safetensors import SafetensorError
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from unhot.errors import InputError, ModelError, ModelWarning, invalid_values, raise_all, warn
@@ -30,6 +26,7 @@ from unhot.models.head import inspect_outputs, linear
 from unhot.models.head_edits.edit import HeadEdit
 from unhot.models.head_edits.listed import ADAPTER
 from unhot.models.trace import graph_of
+from unhot.models.weights import write_tensors
 from unhot.reading import read_text
 from unhot.records.base import Record
 from unhot.records.graph import Graph
@@ -62,28 +59,28 @@ def save(model: Classifier, out: str | Path, record: Record | None = None) -> No
         ModelError: The net can neither be traced as a graph nor be built again by ``arch``.
         OutputError: The folder is taken, or the disk is full.
     """
+    check_is_classifier(model)
+    with staged_folder(Path(out)) as stage:
+        write_bundle(model, stage, record)
+
+
+def check_is_classifier(model: object) -> None:
+    """Refuse anything else, with the way to make a classifier of it.
+
+    Raises:
+        ModelError: It is none.
+    """
     if not isinstance(model, Classifier):
         raise ModelError(
             f"Expected an unhot.Classifier, got {type(model).__name__}. Of the result of unhot.forget it is "
             "result.classifier. Wrap any other net with a few of its inputs: unhot.Classifier.wrap(net, example=x)."
         )
-    with staged_folder(Path(out)) as stage:
-        write_bundle(model, stage, record)
 
 
 def write_bundle(model: Classifier, folder: Path, record: Record | None = None) -> None:
     """Write the files of a bundle into a folder that exists."""
     graph = _graph(model)
-    state = {k: v.detach().cpu().contiguous().clone() for k, v in model.module.state_dict().items()}
-    (folder / WEIGHTS).touch()
-    mode = (folder / WEIGHTS).stat().st_mode  # as the umask says; safetensors would let only the owner read it
-    try:
-        save_file(state, folder / WEIGHTS)
-        (folder / WEIGHTS).chmod(mode)
-    except SafetensorError as error:  # it hides the error of the system
-        if (found := re.search(r"os error (\d+)", str(error))) is not None:
-            raise OSError(int(found[1]), os.strerror(int(found[1])), str(folder / WEIGHTS)) from error
-        raise
+    write_tensors(model.module.state_dict(), folder / WEIGHTS)
     if graph is not None:
         graph.write(folder / GRAPH)
     info = BundleInfo(

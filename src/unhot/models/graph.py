@@ -82,7 +82,8 @@ class GraphNet(nn.Module):
         if x.shape[1:] != shape:
             raise ModelError(f"This net takes inputs of shape (B, {', '.join(map(str, shape))}), not {tuple(x.shape)}.")
         # in tracing there are no sizes yet
-        like = None if torch.compiler.is_compiling() else (x.shape, x.dtype)
+        tracing = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+        like = None if torch.compiler.is_compiling() or tracing else (x.shape, x.dtype)
         meter = None if like is None or like in self.unhot_within else _Meter(self, x)
         values: list[Any] = [x.clone() if self.unhot_copies else x]
         try:

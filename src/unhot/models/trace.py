@@ -83,10 +83,14 @@ def _difference(graph: Graph, net: nn.Module) -> str:
     return ""
 
 
-def _traced(net: nn.Module, x: Tensor) -> torch.export.ExportedProgram:
-    """Trace a net for any number of images."""
+def traced(net: nn.Module, x: Tensor) -> torch.export.ExportedProgram:
+    """Trace a net for any number of images, on inputs x (B, C, H, W) of two or more.
+
+    Raises:
+        ModelError: It cannot be traced, with the reason.
+    """
     # with gradients enabled, torch calls operators that can be differentiated, not its fused ones
-    with _silence(), own_generators(), torch.enable_grad():
+    with silence(), own_generators(), torch.enable_grad():
         for strict in (False, True):  # the second way is slower and understands some nets that the first does not
             try:
                 batch = ({0: torch.export.Dim.DYNAMIC},)
@@ -97,7 +101,7 @@ def _traced(net: nn.Module, x: Tensor) -> torch.export.ExportedProgram:
 
 
 @contextmanager
-def _silence() -> Iterator[None]:
+def silence() -> Iterator[None]:
     """Suppress torch's messages, and those of other threads meanwhile."""
     with SHARED_STATE, warnings.catch_warnings(), redirect_stderr(io.StringIO()):
         warnings.simplefilter("ignore")
@@ -111,7 +115,7 @@ def _silence() -> Iterator[None]:
 
 def _written(net: nn.Module, head: str, shape: tuple[int, int, int]) -> Graph:
     """Trace a net and write down its calls."""
-    program = _traced(net, _inputs(net, shape, COUNTS[0]))
+    program = traced(net, _inputs(net, shape, COUNTS[0]))
     signature = program.graph_signature
     nodes = {n.name: n for n in program.graph.nodes}
     out = nodes.get(str(signature.user_outputs[0])) if len(signature.user_outputs) == 1 else None

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import re
 from collections.abc import Iterable, Mapping
 from itertools import chain
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 from torch.nn.utils.prune import BasePruningMethod
@@ -155,6 +158,23 @@ def sha256_of(tensors: Mapping[str, Tensor], head: str = "") -> str:
         total.update(f"{name} {array.dtype} {tuple(array.shape)}".encode())
         total.update(array.view(torch.uint8).numpy().tobytes() if array.ndim else str(array.item()).encode())
     return total.hexdigest()
+
+
+def write_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Write tensors to a safetensors file, whose mode is what the umask says.
+
+    Raises:
+        OSError: The file cannot be written.
+    """
+    path.touch()
+    mode = path.stat().st_mode  # safetensors would let only the owner read it
+    try:
+        save_file({k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}, path)
+        path.chmod(mode)
+    except SafetensorError as error:  # it hides the error of the system
+        if (found := re.search(r"os error (\d+)", str(error))) is not None:
+            raise OSError(int(found[1]), os.strerror(int(found[1])), str(path)) from error
+        raise
 
 
 def read_tensors(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:

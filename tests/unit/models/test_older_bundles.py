@@ -29,21 +29,21 @@ from unhot.records.model import InputSpec
 RESNET = {"arch": "resnet9", "arch_options": {"width": 1}}
 PROJECTED = "unhot.models.projection:projected"  # what a net with a projection was built by
 EDITS = {  # kind: what its head_edits are now, the marks left out; a graph has the bottleneck in itself
-    "masked": [{"kind": "mask", "layer": "head", "outputs": (1, 4), "by": "weights"}],
+    "masked": [{"kind": "mask", "layer": "head", "outputs": (1, 4), "by": "weights", "adds_bias": False}],
     "excised": [{"kind": "excise", "layer": "head", "outputs": (1, 4)}],
     "bottleneck": [
         {"kind": "bottleneck", "layer": "head", "width": 3},
-        {"kind": "mask", "layer": "head.1", "outputs": (1, 4), "by": "weights"},
+        {"kind": "mask", "layer": "head.1", "outputs": (1, 4), "by": "weights", "adds_bias": False},
     ],
     "two-bottlenecks": [
         {"kind": "bottleneck", "layer": "head", "width": 3},
-        {"kind": "mask", "layer": "head.1", "outputs": (1, 4), "by": "weights"},
+        {"kind": "mask", "layer": "head.1", "outputs": (1, 4), "by": "weights", "adds_bias": False},
     ],
     "projected": [{"kind": "projection", "layer": "head", "rank": 1, "deploy": "layer"}],
     "projected-twice": [{"kind": "projection", "layer": "head", "rank": 3, "deploy": "layer"}],
     "projected-and-masked": [
         {"kind": "projection", "layer": "head", "rank": 1, "deploy": "layer"},
-        {"kind": "mask", "layer": "head.1", "outputs": (2,), "by": "weights"},
+        {"kind": "mask", "layer": "head.1", "outputs": (2,), "by": "weights", "adds_bias": False},
     ],
     "projected-and-excised": [
         {"kind": "projection", "layer": "head", "rank": 1, "deploy": "layer"},
@@ -52,27 +52,27 @@ EDITS = {  # kind: what its head_edits are now, the marks left out; a graph has 
     "projected-and-bottleneck": [
         {"kind": "projection", "layer": "head", "rank": 1, "deploy": "layer"},
         {"kind": "bottleneck", "layer": "head.1", "width": 4},
-        {"kind": "mask", "layer": "head.1.1", "outputs": (2,), "by": "weights"},
+        {"kind": "mask", "layer": "head.1.1", "outputs": (2,), "by": "weights", "adds_bias": False},
     ],
     "masked-after-excise": [
         {"kind": "excise", "layer": "head", "outputs": (1,)},
-        {"kind": "mask", "layer": "head", "outputs": (3,), "by": "weights"},
+        {"kind": "mask", "layer": "head", "outputs": (3,), "by": "weights", "adds_bias": False},
     ],
-    "bias-free-masked": [{"kind": "mask", "layer": "head", "outputs": (3,), "by": "weights"}],
+    "bias-free-masked": [{"kind": "mask", "layer": "head", "outputs": (3,), "by": "weights", "adds_bias": True}],
     "bias-free-excised": [{"kind": "excise", "layer": "head", "outputs": (3,)}],
     "gated": [],
-    "cosine-masked": [{"kind": "mask", "layer": "3", "outputs": (2,), "by": "hook"}],
+    "cosine-masked": [{"kind": "mask", "layer": "3", "outputs": (2,), "by": "hook", "adds_bias": False}],
     "cosine-projected-and-masked": [
         {"kind": "projection", "layer": "3", "rank": 1, "deploy": "layer"},
-        {"kind": "mask", "layer": "3.1", "outputs": (2,), "by": "hook"},
+        {"kind": "mask", "layer": "3.1", "outputs": (2,), "by": "hook", "adds_bias": False},
     ],
     "of-mine-projected-and-masked": [
         {"kind": "projection", "layer": "3", "rank": 1, "deploy": "layer"},
-        {"kind": "mask", "layer": "3.1", "outputs": (2,), "by": "weights"},
+        {"kind": "mask", "layer": "3.1", "outputs": (2,), "by": "weights", "adds_bias": False},
     ],
-    "graph-masked": [{"kind": "mask", "layer": "3", "outputs": (1, 4), "by": "weights"}],
+    "graph-masked": [{"kind": "mask", "layer": "3", "outputs": (1, 4), "by": "weights", "adds_bias": False}],
     "graph-excised": [{"kind": "excise", "layer": "3", "outputs": (1, 4)}],
-    "graph-bottleneck": [{"kind": "mask", "layer": "3.1", "outputs": (1, 4), "by": "weights"}],
+    "graph-bottleneck": [{"kind": "mask", "layer": "3.1", "outputs": (1, 4), "by": "weights", "adds_bias": False}],
 }
 ARCHS = {
     "cosine-masked": "old_nets:cosine",

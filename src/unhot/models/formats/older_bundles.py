@@ -72,7 +72,8 @@ def inferred_edits(info: BundleInfo, state: Mapping[str, Tensor], net: nn.Module
         found.append(MaskEdit(layer=info.head, outputs=_where(flags), by="hook"))
     elif weight is not None and weight.ndim == 2 and bias is not None and bias.shape == weight.shape[:1]:
         masked = (weight == 0).all(1) & (bias == bias.new_tensor(CUT_LOGIT))
-        found += [MaskEdit(layer=info.head, outputs=_where(masked))] if masked.any() else []
+        added = not bias[~masked].any()  # a bias of zeros does nothing for the other classes
+        found += [MaskEdit(layer=info.head, outputs=_where(masked), adds_bias=added)] if masked.any() else []
     return (*found, *([ForgottenEdit(classes=info.forgotten)] if info.forgotten else []))
 
 

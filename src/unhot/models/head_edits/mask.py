@@ -25,10 +25,12 @@ class MaskEdit(OutputEdit):
     Attributes:
         by: ``weights`` zeroes their rows of a plain linear layer and sets their biases to -10,000; ``hook`` overwrites
             the logits of a layer that computes them in another way, such as a cosine classifier.
+        adds_bias: Whether the head had no bias before.
     """
 
     kind: Literal["mask"] = "mask"
     by: Literal["weights", "hook"] = "weights"
+    adds_bias: bool = False
 
     @classmethod
     def of(cls, model: Classifier, outputs: Sequence[int]) -> tuple[Self, Values]:
@@ -42,7 +44,8 @@ class MaskEdit(OutputEdit):
         weight = head.weight.detach().clone()
         bias = weight.new_zeros(len(weight)) if head.bias is None else head.bias.detach().clone()
         weight[gone], bias[gone] = 0.0, CUT_LOGIT
-        return cls(layer=name, outputs=tuple(gone)), {f"{name}.weight": weight, f"{name}.bias": bias}
+        edit = cls(layer=name, outputs=tuple(gone), adds_bias=head.bias is None)
+        return edit, {f"{name}.weight": weight, f"{name}.bias": bias}
 
     def structure(self, net: nn.Module) -> nn.Module:
         """Give the head a bias, or a buffer and a hook."""
