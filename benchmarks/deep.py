@@ -24,9 +24,9 @@ import torch
 from filelock import FileLock
 from pydantic import JsonValue
 
+import cell_lines
 import unhot
 from unhot.evaluation.catalogue import BUILTIN
-from unhot.files import write_atomic
 from unhot.records.audit import AuditRecord, Subject
 
 SHOTS = 16
@@ -134,11 +134,10 @@ def _record(given: argparse.Namespace) -> dict[str, Any]:
 
 
 def _add(given: argparse.Namespace, cell: Cell) -> None:
-    """Write a cell into the record, a line for each."""
+    """Write a cell into the record."""
     with FileLock(f"{given.out}.lock"):
         record = _record(given)
-        cells = ",\n ".join(json.dumps(c) for c in [*record.pop("cells"), cell])
-        write_atomic(given.out, f'{json.dumps(record)[:-1]}, "cells": [\n {cells}\n]}}\n'.encode())
+        cell_lines.write(given.out, record | {"cells": [*record["cells"], cell]})
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+import cell_lines
 import unhot
 from unhot.data.source import folder_input
 from unhot.errors import UnhotWarning
@@ -248,11 +249,10 @@ def asked(cell: dict, given: argparse.Namespace) -> bool:
 
 
 def save(out: Path, method: str, environment: Environment, done: list[dict]) -> None:
-    """Write the record, a line for each cell."""
+    """Write the record, its cells in a fixed order."""
     done = sorted(done, key=lambda c: (DATASETS.index(c["dataset"]), list(NETS).index(c["net"]), c["trained"]))
-    lines = ",\n ".join(json.dumps(cell) for cell in done)
-    top = json.dumps({"method": method, "shots": SHOTS, "environment": environment.model_dump()})[:-1]
-    out.write_text(f'{top}, "cells": [\n {lines}\n]}}\n')
+    head = {"method": method, "shots": SHOTS, "environment": environment.model_dump()}
+    cell_lines.write(out, head | {"cells": done})
 
 
 def main() -> None:

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 import statistics
 import warnings
 from collections import Counter
@@ -26,11 +25,11 @@ from typing import Any
 import torch
 from pydantic import JsonValue
 
+import cell_lines
 import unhot
 from unhot.evaluation.catalogue import BUILTIN
 from unhot.evaluation.verdict import Thresholds, judge
 from unhot.records.audit import Measurement, Subject
-from unhot.records.environment import Environment
 from unhot.records.measure import Holder
 
 DECIDING = [m for m in BUILTIN.values() if m.decides is not None]
@@ -105,13 +104,6 @@ def cells(source: unhot.Source, args: argparse.Namespace) -> Iterator[dict[str, 
         yield {"class": label, "models": models}
 
 
-def save(out: Path, head: dict[str, Any], environment: Environment, done: list[dict[str, Any]]) -> None:
-    """Write the record, a line for each class."""
-    lines = ",\n ".join(json.dumps(cell) for cell in done)
-    top = json.dumps(head | {"environment": environment.model_dump()})[:-1]
-    out.write_text(f'{top}, "cells": [\n {lines}\n]}}\n')
-
-
 def main() -> None:
     args = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     args.add_argument("--dataset", default="digits")
@@ -132,7 +124,7 @@ def main() -> None:
         print(cell["class"], Counter(judged(cell["models"], 1)), flush=True)
     out = given.out or Path(__file__).parent / "records" / f"verdict-noise-{given.dataset}-{given.arch}.json"
     head = {"dataset": given.dataset, "arch": " ".join([given.arch, *given.arch_option]), "full": given.full}
-    save(out, head, unhot.Runtime().environment(), done)
+    cell_lines.write(out, head | {"environment": unhot.Runtime().environment().model_dump(), "cells": done})
 
 
 if __name__ == "__main__":
