@@ -220,7 +220,7 @@ def test_pictures_cannot_be_named_that_are_elsewhere_or_none(
         render(load([folder]))
 
 
-@pytest.mark.parametrize("attack", ["../evil", "/tmp/evil", "evil\0", "", "."])
+@pytest.mark.parametrize("attack", ["../evil", "/evil", "evil\0", "", "."])
 def test_attacks_of_version_1_name_no_pictures_elsewhere(
     make: Callable[..., AuditRecord], write: Any, tmp_path: Path, attack: str
 ) -> None:
