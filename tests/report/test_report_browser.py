@@ -173,7 +173,7 @@ def pages(example: Path, make, write, tmp_path_factory: pytest.TempPathFactory) 
     kinds = {
         "least": [write(make(retrained=0, quick=True, made=False))],
         "much": [write(much, "a-folder-with-a-rather-long-name-that-has-no-spaces-" * 3)],
-        "several": [example, write(make(retrained=2), "second"), write(make(retrained=0), "third")],
+        "several": [example, write(make(retrained=2, held=True), "second"), write(make(retrained=0), "third")],
     }
     out = tmp_path_factory.mktemp("pages")
     for name, folders in kinds.items():

@@ -39,6 +39,12 @@ def test_one_folder_becomes_a_page(run, example, tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["page.html"]
 
 
+def test_it_is_said_for_whom_a_verdict_is(run, make, write, tmp_path: Path) -> None:
+    code, said, _ = run(write(make(held=True), "one"), "--out", tmp_path / "page.html")
+    assert code == 0
+    assert said.startswith("one: short of a retrained model, for whoever holds the features.\n")
+
+
 def test_several_folders_become_one_page(run, example, tmp_path: Path) -> None:
     code, said, _ = run(example, example, "--out", tmp_path / "page.html", "--json")
     assert code == 0

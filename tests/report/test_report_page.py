@@ -8,6 +8,7 @@ import subprocess
 import sys
 from itertools import pairwise
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import torch
@@ -19,12 +20,13 @@ from unhot.evaluation.catalogue import measures
 from unhot.evaluation.verdict import MEANINGS, Thresholds
 from unhot.models.cut import cut_classes
 from unhot.records.audit import AuditRecord
+from unhot.records.choices import Holder
 from unhot.report.audited import Audited
 from unhot.report.comparison import compared
 from unhot.report.content import facts, seconds
 from unhot.report.markdown import summary
 from unhot.report.page import load, render
-from unhot.report.sentences import SENTENCES, conclusions, sentence
+from unhot.report.sentences import MERELY_MASKED, SENTENCES, conclusions, sentence
 from unhot.report.tables import class_names, number, rows
 from unhot.report.texts import WITHOUT_RETRAINED
 
@@ -38,8 +40,6 @@ def test_every_measure_and_threshold_has_a_text_and_none_is_left_over() -> None:
 
 
 def test_every_verdict_has_a_meaning_that_promises_nothing() -> None:
-    from typing import get_args
-
     from unhot.records.audit import VerdictLabel
 
     assert set(MEANINGS) == set(get_args(VerdictLabel))
@@ -47,8 +47,6 @@ def test_every_verdict_has_a_meaning_that_promises_nothing() -> None:
 
 
 def test_every_reason_and_flag_has_a_sentence() -> None:
-    from typing import get_args
-
     from unhot.records.audit import FlagCode, ReasonCode
 
     assert set(SENTENCES) == {*get_args(ReasonCode), *get_args(FlagCode)}
@@ -218,11 +216,32 @@ def test_audits_side_by_side_have_a_row_of_labels_for_each_holder(make, write) -
     table = compared(load([write(make(held=True), "new"), write(make(), "old")]))
     short = "short of a retrained model"
     assert dict(table.verdicts) == {
-        "Verdict": [short, short, None, None, None],  # the older file does not say for whom
+        "Verdict": [None, short, None, None, None],  # the older file does not say for whom
         "Whoever holds the outputs": ["at the level of a retrained model", None, None, None, None],
         "Whoever holds the features": [short, None, None, None, None],
         "Whoever holds the weights": ["undecided", None, None, None, None],
     }
+
+
+def test_headlines_for_different_holders_stand_in_the_rows_of_these(make, write) -> None:
+    raw = make(held=True).verdict.model_dump()
+    other = raw | {"holder": "outputs", "label": raw["holders"]["outputs"]["label"]}
+    table = compared(load([write(make(held=True), "one"), write(make(verdict=other), "two")]))
+    assert [title for title, _ in table.verdicts] == [f"Whoever holds the {h}" for h in get_args(Holder)]
+
+
+def test_it_is_said_what_hidden_means_to_whoever_holds_the_outputs(make, write, parse) -> None:
+    record = make(held=True)
+    hidden = {"label": "hidden at the output only", "because": record.verdict.holders["features"].because}
+    held = dict.fromkeys(get_args(Holder), hidden)
+    record = make(verdict={**hidden, "holder": "outputs", "holders": held, "thresholds": record.verdict.thresholds})
+    page = parse(render(load([write(record)])))
+    (meaning,) = (e["text"] for e in page.all("p") if e.get("class") == "meaning")
+    assert "merely masked: the rest of its outputs, the probabilities of the other classes, give away" in meaning
+    lines = [*conclusions(record), *(e["text"] for e in page.all("td"))]
+    said, cell = (line for line in lines if line.endswith(MERELY_MASKED))
+    assert said == f"Whoever holds the outputs: hidden at the output only. {cell}"
+    assert MERELY_MASKED in summary(record)
 
 
 def test_a_headline_says_for_whom_it_is(make, write, parse) -> None:

@@ -317,7 +317,7 @@ def compare(
     if json:
         say(jsonlib.dumps({n: f.record.model_dump(mode="json") for n, f in zip(names, found, strict=True)}))
         return
-    columns = ["model", *COMPARED, "verdict"]
+    columns = ["model", *COMPARED, f"verdict for whoever holds the {holder}"]
     rows = [
         [n, *(value_text(f[m]) for m in COMPARED), f.record.verdict.label] for n, f in zip(names, found, strict=True)
     ]

@@ -31,7 +31,8 @@ def report(
         say(jsonlib.dumps({"out": str(out), "audits": len(audits)}))
         return
     for audit in audits:
-        say(f"{audit.name}: {audit.record.verdict.label}.")
+        verdict = audit.record.verdict
+        say(f"{audit.name}: {verdict.label}{f', for whoever holds the {verdict.holder}' if verdict.holder else ''}.")
     say(f"Wrote {out}.")
 
 

@@ -39,14 +39,22 @@ INFORMATIVE = 0.5  # a similarity that is lower for the masked original itself s
 
 
 class Meaning(NamedTuple):
-    """What a label says: whether that is good news, and in a sentence or two about what somebody holds."""
+    """What a label says: whether that is good news, and in a sentence or two about what somebody holds.
+
+    Attributes:
+        tone: Whether it is good news.
+        text: What it says; ``{}`` is what somebody holds.
+        of_outputs: What it says of the outputs, where that takes other words.
+    """
 
     tone: Literal["good", "part", "bad", "open"]
     text: str
+    of_outputs: str = ""
 
     def of(self, holder: Holder | None) -> str:
         """Return the text for a holder; files that knew none spoke of the features."""
-        return self.text.format(holder or "features")
+        text = self.of_outputs if holder == "outputs" and self.of_outputs else self.text
+        return text.format(holder or "features")
 
 
 MEANINGS: dict[VerdictLabel, Meaning] = {
@@ -62,6 +70,8 @@ MEANINGS: dict[VerdictLabel, Meaning] = {
         "bad",
         "The model no longer answers with the class, but its {} give away nearly as much of it as those of the "
         "original whose answers were merely masked.",
+        "The model no longer answers with the class, but the class is merely masked: the rest of its outputs, the "
+        "probabilities of the other classes, give away nearly as much of it as those of the masked original.",
     ),
     "short of a retrained model": Meaning(
         "part",

@@ -31,7 +31,8 @@ class Comparison:
     """The table: columns, the unlearned models first, and for each measure its row and one cell a column.
 
     Attributes:
-        verdicts: Rows of labels, one for the headline and one for each holder; None for models without a verdict.
+        verdicts: Rows of labels, one for the headline, if all have the same holder, and one for each holder; None for
+            models without such a verdict.
     """
 
     shared: bool
@@ -66,9 +67,16 @@ def compared(audits: Sequence[Audited]) -> Comparison:
 
 
 def _verdicts(verdicts: Sequence[Verdict | None]) -> Iterator[tuple[str, list[VerdictLabel | None]]]:
-    """Give the labels of the headlines, then those for each holder that a verdict knows."""
+    """Give the labels of the headlines, then those for each holder that a verdict knows.
+
+    Headlines that differ in their holders have no row in common: each stands in that of its holder, and those of files
+    that knew none in one of their own.
+    """
     titles = {headline(v) for v in verdicts if v is not None}
-    yield titles.pop() if len(titles) == 1 else "Verdict", [None if v is None else v.label for v in verdicts]
+    if len(titles) == 1:
+        yield titles.pop(), [None if v is None else v.label for v in verdicts]
+    elif any(v is not None and not v.holders for v in verdicts):
+        yield "Verdict", [None if v is None or v.holders else v.label for v in verdicts]
     holders: tuple[Holder, ...] = get_args(Holder)
     for holder in holders:
         found = [None if v is None else v.holders.get(holder) for v in verdicts]

@@ -113,7 +113,7 @@ def content(audit: Audited, key: str) -> Content:
         headline=headline(verdict),
         meaning=MEANINGS[verdict.label],
         holders=[
-            Held(name, MEANINGS[one.label], one.label, decided(one.because, record))
+            Held(name, MEANINGS[one.label], one.label, decided(name, one, record))
             for name, one in verdict.holders.items()
         ],
         figures=list(_figures(record)),

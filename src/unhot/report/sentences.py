@@ -5,7 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from unhot.errors import InputError, shortened
-from unhot.records.audit import AuditRecord, FlagCode, MeasurementKey, Reason, ReasonCode, Statement, Subject, Verdict
+from unhot.records.audit import (
+    AuditRecord,
+    Conclusion,
+    FlagCode,
+    MeasurementKey,
+    Reason,
+    ReasonCode,
+    Statement,
+    Subject,
+    Verdict,
+)
+from unhot.records.measure import Holder
 from unhot.report.tables import declared, interval, number
 
 # {0} and {1} are measurements with their values, {names} the names of all; then come numbers of the statement or, in
@@ -75,6 +86,8 @@ SAYS: dict[ReasonCode, str] = {
     "as_much_left": "no more and no less than a retrained model gives away, within what images and seeds explain",
     "less_left": "less than a retrained model gives away",
 }
+# what "hidden at the output only" means to whoever holds nothing but the outputs
+MERELY_MASKED = "The class is merely masked: the probabilities of the other classes still give it away."
 DOUBTS: tuple[ReasonCode, ...] = ("unused_weights", "unseen_weights", "original_inside")
 GAP_CLOSED = "at least {closed:.0%} of the gap between masked and retrained is closed"  # said of a similarity
 BESIDE: tuple[Subject, ...] = ("unlearned", "masked", "retrained")
@@ -118,8 +131,19 @@ def sentences(record: AuditRecord) -> list[str]:
     return [sentence(s, record) for s in (*record.verdict.because, *record.verdict.flags)]
 
 
-def decided(reasons: Sequence[Reason], record: AuditRecord) -> str:
-    """Say in one sentence what decided for a holder, with the values of the models where they were compared.
+def decided(holder: Holder, found: Conclusion, record: AuditRecord) -> str:
+    """Say what decided for a holder, and what the label means where its words do not say that.
+
+    Raises:
+        InputError: A reason lacks what it is about.
+    """
+    said = _decided(found.because, record)
+    masked = holder == "outputs" and found.label == "hidden at the output only"
+    return f"{said} {MERELY_MASKED}" if said and masked else said
+
+
+def _decided(reasons: Sequence[Reason], record: AuditRecord) -> str:
+    """Say in one sentence what decided, with the values of the models where they were compared.
 
     Raises:
         InputError: A reason lacks what it is about.
@@ -148,7 +172,7 @@ def conclusions(record: AuditRecord) -> list[str]:
     verdict = record.verdict
     if not verdict.holders:
         return [sentence(reason, record) for reason in verdict.because]
-    return [f"Whoever holds the {h}: {c.label}. {decided(c.because, record)}" for h, c in verdict.holders.items()]
+    return [f"Whoever holds the {h}: {c.label}. {decided(h, c, record)}" for h, c in verdict.holders.items()]
 
 
 def _of_similarity(statement: Statement, record: AuditRecord) -> bool:
