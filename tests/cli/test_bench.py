@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -48,10 +49,15 @@ def test_a_dry_run_says_what_there_is_to_do_and_writes_nothing(
     assert main(["bench", str(grid), "--dry-run"]) == 0
     said = capsys.readouterr().out
     assert "1 cells, 1 of them to do, and 1 models to train: about" in said
+    assert re.search(r"\(training \d+ seconds, forgetting \d+ seconds, audits \d+ seconds, timing \d+ seconds\)", said)
+    assert "How long mask will take is a guess until a cell is done" in said
     assert main(["bench", str(grid), "--dry-run", "--json"]) == 0
     plan = json.loads(capsys.readouterr().out)
     assert len(plan["cells"]) == 1
-    assert plan["seconds"] > 0
+    parts = [plan[f"{name}_seconds"] for name in ("training", "forgetting", "audits", "timing")]
+    assert min(plan["seconds"], *parts) >= 0
+    assert plan["seconds"] == pytest.approx(sum(parts), abs=0.3)
+    assert plan["guessed"] == ["mask"]
     assert sorted(tmp_path.iterdir()) == before
 
 

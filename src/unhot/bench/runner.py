@@ -6,7 +6,7 @@ import time
 import traceback
 import warnings
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import BrokenExecutor, Future, wait
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -179,14 +179,21 @@ class Runner:
         return failure
 
 
-def timed(grid: Grid, store: Store) -> Iterator[Task[Cell]]:
-    """Give the cells whose method is to be timed and was not: the first of each net, method and number of images."""
+def timed(grid: Grid, store: Store, done: Callable[[Cell], bool] | None = None) -> Iterator[Task[Cell]]:
+    """Give the cells whose method is to be timed and was not: the first of each net, method and number of images.
+
+    Args:
+        grid: The grid.
+        store: Where results are kept.
+        done: Tells whether a cell is done; as the store says if None.
+    """
+    done = done or store.done
     seen = set[tuple[str, str]]()
     for cell in grid.cells:
         method = cell.spec.model_dump_json(include={"method", "hyperparameters", "shots", "retained", "guarded"})
         if (cell.spec.original.digest, method) in seen:
             continue
-        if store.done(cell.spec):
+        if done(cell.spec):
             seen.add((cell.spec.original.digest, method))
             if store.timing(cell.spec) is None:
                 yield cell

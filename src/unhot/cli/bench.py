@@ -14,6 +14,7 @@ from unhot.errors import OptionError, OutputError
 
 if TYPE_CHECKING:
     from unhot.bench.backends import Backend
+    from unhot.bench.estimate import Estimate
     from unhot.bench.grid import Grid, Task
     from unhot.cli.output import Board
     from unhot.records.bench import FailureRecord, Work
@@ -69,19 +70,19 @@ def bench(
     whole = read_grid(grid, data_dir, download, device)
     store = Store(out or Path("nowhere"), models)
     config = WorkerConfig(data_dir, device)
-    todo, estimator = left(whole, store), Estimator(whole, config)
-    seconds = {p.spec.digest: estimator.seconds(p) for p in todo}
+    todo = left(whole, store)
+    estimate = Estimator(whole, store, config).of(todo, timing)
     if dry_run:
-        _print_plan(whole, todo, seconds, workers, json)
+        _print_plan(whole, todo, estimate, workers, json)
         return
     tracker = None if mlflow is None else MlflowTracker(mlflow, whole.name)
-    with Board(sum(seconds.values())) as board:
+    with Board(sum(estimate.tasks.values())) as board:
         runner = Runner(
             whole,
             store,
             _backend(backend, workers, ray_address, cpus_per_cell, gpus_per_cell),
             replace(config, progress=board.progress),
-            _BoardOfTasks(board, seconds),
+            _BoardOfTasks(board, estimate.tasks),
             tracker,
         )
         failed = runner.run()
@@ -121,25 +122,33 @@ def _backend(kind: str, workers: int, address: str | None, cpus: float, gpus: fl
     return Inline() if workers == 1 else Local(workers)
 
 
-def _print_plan(grid: Grid, todo: list[Task[Work]], seconds: dict[str, float], workers: int, json: bool) -> None:
+def _print_plan(grid: Grid, todo: list[Task[Work]], estimate: Estimate, workers: int, json: bool) -> None:
     from unhot.cli.output import say
     from unhot.records.bench import TrainSpec
 
-    total = sum(seconds.values()) / workers
+    seconds, total = estimate.tasks, estimate.total(workers)
+    parts = {n: getattr(estimate, n) for n in ("training", "forgetting", "audits", "timing")}
     cells = [p for p in todo if not isinstance(p.spec, TrainSpec)]
     if json:
         plan = [{"digest": c.spec.digest, "title": c.spec.title} for c in grid.cells]
         missing = [
             {"digest": p.spec.digest, "title": p.spec.title, "seconds": round(seconds[p.spec.digest], 1)} for p in todo
         ]
-        say(json_.dumps({"name": grid.name, "cells": plan, "to_do": missing, "seconds": round(total, 1)}, indent=2))
+        about = {"name": grid.name, "cells": plan, "to_do": missing, "seconds": round(total, 1)}
+        about |= {f"{name}_seconds": round(taken, 1) for name, taken in parts.items()}
+        say(json_.dumps(about | {"guessed": sorted(estimate.guessed)}, indent=2))
         return
     for p in todo:
         say(f"{seconds[p.spec.digest]:8.0f} s  {p.spec.title}")
     say(
         f"{len(grid.cells)} cells, {len(cells)} of them to do, and {len(todo) - len(cells)} models to train: "
-        f"about {_duration(total)}."
+        f"about {_duration(total)} ({', '.join(f'{name} {_duration(taken)}' for name, taken in parts.items())})."
     )
+    if estimate.guessed:
+        say(
+            f"How long {', '.join(sorted(estimate.guessed))} will take is a guess until a cell is done: a method may "
+            "stop early, or do more than steps."
+        )
 
 
 def _print_results(results: Results, failed: list[FailureRecord], files: list[Path], json: bool) -> None:
