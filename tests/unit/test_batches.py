@@ -11,6 +11,10 @@ from unhot.data.augment import Augment
 from unhot.data.images import LabelledImages
 from unhot.errors import DataError
 from unhot.methods import get
+from unhot.methods.parts import batches
+from unhot.methods.parts.batches import at_once, forward
+from unhot.methods.parts.data import Batch
+from unhot.methods.parts.losses import ENCODINGS, Request
 from unhot.models.classifier import Classifier
 from unhot.records.model import InputSpec
 from unhot.runtime import Runtime
@@ -51,6 +55,36 @@ def test_what_is_left_over_joins_the_batch_before(count: int, size: int, wanted:
     parts = batches_of(torch.arange(count), size)
     assert [len(p) for p in parts] == wanted
     assert torch.equal(torch.cat(parts), torch.arange(count))
+
+
+def test_how_many_inputs_a_pass_takes() -> None:
+    sizes = {28: 512, 64: 512, 112: 256, 224: 64, 448: 16, 1024: 16}
+    assert {side: at_once((3, side, side)) for side in sizes} == sizes
+    assert at_once(None) == 512
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_gradients_of_batches_are_those_of_all_samples(
+    net: nn.Module, images: tuple[Tensor, Tensor], encoding: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the last batch is smaller; and no pass takes more than it may."""
+    model, sizes = Classifier.wrap(net, example=images[0][:2]), list[int]()
+    x, y = images[0][:50].double(), images[1][:50]
+    net.double()
+    samples = Batch(x, y, model.logits(x + 0.1).detach())
+    weights = [p for p in net.parameters() if p.ndim == 2]
+
+    def loss(logits: Tensor, some: Batch) -> Tensor:
+        sizes.append(len(logits))
+        return ENCODINGS[encoding](logits, Request(some.y, [0], some.logits))
+
+    whole, at_once_ = forward(model, samples, loss)
+    expected = at_once_(weights)
+    monkeypatch.setattr(batches, "PIXELS", 16 * 16)
+    logits, gradients = forward(model, samples, loss)
+    torch.testing.assert_close(logits, whole.detach(), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(gradients(weights), expected, rtol=1e-9, atol=1e-12)
+    assert sizes == [50, 16, 16, 16, 2]
 
 
 @pytest.mark.parametrize("name", TRAINING)

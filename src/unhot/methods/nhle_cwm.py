@@ -16,7 +16,9 @@ from torch import Tensor
 
 from unhot.data.augment import Augment
 from unhot.methods.base import Data, Method, Outcome, Use
+from unhot.methods.parts.batches import forward
 from unhot.methods.parts.damage import HeldOut
+from unhot.methods.parts.data import Batch
 from unhot.methods.parts.departures import Departures
 from unhot.methods.parts.losses import ENCODINGS, Request
 from unhot.methods.parts.preconditioning import Preconditioner
@@ -118,20 +120,24 @@ class NhleCwm(Method):
     ) -> Stop:
         """Train some layers, sparing what they do to images ``away``; with ``held`` no step beyond the budget."""
         x, y, original = data.forget
-        request = Request(y, data.columns, original)
+
+        def loss(logits: Tensor, some: Batch) -> Tensor:
+            return ENCODINGS[self.encoding](logits, Request(some.y, data.columns, some.logits))
+
         precondition = Preconditioner.of(model, layers, away, self.preconditioning, runtime.generator("rows"))
         weights, moving = precondition.weights(), runtime.generator("shift")
         for weight in weights:
             weight.requires_grad_(True)
         shifted = Augment(round(self.shift * x.shape[-1]))
         stop = Stop(self.stop_at, self.steps if weights else 0, weights)
-        while not stop(probability(logits := model.logits(shifted(x, moving)), data.columns)):
-            gradients = torch.autograd.grad(ENCODINGS[self.encoding](logits, request), weights)
-            runtime.descend(weights, precondition(gradients), self.step_size)
+        while True:
+            logits, gradients = forward(model, Batch(shifted(x, moving), y, original), loss)
+            if stop(probability(logits, data.columns)):
+                return stop
+            runtime.descend(weights, precondition(gradients(weights)), self.step_size)
             if held is not None and not held.damage(model).within(self.budget):
                 stop.refuse(f"another step might cost the other classes more than {self.budget}")
-                break
-        return stop
+                return stop
 
 
 def _moved(model: Classifier, data: Data, steps: int, runtime: Runtime, purpose: str) -> Tensor:

@@ -19,7 +19,7 @@ from torch.optim.lr_scheduler import LinearLR
 from unhot.data.augment import Augment
 from unhot.data.images import LabelledImages
 from unhot.methods.base import Batch, Data, Method, Outcome, Use
-from unhot.methods.parts.batches import FORWARD, logits_of
+from unhot.methods.parts.batches import FORWARD, at_once, logits_of
 from unhot.methods.parts.likeness import energy_of_features
 from unhot.methods.parts.losses import Request, masked
 from unhot.methods.parts.preconditioning import Spared
@@ -238,7 +238,7 @@ class _Draws:
         shifted, flows = Augment(round(self.method.shift * x.shape[-1])), []
         with self.model.recording([self.point]) as seen:
             for _ in range(VIEWS):
-                for some in shifted(x, generator).split(FORWARD):
+                for some in shifted(x, generator).split(at_once(x.shape)):
                     self.model.logits(some)
                     flows.append(seen[self.point])
         return torch.cat(flows), y.repeat(VIEWS)

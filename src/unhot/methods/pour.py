@@ -14,7 +14,7 @@ from torch import Tensor
 
 from unhot.errors import ModelError, OptionError
 from unhot.methods.base import Batch, Data, Method, Outcome, Use
-from unhot.methods.parts.batches import FORWARD, forget_stream
+from unhot.methods.parts.batches import at_once, forget_stream
 from unhot.methods.parts.departures import Departures
 from unhot.methods.parts.stopping import Stop
 from unhot.models.classifier import Classifier
@@ -116,7 +116,7 @@ class PourD(Method):
         x, y, _ = data.forget
         away = span(model.head_layer.weight[data.columns])
         with torch.no_grad():
-            h = torch.cat([model.features(some) for some in x.split(FORWARD)])
+            h = torch.cat([model.features(some) for some in x.split(at_once(x.shape))])
             target = project_out(h, away)
             taken_out = (h - target).square().sum(1).mean().clamp_min(torch.finfo(h.dtype).tiny)
         optimizer = torch.optim.SGD(model.module.parameters(), self.lr, momentum=0.9)

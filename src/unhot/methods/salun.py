@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from unhot.methods.base import Batch, Data, Method, Outcome, Use
-from unhot.methods.parts.batches import FORWARD, drawn, forget_stream, retain_batches
+from unhot.methods.parts.batches import at_once, drawn, forget_stream, retain_batches
 from unhot.methods.parts.departures import Departures
 from unhot.models.classifier import Classifier
 from unhot.runtime import Runtime
@@ -83,7 +83,8 @@ class SalUn(Method):
         """Return which elements of each weight are salient, in the order of the net's parameters."""
         weights = list(model.module.parameters())
         total = [torch.zeros_like(w) for w in weights]
-        for x, y in zip(forget.x.split(FORWARD), forget.y.split(FORWARD), strict=True):
+        batch = at_once(forget.x.shape)
+        for x, y in zip(forget.x.split(batch), forget.y.split(batch), strict=True):
             loss = cross_entropy(model.logits(x), y, reduction="sum")
             for so_far, gradient in zip(total, torch.autograd.grad(loss, weights, materialize_grads=True), strict=True):
                 so_far += gradient

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import chain, count, islice
 
 import torch
@@ -15,12 +15,48 @@ from unhot.runtime import Runtime
 from unhot.training import batches_of
 
 FORWARD = 512  # samples in one forward pass: thousands at once would not fit into memory
+PIXELS, FEWEST = 64 * 224 * 224, 16  # pixels of the samples in one pass; samples that are never taken apart
 
 
 @torch.no_grad()
 def logits_of(model: Classifier, x: Tensor) -> Tensor:
     """Return the logits (N, K) of inputs (N, C, H, W), computed in batches."""
-    return torch.cat([model.logits(some) for some in x.split(FORWARD)])
+    return torch.cat([model.logits(some) for some in x.split(at_once(x.shape))])
+
+
+def at_once(shape: Sequence[int] | None) -> int:
+    """Return how many inputs of a shape (..., H, W) one pass takes: as many as fit, 64 of 224 by 224 pixels."""
+    return FORWARD if shape is None else min(FORWARD, max(FEWEST, PIXELS // (shape[-2] * shape[-1])))
+
+
+def forward(
+    model: Classifier, samples: Batch, loss: Callable[[Tensor, Batch], Tensor]
+) -> tuple[Tensor, Callable[[Sequence[Tensor]], tuple[Tensor, ...]]]:
+    """Return the logits (N, K) of samples, and what gives the gradients of a mean loss for some weights.
+
+    More samples than fit into one pass are taken in batches, whose gradients add up to those of all of them; since
+    nothing is kept of a batch but these, the memory that it takes does not grow with the number of samples.
+
+    Args:
+        model: The classifier, in eval mode: the logits of a sample do not depend on the others.
+        samples: The samples.
+        loss: The mean loss of logits (B, K) of some samples.
+    """
+    size, n = at_once(samples.x.shape), len(samples.y)
+    if n <= size:
+        logits = model.logits(samples.x)
+        return logits, lambda weights: torch.autograd.grad(loss(logits, samples), list(weights))
+
+    def summed(weights: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        total = [torch.zeros_like(w) for w in weights]
+        for start in range(0, n, size):
+            some = samples.part(slice(start, start + size))
+            mean = loss(model.logits(some.x), some) * (len(some.y) / n)
+            for so_far, part in zip(total, torch.autograd.grad(mean, list(weights)), strict=True):
+                so_far += part
+        return tuple(total)
+
+    return logits_of(model, samples.x), summed
 
 
 def drawn(columns: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:

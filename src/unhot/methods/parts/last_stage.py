@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from unhot.data.augment import Augment
-from unhot.methods.parts.batches import FORWARD
+from unhot.methods.parts.batches import FORWARD, at_once
 from unhot.models.classifier import Classifier
 from unhot.models.layers import nearest_head, weight_layers
 from unhot.models.replay import replay_points
@@ -105,7 +105,7 @@ class LastStage:
         shifted, parts = Augment(shift), []
         with self.model.recording([self.point, self.model.head]) as seen:
             for copy in range(copies):
-                for image in torch.arange(len(x), device=x.device).split(FORWARD):
+                for image in torch.arange(len(x), device=x.device).split(at_once(x.shape)):
                     some = x[image] if not copy or generator is None else shifted(x[image], generator)
                     logits = self.model.logits(some)
                     parts.append(Flow(seen[self.point].bfloat16(), logits, seen[self.model.head], image))

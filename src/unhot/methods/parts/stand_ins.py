@@ -16,6 +16,7 @@ from torch.optim.adam import adam
 
 from unhot.data.augment import Augment, distort
 from unhot.data.images import input_range
+from unhot.methods.parts.batches import at_once
 from unhot.models.classifier import Classifier
 from unhot.runtime import Runtime
 
@@ -66,7 +67,8 @@ def stand_ins(
     share = 1 - mixed * (1 - LEAST) * torch.rand(count, generator=generator)
     one, other = (one_hot(retained.cpu()[k], logits.shape[1]) for k in (first, second))
     target = (share[:, None] * one + (1 - share)[:, None] * other).to(x)
-    pieces = zip(start.split(AT_ONCE), target.split(AT_ONCE), strict=True)
+    size = min(AT_ONCE, at_once(x.shape))
+    pieces = zip(start.split(size), target.split(size), strict=True)
     made = torch.cat([_moved(model, some, towards, steps) for some, towards in pieces])
     runtime.steps += steps
     return made
