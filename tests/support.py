@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from unhot.data.containers.listed import read_contents
+from unhot.data.images import LabelledImages
 from unhot.data.source import Source
 from unhot.methods.base import ForgetResult, Method
 from unhot.runtime import Runtime
@@ -36,3 +39,11 @@ def forget(
 def for_epochs(load: Callable[..., Source], epochs: int) -> Callable[..., Source]:
     """Let a data set say that nets train on it for a few epochs only."""
     return lambda *given, **more: dataclasses.replace(load(*given, **more), epochs=epochs)
+
+
+def class_images(root: Path) -> LabelledImages:
+    """Read a folder of class folders, which has no splits."""
+    contents = read_contents(root)
+    assert contents.labelled
+    assert contents.whole is not None
+    return contents.whole

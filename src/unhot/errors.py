@@ -130,7 +130,11 @@ def warn(said: UnhotWarning | str, kind: type[UnhotWarning] | None = None) -> No
         kind: The kind of warning of a message.
     """
     frame, level = sys._getframe(1), 2
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] in ("unhot", "contextlib"):
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] in (
+        "unhot",
+        "contextlib",
+        "functools",
+    ):
         frame, level = frame.f_back, level + 1
     warnings.warn(said, kind, stacklevel=level)
 

@@ -188,7 +188,7 @@ def test_truncated_photos_are_all_named(refused, bundle: Path, noise: Image.Imag
     for name in ("a.jpg", "c.jpg"):
         (photos / name).write_bytes((photos / name).read_bytes()[:-400])
     said = refused("forget", bundle, "--class", 3, "--samples", photos)
-    assert "2 of 3 files are not readable images: a.jpg, c.jpg" in said
+    assert "photos: 2 of 3 images cannot be used: a.jpg, c.jpg." in said
 
 
 @pytest.mark.parametrize("what", ["flat", "mixed", "missing"])

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from unhot import methods
 from unhot.evaluation.catalogue import measures
@@ -43,22 +44,22 @@ def test_samples_of_a_folder_of_splits_are_its_train_images(
     call = ["forget", bundle, "--class", 3, "--samples", folders / "tree", *MASK]
     said = unhot(*call, "--out", tmp_path / "u")
     assert said.code == 0, said.err
-    assert f"Samples are taken from {folders / 'tree' / 'train'}." in said.err
+    assert "tree has splits. Samples are taken from tree, train split." in said.err
     assert said.out.startswith("Forgot 3 with mask from 12 images in ")
 
 
 def test_samples_that_are_no_folder(unhot: Run, bundle: Path, tmp_path: Path) -> None:
-    (tmp_path / "image.png").touch()
+    Image.new("L", (8, 8)).save(tmp_path / "image.png")
     for source, sentence in (
-        (tmp_path / "image.png", "image.png is a file. Put the images of the class in a folder"),
-        (tmp_path / "none", f"There is no folder {tmp_path / 'none'}. Known: cifar10, "),
-        ("digit", "There is no folder digit. Did you mean 'digits'?"),
+        (tmp_path / "image.png", "image.png is a single picture. Give the folder that it is in."),
+        (tmp_path / "none", f"There is no file or folder {tmp_path / 'none'}. Known: cifar10, "),
+        ("digit", "There is no file or folder digit. Did you mean 'digits'?"),
     ):
         said = unhot("forget", bundle, "--class", 3, "--samples", source, "--out", tmp_path / "u")
         assert (said.code, sentence in said.err) == (2, True), said.err
     for source, sentence in (
-        (tmp_path / "image.png", "image.png is a file. Give a folder of class folders, or"),
-        (tmp_path / "none", f"There is no folder {tmp_path / 'none'}. Known: cifar10, "),
+        (tmp_path / "image.png", "image.png is a single picture. Give the folder that it is in."),
+        (tmp_path / "none", f"There is no file or folder {tmp_path / 'none'}. Known: cifar10, "),
     ):
         said = unhot("train", "--dataset", source, "--arch", "lenet5", "--out", tmp_path / "u")
         assert (said.code, sentence in said.err) == (2, True), said.err

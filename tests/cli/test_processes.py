@@ -70,7 +70,7 @@ sys.exit(main(sys.argv[2:]))
 
 @pytest.mark.parametrize(
     "module",
-    ["unhot.cli.app", "torch", "torch.nn", "unhot.data.folder", "sklearn.datasets", "unhot.models.nets"],
+    ["unhot.cli.app", "torch", "torch.nn", "unhot.data.containers.folder", "sklearn.datasets", "unhot.models.nets"],
 )
 def test_ctrl_c_while_modules_are_imported(tmp_path: Path, module: str) -> None:
     call = ["train", "--dataset", "digits", "--arch", "lenet5", "--out", str(tmp_path / "m")]

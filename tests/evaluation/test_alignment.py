@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from torch import nn
 from torch.utils.data import Dataset
 
-from unhot.data.folder import load_folder
+from support import class_images
 from unhot.data.images import LabelledImages
 from unhot.data.samples import draw
 from unhot.errors import DataError, DataWarning
@@ -50,7 +50,7 @@ def as_text(count: int) -> LabelledImages:
 @pytest.mark.filterwarnings("ignore:Class 10 is taken")
 def test_classes_0_to_11_are_matched_by_name_and_not_as_sorted_text(tmp_path: Path) -> None:
     model = level_net(12)
-    for test in (as_text(4), load_folder(level_folders(tmp_path / "tree", TWELVE, 4)), level_images([4] * 12)):
+    for test in (as_text(4), class_images(level_folders(tmp_path / "tree", TWELVE, 4)), level_images([4] * 12)):
         for wanted in ("10", 10):
             found = audited(model, test, classes=[wanted])
             assert accuracies(found) == (1.0, 1.0)

@@ -223,6 +223,7 @@ def audit(
     trust_pickle: opt.TrustPickle = False,
     data_dir: opt.DataDir = None,
     download: opt.Download = False,
+    skip_broken: opt.SkipBroken = False,
     device: opt.Device = None,
     json: opt.Json = False,
 ) -> None:
@@ -237,7 +238,7 @@ def audit(
     requirements = [Requirement.parse(text, quick) for text in require]
     check_free(out)
     wanted = Preprocessing.parse(image_size, resize, interpolation, mean, std)
-    source = load_source(data, data_dir, download)
+    source = load_source(data, data_dir, download, skip_broken)
     load = opt.loader(opt.by_label_map(source, label_map), arch, arch_option, wanted, head, trust_pickle)
     runtime = opt.make_runtime(device, seed)
     (result,) = run_audits(
@@ -285,6 +286,7 @@ def compare(
     trust_pickle: opt.TrustPickle = False,
     data_dir: opt.DataDir = None,
     download: opt.Download = False,
+    skip_broken: opt.SkipBroken = False,
     device: opt.Device = None,
     json: opt.Json = False,
 ) -> None:
@@ -299,7 +301,7 @@ def compare(
 
     check_free(out)
     wanted = Preprocessing.parse(image_size, resize, interpolation, mean, std)
-    source = load_source(data, data_dir, download)
+    source = load_source(data, data_dir, download, skip_broken)
     load = opt.loader(opt.by_label_map(source, label_map), arch, arch_option, wanted, head, trust_pickle)
     names = unique_names(models)
     runtime = opt.make_runtime(device, seed)

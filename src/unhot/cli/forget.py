@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from unhot.cli import options as opt
-from unhot.errors import DataError, OptionError, UnknownNameError, shortened
+from unhot.errors import DataError, OptionError, shortened
 from unhot.methods import DEFAULT, GUARDED, catalogue, default, get
 
 if TYPE_CHECKING:
@@ -18,21 +19,27 @@ if TYPE_CHECKING:
     from unhot.data.concept import Concept
     from unhot.data.images import LabelledImages
     from unhot.data.samples import Samples
+    from unhot.data.source import Source
     from unhot.data.unlabelled import Unlabelled
     from unhot.methods.base import Method
     from unhot.records.forget import ForgetRecord
 
 SHOTS = 16
+MOST = 1_024  # images of a class that are taken without being asked for: more teach no more, and cost memory and time
 
 
 def forget(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="Bundle, or weights file with --arch.")],
     classes: opt.Classes,
-    samples: Annotated[str, typer.Option("--samples", help="Images of the class: a folder, or a named data set.")],
+    samples: Annotated[
+        str, typer.Option("--samples", help="Images of the class: a folder or file of them, or a named data set.")
+    ],
     out: opt.Out,
     shots: Annotated[
         int | None,
-        typer.Option("--shots", help=f"Images of each class. [all of a folder; {SHOTS} of a data set]"),
+        typer.Option(
+            "--shots", help=f"Images of each class. [all of a folder, at most {MOST}; {SHOTS} of a named data set]"
+        ),
     ] = None,
     method: Annotated[
         str | None,
@@ -75,6 +82,7 @@ def forget(
     trust_pickle: opt.TrustPickle = False,
     data_dir: opt.DataDir = None,
     download: opt.Download = False,
+    skip_broken: opt.SkipBroken = False,
     device: opt.Device = None,
     json: opt.Json = False,
 ) -> None:
@@ -83,14 +91,13 @@ def forget(
     -o sets hyperparameters of the method (see unhot show METHOD). With --label-map, --class names a group or a label of
     the map, which may be several classes of the model or a part of one; --samples and --retain are labelled by the map.
     """
-    from dataclasses import replace
-
     from unhot.cli.output import note, say
     from unhot.data import catalogue as datasets
     from unhot.data.concept import LabelMap
     from unhot.data.preprocessing import Preprocessing
     from unhot.data.samples import class_position
-    from unhot.data.source import load_source
+    from unhot.data.source import Source, load_source
+    from unhot.data.unlabelled import Unlabelled
     from unhot.files import check_free
     from unhot.models.bundle import save
     from unhot.statistics import ClassStatistics
@@ -105,23 +112,29 @@ def forget(
     wanted = Preprocessing.parse(image_size, resize, interpolation, mean, std)
     spec = named.input if named else None
     train = named.train if named else None
-    pictures = None if retain is None or label_map is not None else _pictures(retain)
-    rest = None if retain is None or pictures is not None else load_source(retain, data_dir, download)
+    rest = None if retain is None else _retained(retain, label_map is None, data_dir, download, skip_broken)
     # a folder without splits is all test
-    others = None if rest is None else rest.test if rest.train is None else rest.train
-    held_out = None if data is None else load_source(data, data_dir, download).test_images
+    others = (
+        rest.test
+        if isinstance(rest, Source) and rest.train is None
+        else rest.train
+        if isinstance(rest, Source)
+        else None
+    )
+    held_out = None if data is None else load_source(data, data_dir, download, skip_broken).test_images
     names = next((i.class_names for i in (train, held_out, others) if i is not None and i.class_names), None)
     classifier = opt.load_model(model, arch, opt.settings(arch_option), spec, wanted, names, head, trust_pickle)
+    how = shots, seed, skip_broken, data_dir
     if groups is None:
         labels = list(dict.fromkeys(classifier.label(c) for c in classes))  # one may be named twice
         concept, what = None, ", ".join(c.name for c in labels)
         positions = [] if train is None else classifier.positions(train, labels)
-        images = _samples(samples, train, positions, [(c.index, c.name) for c in labels], shots, seed)
+        images = _samples(samples, train, positions, [(c.index, c.name) for c in labels], *how)
     else:
         concept = groups.concept(classes, [c.name for c in classifier.classes], given or None)
         chosen, what = _searching(chosen, concept), ", ".join(dict.fromkeys(classes))
         positions = [] if train is None else [class_position(train, label) for label in concept.given]
-        images = concept.take(_samples(samples, train, positions, [(c, c) for c in concept.given], shots, seed))
+        images = concept.take(_samples(samples, train, positions, [(c, c) for c in concept.given], *how))
         others, held_out = (
             None if found is None else concept.remaining(found, with_hidden=True) for found in (others, held_out)
         )
@@ -130,7 +143,7 @@ def forget(
     result = chosen(
         classifier,
         images,
-        retain=pictures or others,
+        retain=rest if isinstance(rest, Unlabelled) else others,
         guard=stored,
         check=held_out,
         seed=seed,
@@ -156,18 +169,24 @@ def forget(
         say(line)
 
 
-def _pictures(src: str) -> Unlabelled | None:
-    """Return the pictures of a folder without class folders, as unlabelled images; None if it is none."""
+def _retained(
+    src: str, may_lack_labels: bool, data_dir: Path | None, download: bool, skip_broken: bool
+) -> Source | Unlabelled:
+    """Read the images of other classes; pictures without classes are taken as unlabelled, with a note."""
     from unhot.cli.output import note
-    from unhot.data.folder import image_files, subfolders
-    from unhot.data.unlabelled import unlabelled
+    from unhot.data import catalogue as datasets
+    from unhot.data.containers.listed import read_contents
+    from unhot.data.source import found_at, load_source, of_contents
+    from unhot.data.unlabelled import Unlabelled
 
-    folder = Path(src)
-    if not folder.is_dir() or subfolders(folder) or not image_files(folder):
-        return None
-    found = unlabelled(folder)
-    note(f"{src} has no class folders. Its {len(found.images)} images are taken as unlabelled.")
-    return found
+    if src in datasets:
+        return load_source(src, data_dir, download)
+    contents = read_contents(found_at(src, data_dir))
+    if contents.whole is None or contents.labelled or not may_lack_labels:
+        return of_contents(contents, skip_broken)
+    images = contents.whole.without_broken() if skip_broken else contents.whole
+    note(f"{src} has no class folders. Its {len(images)} images are taken as unlabelled.")
+    return Unlabelled(images)
 
 
 def _summary(record: ForgetRecord, what: str, out: Path) -> Iterator[str]:
@@ -216,35 +235,41 @@ def _samples(
     src: str,
     train: LabelledImages | None,
     positions: list[int],
-    classes: list[tuple[int | str, str]],
+    classes: list[tuple[int, str] | tuple[str, str]],
     shots: int | None,
     seed: int,
+    skip_broken: bool,
+    data_dir: Path | None,
 ) -> Samples:
-    """Take the images of a folder, or draw some of a data set or a folder.
+    """Take the images of a folder or a file, or draw some of them or of a named data set.
 
     Args:
-        src: A folder or the name of a data set.
+        src: A folder, a file or the name of a data set.
         train: The images of the data set.
         positions: The classes' positions in the data set.
-        classes: The index and the name of each, after either of which its subfolder may be named.
+        classes: The index and the name of each, after either of which its images may be labelled.
         shots: Images of each class.
         seed: The seed of the draw.
+        skip_broken: Whether images that cannot be read are left out.
+        data_dir: Folder of the named data sets.
     """
-    from unhot.data import catalogue as datasets
-    from unhot.data.folder import subfolders, train_split
-    from unhot.data.samples import draw, draw_at, folder
+    from unhot.cli.output import note
+    from unhot.data.containers.listed import read_contents
+    from unhot.data.samples import draw_at, of_contents
+    from unhot.data.source import found_at
 
     if train is not None:
         return draw_at(train, positions, SHOTS if shots is None else shots, seed)
-    path = Path(src)
-    if path.is_file():
-        raise DataError(f"{src} is a file. Put the images of the class in a folder, and give that.")
-    if not path.is_dir():
-        raise UnknownNameError("samples", src, datasets, f"There is no folder {src}.")
-    place = path / (train_split(path) or "")
-    nested = bool(subfolders(place))
-    by_index = [nested and not (place / name).is_dir() and (place / str(index)).is_dir() for index, name in classes]
-    wanted = [str(c[0]) if at else c[1] for c, at in zip(classes, by_index, strict=True)]
-    # the images of a flat folder are of the class whatever else has its name
-    found = folder(path, wanted if nested else [index for index, _ in classes])
-    return found if shots is None else draw(found.images, found.classes, shots, seed)
+    place = found_at(src, data_dir, "samples")
+    contents = read_contents(place, [str(c) for both in classes for c in both])
+    names = contents.sampled.class_names or () if contents.labelled else ()
+    wanted = [str(c[0]) if c[1] not in names and str(c[0]) in names else c[1] for c in classes]
+    # images without names are of the class whatever else has its name
+    found = of_contents(contents, wanted if names else [index for index, _ in classes])
+    counts = [int((found.images.y == p).sum()) for p in found.positions]
+    if shots is None and max(counts) > MOST:
+        note(f"{src} has up to {max(counts):,} images of a class. Of each {MOST:,} are drawn; --shots changes that.")
+        shots = min(MOST, *counts) if len(counts) > 1 else MOST
+    if shots is not None:
+        return draw_at(found.images, found.positions, shots, seed, skip_broken)
+    return replace(found, images=found.images.without_broken()) if skip_broken else found

@@ -68,6 +68,7 @@ def collect(
     trust_pickle: opt.TrustPickle = False,
     data_dir: opt.DataDir = None,
     download: opt.Download = False,
+    skip_broken: opt.SkipBroken = False,
     device: opt.Device = None,
     json: opt.Json = False,
 ) -> None:
@@ -81,7 +82,7 @@ def collect(
 
     check_new(out)
     wanted = Preprocessing.parse(image_size, resize, interpolation, mean, std)
-    images = opt.by_label_map(load_source(data, data_dir, download), label_map)
+    images = opt.by_label_map(load_source(data, data_dir, download, skip_broken), label_map)
     found = opt.loader(images, arch, arch_option, wanted, head, trust_pickle)(model)
     runtime = opt.make_runtime(device, seed, alone=True)
     _check_images(found, images.train_images, runtime)

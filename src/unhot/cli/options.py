@@ -31,6 +31,10 @@ Seed = Annotated[
 ]
 DataDir = Annotated[Path | None, typer.Option("--data-dir", help="Folder of the named data sets. [UNHOT_DATA]")]
 Download = Annotated[bool, typer.Option("--download", help="Download a named data set if it is missing.")]
+SkipBroken = Annotated[
+    bool,
+    typer.Option("--skip-broken", help="Leave out images that cannot be read, and say which, instead of stopping."),
+]
 Device = Annotated[
     str | None, typer.Option("--device", help="Device of torch, such as cpu or cuda:0; the best one by default.")
 ]

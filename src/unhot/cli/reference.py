@@ -32,6 +32,7 @@ def reference(
     trust_pickle: opt.TrustPickle = False,
     data_dir: opt.DataDir = None,
     download: opt.Download = False,
+    skip_broken: opt.SkipBroken = False,
     device: opt.Device = None,
     json: opt.Json = False,
 ) -> None:
@@ -50,7 +51,7 @@ def reference(
 
     check_free(out)
     wanted = Preprocessing.parse(image_size, resize, interpolation, mean, std)
-    source = load_source(data, data_dir, download)
+    source = load_source(data, data_dir, download, skip_broken)
     model = opt.loader(source, arch, arch_option, wanted, head, trust_pickle)(original)
     runtime = opt.make_runtime(device, seed)
     images = source.train_images

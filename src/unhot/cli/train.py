@@ -43,6 +43,7 @@ def train(
     seed: opt.Seed = 0,
     data_dir: opt.DataDir = None,
     download: opt.Download = False,
+    skip_broken: opt.SkipBroken = False,
     device: opt.Device = None,
     json: opt.Json = False,
 ) -> None:
@@ -60,7 +61,7 @@ def train(
 
     check_free(out)
     options = opt.settings(option) | ({} if width is None else {"width": width})
-    source = opt.by_label_map(load_source(dataset, data_dir, download), label_map)
+    source = opt.by_label_map(load_source(dataset, data_dir, download, skip_broken), label_map)
     if flip:
         source = replace(source, augment=replace(source.augment, flip=True))
     given = {"epochs": epochs, "batch_size": batch_size, "lr": lr}

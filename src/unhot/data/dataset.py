@@ -10,11 +10,22 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import ConcatDataset, Subset
+from torch.utils.data import (
+    ConcatDataset,
+    DataLoader,
+    IterableDataset,
+    RandomSampler,
+    SequentialSampler,
+    Subset,
+    SubsetRandomSampler,
+    default_collate,
+    default_convert,
+)
 
+from unhot.data.hugging_face import labels_and_files
 from unhot.data.images import LabelledImages, Pictures
 from unhot.data.labels import Label, one_label, read_labels
-from unhot.errors import DataError, first_line, shortened
+from unhot.errors import DataError, DataWarning, first_line, shortened, warn
 
 IMAGE_KEYS = ("image", "img", "pixel_values")
 LABEL_KEYS = ("label", "labels", "target")
@@ -34,6 +45,11 @@ def from_dataset(data: Any) -> LabelledImages:
     """
     origin = type(data).__name__
     count = _length(data, origin)
+    if (columns := labels_and_files(data, IMAGE_KEYS, LABEL_KEYS, origin)) is not None:
+        raw = [one_label(label, f"{origin}[{i}]") for i, label in enumerate(columns[0])]
+        y, names = read_labels(raw, class_names(data), origin)
+        stored = Pictures(columns[1], count, name=lambda i: f"{origin}[{i}]")
+        return LabelledImages(stored, y, names, origin, tuple(range(count)))
     first, _ = _pair(_item(data, 0, origin), f"{origin}[0]")
     known = _labels_of_files(data) if isinstance(first, Image.Image) else None
     if known is not None:
@@ -43,6 +59,23 @@ def from_dataset(data: Any) -> LabelledImages:
     y, names = read_labels(raw, class_names(data), origin)
     pictures = Pictures(lambda i: _picture(data, i, origin), count, name=lambda i: f"{origin}[{i}]")
     return LabelledImages(pictures if x is None else x, y, names, origin, tuple(range(count)))
+
+
+def of_loader(loader: DataLoader[Any]) -> Any:
+    """Return the data set of a loader; of one that takes some of the items, these.
+
+    Its batches are not used: images are drawn by their position, and put together by unhot.
+    """
+    data, sampler = loader.dataset, loader.sampler
+    if isinstance(data, IterableDataset):
+        return data
+    if type(sampler) is SubsetRandomSampler:
+        data = Subset(data, list(sampler.indices))
+    elif type(sampler) not in (SequentialSampler, RandomSampler):
+        warn(f"The sampler of the DataLoader, {type(sampler).__name__}, is not used: all its data set is.", DataWarning)
+    if loader.collate_fn not in (default_collate, default_convert):
+        warn("The collate_fn of the DataLoader is not used: the items of its data set are taken.", DataWarning)
+    return data
 
 
 def class_names(data: Any) -> tuple[str, ...] | None:

@@ -5,23 +5,25 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
-from unhot.data.decoding import THREADS, decode, unreadable
+from unhot.data.decoding import THREADS, Picture, broken, check_decodes, decode, has_frames, unreadable
 from unhot.data.labels import check_labels
-from unhot.errors import DataError, spelled
+from unhot.errors import DataError, DataWarning, shortened, spelled, warn
 from unhot.files import sha256
 from unhot.records.base import digest
 from unhot.records.model import InputSpec
 
 CACHED_BYTES = 2 << 30  # a set whose pixels take less than this is decoded once and cached
 BLOCK = 1_024  # pictures that are decoded at once to be cached
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -35,21 +37,25 @@ class Pictures:
         name: Returns the name of picture number ``i`` for error messages.
         threads: Number of threads that may call ``load`` at once.
         file: Returns the file of picture number ``i``, if each picture is a file of its own.
+        moving: Names of the moving pictures that were warned of.
     """
 
-    load: Callable[[int], Image.Image]
+    load: Callable[[int], Picture]
     count: int
     pixels: Tensor | None = None
     name: Callable[[int], str] = "picture {}".format
     threads: int = 1
     file: Callable[[int], Path] | None = None
+    moving: set[str] = field(default_factory=set, repr=False)
 
     @classmethod
     def of_array(cls, array: np.ndarray) -> Pictures:
-        """Take pictures that are in memory, uint8 (N, H, W) or (N, H, W, 3)."""
+        """Take pictures that are in memory, uint8 (N, H, W) or (N, H, W, C)."""
         x = torch.from_numpy(array)
         x = x.unsqueeze(1) if x.ndim == 3 else x.permute(0, 3, 1, 2).contiguous()
-        return cls(lambda i: Image.fromarray(array[i]), len(array), x, threads=THREADS)
+        grey = array[..., 0] if array.shape[3:] == (1,) else array
+        plain = grey.ndim == 3 or grey.shape[3] == 3
+        return cls(lambda i: Image.fromarray(grey[i]) if plain else grey[i], len(array), x, threads=THREADS)
 
     def __len__(self) -> int:
         return self.count
@@ -66,20 +72,71 @@ class Pictures:
             lambda i: self.name(chosen[i]),
             self.threads,
             None if file is None else lambda i: file(chosen[i]),
+            self.moving,
         )
 
-    def decode(self, index: Tensor, spec: InputSpec) -> Tensor:
-        """Return the pixels of some pictures, uint8 (B, C, H, W), converted and resized as ``spec`` says."""
+    def decode(
+        self, index: Tensor, spec: InputSpec, origin: str = "The images", keys: Sequence[object] | None = None
+    ) -> Tensor:
+        """Return the pixels of some pictures, uint8 (B, C, H, W), converted and resized as ``spec`` says.
+
+        Args:
+            index: Numbers of the pictures, int64 (B,).
+            spec: The input of a model.
+            origin: Where the pictures are from, for messages.
+            keys: What each picture is called there; its name if None.
+
+        Raises:
+            DataError: Some cannot be decoded; all of these are named.
+        """
         if self.pixels is not None and tuple(self.pixels.shape[1:]) == spec.shape:
             return self.pixels[index]
 
         def one(i: int) -> Tensor:
-            return decode(self.load(i), spec, self.name(i))
+            image, name = self.load(i), self.name(i)
+            if has_frames(image):
+                moving.append(name)
+            return decode(image, spec, name)
+
+        moving: list[str] = []
+        pixels, problems = self._each(one, index.tolist())
+        if problems:
+            called = [(str(keys[i]) if keys else self.name(i), error) for i, error in problems]
+            raise problems[0][1] if len(problems) == 1 else broken(called, len(index), origin)
+        if new := sorted(set(moving) - self.moving):
+            self.moving.update(new)
+            warn(f"Of pictures with several frames the first is used: {shortened(new)}.", DataWarning)
+        return torch.stack(pixels)
+
+    def broken(self, index: Sequence[int]) -> dict[int, DataError]:
+        """Decode some pictures and return what is wrong with those that are broken, by their numbers."""
+        found = dict[int, DataError]()
+
+        def check(i: int) -> None:
+            try:
+                check_decodes(self.load(i), self.name(i))
+            except DataError as error:
+                found[i] = error
+
+        self._each(check, index)
+        return dict(sorted(found.items()))
+
+    def _each(self, task: Callable[[int], T], index: Sequence[int]) -> tuple[list[T], list[tuple[int, DataError]]]:
+        """Run a task for some pictures, in threads if these may load them; return results, and problems by number."""
+
+        def attempt(i: int) -> T | DataError:
+            try:
+                return task(i)
+            except DataError as error:
+                return error
 
         if self.threads == 1:
-            return torch.stack([one(i) for i in index.tolist()])
-        with ThreadPoolExecutor(self.threads) as pool:
-            return torch.stack(list(pool.map(one, index.tolist())))
+            results = [attempt(i) for i in index]
+        else:
+            with ThreadPoolExecutor(self.threads) as pool:
+                results = list(pool.map(attempt, index))
+        problems = [(i, r) for i, r in zip(index, results, strict=True) if isinstance(r, DataError)]
+        return [r for r in results if not isinstance(r, DataError)], problems
 
     def array(self, i: int) -> np.ndarray:
         """Return the pixels of picture number ``i`` as they are stored, at its own size.
@@ -176,7 +233,7 @@ class LabelledImages:
             wrap = "Wrap it with unhot.Classifier.wrap(model, input=unhot.InputSpec(...)), or pass tensors."
             error = DataError(f"{self.origin}: the model does not say the size of its inputs. {wrap}")
             raise spelled(error, wrap, "Give --image-size, and --mean and --std if they are not those of photos.")
-        return self.x.decode(index, spec)
+        return self.x.decode(index, spec, self.origin, self.keys)
 
     def batches(self, spec: InputSpec | None, device: torch.device, size: int = 512) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield every image once, in order, as (inputs, labels)."""
@@ -190,8 +247,27 @@ class LabelledImages:
         pixels = torch.empty((len(self), *spec.shape), dtype=torch.uint8)
         for start in range(0, len(self), BLOCK):
             index = torch.arange(start, min(start + BLOCK, len(self)))
-            pixels[start : start + BLOCK] = self.x.decode(index, spec)
+            pixels[start : start + BLOCK] = self.x.decode(index, spec, self.origin, self.keys)
         return replace(self, x=pixels)
+
+    def without_broken(self) -> LabelledImages:
+        """Decode every picture once and leave out those that cannot be decoded, with a warning that names them.
+
+        Raises:
+            DataError: None can be decoded.
+        """
+        found = self.x.broken(range(len(self))) if isinstance(self.x, Pictures) and self.x.pixels is None else {}
+        if not found:
+            return self
+        problems = [(str(self.keys[i]), error) for i, error in found.items()]
+        if len(found) == len(self):
+            raise broken(problems, len(self), self.origin)
+        warn(
+            f"{self.origin}: {len(found)} of {len(self)} images cannot be read and are left out: "
+            f"{shortened(name for name, _ in problems)}.",
+            DataWarning,
+        )
+        return self.select(torch.tensor([i for i in range(len(self)) if i not in found], dtype=torch.int64))
 
     def digests(self) -> tuple[str, ...]:
         """Return the SHA-256 of each image: of its pixels (or values) at its own size, with shape and dtype."""

@@ -55,7 +55,8 @@ class Preprocessing:
         if spec is None:
             if self.size is None:
                 raise OptionError("The size of the inputs is not known. Give --image-size too.")
-            spec = photo_input(self.size, channels)
+            named = max(len(self.mean or ()), len(self.std or ()))
+            spec = photo_input(self.size, named if named > 1 else channels)
         found = spec.model_dump() | {k: v for k, v in vars(self).items() if v is not None and k != "size"}
         if self.size is not None:
             check_size(self.size)
@@ -83,7 +84,9 @@ def _numbers(name: str, text: str | None) -> tuple[float, ...] | None:
     try:
         return None if text is None else tuple(float(part) for part in text.split(","))
     except ValueError as error:
-        raise OptionError(f"Expected --{name} as one number, or three between commas. Got {text!r}.") from error
+        raise OptionError(
+            f"Expected --{name} as one number, or one for each channel between commas. Got {text!r}."
+        ) from error
 
 
 def _size(name: str, text: str | None) -> int | tuple[int, int] | None:

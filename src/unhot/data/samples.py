@@ -10,18 +10,22 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset
 
-from unhot.data.dataset import from_dataset
-from unhot.data.folder import check_folder, from_files, image_files, load_folder, subfolders, train_split
-from unhot.data.images import LabelledImages
+from unhot.data.containers.arrays import of_arrays
+from unhot.data.containers.listed import read_contents
+from unhot.data.contents import Contents
+from unhot.data.dataset import from_dataset, of_loader
+from unhot.data.images import LabelledImages, Pictures
 from unhot.data.labels import whole_numbers
 from unhot.data.matching import find_class, listed
 from unhot.errors import DataError, DataWarning, UnknownNameError, shortened, warn
 from unhot.records.model import ClassLabel
 from unhot.runtime import stream_seed, usual_settings
 
-ImageSource = LabelledImages | tuple[Tensor, Tensor] | Dataset[Any]
+ENDINGS = frozenset({"zip", "tar", "gz", "tgz", "bz2", "xz", "csv", "tsv", "txt", "npy"})
+
+ImageSource = LabelledImages | tuple[Tensor | np.ndarray, Tensor | np.ndarray] | Dataset[Any] | DataLoader[Any]
 
 
 @dataclass(frozen=True)
@@ -53,14 +57,17 @@ class Samples:
 
 
 @usual_settings()
-def draw(data: ImageSource, classes: Sequence[int | str], shots: int = 16, seed: int = 0) -> Samples:
-    """Draw a few images of each class to forget, without replacement.
+def draw(
+    data: ImageSource, classes: Sequence[int | str], shots: int = 16, seed: int = 0, skip_broken: bool = False
+) -> Samples:
+    """Draw a few images of each class to forget, without replacement; no other image is decoded.
 
     Args:
-        data: The images of ``unhot.load_named``, tensors ``(x, y)``, or a torch ``Dataset``.
+        data: The images of ``unhot.load_named``, tensors or arrays ``(x, y)``, a torch ``Dataset`` or ``DataLoader``.
         classes: The classes, by index or, where the data has class names, by name.
         shots: Number of images of each class.
         seed: The same seed draws the same images on every machine.
+        skip_broken: Draw others in place of images that cannot be read, with a warning.
 
     Raises:
         UnknownNameError: The data has no such class.
@@ -70,10 +77,12 @@ def draw(data: ImageSource, classes: Sequence[int | str], shots: int = 16, seed:
     classes = listed(classes)
     positions = [class_position(images, c) for c in classes]
     check_once(positions, classes)
-    return draw_at(images, positions, shots, seed)
+    return draw_at(images, positions, shots, seed, skip_broken)
 
 
-def draw_at(images: LabelledImages, positions: Sequence[int], shots: int, seed: int) -> Samples:
+def draw_at(
+    images: LabelledImages, positions: Sequence[int], shots: int, seed: int, skip_broken: bool = False
+) -> Samples:
     """Draw a few images of each of some labels in ``images.y``, as :func:`draw` does.
 
     Raises:
@@ -81,7 +90,7 @@ def draw_at(images: LabelledImages, positions: Sequence[int], shots: int, seed: 
     """
     if not isinstance(shots, int) or shots < 1:
         raise DataError(f"Asked for {shots!r} images a class. Ask for a whole number of at least 1.")
-    chosen = [_draw_class(images, p, shots, seed) for p in positions]
+    chosen = [_draw_class(images, p, shots, seed, skip_broken) for p in positions]
     return Samples(images.select(torch.cat(chosen)), _called(images, positions))
 
 
@@ -91,44 +100,56 @@ def every(images: LabelledImages, positions: Sequence[int]) -> Samples:
 
 
 @usual_settings()
-def folder(path: str | Path, classes: Sequence[int | str] | None = None) -> Samples:
-    """Take the images of a folder: images of one class, or one subfolder for each class.
+def folder(path: str | Path, classes: Sequence[int | str] | None = None, skip_broken: bool = False) -> Samples:
+    """Take the images of a folder or a file: images of one class, or of several classes.
 
     Args:
-        path: The folder. Without ``classes`` its name, or the names of its subfolders, are those of the classes. Of a
-            folder that holds class folders in ``train`` and ``test``, the images in ``train`` are taken.
-        classes: The classes, by index or by name: one for a flat folder; some of the subfolders else.
+        path: The folder, archive, list or other file (:mod:`unhot.data.containers.listed`). Without ``classes`` the
+            name of a folder without class folders, or the names of its class folders, are those of the classes. Where
+            there are splits, the training images are taken.
+        classes: The classes, by index or by name: one for images without classes; some of those that there are else.
+        skip_broken: Leave out files that cannot be read, with a warning, instead of refusing them.
 
     Raises:
-        DataError: The folder is missing or empty, holds a file that is not an image, or more classes than it can name.
+        DataError: It is missing or empty, holds more classes than it can name, or a file cannot be read.
     """
-    root = check_folder(Path(path))
-    classes = None if classes is None else listed(classes)
-    split = train_split(root)
-    if split is not None:
-        warn(f"{root} has splits. Samples are taken from {root / split}.", DataWarning)
-    flat = image_files(root)
-    nested = subfolders(root)
-    if flat and nested:
-        raise DataError(f"{root} holds both images and folders. Keep one of the two.")
-    if nested:
-        images = load_folder(root, split)
-        names = images.class_names or ()
-        wanted = tuple(map(str, classes or names))
-        check_once(wanted, wanted)
-        if missing := [c for c in wanted if c not in names]:
-            raise UnknownNameError(f"class folder in {root}:", missing[0], names)
-        place = torch.tensor([wanted.index(n) if n in wanted else -1 for n in names])
-        found = images.where(place[images.y] >= 0)
-        return Samples(replace(found, y=place[found.y], class_names=wanted), wanted)
-    if not flat:
-        raise DataError(f"{root} holds no images. Put the images of the class to forget in it.")
-    classes = tuple(classes or (root.resolve().name,))
-    if len(classes) > 1:
-        raise DataError(f"{root} is a flat folder, and {len(classes)} classes are named. Make a subfolder for each.")
-    first = classes[0]
-    labels = torch.full((len(flat),), first if isinstance(first, int) else 0)
-    return Samples(from_files(flat, labels, None if isinstance(first, int) else (first,), root), classes)
+    wanted = None if classes is None else listed(classes)
+    contents = read_contents(Path(path), tuple(map(str, wanted or ())))
+    samples = of_contents(contents, wanted)
+    return replace(samples, images=samples.images.without_broken()) if skip_broken else samples
+
+
+def of_contents(contents: Contents, classes: Sequence[int | str] | None) -> Samples:
+    """Take the images of some classes of what was found at a path, as :func:`folder` does.
+
+    Raises:
+        DataError: They are of one class only, and several are named.
+        UnknownNameError: There is no such class.
+    """
+    images = contents.sampled
+    if not contents.labelled:
+        found = tuple(classes or (_without_ending(contents.name),))
+        if len(found) > 1:
+            what = f"{contents.name} is a flat folder, and {len(found)} classes are named."
+            raise DataError(f"{what} Make a subfolder for each.")
+        first = found[0]
+        labels = torch.full((len(images),), first if isinstance(first, int) else 0)
+        return Samples(replace(images, y=labels, class_names=None if isinstance(first, int) else (first,)), found)
+    names = images.class_names or ()
+    known = tuple(map(str, classes or names))
+    check_once(known, known)
+    if missing := [c for c in known if c not in names]:
+        raise UnknownNameError(f"class of {contents.name}:", missing[0], names)
+    place = torch.tensor([known.index(n) if n in known else -1 for n in names])
+    chosen = images.where(place[images.y] >= 0)
+    return Samples(replace(chosen, y=place[chosen.y], class_names=known), known)
+
+
+def _without_ending(name: str) -> str:
+    """Return the name of an archive or a file without what says its kind."""
+    while (stem := name.rpartition("."))[2].lower() in ENDINGS and stem[0]:
+        name = stem[0]
+    return name
 
 
 def check_once(found: Sequence[object], classes: Sequence[int | str]) -> None:
@@ -153,15 +174,19 @@ def as_images(data: ImageSource) -> LabelledImages:
     """
     if isinstance(data, LabelledImages):
         return data
-    if isinstance(data, tuple) and len(data) == 2 and all(isinstance(t, Tensor) for t in data):
-        x, y = data
+    if isinstance(data, DataLoader):
+        return as_images(of_loader(data))
+    if isinstance(data, tuple) and len(data) == 2 and all(isinstance(t, Tensor | np.ndarray) for t in data):
+        x, y = data[0], torch.as_tensor(data[1])
+        if isinstance(x, np.ndarray):
+            return of_arrays(x, y.detach().cpu().numpy(), "arrays")
         return LabelledImages(x.detach(), whole_numbers(y, "tensors"), None, "tensors", tuple(range(len(y))))
     known = not isinstance(data, Tensor | np.ndarray | tuple | Mapping | str | bytes)
     if known and hasattr(data, "__getitem__") and hasattr(data, "__len__"):
         return from_dataset(data)
-    found = f"Expected (x, y) tensors, a torch Dataset or images of unhot, got {type(data).__name__}."
+    found = f"Expected (x, y) tensors or arrays, a torch Dataset or images of unhot, got {type(data).__name__}."
     if hasattr(data, "__iter__") and known:
-        found += " It can only be read from front to end: give the data set of a DataLoader, or list(data)."
+        found += " It can only be read from front to end: give list(data)."
     raise DataError(found)
 
 
@@ -171,15 +196,22 @@ def _called(images: LabelledImages, positions: Sequence[int]) -> tuple[int | str
     return tuple(names[p] if names and names.count(names[p]) == 1 else p for p in positions)
 
 
-def _draw_class(images: LabelledImages, position: int, shots: int, seed: int) -> Tensor:
+def _draw_class(images: LabelledImages, position: int, shots: int, seed: int, skip_broken: bool) -> Tensor:
     here = (images.y == position).nonzero().flatten()
-    if len(here) < shots:
-        (name,) = _called(images, [position])
-        raise DataError(
-            f"{images.origin}: asked for {shots} images of class {name!r}, there are {len(here)}. Ask for fewer."
-        )
     generator = torch.Generator().manual_seed(stream_seed(seed, "draw", position))
-    return here[torch.randperm(len(here), generator=generator)[:shots]].sort().values
+    order = here[torch.randperm(len(here), generator=generator)] if len(here) >= shots else here
+    chosen, broken = order[:shots].tolist(), list[int]()
+    while skip_broken and isinstance(images.x, Pictures) and (found := images.x.broken(chosen)):
+        broken += found
+        chosen = [i for i in order.tolist() if i not in broken][:shots]
+    (name,) = _called(images, [position])
+    if broken:
+        keys = shortened(images.keys[i] for i in broken)
+        warn(f"{images.origin}: images of {name!r} that cannot be read are left out: {keys}.", DataWarning)
+    if len(chosen) < shots:
+        there = f"there are {len(here) - len(broken)}"
+        raise DataError(f"{images.origin}: asked for {shots} images of class {name!r}, {there}. Ask for fewer.")
+    return torch.tensor(sorted(chosen), dtype=torch.int64)
 
 
 def class_position(images: LabelledImages, label: int | str) -> int:

@@ -1,4 +1,4 @@
-"""Source: a named data set or a folder, as SRC of the command line."""
+"""Source: a named data set, or a file or folder of images, as SRC of the command line."""
 
 from __future__ import annotations
 
@@ -6,10 +6,14 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
+from PIL import Image
+
 from unhot.data import catalogue as datasets
 from unhot.data.augment import Augment
 from unhot.data.concept import relabelled
-from unhot.data.folder import load_folder, splits_of
+from unhot.data.containers.listed import read_contents
+from unhot.data.contents import Contents
 from unhot.data.images import LabelledImages, Pictures
 from unhot.data.named import data_folder, load_named
 from unhot.errors import DataError, DataWarning, OptionError, UnknownNameError, shortened, warn
@@ -64,14 +68,16 @@ class Source:
         return self.train
 
 
-def load_source(src: str, data_dir: Path | None = None, download: bool = False) -> Source:
+def load_source(src: str, data_dir: Path | None = None, download: bool = False, skip_broken: bool = False) -> Source:
     """Find and read a data set.
 
     Args:
-        src: The name of a data set, or a folder of class folders with or without ``train/`` and ``test/`` above them;
-            a relative path is searched in the folder of the named data sets too.
+        src: The name of a data set; or a file or folder of any kind that :mod:`unhot.data.containers.listed` lists,
+            such as a folder of class folders with or without ``train/`` and ``test/`` above them. A relative path is
+            searched in the folder of the named data sets too.
         data_dir: Folder of the named data sets; UNHOT_DATA or a folder in the user's cache if None.
         download: Whether a named data set may be downloaded.
+        skip_broken: Decode every image once, and leave out those that cannot be read, with a warning.
 
     Raises:
         UnknownNameError: It is neither.
@@ -81,22 +87,44 @@ def load_source(src: str, data_dir: Path | None = None, download: bool = False) 
         named = datasets.get(src)
         train, test = load_named(src, True, data_dir, download), load_named(src, False, data_dir, download)
         return Source(src, train, test, named.input, named.augment, named.epochs)
-    root = Path(src) if Path(src).is_dir() else data_folder(data_dir) / src
-    if Path(src).is_file():
-        raise DataError(f"{src} is a file. Give a folder of class folders, or the name of a data set.")
-    if not root.is_dir():
-        raise UnknownNameError("data set", src, datasets, f"There is no folder {src}.")
-    found = splits_of(root)
-    if not found:
-        return Source(root.resolve().name, None, load_folder(root), None, FOLDER_AUGMENT)
-    first = load_folder(root, "train") if "train" in found else None
-    second = load_folder(root, "test") if "test" in found else None
+    return of_contents(read_contents(found_at(src, data_dir)), skip_broken)
+
+
+def of_contents(contents: Contents, skip_broken: bool = False) -> Source:
+    """Make a data set of what was found at a path; see :func:`load_source`.
+
+    Raises:
+        DataError: Its images have no classes.
+    """
+    if not contents.labelled:
+        where = "Put the images of each class in a folder named after it, or list them with their labels."
+        raise DataError(f"{contents.name} holds no class folders. {where}")
+    first, second = contents.train, contents.test if contents.whole is None else contents.whole
     if first is not None and second is not None and first.class_names != second.class_names:
-        first, second = _same_classes(root, first, second)
-    return Source(root.resolve().name, first, second, None, FOLDER_AUGMENT)
+        first, second = _same_classes(contents.name, first, second)
+    if skip_broken:
+        first, second = (None if i is None else i.without_broken() for i in (first, second))
+    return Source(contents.name, first, second, None, FOLDER_AUGMENT)
 
 
-def _same_classes(root: Path, train: LabelledImages, test: LabelledImages) -> tuple[LabelledImages, LabelledImages]:
+def found_at(src: str, data_dir: Path | None = None, kind: str = "data set") -> Path:
+    """Return the file or folder that SRC of the command line names.
+
+    Args:
+        src: A path; a relative one is searched in the folder of the named data sets too.
+        data_dir: That folder.
+        kind: What it is for, in error messages.
+
+    Raises:
+        UnknownNameError: There is none.
+    """
+    path = Path(src) if Path(src).exists() else data_folder(data_dir) / src
+    if not path.exists():
+        raise UnknownNameError(kind, src, datasets, f"There is no file or folder {src}.")
+    return path
+
+
+def _same_classes(name: str, train: LabelledImages, test: LabelledImages) -> tuple[LabelledImages, LabelledImages]:
     """Label two splits with the classes of the one that has more: a deleted class may have no train images.
 
     Raises:
@@ -107,8 +135,8 @@ def _same_classes(root: Path, train: LabelledImages, test: LabelledImages) -> tu
     missing = [n for n in more if n not in fewer]
     if not set(more) > set(fewer):
         differ = sorted(set(names) ^ set(others))
-        raise DataError(f"{root}: train and test have different class folders: {shortened(differ)}. Spell them alike.")
-    warn(f"{root}: {lacks} has no images of {shortened(missing)}.", DataWarning)
+        raise DataError(f"{name}: train and test have different class folders: {shortened(differ)}. Spell them alike.")
+    warn(f"{name}: {lacks} has no images of {shortened(missing)}.", DataWarning)
     return relabelled(train, names, more), relabelled(test, others, more)
 
 
@@ -120,12 +148,17 @@ def folder_input(images: LabelledImages) -> InputSpec:
     if not isinstance(images.x, Pictures):
         raise DataError(f"{images.origin}: pictures are needed to tell the size of the inputs.")
     some = [images.x.load(i) for i in range(0, len(images), -(-len(images) // PROBED))]
-    sizes = {p.size for p in some}
+    sizes = {p.size if isinstance(p, Image.Image) else p.shape[1::-1] for p in some}
     width, height = sizes.pop()
     size = width if not sizes and width == height <= LARGEST else USUAL
-    return photo_input(
-        size, channels=1 if all(p.mode in ("1", "L", "LA") or p.mode.startswith("I") for p in some) else 3
-    )
+    channels = {p.shape[2] if isinstance(p, np.ndarray) else 1 if _is_grey(p) else 3 for p in some}
+    if len(channels - {1}) > 1:
+        raise DataError(f"{images.origin}: the pictures have {shortened(sorted(channels))} channels. Use one kind.")
+    return photo_input(size, max(channels))
+
+
+def _is_grey(picture: Image.Image) -> bool:
+    return picture.mode in ("1", "L", "LA") or picture.mode.startswith("I")
 
 
 def check_size(size: int) -> None:
@@ -141,5 +174,5 @@ def check_size(size: int) -> None:
 def photo_input(size: int, channels: int = 3) -> InputSpec:
     """Return the input of a model for photos of unknown statistics: square, normalised as for ImageNet."""
     check_size(size)
-    mean, std = ((0.5,), (0.25,)) if channels == 1 else (PHOTO_MEAN, PHOTO_STD)
-    return InputSpec(height=size, width=size, channels=1 if channels == 1 else 3, mean=mean, std=std, resize=size)
+    mean, std = (PHOTO_MEAN, PHOTO_STD) if channels == 3 else ((0.5,) * channels, (0.25,) * channels)
+    return InputSpec(height=size, width=size, channels=channels, mean=mean, std=std, resize=size)

@@ -9,10 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from unhot.data.folder import check_folder, from_files, image_files
+from unhot.data.containers.listed import read_contents
 from unhot.data.images import LabelledImages
 from unhot.data.samples import ImageSource, as_images
-from unhot.errors import DataError
 
 
 @dataclass(frozen=True)
@@ -26,23 +25,23 @@ class Unlabelled:
     images: LabelledImages
 
 
-def unlabelled(source: str | Path | Tensor | ImageSource) -> Unlabelled:
+def unlabelled(source: str | Path | Tensor | np.ndarray | ImageSource, skip_broken: bool = False) -> Unlabelled:
     """Return images without their labels.
 
     Args:
-        source: A folder of pictures; a tensor (N, C, H, W), uint8 pixels or floating inputs; or images of any other
-            source, whose labels are ignored.
+        source: A folder of pictures, or another file or folder of them (:mod:`unhot.data.containers.listed`); a tensor
+            (N, C, H, W) or an array, uint8 pixels or floating inputs; or images of any other source, whose labels are
+            ignored.
+        skip_broken: Leave out files that cannot be read, with a warning, instead of refusing them.
 
     Raises:
         DataError: There are no images, or some cannot be read.
     """
     if isinstance(source, str | Path):
-        folder = check_folder(Path(source))
-        files = image_files(folder)
-        if not files:
-            raise DataError(f"{folder} holds no images. Give a folder of pictures.")
-        return Unlabelled(from_files(files, torch.zeros(len(files), dtype=torch.int64), None, folder))
-    if isinstance(source, Tensor | np.ndarray):
-        x = torch.as_tensor(source).detach()
-        return Unlabelled(as_images((x, torch.zeros(len(x), dtype=torch.int64))))
-    return Unlabelled(as_images(source))
+        contents = read_contents(Path(source))
+        images = contents.whole if contents.whole is not None else contents.sampled
+    elif isinstance(source, Tensor | np.ndarray):
+        images = as_images((source, torch.zeros(len(source), dtype=torch.int64)))
+    else:
+        images = as_images(source)
+    return Unlabelled(images.without_broken() if skip_broken else images)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Self
 
 from pydantic import Field, JsonValue, model_validator
 
@@ -10,6 +10,7 @@ from unhot.records.base import Record, Stored, check_once
 from unhot.records.choices import Interpolation
 
 MOST_PIXELS = 8_192  # largest height and width of inputs
+MOST_CHANNELS = 512
 MOST_OUTPUTS = 2**19
 MOST_EDITS = 10_000
 MOST_WIDTH = 65_536  # largest number among the options of an architecture
@@ -22,7 +23,7 @@ class InputSpec(Stored):
     Attributes:
         height: Height of the input in pixels.
         width: Width of the input in pixels.
-        channels: 1 for grey, 3 for RGB.
+        channels: 1 for grey, 3 for RGB; any other number for pictures that have as many.
         mean: Mean of each channel, subtracted after pixels are scaled to 0..1.
         std: Standard deviation of each channel, divided by after that.
         resize: Size of a picture before ``height`` by ``width`` pixels are cropped from its centre: an int is its
@@ -33,7 +34,7 @@ class InputSpec(Stored):
 
     height: int = Field(gt=0, le=MOST_PIXELS)
     width: int = Field(gt=0, le=MOST_PIXELS)
-    channels: Literal[1, 3]
+    channels: int = Field(gt=0, le=MOST_CHANNELS)
     mean: tuple[float, ...]
     std: tuple[Annotated[float, Field(gt=0)], ...]
     resize: Annotated[int, Field(gt=0)] | tuple[Annotated[int, Field(gt=0)], Annotated[int, Field(gt=0)]] | None = None

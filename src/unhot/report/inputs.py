@@ -15,6 +15,6 @@ def input_text(spec: InputSpec) -> str:
     else:
         height, width = spec.resize
         sized = f"resized to {height} by {width} pixels, whatever their shape, cropped at the centre to {size}"
-    colour = "grey" if spec.channels == 1 else "RGB"
+    colour = {1: "grey", 3: "RGB"}.get(spec.channels, f"{spec.channels} channels")
     mean, std = (", ".join(f"{v:.4g}" for v in values) for values in (spec.mean, spec.std))
     return f"{sized} ({spec.interpolation}), {colour}, scaled to 0..1, mean {mean} subtracted, divided by {std}"

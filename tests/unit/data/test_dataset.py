@@ -11,11 +11,21 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch.utils.data import ConcatDataset, DataLoader, Dataset, IterableDataset, Subset, TensorDataset, random_split
+from torch.utils.data import (
+    ConcatDataset,
+    DataLoader,
+    Dataset,
+    IterableDataset,
+    Sampler,
+    Subset,
+    SubsetRandomSampler,
+    TensorDataset,
+    random_split,
+)
 
 from unhot.data.images import LabelledImages
 from unhot.data.samples import as_images
-from unhot.errors import DataError
+from unhot.errors import DataError, DataWarning
 from unhot.records.model import InputSpec
 from unhot.runtime import torchvision_ops
 
@@ -232,10 +242,28 @@ class Stream(IterableDataset):
         return iter([(PICTURE, 0)])
 
 
-@pytest.mark.parametrize("data", [Stream(), DataLoader(TensorDataset(torch.zeros(2, 1, 2, 2), torch.zeros(2)))])
+@pytest.mark.parametrize("data", [Stream(), DataLoader(Stream())])
 def test_what_has_no_positions_is_refused(data: Any) -> None:
-    with pytest.raises(DataError, match=r"front.*data.*DataLoader"):
+    with pytest.raises(DataError, match=r"front to end: give list\(data\)"):
         as_images(data)
+
+
+class Sampled(Sampler[int]):
+    def __iter__(self) -> Any:
+        return iter([0])
+
+
+def test_a_data_loader_stands_for_its_data_set() -> None:
+    data = TensorDataset(torch.arange(16).view(4, 1, 2, 2).float(), torch.tensor([1, 0, 1, 2]))
+    for shuffle in (False, True):
+        images = as_images(DataLoader(data, batch_size=3, shuffle=shuffle))
+        assert (images.y.tolist(), images.origin) == ([1, 0, 1, 2], "TensorDataset")
+    some = as_images(DataLoader(data, sampler=SubsetRandomSampler([3, 1])))
+    assert (some.y.tolist(), some.x[:, 0, 0, 0].tolist()) == ([2, 0], [12, 4])
+    with pytest.warns(DataWarning, match=r"sampler of the DataLoader, Sampled, is not used: all its data set is"):
+        assert len(as_images(DataLoader(data, sampler=Sampled()))) == 4
+    with pytest.warns(DataWarning, match=r"collate_fn of the DataLoader is not used"):
+        assert len(as_images(DataLoader(data, collate_fn=list))) == 4
 
 
 def test_no_items_are_refused() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,8 +9,12 @@ import pytest
 import torch
 from PIL import Image
 
-from unhot.data.folder import image_files, load_folder, splits_of
-from unhot.data.samples import folder
+from support import class_images
+from unhot.data import tree
+from unhot.data.containers.listed import read_contents
+from unhot.data.decoding import open_picture
+from unhot.data.samples import draw, folder
+from unhot.data.source import load_source
 from unhot.errors import DataError, DataWarning, UnknownNameError
 from unhot.records.model import InputSpec
 
@@ -17,7 +22,7 @@ Make = Callable[..., Image.Image]
 
 
 def test_class_folders_by_name(class_folders: Path) -> None:
-    images = load_folder(class_folders)
+    images = class_images(class_folders)
     assert images.class_names == ("a", "b")
     assert images.y.tolist() == [0, 0, 0, 1, 1]
     assert images.keys == ("a/0.png", "a/1.png", "a/2.png", "b/0.png", "b/1.png")
@@ -25,64 +30,92 @@ def test_class_folders_by_name(class_folders: Path) -> None:
 
 
 def test_pixels_are_those_of_the_files(class_folders: Path, spec: Callable[..., InputSpec]) -> None:
-    images = load_folder(class_folders)
+    images = class_images(class_folders)
     got = images.pixels(torch.tensor([4, 1]), spec(6))
     for row, key in zip(got, ("b/1.png", "a/1.png"), strict=True):
         assert np.array_equal(row[0].numpy(), np.asarray(Image.open(class_folders / key).copy()))
 
 
-def test_hidden_files_and_other_files_are_ignored(class_folders: Path, picture: Make) -> None:
+def test_hidden_files_and_other_files_are_left_out_and_said(class_folders: Path, picture: Make) -> None:
     (class_folders / ".git").mkdir()
+    (class_folders / "__MACOSX" / "a").mkdir(parents=True)
+    (class_folders / "__MACOSX" / "a" / "._0.png").write_bytes(b"no image")
     (class_folders / "a" / "notes.txt").write_text("no image")
     (class_folders / "a" / ".hidden.png").write_bytes(b"no image")
-    (class_folders / "a" / ".DS_Store").write_bytes(b"no image")
+    (class_folders / "a" / "Thumbs.db").write_bytes(b"no image")
     picture().save(class_folders / "a" / "LOUD.PNG")
-    assert load_folder(class_folders).keys[:4] == ("a/0.png", "a/1.png", "a/2.png", "a/LOUD.PNG")
+    left = r".git, __MACOSX, a/.hidden.png, a/Thumbs.db, a/notes.txt"
+    with pytest.warns(DataWarning, match=rf"set: left out, since hidden or no pictures: {left}\."):
+        images = class_images(class_folders)
+    assert images.class_names == ("a", "b")
+    assert images.keys[:4] == ("a/0.png", "a/1.png", "a/2.png", "a/LOUD.PNG")
 
 
-def test_a_folder_named_like_an_image_is_no_image(class_folders: Path) -> None:
-    (class_folders / "a" / "old.png").mkdir()
-    assert [f.name for f in image_files(class_folders / "a")] == ["0.png", "1.png", "2.png"]
+def test_folders_in_class_folders_are_of_their_class(class_folders: Path, picture: Make) -> None:
+    (class_folders / "a" / "front" / "deep").mkdir(parents=True)
+    picture(seed=9).save(class_folders / "a" / "front" / "deep" / "x.png")
+    (class_folders / "a" / "old.png").mkdir()  # named like a picture
+    picture(seed=8).save(class_folders / "a" / "old.png" / "y.png")
+    images = class_images(class_folders)
+    assert images.keys == (
+        "a/0.png",
+        "a/1.png",
+        "a/2.png",
+        "a/front/deep/x.png",
+        "a/old.png/y.png",
+        "b/0.png",
+        "b/1.png",
+    )
+    assert images.y.tolist() == [0, 0, 0, 0, 0, 1, 1]
+
+
+def test_links_are_followed_once(class_folders: Path) -> None:
+    (class_folders / "c").symlink_to(class_folders / "b", target_is_directory=True)
+    (class_folders / "a" / "up").symlink_to(class_folders, target_is_directory=True)
+    (class_folders / "a" / "z.png").symlink_to(class_folders / "nowhere.png")
+    os.mkfifo(class_folders / "a" / "pipe.png")
+    names = ("a/0.png", "a/1.png", "a/2.png", "a/z.png", "b/0.png", "b/1.png", "c/0.png", "c/1.png")
+    with pytest.warns(DataWarning, match=r"left out, since hidden or no pictures: a/pipe.png, a/up\."):
+        assert class_images(class_folders).keys == names
 
 
 def test_train_and_test_trees(class_folders: Path, tmp_path: Path) -> None:
     root = tmp_path / "tree"
     root.mkdir()
-    assert splits_of(root) == ()
-    class_folders.rename(root / "test")
-    assert splits_of(root) == ("test",)
+    class_folders.rename(root / "validation")
+    only = read_contents(root)
+    assert (only.whole, only.train, len(only.test)) == (None, None, 5)
+    (root / "Test").mkdir()
+    for name in ("a", "b"):
+        (root / "Test" / name).mkdir()
+        (root / "validation" / name / "0.png").rename(root / "Test" / name / "0.png")
+    with pytest.warns(DataWarning, match="tree: the split validation is left out"):
+        both = read_contents(root)
+    assert (both.train, len(both.test), both.test.origin) == (None, 2, "tree, test split")
     (root / "train").mkdir()
-    assert splits_of(root) == ("train", "test")
-    test = load_folder(root, "test")
-    assert (len(test), test.origin) == (5, f"{root.name}, test split")
-    with pytest.raises(DataError, match=r"train.*folders.*folder"):
-        load_folder(root, "train")
+    with pytest.raises(DataError, match=r"tree/train holds no class folders"):
+        read_contents(root)
     with pytest.raises(DataError, match=r"folder.*nowhere.*Check.*path"):
-        load_folder(tmp_path / "nowhere", "train")
+        read_contents(tmp_path / "nowhere")
+
+
+def test_a_folder_around_all_others_is_gone_through(class_folders: Path, tmp_path: Path) -> None:
+    root = tmp_path / "download"
+    root.mkdir()
+    class_folders.rename(root / "set-1.0")
+    with pytest.warns(DataWarning, match=r"download holds nothing but set-1.0, which is taken in its place"):
+        images = class_images(root)
+    assert (images.class_names, images.keys[0], images.origin) == (("a", "b"), "a/0.png", "set-1.0")
+    samples = folder(root, ["set-1.0"])  # a class of that name
+    assert (samples.classes, len(samples)) == (("set-1.0",), 5)
 
 
 def test_empty_class_folders_are_named_all_at_once(class_folders: Path) -> None:
     for name in ("c", "d"):
         (class_folders / name).mkdir()
     (class_folders / "d" / "notes.txt").write_text("no image")
-    with pytest.raises(DataError, match=r"c.*d.*remove"):
-        load_folder(class_folders)
-
-
-def test_a_folder_of_class_folders_is_not_to_be_removed(class_folders: Path, tmp_path: Path) -> None:
-    root = tmp_path / "trees"
-    root.mkdir()
-    class_folders.rename(root / "all")
-    with pytest.raises(DataError, match=r"trees: all holds folders and no images\. Give a folder in which") as error:
-        load_folder(root)
-    assert "remove" not in str(error.value)
-
-
-def test_files_that_are_no_images_are_named_all_at_once(class_folders: Path) -> None:
-    (class_folders / "a" / "empty.png").touch()
-    (class_folders / "b" / "text.jpg").write_text("no image")
-    with pytest.raises(DataError, match=r"2.*7.*empty\.png.*b.*text\.jpg"):
-        load_folder(class_folders)
+    with pytest.warns(DataWarning, match="notes.txt"), pytest.raises(DataError, match=r"no images in c, d.*remove"):
+        class_images(class_folders)
 
 
 def truncated(picture: Make, folder: Path, suffix: str) -> str:
@@ -92,20 +125,48 @@ def truncated(picture: Make, folder: Path, suffix: str) -> str:
     return file.name
 
 
-@pytest.mark.parametrize("suffix", ["png", "webp"])
-def test_truncated_files_are_found_when_the_folder_is_read(class_folders: Path, picture: Make, suffix: str) -> None:
+@pytest.mark.parametrize("suffix", ["png", "webp", "jpg", "bmp", "gif", "tiff"])
+def test_broken_files_are_named_all_at_once_or_left_out(
+    class_folders: Path, picture: Make, suffix: str, spec: Callable[..., InputSpec]
+) -> None:
     truncated(picture, class_folders / "a", suffix)
-    truncated(picture, class_folders / "b", suffix)
-    with pytest.raises(DataError, match=f"2 of 7 files are not readable images: a/cut.{suffix}, b/cut.{suffix}."):
-        load_folder(class_folders)
+    (class_folders / "b" / "text.jpg").write_text("no image")
+    images = class_images(class_folders)
+    named = f"set: 2 of 7 images cannot be used: a/cut.{suffix}, b/text.jpg. .*set/a/cut.{suffix} is not a readable"
+    with pytest.raises(DataError, match=f"{named}.*skip_broken=True") as error:
+        images.cached(spec(6))
+    assert "without such files: --skip-broken" in error.value.command_line
+    left_out = rf"set: 2 of 7 images cannot be read and are left out: a/cut.{suffix}, b/text.jpg\."
+    with pytest.warns(DataWarning, match=left_out):
+        rest = load_source(str(class_folders), skip_broken=True).test_images
+    assert rest.keys == ("a/0.png", "a/1.png", "a/2.png", "b/0.png", "b/1.png")
+    assert torch.equal(rest.cached(spec(6)).x, images.select(torch.tensor([0, 1, 2, 4, 5])).cached(spec(6)).x)
+    with pytest.warns(DataWarning, match=left_out):
+        assert len(folder(class_folders, skip_broken=True)) == 5
 
 
-@pytest.mark.parametrize("suffix", ["jpg", "bmp", "gif", "tiff"])
-def test_truncated_files_of_every_format_are_named(class_folders: Path, picture: Make, suffix: str) -> None:
-    truncated(picture, class_folders / "a", suffix)
-    truncated(picture, class_folders / "b", suffix)
-    with pytest.raises(DataError, match=f"2 of 7 files are not readable images: a/cut.{suffix}, b/cut.{suffix}."):
-        load_folder(class_folders)
+def test_images_are_drawn_before_they_are_decoded(
+    class_folders: Path, picture: Make, spec: Callable[..., InputSpec], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of 300 files, three of which are broken, only those drawn are opened, and each once for its pixels."""
+    for i in range(300):
+        (class_folders / "a" / f"n{i:03}.png").write_bytes((class_folders / "a" / "0.png").read_bytes())
+    opened: list[Path] = []
+    monkeypatch.setattr(tree, "open_picture", lambda path: (opened.append(path), open_picture(path))[1])
+    images = class_images(class_folders)
+    samples = draw(images, ["a"], shots=16)
+    assert opened == []
+    samples.images.inputs(torch.arange(16), spec(6), torch.device("cpu"))
+    assert len(opened) == len(set(opened)) == 16
+    drawn = [str(k) for k in samples.images.keys]
+    for key in drawn[:3]:
+        (class_folders / key).write_bytes(b"no image")
+    with pytest.warns(DataWarning, match=rf"set: images of 'a' that cannot be read are left out: .*{drawn[0]}"):
+        others = draw(images, ["a"], shots=16, skip_broken=True)
+    assert len(opened) < 16 + 40
+    assert len(others) == 16
+    assert set(drawn[3:]) < set(others.images.keys)
+    assert not set(drawn[:3]) & set(others.images.keys)
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "bmp", "gif", "tiff"])
@@ -114,7 +175,7 @@ def test_a_truncated_file_is_named_at_the_latest_when_it_is_decoded(
 ) -> None:
     truncated(picture, class_folders / "a", suffix)
     with pytest.raises(DataError, match=f"a/cut.{suffix}"):
-        load_folder(class_folders).cached(spec(6))
+        class_images(class_folders).cached(spec(6))
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "png", "webp"])  # Pillow 13 itself misreads turned TIFF files
@@ -125,7 +186,7 @@ def test_a_turned_file_is_upright(tmp_path: Path, suffix: str, spec: Callable[..
     exif[0x0112] = 6  # stored a quarter turn to the left of how it is shown
     (tmp_path / "a").mkdir()
     Image.fromarray(np.rot90(shown).copy()).save(tmp_path / "a" / f"x.{suffix}", exif=exif)
-    got = load_folder(tmp_path).pixels(torch.tensor([0]), spec(16, 32))[0, 0].int()
+    got = class_images(tmp_path).pixels(torch.tensor([0]), spec(16, 32))[0, 0].int()
     assert (got - torch.from_numpy(shown)).abs().max() < 20
 
 
@@ -139,7 +200,7 @@ def test_files_of_any_mode_and_size(
     for i, size in enumerate([(5, 9), (300, 20), (1, 1)]):
         picture(size, mode).save(tmp_path / "a" / f"{i}.{suffix}")
     for channels in (1, 3):
-        got = load_folder(tmp_path).cached(spec(8, 12, channels)).x
+        got = class_images(tmp_path).cached(spec(8, 12, channels)).x
         assert got.shape == (3, channels, 8, 12)
         assert got[2].flatten(1).unique(dim=1).shape[1] == 1  # the picture of one pixel
 
@@ -148,7 +209,7 @@ def test_palette_with_transparency_is_read_without_a_warning(tmp_path: Path, spe
     (tmp_path / "a").mkdir()
     image = Image.fromarray(np.array([[0, 90], [180, 250]], np.uint8)).convert("P")
     image.save(tmp_path / "a" / "x.png", transparency=bytes([0, 255]))
-    got = load_folder(tmp_path).pixels(torch.tensor([0]), spec(2))
+    got = class_images(tmp_path).pixels(torch.tensor([0]), spec(2))
     assert got.tolist() == [[[[0, 90], [180, 250]]]]
 
 
@@ -175,9 +236,9 @@ def test_class_folders_that_are_numbers_are_in_their_order(tmp_path: Path, pictu
     for i in range(12):
         (tmp_path / str(i)).mkdir()
         picture().save(tmp_path / str(i) / "one.png")
-    assert load_folder(tmp_path).class_names == tuple(str(i) for i in range(12))
+    assert class_images(tmp_path).class_names == tuple(str(i) for i in range(12))
     (tmp_path / "3").rename(tmp_path / "x3")
-    assert load_folder(tmp_path).class_names == tuple(sorted([*(str(i) for i in range(12) if i != 3), "x3"]))
+    assert class_images(tmp_path).class_names == tuple(sorted([*(str(i) for i in range(12) if i != 3), "x3"]))
 
 
 def test_samples_of_class_folders(class_folders: Path) -> None:
@@ -201,29 +262,28 @@ def test_samples_of_a_tree_are_its_train_images(class_folders: Path, tmp_path: P
     class_folders.rename(root / "train")
     (root / "test" / "a").mkdir(parents=True)
     picture().save(root / "test" / "a" / "0.png")
-    with pytest.warns(DataWarning, match=rf"{root} has splits. Samples are taken from {root / 'train'}\.") as found:
+    with pytest.warns(DataWarning, match=r"tree has splits. Samples are taken from tree, train split\.") as found:
         samples = folder(root, ["b"])
     assert found[0].filename == __file__
     assert (samples.classes, samples.images.keys) == (("b",), ("b/0.png", "b/1.png"))
     assert samples.images.origin == "tree, train split"
     (root / "plane").mkdir()  # train is a class beside it
     picture().save(root / "plane" / "0.png")
-    with pytest.raises(DataError, match="test, train holds folders"):
+    with pytest.raises(DataError, match=r"tree holds test, train beside plane\. If these are splits"):
         folder(root)
 
 
 def test_bad_sample_folders(class_folders: Path, tmp_path: Path, picture: Make) -> None:
     with pytest.raises(DataError, match=r"folder.*nowhere.*Check.*path"):
         folder(tmp_path / "nowhere")
-    with pytest.raises(DataError, match=r"folder.*0.*Check.*path"):
+    with pytest.raises(DataError, match=r"0.png is a single picture. Give the folder"):
         folder(class_folders / "a" / "0.png")
-    with pytest.raises(UnknownNameError, match=r"Unknown.*class.*folder.*'aa'.*mean.*'a'"):
+    with pytest.raises(UnknownNameError, match=r"Unknown class of set: 'aa'.*mean.*'a'"):
         folder(class_folders, ["aa"])
     with pytest.raises(DataError, match=r"folder.*2.*subfolder"):
         folder(class_folders / "a", ["a", "b"])
     (tmp_path / "empty").mkdir()
-    (tmp_path / "empty" / ".hidden.png").touch()
-    with pytest.raises(DataError, match=r"empty.*holds.*forget"):
+    with pytest.raises(DataError, match=r"empty holds no images"):
         folder(tmp_path / "empty")
     picture().save(class_folders / "stray.png")
     with pytest.raises(DataError, match=r"holds.*both.*folders"):

@@ -52,7 +52,7 @@ def test_without_anything_known_the_size_is_needed() -> None:
         ({"resize": "1x2x3"}, "Got '1x2x3'"),
         ({"resize": "-5"}, "Got '-5'"),
         ({"resize": "9" * 30}, "Expected --resize"),
-        ({"mean": "a,b"}, r"Expected --mean as one number, or three between commas\. Got 'a,b'"),
+        ({"mean": "a,b"}, r"Expected --mean as one number, or one for each channel between commas\. Got 'a,b'"),
         ({"mean": "0.1,0.2"}, "mean and std need 3 values"),
         ({"mean": "nan"}, "finite"),
         ({"std": "0"}, "greater than 0"),
