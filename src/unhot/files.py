@@ -14,7 +14,7 @@ import os
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
@@ -117,11 +117,22 @@ def write_atomic(path: Path, data: bytes) -> None:
     Raises:
         OutputError: The disk is full, or the place cannot be written.
     """
-    with output_errors(path), _locked(path.absolute(), path.absolute().parent) as temporary:
+    with _replaced(path) as temporary:
         temporary.write_bytes(data)
-        _fsync(temporary)
-        temporary.replace(path)
-        _fsync(path.parent)
+
+
+def update_atomic(path: Path, change: Callable[[bytes], bytes]) -> None:
+    """Replace a file by what a function makes of its content, which nobody else can replace meanwhile.
+
+    Args:
+        path: The file.
+        change: Gets the content, empty if there is no file, and returns the new one. If it raises, nothing changes.
+
+    Raises:
+        OutputError: Another process holds the file, the disk is full, or the place cannot be written.
+    """
+    with _replaced(path) as temporary:
+        temporary.write_bytes(change(path.read_bytes() if path.exists() else b""))
 
 
 @contextmanager
@@ -161,6 +172,16 @@ def _check_new(out: Path) -> None:
         raise OutputError(f"{out} exists. Choose another --out, or remove it first.")
     if not (parent := out.absolute().parent).is_dir():
         raise OutputError(f"{parent} is not a folder. Make it first, or choose another --out.")
+
+
+@contextmanager
+def _replaced(path: Path) -> Iterator[Path]:
+    """Yield a temporary file, in the hands of one writer at a time, that takes the place of ``path`` at the end."""
+    with output_errors(path), _locked(path.absolute(), path.absolute().parent) as temporary:
+        yield temporary
+        _fsync(temporary)
+        temporary.replace(path)
+        _fsync(path.parent)
 
 
 @contextmanager

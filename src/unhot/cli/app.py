@@ -17,6 +17,7 @@ from unhot.cli import guard
 from unhot.cli.audit import audit, compare
 from unhot.cli.bench import bench
 from unhot.cli.catalogue import env, list_, show
+from unhot.cli.deletion import certify, keys, verify
 from unhot.cli.demo import demo
 from unhot.cli.export import export
 from unhot.cli.failure import FAILED, described
@@ -60,6 +61,9 @@ app.command("audit")(audit)
 app.command("compare")(compare)
 app.command("bench")(bench)
 app.command("report")(report)
+app.command("keys")(keys)
+app.command("certify")(certify)
+app.command("verify")(verify)
 app.command("list")(list_)
 app.command("show")(show)
 app.command("env")(env)

@@ -17,6 +17,7 @@ from unhot.reading import parse_json, read_text
 
 Count = Annotated[int, Field(ge=0)]
 Seconds = Annotated[float, Field(ge=0)]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
 class Stored(BaseModel):
@@ -81,9 +82,13 @@ class Record(Stored):
 
 
 def digest(value: Any) -> str:
-    """Return the SHA-256 of a JSON value in canonical form (sorted keys, no spaces)."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()
+    """Return the SHA-256 of a JSON value in canonical form."""
+    return hashlib.sha256(canonical(value).encode()).hexdigest()
+
+
+def canonical(value: Any) -> str:
+    """Return the canonical text of a JSON value: sorted keys, no spaces, ASCII only, so that a value has one text."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
 def check_once(what: str, keys: Iterable[Hashable]) -> None:

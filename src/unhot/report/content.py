@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from unhot.evaluation.verdict import MEANINGS, Meaning, Thresholds
-from unhot.records.audit import AuditRecord, Reason, Subject
+from unhot.records.audit import AuditRecord, Reason, Subject, Verdict
 from unhot.records.forget import ForgetRecord
 from unhot.records.measure import Holder
 from unhot.report.audited import Audited
@@ -120,7 +120,7 @@ def content(audit: Audited, key: str) -> Content:
         decided=_decided(record, table),
         sentences=[sentence(r, record) for r in reasons],
         flags=[sentence(f, record) for f in verdict.flags],
-        thresholds=list(_thresholds(record)),
+        thresholds=list(thresholds(record.verdict)),
         groups=[(g, about, [r for r in table if r.measure.group == g]) for g, about in GROUPS.items()],
         pictures=draw(record),
         galleries=list(_galleries(audit)),
@@ -231,9 +231,10 @@ def _decided(record: AuditRecord, table: list[Row]) -> list[Row]:
     return [row for name in named for row in table if row.measure.name == name and row.split in ("test", None)]
 
 
-def _thresholds(record: AuditRecord) -> Iterator[tuple[str, str, str]]:
+def thresholds(verdict: Verdict) -> Iterator[tuple[str, str, str]]:
+    """Give name, value and meaning of each threshold."""
     known = Thresholds.model_fields
-    for name, value in record.verdict.thresholds.items():
+    for name, value in verdict.thresholds.items():
         yield name, f"{value:g}", (known[name].description or "") if name in known else ""
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from unhot.escaping import terminal
 from unhot.evaluation.verdict import MEANINGS
@@ -58,6 +58,17 @@ def render(audits: Sequence[Audited]) -> str:
     Args:
         audits: At least one.
     """
+    page = template("page.html.j2").render(
+        contents=[content(a, f"a{i}") for i, a in enumerate(audits, 1)],
+        comparison=compared(audits) if len(audits) > 1 else None,
+        subjects=SUBJECTS,
+        version=__version__,
+    )
+    return page if page.endswith("\n") else page + "\n"
+
+
+def template(name: str) -> Template:
+    """Return a template of this room: what it shows is escaped, and a name that is not there is an error."""
     environment = Environment(
         loader=PackageLoader("unhot.report", ""),
         autoescape=True,
@@ -73,13 +84,7 @@ def render(audits: Sequence[Audited]) -> str:
         "meanings": MEANINGS,
     }
     environment.filters["class_names"] = class_names
-    page = environment.get_template("page.html.j2").render(
-        contents=[content(a, f"a{i}") for i, a in enumerate(audits, 1)],
-        comparison=compared(audits) if len(audits) > 1 else None,
-        subjects=SUBJECTS,
-        version=__version__,
-    )
-    return page if page.endswith("\n") else page + "\n"
+    return environment.get_template(name)
 
 
 def _printable(value: object) -> object:

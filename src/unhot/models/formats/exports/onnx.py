@@ -11,10 +11,10 @@ from torch import Tensor
 
 from unhot.errors import ModelError, first_line
 from unhot.models.classifier import Classifier
-from unhot.models.formats.exports.packages import needed
 from unhot.models.formats.exports.pt2 import program_of
 from unhot.models.formats.exports.target import Run, Target
 from unhot.models.trace import silence
+from unhot.packages import needed
 
 INPUT, OUTPUT = "images", "logits"
 LARGEST = 2**31  # bytes of a file of protobuf

@@ -1,4 +1,4 @@
-"""Packages that only some formats need."""
+"""Packages that are not needed by all: those of an extra, imported where they are used."""
 
 from __future__ import annotations
 

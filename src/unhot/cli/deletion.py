@@ -1,0 +1,102 @@
+"""``unhot keys``, ``unhot certify`` and ``unhot verify``: the record of a deletion request."""
+
+from __future__ import annotations
+
+import json as jsonlib
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from unhot.cli import options as opt
+
+DAY = ["%Y-%m-%d"]
+UNMET = 3  # exit code of a check that fails
+
+Unlearned = Annotated[Path, typer.Argument(metavar="UNLEARNED", help="Bundle that unhot forget wrote.")]
+Audits = Annotated[list[Path], typer.Argument(metavar="AUDIT ...", help="Folders that unhot audit wrote of it.")]
+
+
+def keys(out: opt.Out, json: opt.Json = False) -> None:
+    """Make a pair of keys to sign deletion records with: unhot.key, which only you may read, and unhot.pub."""
+    from unhot.cli.output import say
+    from unhot.deletion.keys import PRIVATE, PUBLIC, make_keys
+    from unhot.files import check_free
+
+    check_free(out)
+    key_id = make_keys(out)
+    if json:
+        say(jsonlib.dumps({"key_id": key_id, "private": str(out / PRIVATE), "public": str(out / PUBLIC)}))
+        return
+    say(f"Made the key {key_id[:12]}. Keep {out / PRIVATE} to yourself, and give {out / PUBLIC} to who checks records.")
+
+
+def certify(
+    unlearned: Unlearned,
+    audits: Audits,
+    key: Annotated[Path, typer.Option("--key", help="Private key to sign with, from unhot keys or in PEM form.")],
+    request: Annotated[str, typer.Option("--id", help="Name of the request, unique for the model.")],
+    reason: Annotated[str, typer.Option("--reason", help="Why, in your words. Name no person.")],
+    out: opt.Out,
+    legal_basis: Annotated[str, typer.Option("--legal-basis", help="The rule that it is based on.")] = "",
+    approved_by: Annotated[str, typer.Option("--approved-by", help="The role of who approved it.")] = "",
+    note: Annotated[str, typer.Option("--note", help="Anything else that the record is to say.")] = "",
+    received: Annotated[datetime | None, typer.Option("--received", formats=DAY, help="Day of the request.")] = None,
+    json: opt.Json = False,
+) -> None:
+    """Make a signed record of a deletion request: what was asked, done and measured, and what is left to dispose of."""
+    from pydantic import ValidationError
+
+    from unhot.cli.output import say
+    from unhot.deletion.certify import PAGE, Made
+    from unhot.deletion.certify import certify as make
+    from unhot.deletion.keys import read_private
+    from unhot.errors import OptionError, invalid_values
+    from unhot.records.deletion import Request
+
+    try:
+        asked = Request(
+            id=request,
+            reason=reason,
+            legal_basis=legal_basis,
+            approved_by=approved_by,
+            note=note,
+            received=received and received.date(),
+        )
+    except ValidationError as error:
+        raise OptionError(f"The request cannot be recorded: {invalid_values(error)[0]}.") from error
+    record = make(Made.read(unlearned, audits), asked, read_private(key), out)
+    if json:
+        say(record.to_json())
+        return
+    named = ", ".join(c.name for c in record.classes)
+    say(
+        f"Certified {asked.id}: forgot {named}; {record.evidence[0].verdict.label}. Wrote {out}; to print: "
+        f"{out / PAGE}. {len(record.remaining)} things are left to dispose of, the model before among them."
+    )
+
+
+def verify(
+    record: Annotated[Path, typer.Argument(metavar="RECORD", help="Folder that unhot certify wrote.")],
+    key: Annotated[Path, typer.Option("--key", help="Public key of who signed it.")],
+    model: Annotated[Path | None, typer.Option("--model", help="The unlearned model.")] = None,
+    original: Annotated[Path | None, typer.Option("--original", help="The model before.")] = None,
+    before: Annotated[Path | None, typer.Option("--before", help="The record of the request before.")] = None,
+    json: opt.Json = False,
+) -> None:
+    """Check a deletion record, offline. One line a check; exit code 3 if any fails."""
+    from unhot.cli.output import say
+    from unhot.deletion.keys import read_public
+    from unhot.deletion.verify import verify as check_all
+
+    found = check_all(record, read_public(key), model, original, before)
+    if json:
+        checks = [{"name": c.name, "holds": c.holds, "found": c.found} for c in found.checks]
+        say(jsonlib.dumps({"holds": found.holds, "checks": checks}))
+        raise typer.Exit(0 if found.holds else UNMET)
+    for check in found.checks:
+        say(f"{'ok    ' if check.holds else 'FAILED'} {check.name}: {check.found}")
+    failed = [check.name for check in found.checks if not check.holds]
+    say(f"Does not hold: {', '.join(failed)}." if failed else f"{record} holds: all {len(found.checks)} checks.")
+    raise typer.Exit(UNMET if failed else 0)

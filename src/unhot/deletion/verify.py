@@ -1,0 +1,177 @@
+"""Checking a deletion record, offline, with nothing but its folder and the public key of who signed it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from unhot.deletion.certify import ENVELOPE, PAGE, RECORD
+from unhot.deletion.ledger import read_ledger
+from unhot.deletion.statement import opened, statement
+from unhot.deletion.weights_file import BundleFiles
+from unhot.errors import InputError
+from unhot.files import sha256 as file_sha256
+from unhot.reading import read_text
+from unhot.records.base import canonical
+from unhot.records.deletion import DeletionRecord
+from unhot.records.ledger import LEDGER
+
+if TYPE_CHECKING:
+    from securesystemslib.signer import SSlibKey
+
+NAMES = frozenset({RECORD, PAGE, ENVELOPE})
+
+
+@dataclass(frozen=True)
+class Check:
+    """One check: its name, what was found, and whether it holds."""
+
+    name: str
+    holds: bool
+    found: str
+
+
+@dataclass(frozen=True)
+class Verification:
+    """All checks of a record, in order, and the record itself, if it is the one that was signed."""
+
+    checks: tuple[Check, ...]
+    record: DeletionRecord | None
+
+    @property
+    def holds(self) -> bool:
+        """Whether every check holds."""
+        return all(check.holds for check in self.checks)
+
+
+def verify(
+    folder: Path, key: SSlibKey, model: Path | None = None, original: Path | None = None, before: Path | None = None
+) -> Verification:
+    """Check a record.
+
+    Args:
+        folder: What ``unhot certify`` wrote.
+        key: The public key of who signed.
+        model: The unlearned model, to be compared by digest.
+        original: The model before, likewise.
+        before: The folder of the record of the request before, likewise.
+
+    Raises:
+        InputError: There is no such folder. A damaged one is a check that fails.
+    """
+    if not folder.is_dir():
+        raise InputError(f"{folder} is not a folder. Give the folder that unhot certify wrote.")
+    made: dict[str, Any] = {}
+
+    def signature() -> str:
+        text = read_text(folder / ENVELOPE)
+        if (folder / ENVELOPE).read_bytes() != text.encode():
+            raise InputError(f"{ENVELOPE} begins with a mark of its encoding, which it is not written with.")
+        made["statement"] = opened(text, key, ENVELOPE)
+        return f"signed by the key {key.keyid[:12]}"
+
+    def contents() -> str:
+        record = _read(folder, made.get("statement"))
+        made["record"] = record
+        return f"{RECORD} is what was signed, in version {record.schema_version} of its form"
+
+    checks = [
+        _check("files", lambda: _names(folder)),
+        _check("signature", signature),
+        _check("record", contents),
+        _check("page", lambda: _page(folder, _known(made))),
+    ]
+    if model is not None:
+        checks += [
+            _check("model", lambda: _model(model, _known(made))),
+            _check("ledger", lambda: _ledger(model, _known(made))),
+        ]
+    if original is not None:
+        checks.append(_check("original", lambda: _original(original, _known(made))))
+    if before is not None:
+        checks.append(_check("chain", lambda: _before(before, key, _known(made))))
+    return Verification(tuple(checks), made.get("record"))
+
+
+def _check(name: str, check: Callable[[], str]) -> Check:
+    try:
+        return Check(name, True, check())
+    except (InputError, OSError) as error:
+        return Check(name, False, str(error))
+
+
+def _known(made: dict[str, Any]) -> DeletionRecord:
+    if "record" not in made:
+        raise InputError("It was not checked, since the record does not hold.")
+    record: DeletionRecord = made["record"]
+    return record
+
+
+def _names(folder: Path) -> str:
+    found = {p.name for p in folder.iterdir()}
+    if extra := sorted(found - NAMES):
+        raise InputError(f"{extra[0]} was added. A record holds {', '.join(sorted(NAMES))} only.")
+    if missing := sorted(NAMES - found):
+        raise InputError(f"{missing[0]} is missing.")
+    if strange := sorted(p.name for p in folder.iterdir() if p.is_symlink() or not p.is_file()):
+        raise InputError(f"{strange[0]} is not a file.")
+    return f"{', '.join(sorted(NAMES))}, and no other"
+
+
+def _read(folder: Path, signed: dict[str, Any] | None) -> DeletionRecord:
+    if signed is None:
+        raise InputError("It was not checked, since the signature does not hold.")
+    text = canonical(signed["predicate"])
+    if (folder / RECORD).read_bytes() != text.encode():
+        raise InputError(f"{RECORD} is not what was signed: it was changed since.")
+    record = DeletionRecord.parse(text, RECORD)
+    if json.loads(canonical(statement(record))) != signed:
+        raise InputError("The subjects of the statement are not the files that the record names.")
+    return record
+
+
+def _page(folder: Path, record: DeletionRecord) -> str:
+    if file_sha256(folder / PAGE) != record.page_sha256:
+        raise InputError(f"{PAGE} is not the page that was signed: it was changed since.")
+    return f"{PAGE} is the one that was signed"
+
+
+def _model(model: Path, record: DeletionRecord) -> str:
+    found = BundleFiles.read(model)
+    if found.weights_sha256 != record.result_sha256:
+        raise InputError(f"{model} has other weights than the model that the record is about.")
+    if other := [name for name, digest in sorted(record.files.items()) if found.files.get(name) != digest]:
+        raise InputError(f"{model / other[0]} is missing, or not the file that the record names.")
+    return f"{model} is the model that the record is about"
+
+
+def _ledger(model: Path, record: DeletionRecord) -> str:
+    ledger = read_ledger(model)
+    if not ledger.lines:
+        return "there is none beside the model"
+    digest = sha256(record.to_json().encode()).hexdigest()
+    at = next((i for i, line in enumerate(ledger.lines) if line.record_sha256 == digest), None)
+    if at is None:
+        raise InputError(f"{model / LEDGER} does not name this record.")
+    if (ledger.lines[at - 1].sha256 if at else None) != record.place.ledger_sha256:
+        raise InputError(f"{model / LEDGER} has another line before this record's than the record says.")
+    return f"line {at + 1} of {len(ledger.lines)} names this record"
+
+
+def _original(original: Path, record: DeletionRecord) -> str:
+    if BundleFiles.read(original).weights_sha256 != record.original_sha256:
+        raise InputError(f"{original} has other weights than the model before.")
+    return f"{original} is the model before"
+
+
+def _before(before: Path, key: SSlibKey, record: DeletionRecord) -> str:
+    found = verify(before, key)
+    if found.record is None or not found.holds:
+        raise InputError(f"{before} does not hold itself: {next(c.found for c in found.checks if not c.holds)}")
+    if sha256(found.record.to_json().encode()).hexdigest() != record.place.previous:
+        raise InputError(f"{before} is not the record of the request before.")
+    return f"{found.record.request.id} is the request before"

@@ -1,0 +1,48 @@
+"""Carrying out a request with the command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+from unhot.cli import main
+
+SAMPLES = "default::unhot.errors.SampleWarning"  # a model of few epochs is not sure of all samples
+
+
+class Carried(NamedTuple):
+    """The folders of a request."""
+
+    original: Path
+    unlearned: Path
+    audit: Path
+    keys: Path
+    record: Path
+
+    @property
+    def public(self) -> Path:
+        return self.keys / "unhot.pub"
+
+    @property
+    def private(self) -> Path:
+        return self.keys / "unhot.key"
+
+
+def call(*argv: object) -> int:
+    """Run a command in this process."""
+    return main([str(a) for a in argv])
+
+
+def forgot(model: Path, digit: int, out: Path) -> Path:
+    """Let a model forget a digit, and audit that; returns the folder of the audit."""
+    assert call("forget", model, "--class", digit, "--samples", "digits", "--force", "--out", out) == 0
+    audit = out.with_name(f"{out.name}-audit")
+    quick = ("--data", "digits", "--quick")
+    assert call("audit", "--original", model, "--unlearned", out, "--class", digit, *quick, "--out", audit) == 0
+    return audit
+
+
+def certified(made: Carried, name: str, out: Path, *more: object) -> int:
+    """Certify a request under a name."""
+    said = ("--key", made.private, "--id", name, "--reason", "consent was withdrawn", *more)
+    return call("certify", made.unlearned, made.audit, *said, "--out", out)
