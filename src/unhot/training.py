@@ -130,16 +130,7 @@ def fit(
     layout = torch.channels_last if runtime.precision == "bf16" else torch.contiguous_format
     _lay_out(net, layout)
     cached = images.cached(model.input)
-    optimizer = SGD(
-        net.parameters(),
-        settings.lr,
-        settings.momentum,
-        weight_decay=settings.weight_decay,
-        nesterov=settings.momentum > 0,
-    )
-    steps = settings.epochs * len(batches_of(torch.arange(n), settings.batch_size))
-    rising = 0.3 if steps == 4 else 0.25  # the schedule divides by steps * rising - 1
-    schedule = OneCycleLR(optimizer, settings.lr, total_steps=steps, pct_start=rising, cycle_momentum=False)
+    optimizer, schedule = _one_cycle(net, settings, n)
     shapes = {k: list(v.shape) for k, v in net.state_dict().items()}
     identity = "" if checkpoint is None else _identity(settings, runtime, shapes, images, model.input, augment)
     state = {"net": net, "optimizer": optimizer, "schedule": schedule}
@@ -170,6 +161,21 @@ def fit(
     _lay_out(net, torch.contiguous_format)
     net.eval()
     return before + runtime.clock() - started
+
+
+def _one_cycle(net: nn.Module, settings: TrainSettings, images: int) -> tuple[SGD, OneCycleLR]:
+    """Return SGD and its schedule: the learning rate rises for a quarter of the steps, then falls."""
+    optimizer = SGD(
+        net.parameters(),
+        settings.lr,
+        settings.momentum,
+        weight_decay=settings.weight_decay,
+        nesterov=settings.momentum > 0,
+    )
+    steps = settings.epochs * len(batches_of(torch.arange(images), settings.batch_size))
+    rising = 0.3 if steps == 4 else 0.25  # the schedule divides by steps * rising - 1
+    schedule = OneCycleLR(optimizer, settings.lr, total_steps=steps, pct_start=rising, cycle_momentum=False)
+    return optimizer, schedule
 
 
 @usual_settings()

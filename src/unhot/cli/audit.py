@@ -162,22 +162,11 @@ def run_audits(
     from unhot.evaluation.auditor import Auditor
     from unhot.models.bundle import read_record
     from unhot.records.forget import ForgetRecord
-    from unhot.records.train import TrainRecord
 
     before, *references = (load(p) for p in (original, *retrained))
     data, classes = opt.requested(data, label_map, classes, before)
     after = [load(p) for p in unlearned]
-    for path, model in zip(retrained, references, strict=True):
-        if (made := read_record(path, ForgetRecord)) is not None and made.weights_sha256 == model.sha256():
-            raise ModelError(
-                f"{path} was made by unhot forget, so it is no retrained model. Give one that was trained without the "
-                "class, or what unhot reference makes."
-            )
-    training = [
-        record
-        for path, model in zip(retrained, references, strict=True)
-        if (record := read_record(path, TrainRecord)) is not None and record.weights_sha256 == model.sha256()
-    ]
+    retrain_seconds = _retrain_seconds(retrained, references)
     auditor = Auditor(before, retrained=references, test=data.test_images, train=data.train, runtime=runtime)
     for path, model in zip(unlearned, after, strict=True):
         found = auditor.audit(
@@ -186,11 +175,33 @@ def run_audits(
             quick=quick,
             holder=holder,
             made_by=read_record(path, ForgetRecord),
-            retrain_seconds=training[0].cost.seconds if training else None,
+            retrain_seconds=retrain_seconds,
         )
         if (made_by := found.record.made_by) is not None and thumbnails:
             found = found.with_samples(used_images(data.train, made_by, before.input))
         yield found
+
+
+def _retrain_seconds(retrained: Sequence[Path], models: Sequence[Classifier]) -> float | None:
+    """Return how long training the first retrained model of which that is known took; None if it is not.
+
+    Raises:
+        ModelError: One of them was made by forgetting.
+    """
+    from unhot.models.bundle import read_record
+    from unhot.records.forget import ForgetRecord
+    from unhot.records.train import TrainRecord
+
+    known = []
+    for path, model in zip(retrained, models, strict=True):
+        if (made := read_record(path, ForgetRecord)) is not None and made.weights_sha256 == model.sha256():
+            raise ModelError(
+                f"{path} was made by unhot forget, so it is no retrained model. Give one that was trained without the "
+                "class, or what unhot reference makes."
+            )
+        if (record := read_record(path, TrainRecord)) is not None and record.weights_sha256 == model.sha256():
+            known.append(record.cost.seconds)
+    return known[0] if known else None
 
 
 def audit(

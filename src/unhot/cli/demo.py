@@ -37,9 +37,6 @@ def demo(
     from unhot.evaluation.auditor import Auditor
     from unhot.files import staged_folder
     from unhot.methods.forget import forget
-    from unhot.models.bundle import write_bundle
-    from unhot.report.audited import Audited
-    from unhot.report.page import render
     from unhot.training import train
 
     out = out or _free(Path("unhot-demo"))
@@ -64,18 +61,28 @@ def demo(
             audits[folder] = auditor.audit(
                 result.classifier, [FORGOTTEN], made_by=result.record, retrain_seconds=again.cost.seconds
             )
-            (stage / f"audit-{folder}").mkdir()
-            audits[folder].write(stage / f"audit-{folder}")
-        for name, (model, record) in made.items():
-            (stage / name).mkdir()
-            write_bundle(model, stage / name, record)
-        page = render([Audited.of(a.record, a.images, METHODS[name]) for name, a in audits.items()])
-        (stage / "report.html").write_text(page, encoding="utf-8")
+        _write(stage, made, audits)
     if json:
         say(jsonlib.dumps({METHODS[name]: a.record.model_dump(mode="json") for name, a in audits.items()}))
         return
     _summarise(audits, trained.cost.seconds, again.cost.seconds)
     say(f"Models, records and audits are in {out}; {out / 'report.html'} compares the two.")
+
+
+def _write(stage: Path, made: dict[str, tuple[Classifier, Record]], audits: dict[str, Audit]) -> None:
+    """Write the models, their audits, and the page of both audits."""
+    from unhot.models.bundle import write_bundle
+    from unhot.report.audited import Audited
+    from unhot.report.page import render
+
+    for name, (model, record) in made.items():
+        (stage / name).mkdir()
+        write_bundle(model, stage / name, record)
+    for name, audit in audits.items():
+        (stage / f"audit-{name}").mkdir()
+        audit.write(stage / f"audit-{name}")
+    page = render([Audited.of(a.record, a.images, METHODS[name]) for name, a in audits.items()])
+    (stage / "report.html").write_text(page, encoding="utf-8")
 
 
 def _summarise(audits: dict[str, Audit], train_seconds: float, retrain_seconds: float) -> None:

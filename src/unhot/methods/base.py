@@ -201,9 +201,7 @@ class Method(BaseModel, ABC):
             MethodFailedError: The method ended in an unusable model.
         """
         runtime = replace(runtime or Runtime(), seed=seed, steps=0)
-        if not isinstance(samples, Samples) or len(samples) == 0:
-            got = "none" if isinstance(samples, Samples) else type(samples).__name__
-            raise DataError(f"Expected images of the class, from unhot.draw or unhot.folder. Got {got}.")
+        _check_samples(samples)
         spec = model.input if isinstance(model, Classifier) else None
         x = samples.images.inputs(torch.arange(len(samples)), spec, runtime.device)
         work = Classifier.wrap(_copied(model, runtime.device), example=x[:2], head=head).with_example_shape(x)
@@ -356,6 +354,13 @@ class Method(BaseModel, ABC):
             )
         guard.check(model)
         return guard.excluding(labels + model.forgotten)
+
+
+def _check_samples(samples: Samples) -> None:
+    """Refuse what holds no samples."""
+    if not isinstance(samples, Samples) or len(samples) == 0:
+        got = "none" if isinstance(samples, Samples) else type(samples).__name__
+        raise DataError(f"Expected images of the class, from unhot.draw or unhot.folder. Got {got}.")
 
 
 def _copied(model: nn.Module | Classifier, device: torch.device) -> nn.Module | Classifier:
