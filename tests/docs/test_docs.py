@@ -40,11 +40,12 @@ def test_the_python_of_the_readme_runs_as_it_stands(demo, monkeypatch, capsys) -
     assert verdict.strip() == names["audit"].record.verdict.label
 
 
-def test_the_demo_writes_three_models_and_a_page(demo) -> None:
+def test_the_demo_writes_four_models_and_a_page(demo) -> None:
     out = demo / "unhot-demo"
-    for name in ("original", "unlearned", "retrained"):
+    for name in ("original", "unlearned", "renewed", "retrained"):
         assert {p.name for p in (out / name).iterdir()} == {"bundle.json", "model.safetensors", "record.json"}
-    assert (out / "audit" / "report.html").stat().st_size > 5_000
+    for page in (out / "report.html", out / "audit-unlearned" / "report.html", out / "audit-renewed" / "report.html"):
+        assert page.stat().st_size > 5_000
 
 
 def test_every_command_of_the_readme_exists(capsys) -> None:
