@@ -93,6 +93,7 @@ def write_bundle(model: Classifier, folder: Path, record: Record | None = None) 
         head=model.head,
         weights_sha256=sha256(folder / WEIGHTS),
         graph_sha256=None if graph is None else sha256(folder / GRAPH),
+        origin=model.origin,
         unhot_version=__version__,
     )
     info.write(folder / INFO)
@@ -162,6 +163,7 @@ def load(path: str | Path, *, trust_arch: str | None = None) -> Classifier:
         outputs=info.outputs,
         head_edits=edits,
         example_shape=net.unhot_graph.shape if isinstance(net, GraphNet) and info.input is None else None,
+        origin=info.origin,
     )
 
 

@@ -14,6 +14,7 @@ from pydantic import JsonValue
 from torch import Tensor, nn
 
 from unhot.errors import ModelError, raise_all
+from unhot.models.adapted import fitted
 from unhot.models.head import flowing, linear
 from unhot.models.head_edits.edit import HeadEdit
 from unhot.models.head_edits.forgotten import ForgottenEdit
@@ -22,7 +23,7 @@ from unhot.models.outputs import Outputs
 from unhot.models.plain import copied, plain_name, unwrapped
 from unhot.models.preflight import problems_of
 from unhot.models.weights import as_input, sha256_of, widen
-from unhot.records.model import ClassLabel, InputSpec
+from unhot.records.model import ClassLabel, InputSpec, Origin
 from unhot.runtime import usual_settings
 
 
@@ -40,6 +41,7 @@ class Classifier(Outputs):
         outputs: Number of outputs that the architecture was built with.
         head_edits: Edits of the head since then, in order, and the classes that were forgotten.
         example_shape: (C, H, W) of the inputs that the net was run on, if ``input`` is None.
+        origin: What the model was read from; None if unhot trained it.
     """
 
     module: nn.Module
@@ -51,6 +53,7 @@ class Classifier(Outputs):
     outputs: int = 0
     head_edits: tuple[HeadEdit, ...] = ()
     example_shape: tuple[int, int, int] | None = None
+    origin: Origin | None = None
 
     @classmethod
     @usual_settings()
@@ -61,8 +64,12 @@ class Classifier(Outputs):
         class_names: Sequence[str] | None = None,
         head: str | None = None,
         input: InputSpec | None = None,
+        output: str | None = None,
     ) -> Classifier:
         """Make a classifier from any net that returns logits.
+
+        A net that returns its logits in a dictionary, an object or a tuple, or sums those of several heads, becomes part
+        of one that returns those of one linear head (:mod:`unhot.models.adapted`), if there is an example.
 
         Args:
             module: The net; a classifier is returned unchanged. Of a compiled or wrapped net the plain one inside is
@@ -72,6 +79,7 @@ class Classifier(Outputs):
             class_names: One name for each output; its index if None.
             head: Dotted name of the final linear layer, if it cannot be found.
             input: How pixels become inputs.
+            output: The key or position of the logits in what the net returns, if it is not a tensor.
 
         Raises:
             ModelError: The net does not fit; all reasons are listed.
@@ -90,15 +98,18 @@ class Classifier(Outputs):
         if not isinstance(head, str | None):
             raise ModelError(f"The head is named by text, such as 'fc'. Got {head!r}.")
         plain = unwrapped(module)
-        name, problems = problems_of(plain, None if head is None else plain_name(plain, head), example)
+        head = None if head is None else plain_name(plain, head)
+        module, origin = (plain, None) if example is None else fitted(plain, example, output, head)
+        head = head if head is None or origin is None else origin.prefix + head
+        name, problems = problems_of(module, head, example)
         raise_all(ModelError, "The model does not fit", problems)
-        module = plain
         count = linear(module, name).out_features
         names = [str(i) for i in range(count)] if class_names is None else list(class_names)
         if len(names) != count:
             raise ModelError(f"The model has {count} outputs and {len(names)} class names. Give one name an output.")
         labels = tuple(ClassLabel(index=i, name=n) for i, n in enumerate(names))
-        found = cls(module, labels, name, input, outputs=count, head_edits=edits_in(module, name))
+        edits = edits_in(module, name)
+        found = cls(module, labels, name, input, outputs=count, head_edits=edits, origin=origin)
         return found.with_example_shape(example)
 
     def with_example_shape(self, example: Tensor | None) -> Classifier:

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import base64
 import copy
-import io
-import logging
 import math
 import operator
-import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, redirect_stderr
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -25,7 +21,7 @@ from unhot.models.head_edits.mask import MaskEdit
 from unhot.models.operators import TYPES, operator_of
 from unhot.records.graph import Graph, Layer, Step
 from unhot.runtime import own_generators
-from unhot.shared_state import SHARED_STATE
+from unhot.runtime.silence import silence
 
 COUNTS = 4, 1, 7  # sizes of the batches on which a graph is compared with its net; it is traced with the first
 MOST_CONSTANTS = 2**25  # bytes, so that the text of the graph can be read again
@@ -98,19 +94,6 @@ def traced(net: nn.Module, x: Tensor) -> torch.export.ExportedProgram:
             except Exception as error:  # torch and the net raise many kinds
                 reason = error
     raise ModelError(f"torch.export cannot trace it ({first_line(reason)})") from reason
-
-
-@contextmanager
-def silence() -> Iterator[None]:
-    """Suppress torch's messages, and those of other threads meanwhile."""
-    with SHARED_STATE, warnings.catch_warnings(), redirect_stderr(io.StringIO()):
-        warnings.simplefilter("ignore")
-        disabled = logging.root.manager.disable
-        logging.disable()
-        try:
-            yield
-        finally:
-            logging.disable(disabled)
 
 
 def _written(net: nn.Module, head: str, shape: tuple[int, int, int]) -> Graph:

@@ -70,6 +70,46 @@ class ClassLabel(Stored):
     name: str
 
 
+class HeadPart(Stored):
+    """A layer of a net that became a part of the one linear head that unhot works on.
+
+    Attributes:
+        layer: Its dotted name in the net as it came.
+        columns: Number of its inputs, which are as many columns of the head's weights.
+        share: What its outputs are multiplied by before they are added to the logits.
+        convolution: Whether it is a convolution of kernel 1 on pooled features.
+    """
+
+    layer: str
+    columns: int = Field(gt=0, le=MOST_WIDTH)
+    share: float
+    convolution: bool = False
+
+
+class Origin(Stored):
+    """What a model was read from, so that it can be written in the same form again.
+
+    Attributes:
+        kind: ``hf`` is a folder of ``save_pretrained``, ``timm`` a folder of the hub of timm, ``weights`` a file of
+            weights, ``module`` a net that was passed as an object.
+        files: The JSON files of such a folder, by name.
+        stripped: What every name in the file began with, and the net's names do not.
+        output: Which part of the net's output is the logits: a key or a position; empty if it returns a tensor.
+        heads: The layers that became the head; empty if it is a layer of the net.
+    """
+
+    kind: Literal["hf", "timm", "weights", "module"]
+    files: dict[str, JsonValue] = Field(default_factory=dict)
+    stripped: str = ""
+    output: str = ""
+    heads: tuple[HeadPart, ...] = Field(default=(), max_length=MOST_EDITS)
+
+    @property
+    def prefix(self) -> str:
+        """What the names of the net's weights begin with in the bundle, and not in the net as it came."""
+        return "net." if self.output or self.heads else ""
+
+
 class BundleInfo(Record):
     """``bundle.json``: the description that is needed, beside the weights, to use a model.
 
@@ -83,6 +123,7 @@ class BundleInfo(Record):
         head: Dotted name of the final linear layer.
         weights_sha256: SHA-256 of ``model.safetensors``.
         graph_sha256: SHA-256 of ``graph.json``; None if there is none, and the net is built by ``arch``.
+        origin: What the model was read from; None if unhot trained it.
         forgotten: The forgotten classes in a file of version 1; it is no longer written.
     """
 
@@ -98,6 +139,7 @@ class BundleInfo(Record):
     head: str
     weights_sha256: str
     graph_sha256: str | None = None
+    origin: Origin | None = None
     unhot_version: str
     forgotten: tuple[ClassLabel, ...] = Field(default=(), exclude=True)
 
