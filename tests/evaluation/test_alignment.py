@@ -140,7 +140,7 @@ def factory(outputs: int, **_: object) -> nn.Module:
 def test_weights_take_numbers_for_outputs_in_whatever_order_the_data_has_them(tmp_path: Path) -> None:
     model = level_net(12)
     save_file(model.module.state_dict(), tmp_path / "net.safetensors")
-    how = WeightsFile(f"{__name__}:factory", model.input, {}, class_names=as_text(1).class_names)
+    how = WeightsFile(arch=f"{__name__}:factory", input=model.input, arch_options={}, data_names=as_text(1).class_names)
     loaded = load_weights(tmp_path / "net.safetensors", how)
     assert [c.name for c in loaded.classes] == TWELVE
     assert accuracies(audited(loaded, as_text(4))) == (1.0, 1.0)

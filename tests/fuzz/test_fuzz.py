@@ -281,7 +281,7 @@ def test_weights(files: Files, tmp_path: Path) -> None:
     def attempt(rng: random.Random, seed: int) -> str | None:
         path = tmp_path / f"{seed}.{rng.choice(('safetensors', 'pt'))}"
         path.write_bytes(damaged(whole, rng))
-        return refused(lambda: load_weights(path, WeightsFile("lenet5", None, {}, None, None, False)))
+        return refused(lambda: load_weights(path, WeightsFile(arch="lenet5", input=None, arch_options={})))
 
     check(100, attempt)
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple, get_args
 import typer
 
 from unhot.cli import options as opt
+from unhot.cli.models import MODEL, ModelOptions
 from unhot.errors import ModelError, OptionError, UnknownNameError
 from unhot.records.choices import Holder
 
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from unhot.records.model import InputSpec
     from unhot.runtime import Runtime
 
-Original = Annotated[Path, typer.Option("--original", help="Original model: a bundle, or weights file with --arch.")]
+Original = Annotated[Path, typer.Option("--original", help=MODEL)]
 Data = Annotated[str, typer.Option("--data", help="Named data set, or folder of class folders.")]
 Retrained = Annotated[
     list[Path], typer.Option("--retrained", help="Model trained without the classes; may be repeated.")
@@ -231,6 +232,10 @@ def audit(
     mean: opt.Mean = None,
     std: opt.Std = None,
     head: opt.Head = None,
+    output: opt.Output = None,
+    class_names: opt.ClassNames = None,
+    key: opt.Key = None,
+    prefix: opt.Prefix = None,
     trust_pickle: opt.TrustPickle = False,
     data_dir: opt.DataDir = None,
     download: opt.Download = False,
@@ -249,8 +254,9 @@ def audit(
     requirements = [Requirement.parse(text, quick) for text in require]
     check_free(out)
     wanted = Preprocessing.parse(image_size, resize, interpolation, mean, std)
+    asked = ModelOptions(arch, arch_option, wanted, head, output, class_names, key, prefix, trust_pickle)
     source = load_source(data, data_dir, download, skip_broken)
-    load = opt.loader(opt.by_label_map(source, label_map), arch, arch_option, wanted, head, trust_pickle)
+    load = asked.loader(opt.by_label_map(source, label_map))
     runtime = opt.make_runtime(device, seed)
     (result,) = run_audits(
         original, [unlearned], retrained, classes, source, label_map, load, quick, holder, thumbnails, runtime
@@ -294,6 +300,10 @@ def compare(
     mean: opt.Mean = None,
     std: opt.Std = None,
     head: opt.Head = None,
+    output: opt.Output = None,
+    class_names: opt.ClassNames = None,
+    key: opt.Key = None,
+    prefix: opt.Prefix = None,
     trust_pickle: opt.TrustPickle = False,
     data_dir: opt.DataDir = None,
     download: opt.Download = False,
@@ -312,8 +322,9 @@ def compare(
 
     check_free(out)
     wanted = Preprocessing.parse(image_size, resize, interpolation, mean, std)
+    asked = ModelOptions(arch, arch_option, wanted, head, output, class_names, key, prefix, trust_pickle)
     source = load_source(data, data_dir, download, skip_broken)
-    load = opt.loader(opt.by_label_map(source, label_map), arch, arch_option, wanted, head, trust_pickle)
+    load = asked.loader(opt.by_label_map(source, label_map))
     names = unique_names(models)
     runtime = opt.make_runtime(device, seed)
     found = list(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from unhot.cli import options as opt
+from unhot.cli.models import MODEL, ModelOptions
 from unhot.errors import DataError, OptionError, shortened
 from unhot.methods import DEFAULT, GUARDED, catalogue, default, get
 
@@ -29,7 +30,7 @@ MOST = 1_024  # images of a class that are taken without being asked for: more t
 
 
 def forget(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="Bundle, or weights file with --arch.")],
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help=MODEL)],
     classes: opt.Classes,
     samples: Annotated[
         str, typer.Option("--samples", help="Images of the class: a folder or file of them, or a named data set.")
@@ -79,6 +80,10 @@ def forget(
     mean: opt.Mean = None,
     std: opt.Std = None,
     head: opt.Head = None,
+    output: opt.Output = None,
+    class_names: opt.ClassNames = None,
+    key: opt.Key = None,
+    prefix: opt.Prefix = None,
     trust_pickle: opt.TrustPickle = False,
     data_dir: opt.DataDir = None,
     download: opt.Download = False,
@@ -110,6 +115,7 @@ def forget(
         raise OptionError("--given names labels of a label map. It needs --label-map.")
     named = load_source(samples, data_dir, download) if samples in datasets else None
     wanted = Preprocessing.parse(image_size, resize, interpolation, mean, std)
+    asked = ModelOptions(arch, arch_option, wanted, head, output, class_names, key, prefix, trust_pickle)
     spec = named.input if named else None
     train = named.train if named else None
     rest = None if retain is None else _retained(retain, label_map is None, data_dir, download, skip_broken)
@@ -123,7 +129,7 @@ def forget(
     )
     held_out = None if data is None else load_source(data, data_dir, download, skip_broken).test_images
     names = next((i.class_names for i in (train, held_out, others) if i is not None and i.class_names), None)
-    classifier = opt.load_model(model, arch, opt.settings(arch_option), spec, wanted, names, head, trust_pickle)
+    classifier = asked.load(model, spec, names)
     how = shots, seed, skip_broken, data_dir
     if groups is None:
         labels = list(dict.fromkeys(classifier.label(c) for c in classes))  # one may be named twice

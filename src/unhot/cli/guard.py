@@ -10,6 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from unhot.cli import options as opt
+from unhot.cli.models import MODEL, ModelOptions
 from unhot.errors import DataWarning
 from unhot.files import check_new
 
@@ -47,7 +48,7 @@ GuardFile = Annotated[Path, typer.Option("--out", help="Output file; it must not
 
 @app.command()
 def collect(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="Bundle, or weights file with --arch.")],
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help=MODEL)],
     data: Annotated[str, typer.Option("--data", help="Training images of the model: a named data set, or a folder.")],
     out: GuardFile,
     max_images: Annotated[
@@ -65,6 +66,10 @@ def collect(
     mean: opt.Mean = None,
     std: opt.Std = None,
     head: opt.Head = None,
+    output: opt.Output = None,
+    class_names: opt.ClassNames = None,
+    key: opt.Key = None,
+    prefix: opt.Prefix = None,
     trust_pickle: opt.TrustPickle = False,
     data_dir: opt.DataDir = None,
     download: opt.Download = False,
@@ -82,8 +87,9 @@ def collect(
 
     check_new(out)
     wanted = Preprocessing.parse(image_size, resize, interpolation, mean, std)
+    asked = ModelOptions(arch, arch_option, wanted, head, output, class_names, key, prefix, trust_pickle)
     images = opt.by_label_map(load_source(data, data_dir, download, skip_broken), label_map)
-    found = opt.loader(images, arch, arch_option, wanted, head, trust_pickle)(model)
+    found = asked.loader(images)(model)
     runtime = opt.make_runtime(device, seed, alone=True)
     _check_images(found, images.train_images, runtime)
     _write(ClassStatistics.collect(found, images.train_images, runtime, max_images or MAX_IMAGES), drop, out, json)

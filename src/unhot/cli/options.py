@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
-from unhot.errors import InputError, ModelError, OptionError, shortened
+from unhot.errors import InputError, OptionError
 from unhot.reading import parse_json
 from unhot.records.choices import Interpolation
 
 if TYPE_CHECKING:
-    from unhot.data.preprocessing import Preprocessing
     from unhot.data.source import Source
     from unhot.models.classifier import Classifier
-    from unhot.records.model import InputSpec
     from unhot.runtime import Runtime
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
@@ -60,7 +57,23 @@ Filter = Annotated[
 Mean = Annotated[str | None, typer.Option("--mean", help="Mean of pixels in 0..1, subtracted: one number, or R,G,B.")]
 Std = Annotated[str | None, typer.Option("--std", help="Standard deviation, divided by: one number, or R,G,B.")]
 Head = Annotated[str | None, typer.Option("--head", help="Dotted name of the final linear layer, if it is not found.")]
-TrustPickle = Annotated[bool, typer.Option("--trust-pickle", help="Unpickle weights files, which may run code.")]
+Output = Annotated[
+    str | None, typer.Option("--output", help="Key or position of the logits, if the net returns no tensor.")
+]
+ClassNames = Annotated[
+    Path | None,
+    typer.Option("--classes", help="File of the names of a model's outputs: lines, a JSON list, or an id2label."),
+]
+Key = Annotated[str | None, typer.Option("--key", help="Key of the weights in a file that holds more than these.")]
+Prefix = Annotated[
+    str | None, typer.Option("--prefix", help="What the names of the weights in a file begin with, if it is not found.")
+]
+TrustPickle = Annotated[
+    bool,
+    typer.Option(
+        "--trust-pickle", help="Run the code in weights files: whole nets, TorchScript and .pt2, and any other pickle."
+    ),
+]
 
 
 def settings(pairs: list[str]) -> dict[str, Any]:
@@ -83,59 +96,6 @@ def settings(pairs: list[str]) -> dict[str, Any]:
         except InputError:
             found[key] = value
     return found
-
-
-def load_model(
-    path: Path,
-    arch: str | None,
-    arch_options: dict[str, Any],
-    spec: InputSpec | None,
-    preprocessing: Preprocessing,
-    class_names: tuple[str, ...] | None,
-    head: str | None,
-    trust_pickle: bool,
-) -> Classifier:
-    """Load MODEL of the command line: a bundle, or a weights file with its architecture.
-
-    Args:
-        path: The bundle's folder, or the file.
-        arch: The architecture of a file; a bundle needs none, and is built by this code if it is the bundle's own.
-        arch_options: Keyword arguments of the architecture.
-        spec: How images become inputs, if the file does not say.
-        preprocessing: What the user says of its inputs, which counts most.
-        class_names: Used if the file has as many outputs.
-        head: Dotted name of its final linear layer, if it cannot be found.
-        trust_pickle: Whether a file may run code.
-
-    Raises:
-        ModelError: It is not there or does not fit.
-    """
-    from dataclasses import replace
-
-    from unhot.cli.output import note
-    from unhot.models.bundle import load
-    from unhot.models.formats.weights import WeightsFile, load_weights
-    from unhot.models.head import linear
-    from unhot.report.inputs import input_text
-
-    if path.is_dir() or not path.exists():
-        model = load(path, trust_arch=arch)
-        if head is not None:
-            linear(model.module, head)
-            model = replace(model, head=head)
-        return model.taking(preprocessing.applied(model.input))
-    if arch is None:
-        raise ModelError(
-            f"{path} is a file, not a bundle (a folder). If it holds weights, set --arch to their architecture."
-        )
-    how = WeightsFile(arch, spec, arch_options, class_names, head, trust_pickle, preprocessing)
-    model = load_weights(path, how)
-    if model.input is not None:
-        note(f"For {path.name} pictures are {input_text(model.input)}.")
-    names = tuple(c.name for c in model.classes)
-    if names == class_names:
-        note(f"{path.name} has no class names. Its outputs are assumed to be, in order: {shortened(names)}.")
-    return model
 
 
 def by_label_map(source: Source, label_map: Path | None) -> Source:
@@ -174,21 +134,6 @@ def requested(
     if any(c in groups and c not in known for c in classes):
         return source, list(LabelMap(groups).labels(classes))
     return by_label_map(source, label_map), classes
-
-
-def loader(
-    source: Source,
-    arch: str | None,
-    arch_option: list[str],
-    preprocessing: Preprocessing,
-    head: str | None,
-    trust_pickle: bool,
-) -> Callable[[Path], Classifier]:
-    """Return what loads MODEL of the command line; what a weights file leaves open is taken from the data."""
-    images = source.test if source.train is None else source.train
-    names = images.class_names if images else None
-    options = settings(arch_option)
-    return lambda path: load_model(path, arch, options, source.input, preprocessing, names, head, trust_pickle)
 
 
 def make_runtime(device: str | None, seed: int, alone: bool = False) -> Runtime:

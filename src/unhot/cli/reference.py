@@ -8,10 +8,11 @@ from typing import Annotated
 import typer
 
 from unhot.cli import options as opt
+from unhot.cli.models import MODEL, ModelOptions
 
 
 def reference(
-    original: Annotated[Path, typer.Argument(metavar="ORIGINAL", help="Original model: a bundle, or weights.")],
+    original: Annotated[Path, typer.Argument(metavar="ORIGINAL", help=MODEL)],
     classes: opt.Classes,
     data: Annotated[
         str, typer.Option("--data", help="Named data set, or folder of class folders; forgotten classes are left out.")
@@ -29,6 +30,10 @@ def reference(
     mean: opt.Mean = None,
     std: opt.Std = None,
     head: opt.Head = None,
+    output: opt.Output = None,
+    class_names: opt.ClassNames = None,
+    key: opt.Key = None,
+    prefix: opt.Prefix = None,
     trust_pickle: opt.TrustPickle = False,
     data_dir: opt.DataDir = None,
     download: opt.Download = False,
@@ -51,8 +56,9 @@ def reference(
 
     check_free(out)
     wanted = Preprocessing.parse(image_size, resize, interpolation, mean, std)
+    asked = ModelOptions(arch, arch_option, wanted, head, output, class_names, key, prefix, trust_pickle)
     source = load_source(data, data_dir, download, skip_broken)
-    model = opt.loader(source, arch, arch_option, wanted, head, trust_pickle)(original)
+    model = asked.loader(source)(original)
     runtime = opt.make_runtime(device, seed)
     images = source.train_images
     if share < 1:

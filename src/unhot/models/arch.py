@@ -113,6 +113,8 @@ def find_builder(arch: str) -> Builder:
         return of_torchvision
     if family == "timm":
         return _timm(name)
+    if family == "transformers":
+        raise ModelError(f"--arch {arch} is built from a config.json. Give the folder that save_pretrained wrote.")
     return _factory(family, name)
 
 

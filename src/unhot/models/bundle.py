@@ -16,10 +16,12 @@ from torch import Tensor, nn
 
 from unhot.errors import InputError, ModelError, ModelWarning, invalid_values, raise_all, warn
 from unhot.files import sha256, staged_folder
-from unhot.models.arch import build, is_ours
+from unhot.models.arch import is_ours
 from unhot.models.classifier import Classifier
 from unhot.models.formats.checkpoint import read_weights
+from unhot.models.formats.folder import is_folder_of_others, load_folder
 from unhot.models.formats.older_bundles import inferred_edits, of_users
+from unhot.models.formats.origin import net_of
 from unhot.models.formats.weights import load_state
 from unhot.models.graph import GraphNet, example_of, rebuilt
 from unhot.models.head import inspect_outputs, linear
@@ -124,7 +126,7 @@ def _graph(model: Classifier) -> Graph | None:
 
 @usual_settings()
 def load(path: str | Path, *, trust_arch: str | None = None) -> Classifier:
-    """Load a bundle.
+    """Load a bundle, or a folder of transformers or timm (:mod:`unhot.models.formats.folder`).
 
     No code that a bundle names is imported: a net that neither unhot nor torchvision can build by name is made from its
     graph. It has the same weights, layers and outputs, but not its original Python class, and no dropout in train mode.
@@ -140,6 +142,8 @@ def load(path: str | Path, *, trust_arch: str | None = None) -> Classifier:
     folder = Path(path)
     if not folder.exists():
         raise ModelError(f"There is no model at {folder}. Check the path.")
+    if is_folder_of_others(folder):
+        return load_folder(folder)
     if not (folder / INFO).is_file() or not (folder / WEIGHTS).is_file():
         raise ModelError(f"{folder} is not a bundle: it needs {INFO} and {WEIGHTS}. For a weights file give --arch.")
     written = BundleInfo.read(folder / INFO)
@@ -183,7 +187,7 @@ def _edited_net(folder: Path, info: BundleInfo, state: dict[str, Tensor], truste
 def _built(folder: Path, info: BundleInfo, state: dict[str, Tensor]) -> Edited:
     """Build the architecture of a bundle, and give it the layers of all edits."""
     with own_generators():  # the initial weights are overwritten, and the caller's generators must not move
-        net = build(info.arch, info.outputs, info.input, info.arch_options)
+        net = net_of(info)
     edits = _edits(folder, info, state, net)
     for edit in edits:
         net = edit.structure(net)

@@ -68,8 +68,8 @@ class Classifier(Outputs):
     ) -> Classifier:
         """Make a classifier from any net that returns logits.
 
-        A net that returns its logits in a dictionary, an object or a tuple, or sums those of several heads, becomes part
-        of one that returns those of one linear head (:mod:`unhot.models.adapted`), if there is an example.
+        With an example, a net that returns its logits in a dictionary, an object or a tuple, or sums those of several
+        heads, becomes part of one that returns those of one linear head (:mod:`unhot.models.adapted`).
 
         Args:
             module: The net; a classifier is returned unchanged. Of a compiled or wrapped net the plain one inside is

@@ -98,7 +98,7 @@ class Origin(Stored):
         heads: The layers that became the head; empty if it is a layer of the net.
     """
 
-    kind: Literal["hf", "timm", "weights", "module"]
+    kind: Literal[hf, timm, weights, module]
     files: dict[str, JsonValue] = Field(default_factory=dict)
     stripped: str = ""
     output: str = ""

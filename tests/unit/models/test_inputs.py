@@ -38,7 +38,8 @@ def loaded(tmp_path: Path, arch: str, **more: Any) -> InputSpec:
     known = InputSpec(height=32, width=32, channels=3, mean=(0.4,) * 3, std=(0.2,) * 3)  # of a data set
     with torch.random.fork_rng(devices=[]):
         save_file(build(arch, 4, None, options).state_dict(), tmp_path / "w.safetensors")
-    found = load_weights(tmp_path / "w.safetensors", WeightsFile(arch, known, options, **more)).input
+    how = WeightsFile(arch=arch, input=known, arch_options=options, **more)
+    found = load_weights(tmp_path / "w.safetensors", how).input
     assert found is not None
     return found
 
@@ -86,16 +87,15 @@ def test_the_user_counts_most_and_the_bundle_keeps_it(tmp_path: Path) -> None:
     spec = loaded(tmp_path, "torchvision:resnet18", preprocessing=wanted)
     assert (spec.shape, spec.resize, spec.interpolation) == ((3, 64, 64), 80, "lanczos")
     assert (spec.mean, spec.std) == ((0.5,) * 3, (0.25,) * 3)
-    model = load_weights(
-        tmp_path / "w.safetensors", WeightsFile("torchvision:resnet18", None, {}, preprocessing=wanted)
-    )
+    how = WeightsFile(arch="torchvision:resnet18", input=None, arch_options={}, preprocessing=wanted)
+    model = load_weights(tmp_path / "w.safetensors", how)
     save(model, tmp_path / "bundle")
     assert load(tmp_path / "bundle").input == spec
 
 
 def test_a_bundle_that_says_nothing_of_resizing_squashes(tmp_path: Path) -> None:
     spec = loaded(tmp_path, "resnet9")
-    model = load_weights(tmp_path / "w.safetensors", WeightsFile("resnet9", spec, {}))
+    model = load_weights(tmp_path / "w.safetensors", WeightsFile(arch="resnet9", input=spec, arch_options={}))
     save(model, tmp_path / "bundle")
     info = json.loads((tmp_path / "bundle" / "bundle.json").read_text())
     del info["input"]["resize"], info["input"]["interpolation"]

@@ -88,12 +88,12 @@ def test_the_number_of_outputs_is_told_from_the_file(
         del content["head.bias"]
     file = saved(content, tmp_path / "w.pt")
     names = tuple(f"n{i}" for i in range(outputs))
-    model = load_weights(file, how(class_names=names))
+    model = load_weights(file, how(data_names=names))
     assert (model.outputs, model.head_layer.out_features, len(model.classes)) == (outputs,) * 3
     assert (model.head_layer.bias is not None) == bias
     assert torch.equal(model.head_layer.weight, content["head.weight"])
     assert model.classes[-1].name == names[-1]
-    other = load_weights(file, how(class_names=(*names, "one more")))  # names of a data set of more classes
+    other = load_weights(file, how(data_names=(*names, "one more")))  # names of a data set of more classes
     assert other.classes[-1].name == str(outputs - 1)
 
 

@@ -3,46 +3,50 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
-from unhot.data.preprocessing import Preprocessing
 from unhot.errors import ModelError, raise_all, shortened
+from unhot.models.adapted import fitted
 from unhot.models.arch import build, channels_of, find_builder, fits, options_of
 from unhot.models.classifier import Classifier
+from unhot.models.formats.asked import Asked
 from unhot.models.formats.checkpoint import read_weights
 from unhot.models.formats.preprocessing import own_input, reads_grey
+from unhot.models.formats.state_dicts import of_net
 from unhot.models.head import find_head, is_plain, linear, linear_like, replace_layer
+from unhot.models.preflight import undisturbed
 from unhot.models.weights import BEFORE, check_weights
-from unhot.records.model import ClassLabel, InputSpec
+from unhot.records.model import InputSpec, Origin
 from unhot.runtime import own_generators
 
+PROBED = 10  # outputs of the net that shows which weights there are
 
-@dataclass(frozen=True)
-class WeightsFile:
+
+@dataclass(frozen=True, kw_only=True)
+class WeightsFile(Asked):
     """How to use a file that holds weights and nothing else.
 
     Attributes:
         arch: The architecture.
         arch_options: Its keyword arguments.
         input: Its inputs, if they are not known from the model itself.
-        preprocessing: Preprocessing that the user asks for, which overrides all other.
-        class_names: One name for each output, or the names of a data set of as many classes; names that are numbers
-            are those of outputs, in any order. None for the indices.
-        head: Dotted name of the final linear layer, if it cannot be found.
-        trust_pickle: Whether the file may run code while it is loaded.
+        data_names: The names of a data set of as many classes; names that are numbers are those of outputs, in any
+            order.
+        key: Under which key of the file the weights are, if it is not found.
+        prefix: What precedes the names of the net's weights in the file, if it is not found.
     """
 
     arch: str
     input: InputSpec | None
     arch_options: dict[str, Any]
-    class_names: tuple[str, ...] | None = None
-    head: str | None = None
-    trust_pickle: bool = False
-    preprocessing: Preprocessing = field(default_factory=Preprocessing)
+    data_names: tuple[str, ...] | None = None
+    key: str | None = None
+    prefix: str | None = None
 
 
 def load_weights(path: Path, how: WeightsFile) -> Classifier:
@@ -51,34 +55,91 @@ def load_weights(path: Path, how: WeightsFile) -> Classifier:
     Raises:
         ModelError: It is missing or damaged, or does not fit the architecture.
     """
-    state = read_weights(path, how.trust_pickle)
+    state = read_weights(path, how.trust_pickle, key=how.key)
     find_builder(how.arch)  # an unknown name is reported first
     known = own_input(how.arch, how.arch_options, path, state) or how.input
     channels = 1 if reads_grey(state) else 3
     spec = how.preprocessing.applied(None if known is None else channels_of(how.arch, known), channels)
-    how = replace(how, input=spec)
+    return fit_weights(state, replace(how, input=spec), path)
+
+
+def fit_weights(state: dict[str, Tensor], how: WeightsFile, path: Path) -> Classifier:
+    """Load weights into an architecture whose inputs are ``how.input``; ``path`` is where they are from.
+
+    Raises:
+        ModelError: They do not fit the architecture.
+    """
     with own_generators():
-        probe = build(how.arch, 10, how.input, how.arch_options)
-    head, problems = find_head(probe, how.head, None)
-    raise_all(ModelError, how.arch, problems)
-    if f"{head}.weight" not in state:
-        other = f"torchvision:{how.arch}"
-        advice = f"They fit --arch {other}." if fits(other, state) else "Check --arch, or name the head."
-        raise ModelError(f"{path} has no {head}.weight, the head of {how.arch}. {advice}")
-    if state[f"{head}.weight"].ndim != 2:
-        raise ModelError(f"{path}: {head}.weight is not a matrix. Check --arch, or name the head.")
-    outputs = len(state[f"{head}.weight"])
+        probe = build(how.arch, PROBED, how.input, how.arch_options)
+    state, stripped = of_net(state, probe.state_dict().keys(), path, how.prefix)
+    head, outputs = _outputs(probe, state, how, path)
     with own_generators():
-        net = probe if outputs == 10 else build(how.arch, outputs, how.input, how.arch_options)
+        net = probe if outputs == PROBED else build(how.arch, outputs, how.input, how.arch_options)
     try:
         load_state(net, state, head, str(path))
     except ModelError as error:
         raise ModelError(("\n" if "\n" in str(error) else " ").join([str(error), *_advice(how)])) from error
+    net, head, origin = _with_one_head(net.eval(), head, how)
+    origin = origin.model_copy(update={"stripped": stripped})
     names = numbers = tuple(map(str, range(outputs)))
-    if how.class_names and len(how.class_names) == outputs and set(how.class_names) != set(numbers):
-        names = how.class_names
-    labels = tuple(ClassLabel(index=i, name=name) for i, name in enumerate(names))
-    return Classifier(net.eval(), labels, head, how.input, how.arch, how.arch_options, outputs)
+    if how.data_names and len(how.data_names) == outputs and set(how.data_names) != set(numbers):
+        names = how.data_names
+    labels = how.labels(names, str(path))
+    return Classifier(net, labels, head, how.input, how.arch, how.arch_options, outputs, origin=origin)
+
+
+def _outputs(probe: nn.Module, state: dict[str, Tensor], how: WeightsFile, path: Path) -> tuple[str, int]:
+    """Return the name of the head, and the number of its rows in a file.
+
+    Args:
+        probe: The architecture with :data:`PROBED` outputs.
+        state: The weights.
+        how: The architecture.
+        path: The file.
+    """
+    head, problems = find_head(probe, how.head, None)
+    weight = state.get(f"{head}.weight")
+    if weight is None or weight.ndim != 2 or linear(probe, head).out_features != PROBED:
+        found = [k for k in _growing(probe, how) if k in state and state[k].ndim]
+        if found and len(rows := {len(state[k]) for k in found}) == 1:
+            return found[0].rpartition(".")[0], rows.pop()
+    raise_all(ModelError, how.arch, problems)
+    if weight is None:
+        other = f"torchvision:{how.arch}"
+        advice = f"They fit --arch {other}." if fits(other, state) else "Check --arch, or name the head."
+        raise ModelError(f"{path} has no {head}.weight, the head of {how.arch}. {advice}")
+    if weight.ndim != 2:
+        raise ModelError(f"{path}: {head}.weight is not a matrix. Check --arch, or name the head.")
+    return head, len(weight)
+
+
+def _growing(probe: nn.Module, how: WeightsFile) -> list[str]:
+    """Return the weights of an architecture that have a row for each output, whatever layers they are of."""
+    with own_generators():
+        other = build(how.arch, PROBED + 1, how.input, how.arch_options).state_dict()
+    return [
+        k
+        for k, v in probe.state_dict().items()
+        if k in other and v.ndim and other[k].shape == (PROBED + 1, *v.shape[1:]) and len(v) == PROBED
+    ]
+
+
+def _with_one_head(net: nn.Module, head: str, how: WeightsFile) -> tuple[nn.Module, str, Origin]:
+    """Return a net with one linear head, the name of that, and what was made of the net for it.
+
+    Raises:
+        ModelError: It is not clear which part of the net's output is the logits.
+    """
+    if how.input is None:
+        return net, head, Origin(kind="weights")
+    x = torch.randn(2, *how.input.shape, generator=torch.Generator().manual_seed(0))
+    found, origin = fitted(net, x, how.output, how.head)
+    origin = (origin or Origin(kind="module")).model_copy(update={"kind": "weights"})
+    if how.head is not None:
+        return found, origin.prefix + how.head, origin
+    with undisturbed(found):
+        name, problems = find_head(found, None, x)
+    return found, origin.prefix + head if problems else name, origin
 
 
 def _advice(how: WeightsFile) -> Iterator[str]:
