@@ -62,7 +62,10 @@ Output = Annotated[
 ]
 ClassNames = Annotated[
     Path | None,
-    typer.Option("--classes", help="File of the names of a model's outputs: lines, a JSON list, or an id2label."),
+    typer.Option(
+        "--classes",
+        help="File of class names, one for each output: lines, a JSON list, id2label.",
+    ),
 ]
 Key = Annotated[str | None, typer.Option("--key", help="Key of the weights in a file that holds more than these.")]
 Prefix = Annotated[

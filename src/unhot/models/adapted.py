@@ -294,7 +294,7 @@ def fitted(
         ModelError: It is not clear which part of the output is the logits.
     """
     if check_weights(module):
-        return module, None  # what is wrong is listed when all of the net is checked
+        return module, None  # the check of the whole net lists what is wrong
     with undisturbed(module):
         found, where, heads = _adapted(module, example, output, head)
     return found, None if found is module else Origin(kind="module", output=where, heads=heads)

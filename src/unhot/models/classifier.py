@@ -99,9 +99,12 @@ class Classifier(Outputs):
             raise ModelError(f"The head is named by text, such as 'fc'. Got {head!r}.")
         plain = unwrapped(module)
         head = None if head is None else plain_name(plain, head)
-        module, origin = (plain, None) if example is None else fitted(plain, example, output, head)
-        head = head if head is None or origin is None else origin.prefix + head
+        module, origin = plain, None
         name, problems = problems_of(module, head, example)
+        if problems and example is not None:
+            module, origin = fitted(plain, example, output, head)
+        if origin is not None:
+            name, problems = problems_of(module, None if head is None else origin.prefix + head, example)
         raise_all(ModelError, "The model does not fit", problems)
         count = linear(module, name).out_features
         names = [str(i) for i in range(count)] if class_names is None else list(class_names)

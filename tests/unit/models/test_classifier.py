@@ -57,8 +57,11 @@ PROBLEMS = [
         r"logits of shape \(6, 5, 1, 1\), not \(B, K\)\. Flatten them",
     ),
     (lambda n, x: n.head(n.hidden(x))[0], r"logits of shape \(5,\), not \(B, K\)\."),
-    (lambda n, x: (n.head(n.hidden(x)), x), r"it returns tuple, not a tensor of logits\. Wrap it so that"),
-    (lambda n, x: {"logits": n.head(n.hidden(x))}, r"it returns dict, not a tensor of logits\."),
+    (
+        lambda n, x: (n.head(n.hidden(x)), x),
+        r"The net returns a tuple, not a tensor of logits\. Name its logits with --output \(output= in Python\): 0 of",
+    ),
+    (lambda n, x: [3], r"The net returns a list, not a tensor of logits\. Wrap it so that it returns logits only\."),
     (lambda n, x: n.head(n.hidden(x)) / 0, r"it returns NaN or infinite logits on the images given\."),
     (lambda n, x: x.flatten(1), r"no nn\.Linear is called in its forward pass\. Name the final one with head=\."),
     (tokens, r"its head 'head' takes features of shape \(6, 3, 7\), not \(B, d\)\. Pool them first\."),

@@ -203,8 +203,8 @@ HOSTILE: dict[str, tuple[Callable[[], nn.Module], str]] = {
         lambda: nn.Sequential(nn.Flatten(), nn.Linear(64, 5), Overwriting()),
         r"it overwrites the logits that it returned before",
     ),
-    "scaled in place": (
-        lambda: Net(lambda n, x: n.head(n.features(x)).mul_(3)),
+    "bent in place": (
+        lambda: Net(lambda n, x: n.head(n.features(x)).relu_()),
         r"what it returns is not what its head 'head' returns",
     ),
     "one output": (lambda: nn.Sequential(nn.Flatten(), nn.Linear(64, 1)), r"it has a single output"),

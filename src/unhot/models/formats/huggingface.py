@@ -70,7 +70,9 @@ def load_net(config: Mapping[str, JsonValue], state: dict[str, Tensor], where: s
                 size = sum(p.numel() for p in made(settings).parameters())
             if size > 2 * sum(t.numel() for t in state.values()):
                 raise ValueError(f"the configuration describes {size:,} weights, many more than the file holds")
-            net, info = made.from_pretrained(None, config=settings, state_dict=state, output_loading_info=True)
+            net, info = made.from_pretrained(
+                None, config=settings, state_dict=state, output_loading_info=True, ignore_mismatched_sizes=True
+            )  # of other sizes, too, so that all of these are listed
     except Exception as error:  # transformers raises many kinds
         raise ModelError(f"{where} does not fit its {CONFIG}: {first_line(error)}.") from error
     problems = [f"no weights for {k}." for k in sorted(info["missing_keys"])]
@@ -130,8 +132,8 @@ def _model_class(config: Mapping[str, JsonValue], where: str) -> Any:
     if kind not in KNOWN:
         if "auto_map" in config:
             raise ModelError(
-                f"{where} needs code in the folder, which is not run. Name code that you trust, which builds the net, and "
-                "give the weights file: --arch package.module:factory."
+                f"{where} needs code in the folder, which is not run. Give its weights file, and code that builds the net: "
+                "--arch package.module:factory."
             )
         raise ModelError(
             f"{where}: transformers has no image classifier of the model_type {kind!r}. It has those of "

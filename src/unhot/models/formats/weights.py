@@ -73,6 +73,8 @@ def fit_weights(state: dict[str, Tensor], how: WeightsFile, path: Path) -> Class
         probe = build(how.arch, PROBED, how.input, how.arch_options)
     state, stripped = of_net(state, probe.state_dict().keys(), path, how.prefix)
     head, outputs = _outputs(probe, state, how, path)
+    if outputs < 2:
+        raise ModelError(f"{path} has a single output. unhot needs an output for each of two classes or more.")
     with own_generators():
         net = probe if outputs == PROBED else build(how.arch, outputs, how.input, how.arch_options)
     try:
@@ -98,9 +100,11 @@ def _outputs(probe: nn.Module, state: dict[str, Tensor], how: WeightsFile, path:
         path: The file.
     """
     head, problems = find_head(probe, how.head, None)
+    if how.head is not None:
+        raise_all(ModelError, how.arch, problems)
     weight = state.get(f"{head}.weight")
     if weight is None or weight.ndim != 2 or linear(probe, head).out_features != PROBED:
-        found = [k for k in _growing(probe, how) if k in state and state[k].ndim]
+        found = [k for k in _growing(probe, how) if k in state and state[k].ndim > 1]
         if found and len(rows := {len(state[k]) for k in found}) == 1:
             return found[0].rpartition(".")[0], rows.pop()
     raise_all(ModelError, how.arch, problems)
@@ -131,6 +135,7 @@ def _with_one_head(net: nn.Module, head: str, how: WeightsFile) -> tuple[nn.Modu
         ModelError: It is not clear which part of the net's output is the logits.
     """
     if how.input is None:
+        linear(net, head)
         return net, head, Origin(kind="weights")
     x = torch.randn(2, *how.input.shape, generator=torch.Generator().manual_seed(0))
     found, origin = fitted(net, x, how.output, how.head)
@@ -139,7 +144,14 @@ def _with_one_head(net: nn.Module, head: str, how: WeightsFile) -> tuple[nn.Modu
         return found, origin.prefix + how.head, origin
     with undisturbed(found):
         name, problems = find_head(found, None, x)
-    return found, origin.prefix + head if problems else name, origin
+    name = origin.prefix + head if problems else name
+    if not isinstance(found.get_submodule(name), nn.Linear):
+        kind = type(found.get_submodule(name)).__name__
+        raise ModelError(
+            f"{how.arch} ends in the {kind} {head!r}, whose outputs are changed before they are its logits. unhot needs "
+            "a net that ends in an nn.Linear, or in a convolution of pooled features."
+        )
+    return found, name, origin
 
 
 def _advice(how: WeightsFile) -> Iterator[str]:
@@ -158,8 +170,9 @@ def load_state(net: nn.Module, state: dict[str, Tensor], head: str, where: str) 
     Raises:
         ModelError: Something is missing, left over, of another shape, or not finite; everything is listed.
     """
-    layer, weight = linear(net, head), state.get(f"{head}.weight")
-    if weight is not None and weight.ndim == 2 and weight.shape[1] == layer.in_features and is_plain(layer):
+    convolution = isinstance(dict(net.named_modules()).get(head), nn.Conv2d)  # becomes a linear layer later
+    layer, weight = None if convolution else linear(net, head), state.get(f"{head}.weight")
+    if layer and weight is not None and weight.shape[1:] == (layer.in_features,) and is_plain(layer):
         has_bias = f"{head}.bias" in state
         if len(weight) != layer.out_features or has_bias != (layer.bias is not None):
             replace_layer(net, head, linear_like(layer, rows=len(weight), bias=has_bias))
