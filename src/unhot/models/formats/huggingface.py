@@ -132,7 +132,7 @@ def _model_class(config: Mapping[str, JsonValue], where: str) -> Any:
     if kind not in KNOWN:
         if "auto_map" in config:
             raise ModelError(
-                f"{where} needs code in the folder, which is not run. Give its weights file, and code that builds the net: "
+                f"{where} needs code in the folder, which is not run. Give its weights file with "
                 "--arch package.module:factory."
             )
         raise ModelError(

@@ -148,8 +148,8 @@ def _with_one_head(net: nn.Module, head: str, how: WeightsFile) -> tuple[nn.Modu
     if not isinstance(found.get_submodule(name), nn.Linear):
         kind = type(found.get_submodule(name)).__name__
         raise ModelError(
-            f"{how.arch} ends in the {kind} {head!r}, whose outputs are changed before they are its logits. unhot needs "
-            "a net that ends in an nn.Linear, or in a convolution of pooled features."
+            f"{how.arch} ends in the {kind} {head!r}, whose outputs are changed before they are its logits. unhot "
+            "needs a net that ends in an nn.Linear, or in a convolution of pooled features."
         )
     return found, name, origin
 

@@ -13,8 +13,8 @@ from unhot.errors import ModelError, first_line
 from unhot.models.classifier import Classifier
 from unhot.models.formats.exports.pt2 import program_of
 from unhot.models.formats.exports.target import Run, Target
-from unhot.models.trace import silence
 from unhot.packages import needed
+from unhot.runtime.silence import silence
 
 INPUT, OUTPUT = "images", "logits"
 LARGEST = 2**31  # bytes of a file of protobuf

@@ -11,7 +11,8 @@ from unhot.errors import ModelError
 from unhot.models.classifier import Classifier
 from unhot.models.formats.exports.comparison import random_inputs
 from unhot.models.formats.exports.target import Run, Target
-from unhot.models.trace import silence, traced
+from unhot.models.trace import traced
+from unhot.runtime.silence import silence
 
 
 def program_of(model: Classifier, to: str) -> torch.export.ExportedProgram:

@@ -13,9 +13,9 @@ from unhot.errors import ModelError, first_line
 from unhot.models.formats.exports.comparison import random_inputs
 from unhot.models.formats.exports.target import Run, Target
 from unhot.models.graph import GraphNet
-from unhot.models.trace import silence
 from unhot.records.graph import Step
 from unhot.runtime import own_generators
+from unhot.runtime.silence import silence
 
 
 class TorchScript(Target):
