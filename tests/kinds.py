@@ -342,7 +342,7 @@ KINDS = [
         FILE,
         "several nets by prefix",
         saved(lambda s, p: prefixed("teacher.")(s) | prefixed("student.")(s)),
-        "--prefix teacher. or student.",
+        "--prefix student. or teacher.",
     ),
     Kind(
         FILE,

@@ -147,7 +147,7 @@ def _prefix(state: Mapping[str, Tensor], own: Collection[str], path: Path) -> st
     Most of the net's names are enough: what is missing is listed when the weights are loaded.
     """
     some = next(iter(own))
-    candidates = sorted({k.removesuffix(some) for k in state if k.endswith(f".{some}")}, key=len)
+    candidates = sorted({k.removesuffix(some) for k in state if k.endswith(f".{some}")}, key=lambda p: (len(p), p))
     whole = [p for p in candidates if all(p + k in state for k in own)]
     if len(whole) > 1:
         raise ModelError(
