@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, JsonValue, model_validator
 
@@ -98,7 +98,7 @@ class Origin(Stored):
         heads: The layers that became the head; empty if it is a layer of the net.
     """
 
-    kind: Literal[hf, timm, weights, module]
+    kind: Literal["hf", "timm", "weights", "module"]
     files: dict[str, JsonValue] = Field(default_factory=dict)
     stripped: str = ""
     output: str = ""
