@@ -8,7 +8,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
+from safetensors.torch import save_file
+
+from unhot.data.source import photo_input
+from unhot.models.arch import build
 
 Run = Callable[..., Any]
 MASK = ["--method", "mask"]
@@ -69,3 +75,34 @@ def test_more_samples_than_are_of_use_are_drawn_and_said(
     said = unhot("forget", bundle, "--class", 3, "--samples", folders / "tree", *MASK, "--out", tmp_path / "u")
     assert "tree has up to 12 images of a class. Of each 7 are drawn; --shots changes that." in said.err
     assert said.out.startswith("Forgot 3 with mask from 7 images in ")
+
+
+@pytest.mark.usefixtures("keep_generators")
+def test_a_net_of_four_channels_is_told_by_its_means(unhot: Run, folders: Path, tmp_path: Path) -> None:
+    spec = photo_input(16, channels=4)
+    save_file(build("lenet5", 10, spec, {}).state_dict(), tmp_path / "w.safetensors")
+    for file in sorted((folders / "tree" / "train" / "3").glob("*.png")):
+        pixels = np.asarray(Image.open(file).convert("RGBA"))
+        (tmp_path / "3").mkdir(exist_ok=True)
+        np.save(tmp_path / "3" / f"{file.stem}.npy", pixels)
+    call = [
+        "forget",
+        tmp_path / "w.safetensors",
+        "--arch",
+        "lenet5",
+        "--class",
+        3,
+        *MASK,
+        "--force",
+        "--image-size",
+        16,
+    ]
+    four = ["--mean", "0.5,0.5,0.5,0.5", "--std", "0.25"]
+    said = unhot(*call, *four, "--samples", tmp_path / "3", "--out", tmp_path / "u")
+    assert said.code == 0, said.err
+    assert "4 channels, scaled to 0..1, mean 0.5, 0.5, 0.5, 0.5 subtracted" in said.err
+    assert json.loads((tmp_path / "u" / "bundle.json").read_text())["input"]["channels"] == 4
+    call = ["forget", tmp_path / "u", "--class", 5, *MASK, "--samples", folders / "nested"]
+    said = unhot(*call, "--out", tmp_path / "v")
+    assert said.code == 2
+    assert "has 1 channels, and the model takes 4. Give pictures of 4." in said.err

@@ -11,11 +11,12 @@ from torch import Tensor, nn
 
 from support import DEVICE
 from unhot.data.augment import Augment, distort
-from unhot.data.samples import Samples, draw
+from unhot.data.samples import Samples, as_images, draw
 from unhot.data.source import Source
 from unhot.errors import DataError, OptionError, UnhotError, UnknownNameError
 from unhot.methods.base import ForgetResult
 from unhot.methods.nhle_cwm import NhleCwm
+from unhot.methods.parts import batches
 from unhot.methods.parts.losses import ENCODINGS
 from unhot.models.classifier import Classifier
 from unhot.models.head_edits.mask import CUT_LOGIT
@@ -419,3 +420,22 @@ def test_nets_of_every_precision_forget(toy: Toy, dtype: torch.dtype) -> None:
     before, after = left(net, cast, [1]), left(result.model, cast, [1])
     assert after < 0.7 * before
     assert after == pytest.approx(left(wanted.model, samples, [1]), abs=0.1)
+
+
+def test_more_samples_than_one_pass_takes_are_forgotten_in_batches(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No pass takes more than it may, and the weights are those of passes over all samples, up to rounding."""
+    mine, sizes = toy.y == 1, list[int]()
+    samples = Samples(as_images((toy.x[mine], toy.y[mine])), (1,))
+    assert len(samples) == 24
+    settings = {"budget": 0.5, "steps": 3}
+    whole = forget(toy.model, samples, **settings)
+    logits = Classifier.logits
+    monkeypatch.setattr(Classifier, "logits", lambda model, x: (sizes.append(len(x)), logits(model, x))[1])
+    monkeypatch.setattr(batches, "PIXELS", 16 * 8 * 8)
+    parts = forget(toy.model, samples, **settings)
+    assert max(sizes) == 48  # distorted copies of eight samples, whatever their number
+    assert sorted(set(sizes))[-2:] == [16, 48]
+    assert parts.record.cost.steps == whole.record.cost.steps
+    assert changed(state(toy.model), parts.model) == changed(state(toy.model), whole.model) != set()
+    for name, value in state(parts.model).items():
+        torch.testing.assert_close(value, whole.model.state_dict()[name], rtol=1e-3, atol=1e-4)
