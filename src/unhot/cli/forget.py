@@ -50,7 +50,8 @@ def forget(
     retain: Annotated[
         str | None,
         typer.Option(
-            "--retain", help="Images of other classes, for methods that read them; or a folder of any pictures."
+            "--retain",
+            help="Images of other classes, for methods that read them; some also take a folder of any pictures.",
         ),
     ] = None,
     guard: Annotated[
@@ -58,7 +59,11 @@ def forget(
     ] = None,
     cache: Annotated[
         Path | None,
-        typer.Option("--cache", help="File that keeps the images made from the model, for its next request."),
+        typer.Option(
+            "--cache",
+            help="For methods that make images from the model: a file that keeps them for later requests on it. They "
+            "show all classes: delete it after the last request.",
+        ),
     ] = None,
     data: Annotated[
         str | None,
@@ -108,6 +113,8 @@ def forget(
     from unhot.statistics import ClassStatistics
 
     check_free(out)
+    if cache is not None and out.absolute() in cache.absolute().parents:
+        raise OptionError(f"--cache {cache} lies in --out, which must be empty. Choose another place for it.")
     method = method or default(guard is not None)
     chosen = get(method).of(opt.settings(option))
     groups = None if label_map is None else LabelMap.read(label_map)
@@ -191,7 +198,7 @@ def _retained(
     if contents.whole is None or contents.labelled or not may_lack_labels:
         return of_contents(contents, skip_broken)
     images = contents.whole.without_broken() if skip_broken else contents.whole
-    note(f"{src} has no class folders. Its {len(images)} images are taken as unlabelled.")
+    note(f"{src} has no class folders. Its images ({len(images)}) are taken as unlabelled.")
     return Unlabelled(images)
 
 

@@ -210,7 +210,8 @@ class Method(BaseModel, ABC):
         with torch.enable_grad(), _working(work.module):
             data = self._prepare(work, samples, x, retain, guard, force, runtime)
             whole = samples.part is None
-            checked = None if check is None else retained_images(work, check, data.columns if whole else [], runtime)
+            columns = data.columns if whole else []
+            checked = None if check is None else retained_images(work, check, columns, x.shape[1:], runtime)
             classified = Classified.by(work, data, checked, runtime)
             known = provenance(self, work, samples, data, seed)
             buffers = {n: b.clone() for n, b in work.module.named_buffers()}
@@ -334,7 +335,9 @@ class Method(BaseModel, ABC):
             columns=columns,
             uses=self.uses + tuple(u for u in self.may_use if given.get(u) is not None),
             samples=Batch(x.to(kind), y, logits.to(kind)),
-            others=None if retain is None else retained_images(model, retain, columns if whole else [], runtime),
+            others=None
+            if retain is None
+            else retained_images(model, retain, columns if whole else [], x.shape[1:], runtime),
             labelled=not isinstance(retain, Unlabelled),
             statistics=None if guard is None else self._of_retained(guard, model, labels),
             method=self.name,

@@ -268,8 +268,9 @@ def estimated(record: ForgetRecord) -> str:
     if not isinstance(found, dict):
         return ""
     if left_unchanged(record):
-        return "No step was within the budget of loss on other classes: the features are unchanged."
-    return f"Estimated loss on other classes: {found['estimate']:.3f}, at most {found['at_most']:.3f}."
+        return "Every step might have cost the other classes more than the budget: the features are unchanged."
+    rough = "" if found.get("calibrated", True) else " (a guess: the net stores no statistics of its training images)"
+    return f"Estimated loss on other classes: {found['estimate']:.3f}, at most {found['at_most']:.3f}{rough}."
 
 
 def retained(accuracy: RetainedAccuracy) -> str:

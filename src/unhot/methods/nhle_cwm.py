@@ -106,7 +106,7 @@ class NhleCwm(Method):
         best.back()
         reason = best.reason
         if best.refused and all(map(torch.equal, weights, start)):
-            reason = f"no step was within the budget of {self.budget} on other classes"
+            reason = "the budget allows no step"
         return Outcome(model, reason, {"probability_left": best.value, **held.damage(model).note()}, self.cut)
 
     def _descend(

@@ -20,7 +20,7 @@ from unhot.methods.parts.damage import Damage, damage
 from unhot.methods.parts.last_stage import Flow, LastStage
 from unhot.methods.parts.likeness import Whitening, energy_of_features
 from unhot.methods.parts.losses import Request, masked
-from unhot.methods.parts.sources import sources_of
+from unhot.methods.parts.sources import Inverted, sources_of
 from unhot.methods.parts.sources.source import Source
 from unhot.methods.parts.stopping import probability
 from unhot.methods.parts.work import Work
@@ -33,7 +33,8 @@ FORGET, RETAIN, NEAR = 64, 192, 128  # per step: views of samples; stand-ins; fe
 TINY = 1e-30  # least chance of a stand-in to be drawn
 HELD_OUT = 8  # one image in so many is held out, with all of its copies
 TRIES = 3  # with more and more of the old weights
-LEAST = 0.005  # loss of accuracy that is never ruled out
+LEAST = 0.005  # loss of accuracy that is never ruled out,
+ENOUGH = 512  # if so many stand-ins are held out; more where there are fewer
 
 
 class NhleRenew(Method):
@@ -59,7 +60,7 @@ class NhleRenew(Method):
     - *retained*: images of the other classes; they need not be training images;
     - *unlabelled*: any images, without those that the original classifies as a class to forget;
     - *guarded*: draws from the Gaussians of a guard;
-    - *bare*: without either, images inverted from the net.
+    - *bare*: with none of these, or to make up the number, images inverted from the net.
 
     As many mixes of two of them are added, mixed where the last stage begins, with what the original makes of these.
 
@@ -69,12 +70,13 @@ class NhleRenew(Method):
     again with more of the old weights, and ends with the cut alone when that does not suffice.
 
     Attributes:
-        kept: Share a of the old weights.
-        depth: Share of the layers that is renewed at least, counted from the head.
-        images: Number of stand-ins; of a guard 6 times as many, since each image is shifted 5 times.
-        descent: Number of steps in which bare mode makes its images.
-        steps: Number of optimiser steps.
-        lr: Greatest learning rate of Adam, which rises and falls.
+        kept: Share a of the old weights, in the first try; later ones keep more.
+        depth: Smallest share of the layers that is renewed, counted from the head.
+        images: Number of images, each of which gives up to 6 stand-ins: the image and 5 shifted copies. A guard gives 6
+            draws for each.
+        descent: Number of steps in which an image is inverted.
+        steps: Number of optimiser steps of a try.
+        lr: Peak learning rate of Adam (one cycle).
         temperature: Temperature T.
         spread: Weight lambda of the energy distance.
         whitened: Weight nu of the same after whitening.
@@ -82,7 +84,7 @@ class NhleRenew(Method):
         same: Weight phi of the squared distance of the features of stand-ins.
         shift: Farthest shift of the samples, as a share of their size; 0 for none.
         budget: Loss of accuracy on the other classes that the upper end of the estimate may not exceed.
-        minutes: Time that the run may take: the work is halved until it fits.
+        minutes: Time that the run may take with every try: the work is halved until it fits.
         cut: How the classes are cut out of the output; see :func:`unhot.models.cut.cut_classes`.
     """
 
@@ -104,7 +106,7 @@ class NhleRenew(Method):
     replay: float = Field(default=20.0, ge=0)
     same: float = Field(default=1.0, ge=0)
     shift: float = Field(default=1 / 8, ge=0, lt=1)
-    budget: float = Field(default=0.035, gt=0, le=1)
+    budget: float = Field(default=0.035, ge=LEAST, le=1)
     minutes: float = Field(default=10.0, gt=0)
     cut: Cut = "mask"
 
@@ -122,19 +124,25 @@ class NhleRenew(Method):
             raise MethodFailedError(f"{self.name} made no images of the other classes. Give some with retain=....")
         distillation = _Distillation(self, stage, data, forget, stand_ins, runtime)
         original, kept, reason = stage.state(), self.kept, "all steps done"
-        for _ in range(TRIES):
+        for left in reversed(range(TRIES)):
             stage.renew(original, kept, runtime.generator("renewal"))
             distillation.run(work.steps, runtime)
             found = distillation.damage(max(sources, key=lambda s: s.images))
             if found.within(self.budget):
                 break
             kept = (1 + kept) / 2
+            reason = f"{kept:g} of the old weights kept instead of {self.kept:g}, to stay within the budget"
+            runtime.announce(
+                f"The other classes might lose {found.at_most:.3f}, and the budget is {self.budget:g}: "
+                + (f"beginning again with {kept:g} of the old weights." if left else "nothing is renewed.")
+            )
         else:
             stage.renew(original, 1.0, runtime.generator("renewal"))
-            reason, kept, found = "the budget allows no renewal: the cut alone", 1.0, Damage(0.0, 0.0)
+            reason, kept, found = "the budget allows no renewal", 1.0, Damage(0.0, 0.0)
         notes: dict[str, JsonValue] = {
             "mode": " and ".join(s.mode for s in sources),
             "stand_ins": len(stand_ins),
+            "work": {"images": sum(s.images for s in sources), "steps": work.steps},
             "trained": len(stage.layers),
             "kept": kept,
             "probability_left": distillation.probability_left(),
@@ -144,14 +152,20 @@ class NhleRenew(Method):
 
     def _planned(self, stage: LastStage, data: Data, forget: Flow, runtime: Runtime) -> tuple[list[Source], Work]:
         """Time one step of each kind, choose how much to do, and announce how long it takes."""
-        *given, last = sources_of(data, self.images, self.descent)
+        *given, last = (s.ready(stage, runtime) for s in sources_of(data, self.images, self.descent))
+        if runtime.cache is not None and not isinstance(last, Inverted):
+            runtime.announce(f"Enough images are given, so none are made: the cache {runtime.cache} is not used.")
         each = last.seconds(stage, runtime)
         trial = _Distillation(self, stage, data, forget, forget, runtime)  # on stand-ins a step takes as long
         step = runtime.median_seconds(lambda: torch.autograd.grad(trial.loss(), stage.trained()), 1)
-        work = Work(last.images, self.steps, each, step).within(self.minutes)
-        images = f"{work.images} images to make and " if each else ""
-        runtime.announce(f"{self.name} takes about {work.seconds:.0f} s: {images}{work.steps} steps.")
-        return [*given, last.fewer(work.images) if each else last], work
+        work = Work(last.images, self.steps, each, step, TRIES).within(self.minutes)
+        sources = [*given, last.fewer(work.images) if each else last]
+        fitted = f", to fit {self.minutes:g} minutes instead of {self.steps}" if work.steps < self.steps else ""
+        runtime.announce(
+            f"{self.name} takes about {work.seconds:.0f} s, at most {work.longest:.0f} s if it has to begin again: "
+            f"{', '.join(s.what for s in sources)} and {work.steps} steps{fitted}."
+        )
+        return sources, work
 
 
 class _Distillation:
@@ -232,8 +246,9 @@ class _Distillation:
     @torch.no_grad()
     def damage(self, source: Source) -> Damage:
         """Estimate by the held-out stand-ins, most of which are of a source, what the other classes lose."""
-        now = self.stage.replayed(self.held_out.into).logits
-        return damage(self.held_out.logits, now, self.columns, usual=source.usual, most=source.most, least=LEAST)
+        now, least = self.stage.replayed(self.held_out.into).logits, LEAST * max(1.0, ENOUGH / len(self.held_out))
+        found = damage(self.held_out.logits, now, self.columns, usual=source.usual, most=source.most, least=least)
+        return found._replace(calibrated=source.calibrated)
 
     @torch.no_grad()
     def probability_left(self) -> float:

@@ -12,9 +12,10 @@ from torch import Tensor, nn
 
 from unhot.data.samples import as_images
 from unhot.data.unlabelled import unlabelled
-from unhot.errors import InputError, OptionError, OutputError
+from unhot.errors import DataError, InputError, OptionError, OutputError
 from unhot.methods import nhle_renew
 from unhot.methods.base import Data, ForgetResult
+from unhot.methods.checks import estimated
 from unhot.methods.finetune import Finetune
 from unhot.methods.nhle_cwm import NhleCwm
 from unhot.methods.nhle_renew import NhleRenew, _Distillation
@@ -261,11 +262,28 @@ def test_inverted_images_depend_on_the_model_alone(toy: Toy) -> None:
 
 
 def test_the_cache_is_used_again_and_gives_the_same_model(toy: Toy, tmp_path: Path) -> None:
-    runtime = Runtime(torch.device("cpu"), cache=tmp_path / "cache")
+    said: list[str] = []
+    runtime = Runtime(torch.device("cpu"), cache=tmp_path / "cache", announce=said.append)
     first, second = run(toy, runtime), run(toy, runtime)
     assert first.record.weights_sha256 == second.record.weights_sha256 == run(toy).record.weights_sha256
-    assert second.record.cost.steps == first.record.cost.steps - FAST["descent"]
+    assert [text.split(": ")[1] for text in said] == [
+        *("32 images to make and 8 steps.", "32 images of the cache and 8 steps."),
+    ]
     assert run(toy, runtime, images=16).record.notes["stand_ins"] < first.record.notes["stand_ins"]  # type: ignore[operator]
+
+
+def test_a_cache_serves_requests_with_other_images_given(toy: Toy, tmp_path: Path) -> None:
+    said: list[str] = []
+    runtime = Runtime(torch.device("cpu"), cache=tmp_path / "cache", announce=said.append)
+    for count in (5, 9, 0):
+        run(toy, runtime, **({"retain": tuple(t[:count] for t in toy.retain())} if count else {}))
+    assert [text.split(": ")[1] for text in said] == [
+        "5 given images, 27 images to make and 8 steps.",
+        "9 given images, 23 images of the cache and 8 steps.",
+        "32 images of the cache and 8 steps.",
+    ]
+    run(toy, runtime, retain=toy.retain())
+    assert f"the cache {tmp_path / 'cache'} is not used" in said[-2]
 
 
 def test_a_cache_that_does_not_fit_is_refused(toy: Toy, tmp_path: Path) -> None:
@@ -278,8 +296,10 @@ def test_a_cache_that_does_not_fit_is_refused(toy: Toy, tmp_path: Path) -> None:
     (tmp_path / "cache").write_bytes(b"nothing")
     with pytest.raises(InputError, match="not a readable safetensors file"):
         run(toy, runtime)
-    with pytest.raises(OutputError, match="there is no folder"):
-        run(toy, Runtime(torch.device("cpu"), cache=tmp_path / "no" / "cache"))
+    said: list[str] = []
+    with pytest.raises(OutputError, match="no is not a folder"):
+        run(toy, Runtime(torch.device("cpu"), cache=tmp_path / "no" / "cache", announce=said.append))
+    assert not said
 
 
 def test_a_method_that_makes_no_images_takes_no_cache(toy: Toy, tmp_path: Path) -> None:
@@ -293,8 +313,11 @@ def test_work_is_halved_until_it_fits() -> None:
     assert work.within(160 / 60) == work
     assert work.within(159 / 60) == Work(50, 30, 1.0, 1.0)
     assert work.within(41 / 60) == Work(25, 15, 1.0, 1.0)
-    with pytest.raises(OptionError, match="Give more, use a GPU, or choose method='nhle-cwm'"):
+    with pytest.raises(OptionError, match="Allow more, use a GPU, or choose method='nhle-cwm'"):
         work.within(10 / 60)
+    tried = replace(work, tries=3)
+    assert (tried.seconds, tried.longest) == (160, 280)
+    assert tried.within(279 / 60) == replace(tried, images=50, steps=30)
 
 
 def test_a_run_says_how_long_it_takes_and_notes_it(toy: Toy) -> None:
@@ -302,14 +325,28 @@ def test_a_run_says_how_long_it_takes_and_notes_it(toy: Toy) -> None:
     record = run(toy, Runtime(torch.device("cpu"), announce=said.append)).record
     assert len(said) == 1
     assert said[0].startswith("nhle-renew takes about ")
-    assert said[0].endswith(" s: 32 images to make and 8 steps.")
+    assert said[0].endswith(" s if it has to begin again: 32 images to make and 8 steps.")
+    assert record.notes["work"] == {"images": 32, "steps": 8}
     assert record.cost.planned_seconds is not None
     assert record.cost.planned_seconds > 0
 
 
+def test_a_run_that_is_halved_says_so(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(Runtime, "median_seconds", lambda *_: 1.0)
+    monkeypatch.setattr(Inverted, "seconds", lambda *_: 1.0)  # of an image; at most 32 + 3 * 8 seconds
+    record = run(toy, Runtime(torch.device("cpu"), announce=said.append), minutes=0.5).record
+    assert said == [
+        "nhle-renew takes about 20 s, at most 28 s if it has to begin again: 16 images to make and 4 steps, to fit 0.5 "
+        "minutes instead of 8."
+    ]
+    assert record.notes["work"] == {"images": 16, "steps": 4}
+    assert record.cost.steps == 4
+
+
 def test_where_no_renewal_fits_the_budget_the_cut_alone_is_left(toy: Toy) -> None:
-    result = run(toy, budget=1e-9, lr=0.3)
-    assert result.record.stop_reason == "the budget allows no renewal: the cut alone"
+    result = run(toy, budget=0.005, lr=0.3)
+    assert result.record.stop_reason == "the budget allows no renewal"
     old, new = toy.model.state_dict(), result.uncut.module.state_dict()
     assert all(torch.equal(old[k], new[k]) for k in old)
     assert result.record.notes["kept"] == 1.0
@@ -318,7 +355,13 @@ def test_where_no_renewal_fits_the_budget_the_cut_alone_is_left(toy: Toy) -> Non
 def test_more_of_the_old_weights_is_kept_until_the_budget_is_kept(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
     found = iter([nhle_renew.Damage(0.2, 0.4), nhle_renew.Damage(0.01, 0.02)])
     monkeypatch.setattr(_Distillation, "damage", lambda self, source: next(found))
-    notes = run(toy, budget=0.03).record.notes
+    said: list[str] = []
+    record = run(toy, Runtime(torch.device("cpu"), announce=said.append), budget=0.03).record
+    assert record.stop_reason == "0.85 of the old weights kept instead of 0.7, to stay within the budget"
+    assert said[1:] == [
+        "The other classes might lose 0.400, and the budget is 0.03: beginning again with 0.85 of the old weights."
+    ]
+    notes = record.notes
     assert (notes["kept"], notes["loss_on_other_classes"]) == (0.85, {"estimate": 0.01, "at_most": 0.02})
 
 
@@ -343,7 +386,37 @@ def test_stand_ins_that_are_images_of_the_other_classes_are_believed_more(toy: T
     stage, data = stage_of(toy)
     training = distillation(NhleRenew(), stage, data, stage.flow(toy.x[toy.y != 1]))
     stage.renew(stage.state(), 0.3, torch.Generator().manual_seed(0))
-    made, given = (training.damage(source) for source in (Inverted(9, 1), Retained(9)))
+    made, given = (training.damage(source) for source in (Inverted(9, 1, 9), Retained(9)))
     assert 0 < given.estimate == pytest.approx(made.estimate / 1.5)
-    assert given.at_most - 0.005 == pytest.approx(1.6 * given.estimate)
-    assert UnlabelledImages(9).most == Inverted.most
+    least = 0.005 * max(1, nhle_renew.ENOUGH / len(training.held_out))
+    assert given.at_most - least == pytest.approx(1.6 * given.estimate)
+    assert UnlabelledImages(9).most == Inverted(9, 1, 9).most
+
+
+def test_the_estimate_of_a_net_without_stored_statistics_is_a_guess(toy: Toy) -> None:
+    runtime = Runtime(torch.device("cpu"))
+    stage, plain = stage_of(toy)[0], stage_of(toy_problem(batch_norm=False))[0]
+    known, unsure = (Inverted(9, 1, 9).ready(s, runtime) for s in (stage, plain))
+    assert (known.calibrated, unsure.calibrated) == (True, False)
+    record = run(toy_problem(batch_norm=False)).record
+    assert record.notes["loss_on_other_classes"]["calibrated"] is False  # type: ignore[index,call-overload]
+    assert "(a guess: the net stores no statistics of its training images)" in estimated(record)
+    assert "guess" not in estimated(run(toy).record)
+
+
+def test_unlabelled_images_that_are_left_out_are_counted(toy: Toy) -> None:
+    said: list[str] = []
+    record = run(toy, Runtime(torch.device("cpu"), announce=said.append), retain=unlabelled(toy.x)).record
+    assert record.retain is not None
+    assert said[0] == (
+        f"Of {len(toy.x)} unlabelled images {record.retain.count} are used; the others are classified as a class to "
+        "forget."
+    )
+
+
+@pytest.mark.parametrize("labelled", [True, False])
+def test_retained_images_of_another_size_are_refused(toy: Toy, labelled: bool) -> None:
+    x = torch.zeros(6, toy.x.shape[1], 5, 5)
+    given = (x, torch.zeros(6, dtype=torch.int64)) if labelled else unlabelled(x)
+    with pytest.raises(DataError, match=r"The retained images make inputs of \(1, 5, 5\) .*, and the samples of"):
+        run(toy, retain=given)

@@ -41,14 +41,17 @@ class Damage(NamedTuple):
     Attributes:
         estimate: What it usually costs.
         at_most: The upper end: what it cost at most in nearly all nets of the calibration.
+        calibrated: Whether nets of this kind were among them.
     """
 
     estimate: float
     at_most: float
+    calibrated: bool = True
 
     def note(self) -> dict[str, JsonValue]:
         """Return it as a note of a record."""
-        return {LOSS: {"estimate": self.estimate, "at_most": self.at_most}}
+        rough: dict[str, JsonValue] = {} if self.calibrated else {"calibrated": False}
+        return {LOSS: {"estimate": self.estimate, "at_most": self.at_most, **rough}}
 
     def within(self, budget: float) -> bool:
         """Return whether the upper end is within a budget; every damage is within a budget of 1."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from unhot.errors import OptionError, spelled
 
@@ -23,20 +23,27 @@ class Work:
         steps: Number of optimiser steps on the weights.
         image_seconds: Time of one image.
         step_seconds: Time of one step.
+        tries: How often the steps may have to be done again from the start, at most.
     """
 
     images: int
     steps: int
     image_seconds: float
     step_seconds: float
+    tries: int = 1
 
     @property
     def seconds(self) -> float:
-        """The time that all of it takes."""
+        """The time that all of it takes with a single try."""
         return self.images * self.image_seconds + self.steps * self.step_seconds
 
+    @property
+    def longest(self) -> float:
+        """The time that all of it takes with every try."""
+        return self.seconds + (self.tries - 1) * self.steps * self.step_seconds
+
     def within(self, minutes: float) -> Work:
-        """Return as much of it as the time suffices for: all, or a half, a quarter or an eighth.
+        """Return as much of it as the time suffices for, with every try: all, or a half, a quarter or an eighth.
 
         It is halved, and not cut to measure, so that the same machine does the same work again.
 
@@ -44,11 +51,11 @@ class Work:
             OptionError: The time does not suffice for an eighth.
         """
         for images, steps in zip(halvings(self.images), halvings(self.steps), strict=True):
-            part = Work(images, steps, self.image_seconds, self.step_seconds)
-            if part.seconds <= 60 * minutes:
+            part = replace(self, images=images, steps=steps)
+            if part.longest <= 60 * minutes:
                 return part
         error = OptionError(
-            f"This would take {part.seconds / 60:.0f} minutes or more on this device, and minutes={minutes:g} are "
-            "given. Give more, use a GPU, or choose method='nhle-cwm'."
+            f"Even an eighth of the work may take {part.longest / 60:.2g} minutes on this device, and "
+            f"minutes={minutes:g} allows less. Allow more, use a GPU, or choose method='nhle-cwm'."
         )
-        raise spelled(error, "minutes=", "-o minutes=")
+        raise spelled(spelled(error, "minutes=", "-o minutes="), "method='nhle-cwm'", "--method nhle-cwm")

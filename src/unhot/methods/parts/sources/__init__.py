@@ -26,4 +26,4 @@ def sources_of(data: Data, images: int, descent: int) -> list[Source]:
     if "guard" in data.uses:
         found.append(Guarded(images))
     missing = images - sum(s.images for s in found)
-    return [*found, Inverted(missing, descent)] if missing > 0 else found
+    return [*found, Inverted(missing, descent, images)] if missing > 0 else found

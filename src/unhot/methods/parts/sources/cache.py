@@ -5,15 +5,14 @@ It holds images of all classes, those to be forgotten too: delete it when the la
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import torch
 from safetensors.torch import save
 from torch import Tensor
 
-from unhot.errors import InputError, OutputError
-from unhot.files import write_atomic
+from unhot.errors import InputError
+from unhot.files import check_new, write_atomic
 from unhot.methods.parts.work import halvings
 from unhot.models.weights import read_tensors
 from unhot.records.inversion import InversionInfo
@@ -26,7 +25,8 @@ def read(path: Path, wanted: InversionInfo, shape: tuple[int, ...]) -> Tensor:
 
     Args:
         path: The file.
-        wanted: What the images must be. There may be more of them, or a half, a quarter or an eighth.
+        wanted: What the images must be. There may be more of them, or a half, a quarter or an eighth, as where the time
+            sufficed for no more.
         shape: Shape of one, (C, H, W).
 
     Raises:
@@ -54,15 +54,12 @@ def read(path: Path, wanted: InversionInfo, shape: tuple[int, ...]) -> Tensor:
 
 
 def check_place(path: Path) -> None:
-    """Refuse a place where no cache can be written, before its images are made.
+    """Refuse a place where no cache can be written, before its images are made, by trying to write there.
 
     Raises:
         OutputError: There is no such folder, or it cannot be written to.
     """
-    if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
-        raise OutputError(
-            f"The cache {path} cannot be written: there is no folder {path.parent} that can be written to."
-        )
+    check_new(path)
 
 
 def write(path: Path, info: InversionInfo, images: Tensor) -> None:

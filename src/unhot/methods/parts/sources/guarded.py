@@ -18,6 +18,11 @@ class Guarded(Source):
 
     mode: ClassVar[str] = "guarded"
 
+    @property
+    def what(self) -> str:
+        """How many of what there are, in words."""
+        return f"{self.images * COPIES} draws of the guard"
+
     def flow(self, stage: LastStage, data: Data, runtime: Runtime) -> Flow:
         """Draw what flows into the last stage."""
         guard, generator = data.guard.to(stage.example), runtime.generator("guarded")

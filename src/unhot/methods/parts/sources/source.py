@@ -18,25 +18,52 @@ class Source(ABC):
     """What stands in for images of the retained classes.
 
     Attributes:
-        mode: Its name in the record.
-        usual: Accuracy that real images usually lose, as a share of what held-out stand-ins lose.
-        most: The same at most. Those of inverted images were set on nets of Fashion-MNIST, those of retained images on
-            nets of CIFAR-10, too.
         images: Number of images.
+        mode: Its name in the record.
     """
 
     images: int
 
     mode: ClassVar[str]
-    usual: ClassVar[float] = 1.5
-    most: ClassVar[float] = 2.25
+
+    @property
+    @abstractmethod
+    def what(self) -> str:
+        """How many of what there are, in words."""
+
+    @property
+    def usual(self) -> float:
+        """Accuracy that real images usually lose, as a share of what held-out stand-ins lose.
+
+        Set on nets of Fashion-MNIST.
+        """
+        return 1.5
+
+    @property
+    def most(self) -> float:
+        """The same at most."""
+        return 2.25
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether nets of this kind were among those that ``usual`` and ``most`` were set on."""
+        return True
+
+    def ready(self, stage: LastStage, runtime: Runtime) -> Self:
+        """Return the source with what is kept of it, before anything is timed.
+
+        Raises:
+            InputError: It is of another model, or damaged.
+            OutputError: It cannot be kept where it should be.
+        """
+        return self
 
     def seconds(self, stage: LastStage, runtime: Runtime) -> float:
         """Return how long one image takes; nothing where images are at hand."""
         return 0.0
 
     def fewer(self, images: int) -> Self:
-        """Return the source with another number of images."""
+        """Return the source with a smaller number of images."""
         return replace(self, images=images)
 
     @abstractmethod
