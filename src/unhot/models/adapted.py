@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils import skip_init
 
-from unhot.errors import ModelError, first_line
+from unhot.errors import ModelError, first_line, shortened
 from unhot.models.head import find_head, inspect_outputs, is_plain, replace_layer, run
 from unhot.models.preflight import undisturbed
 from unhot.models.weights import check_weights
@@ -244,6 +244,29 @@ def separated(state: Mapping[str, Tensor], heads: Sequence[HeadPart]) -> dict[st
     return found
 
 
+def _refuse_several(module: nn.Module, example: Tensor) -> None:
+    """Refuse a net that makes its logits of several heads in another way than by adding them.
+
+    Raises:
+        ModelError: It has several linear layers with an output for each class.
+    """
+    widths: dict[str, int] = {}
+    with ExitStack() as hooks:
+        for name, layer in module.named_modules():
+            if isinstance(layer, nn.Linear):
+                hook = layer.register_forward_hook(lambda m, *_, name=name: widths.update({name: m.out_features}))
+                hooks.enter_context(hook)
+        logits, _ = run(module, example)
+    if not isinstance(logits, Tensor) or logits.ndim != 2:
+        return
+    names = [name for name, width in widths.items() if width == logits.shape[1]]
+    if len(names) > 1:
+        raise ModelError(
+            f"The model does not fit: it makes its logits of the outputs of {shortened(names)} in another way than by "
+            "adding them. unhot needs one linear head, or several whose outputs are added."
+        )
+
+
 def _adapted(
     module: nn.Module, example: Tensor, output: str | None = None, head: str | None = None
 ) -> tuple[nn.Module, str, tuple[HeadPart, ...]]:
@@ -271,6 +294,7 @@ def _adapted(
     shape = tuple(example.shape[1:])
     heads = heads_of(module, shape, where)
     if not heads:
+        _refuse_several(found, example)
         return found, where, ()
     made, x = joined(module, where, heads), _noise(module, shape, seed=1)
     (logits, problem), (wanted, _) = run(made, x), run(found, x)
