@@ -65,13 +65,14 @@ class Contents:
 
     @cached_property
     def sampled(self) -> LabelledImages:
-        """The images from which samples are taken: the train split, where there are splits, with a warning."""
+        """The images from which samples are taken: the train split, where there are splits, which is said."""
         if self.whole is not None:
             return self.whole
         images = self.train if self.train is not None else self.test
         if images is None:
             raise DataError(f"{self.name} holds no images. Put the images of the class to forget in it.")
-        warn(f"{self.name} has splits. Samples are taken from {images.origin}.", DataWarning)
+        if self.test is not None:
+            warn(f"{self.name} has splits. Samples are taken from {images.origin}.", DataWarning)
         return images
 
 
