@@ -129,5 +129,5 @@ def test_formulas_and_types_of_a_method(unhot: Run) -> None:
 def test_commands_are_listed_in_the_order_of_use(unhot: Run) -> None:
     said = unhot("--help").out
     order = ["demo", "train", "forget", "guard", "audit", "compare", "bench", "report", "keys", "certify", "verify"]
-    order += ["list", "show", "env"]
+    order += ["diff", "apply", "revert", "log", "list", "show", "env"]
     assert re.findall(rf"^  ({'|'.join(order)}) ", said, re.M) == order

@@ -99,14 +99,26 @@ def test_a_loss_on_the_retained_classes_is_printed(unhot: Run, bundle: Path, tmp
     assert "Accuracy" not in silent.out + silent.err
 
 
-def test_images_that_the_method_does_not_read(unhot: Run, bundle: Path, tmp_path: Path) -> None:
-    call = ["forget", bundle, "--class", 3, "--samples", "digits", "--method", "mask", "--retain", "digits"]
-    said = unhot(*call, "--json", "--out", tmp_path / "u")
-    note = "Note: mask does not read images of the retained classes. Those given are only evaluated on."
-    assert said.err.count(note) == 1
-    assert (said.json["uses"], said.json["retain"]) == ([], None)
-    assert said.json["retained_accuracy"]["origin"] == "digits, train split"
-    assert said.json["retained_accuracy"]["n"] == said.json["retained_accuracy"]["given"] == 1437 - 130
+def test_images_that_the_method_does_not_read_are_refused(unhot: Run, bundle: Path, tmp_path: Path) -> None:
+    call = ["forget", bundle, "--class", 3, "--samples", "digits", "--out", tmp_path / "u"]
+    for method in ("mask", "nhle-cwm"):
+        said = unhot(*call, "--method", method, "--retain", "digits")
+        assert said.code == 2
+        assert f"{method} does not read images of the retained classes" in said.err
+        assert "give them as --data." in said.err
+        assert not (tmp_path / "u").exists()
+    assert unhot(*call, "--method", "neggrad+", "--retain", "digits").code == 0
+
+
+def test_a_dry_run_writes_nothing_and_says_the_same(unhot: Run, bundle: Path, tmp_path: Path) -> None:
+    call = ["forget", bundle, "--class", 3, "--samples", "digits", "--data", "digits", "--out", tmp_path / "u"]
+    dry = unhot(*call, "--dry-run")
+    assert dry.code == 0
+    assert "Wrote nothing: a dry run." in dry.out
+    assert not (tmp_path / "u").exists()
+    alike = re.compile(r"^.*? images|Estimated loss.*?\. |^Accuracy.*$", re.MULTILINE)
+    assert alike.findall(dry.out) == alike.findall(unhot(*call).out)
+    assert len(alike.findall(dry.out)) == 3
 
 
 @pytest.mark.parametrize(

@@ -20,9 +20,28 @@ def carried_out(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Carri
     return made
 
 
+@pytest.fixture(scope="session")
+def carried_out_again(carried_out: Carried) -> Carried:
+    """The second request on that model, of which :func:`second` gives each test a copy; read only."""
+    home = carried_out.unlearned.parent
+    made = Carried(carried_out.unlearned, home / "v", home / "v-audit", carried_out.keys, home / "record-2")
+    forgot(made.original, 5, made.unlearned)
+    assert certified(made, "R-2", made.record) == 0
+    return made
+
+
+def copied(made: Carried, home: Path) -> Carried:
+    copies = {name: home / name for name in Carried._fields}
+    for name, copy in copies.items():
+        shutil.copytree(getattr(made, name), copy)
+    return Carried(**copies)
+
+
 @pytest.fixture
 def carried(carried_out: Carried, tmp_path: Path) -> Carried:
-    copies = {name: tmp_path / name for name in Carried._fields if name != "original"}
-    for name, copy in copies.items():
-        shutil.copytree(getattr(carried_out, name), copy)
-    return Carried(carried_out.original, **copies)
+    return copied(carried_out, tmp_path / "first")
+
+
+@pytest.fixture
+def second(carried_out_again: Carried, tmp_path: Path) -> Carried:
+    return copied(carried_out_again, tmp_path / "second")

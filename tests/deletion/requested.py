@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from unhot.cli import main
 
-SAMPLES = "default::unhot.errors.SampleWarning"  # a model of few epochs is not sure of all samples
+NOTES = "default::unhot.errors.UnhotWarning"  # a model of few epochs is not sure of all samples
 
 
 class Carried(NamedTuple):
@@ -33,9 +33,14 @@ def call(*argv: object) -> int:
     return main([str(a) for a in argv])
 
 
+def forget(model: Path, digit: int, out: Path) -> None:
+    """Let a model forget a digit."""
+    assert call("forget", model, "--class", digit, "--samples", "digits", "--force", "--out", out) == 0
+
+
 def forgot(model: Path, digit: int, out: Path) -> Path:
     """Let a model forget a digit, and audit that; returns the folder of the audit."""
-    assert call("forget", model, "--class", digit, "--samples", "digits", "--force", "--out", out) == 0
+    forget(model, digit, out)
     audit = out.with_name(f"{out.name}-audit")
     quick = ("--data", "digits", "--quick")
     assert call("audit", "--original", model, "--unlearned", out, "--class", digit, *quick, "--out", audit) == 0

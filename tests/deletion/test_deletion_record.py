@@ -13,7 +13,7 @@ from hashlib import sha256
 from pathlib import Path
 
 import pytest
-from requested import SAMPLES, Carried, call, certified
+from requested import NOTES, Carried, call, certified
 from securesystemslib.dsse import Envelope
 from securesystemslib.signer import SSlibKey
 
@@ -31,7 +31,7 @@ from unhot.records.base import canonical
 from unhot.records.deletion import DeletionRecord
 from unhot.report.deletion import render
 
-pytestmark = pytest.mark.filterwarnings(SAMPLES)
+pytestmark = pytest.mark.filterwarnings(NOTES)
 CHANGES = 1_000
 
 

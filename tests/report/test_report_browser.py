@@ -10,11 +10,18 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from select import select
 
 import pytest
 
+from unhot.deletion.certify import Made, record_of
+from unhot.deletion.weights_file import BundleFiles
+from unhot.records.deletion import Request
+from unhot.records.ledger import Ledger
+from unhot.records.model import BundleInfo
+from unhot.report.deletion import render as deletion_page
 from unhot.report.page import load, render
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -199,6 +206,33 @@ def test_the_page_fits_asks_for_nothing_and_logs_nothing(browser: Browser, pages
     assert "Runtime.consoleAPICalled" not in methods
     asked = [e["params"]["request"]["url"] for e in browser.events if e["method"] == "Network.requestWillBeSent"]
     assert [u for u in asked if not u.startswith("data:")] == [pages[kind].as_uri()]
+
+
+@pytest.fixture(scope="module")
+def deletion(make, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page of a deletion record, of a class with a long name and with two audits."""
+    audit = make(names=[f"class-with-a-long-name-{i}" for i in range(40)], forgotten=(3, 30), retrained=2)
+    bundle = BundleFiles(Path("u"), BundleInfo.model_construct(), {"model.safetensors": "a" * 64}, "2" * 64)
+    made = Made(bundle, audit.made_by, ((audit, "b" * 64), (audit, "c" * 64)))
+    asked = Request(id="R-1", reason="consent-was-withdrawn-" * 20, note="a note " * 40, approved_by="the board")
+    record = record_of(made, asked, Ledger(), datetime(2026, 11, 28, tzinfo=UTC))
+    path = tmp_path_factory.mktemp("deletion") / "record.html"
+    path.write_text(deletion_page(record))
+    return path
+
+
+@pytest.mark.parametrize("width", [*WIDTHS, A4])
+def test_the_page_of_a_deletion_fits_asks_for_nothing_and_prints(browser: Browser, deletion: Path, width: int) -> None:
+    browser.open(deletion, width)
+    asked = [e["params"]["request"]["url"] for e in browser.events if e["method"] == "Network.requestWillBeSent"]
+    assert [u for u in asked if not u.startswith("data:")] == [deletion.as_uri()]
+    assert [e for e in browser.events if e["method"] in ("Log.entryAdded", "Runtime.exceptionThrown")] == []
+    assert browser.ask("document.documentElement.scrollWidth - document.documentElement.clientWidth") == 0
+    assert browser.ask(OUTSIDE) == []
+    browser.call("Emulation.setEmulatedMedia", media="print")
+    cut = "[...document.querySelectorAll('.scroll')].filter(e => e.scrollWidth > e.clientWidth).length"
+    assert width != A4 or browser.ask(cut) == 0
+    browser.call("Emulation.setEmulatedMedia", media="")
 
 
 def test_the_checks_find_planted_faults(browser: Browser, pages) -> None:

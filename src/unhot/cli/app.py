@@ -22,7 +22,9 @@ from unhot.cli.demo import demo
 from unhot.cli.export import export
 from unhot.cli.failure import FAILED, described
 from unhot.cli.forget import forget
+from unhot.cli.log import log
 from unhot.cli.output import note, prepare_streams
+from unhot.cli.patch import apply, diff, revert
 from unhot.cli.reference import reference
 from unhot.cli.report import report
 from unhot.cli.train import train
@@ -64,6 +66,10 @@ app.command("report")(report)
 app.command("keys")(keys)
 app.command("certify")(certify)
 app.command("verify")(verify)
+app.command("diff")(diff)
+app.command("apply")(apply)
+app.command("revert")(revert)
+app.command("log")(log)
 app.command("list")(list_)
 app.command("show")(show)
 app.command("env")(env)

@@ -76,6 +76,9 @@ def forget(
     given: Annotated[
         list[str], typer.Option("--given", help="Label that there are samples of, if not of all; may be repeated.")
     ] = [],  # noqa: B006
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Do all of it, say what it did and cost, and write nothing.")
+    ] = False,
     seed: opt.Seed = 0,
     arch: opt.Arch = None,
     arch_option: opt.ArchOption = [],  # noqa: B006
@@ -108,6 +111,7 @@ def forget(
     from unhot.data.samples import class_position
     from unhot.data.source import Source, load_source
     from unhot.data.unlabelled import Unlabelled
+    from unhot.deletion.ledger import check_not_gone, read_ledger
     from unhot.files import check_free
     from unhot.models.bundle import save
     from unhot.statistics import ClassStatistics
@@ -117,6 +121,11 @@ def forget(
         raise OptionError(f"--cache {cache} lies in --out, which must be empty. Choose another place for it.")
     method = method or default(guard is not None)
     chosen = get(method).of(opt.settings(option))
+    if retain is not None and "retain" not in chosen.uses + chosen.may_use:
+        raise OptionError(
+            f"{method} does not read images of the retained classes, so that --retain would change nothing. To compare "
+            "the accuracy on them before and after, give them as --data."
+        )
     groups = None if label_map is None else LabelMap.read(label_map)
     if given and groups is None:
         raise OptionError("--given names labels of a label map. It needs --label-map.")
@@ -138,8 +147,10 @@ def forget(
     names = next((i.class_names for i in (train, held_out, others) if i is not None and i.class_names), None)
     classifier = asked.load(model, spec, names)
     how = shots, seed, skip_broken, data_dir
+    earlier = read_ledger(model)
     if groups is None:
         labels = list(dict.fromkeys(classifier.label(c) for c in classes))  # one may be named twice
+        check_not_gone(earlier, [c for c in labels if c in classifier.forgotten])
         concept, what = None, ", ".join(c.name for c in labels)
         positions = [] if train is None else classifier.positions(train, labels)
         images = _samples(samples, train, positions, [(c.index, c.name) for c in labels], *how)
@@ -174,11 +185,12 @@ def forget(
                 f"{method} found {shortened(found) or 'nothing'} as the rest of the concept; by the label map it is "
                 f"{shortened(concept.hidden) or 'nothing'}. Give images of all of it to skip this search."
             )
-    save(result.classifier, out, record)
+    if not dry_run:
+        save(result.classifier, out, record, requests=earlier)
     if json:
         say(record.to_json())
         return
-    for line in _summary(record, what, out):
+    for line in _summary(record, what, "Wrote nothing: a dry run" if dry_run else f"Wrote {out}"):
         say(line)
 
 
@@ -202,7 +214,7 @@ def _retained(
     return Unlabelled(images)
 
 
-def _summary(record: ForgetRecord, what: str, out: Path) -> Iterator[str]:
+def _summary(record: ForgetRecord, what: str, written: str) -> Iterator[str]:
     """Describe in sentences what was done; notes say what is left. ``what`` names the request."""
     from unhot.methods.checks import estimated, left_unchanged, loss, not_forgotten, only_cut, retained
 
@@ -216,7 +228,7 @@ def _summary(record: ForgetRecord, what: str, out: Path) -> Iterator[str]:
     said = estimated(record)
     yield (
         f"{' '.join(done)} with {record.method} from {sum(record.samples.count)} images in {cost.seconds:.2f} s "
-        f"({cost.steps} steps; {record.stop_reason}). {said and said + ' '}Wrote {out}."
+        f"({cost.steps} steps; {record.stop_reason}). {said and said + ' '}{written}."
     )
     if record.retained_accuracy is not None and not loss(record):
         yield f"Accuracy on the retained classes: {retained(record.retained_accuracy)}."

@@ -1,18 +1,80 @@
-"""The ledger beside a model."""
+"""The ledger beside a model: reading it, and taking requests out of it again."""
 
 from __future__ import annotations
 
+import datetime
+from collections.abc import Sequence
 from pathlib import Path
 
+from unhot.errors import DataError, shortened
 from unhot.reading import read_text
-from unhot.records.ledger import LEDGER, Ledger
+from unhot.records.ledger import LEDGER, Ledger, Line
+from unhot.records.model import ClassLabel
 
 
 def read_ledger(folder: Path) -> Ledger:
-    """Read the ledger of a bundle; one that has none has no lines.
+    """Read the ledger of a model; a bundle that has none, or a file of weights, has no lines.
 
     Raises:
         InputError: It was changed.
     """
     path = folder / LEDGER
     return Ledger.parse(read_text(path), str(path)) if path.exists() else Ledger()
+
+
+def changed_between(ledger: Ledger, now: str) -> list[str]:
+    """Say between which lines of a ledger the weights were changed without one.
+
+    Args:
+        ledger: The ledger of a model.
+        now: Digest of the model's weights.
+    """
+    found = []
+    for line, after in zip(ledger.lines, (*ledger.lines[1:], None), strict=True):
+        if line.after_sha256 != (now if after is None else after.before_sha256):
+            found.append(f"after {line.id}" if after is None else f"between {line.id} and {after.id}")
+    return found
+
+
+def check_not_gone(ledger: Ledger, gone: Sequence[ClassLabel]) -> None:
+    """Answer a request for classes that a request of the ledger made the model forget.
+
+    Args:
+        ledger: The ledger of the model.
+        gone: The classes of the request that the model has forgotten.
+
+    Raises:
+        DataError: With the requests that they were forgotten on.
+    """
+    if lines := ledger.of_classes(gone):
+        when = " and ".join(f"{line.id} of {line.at:%Y-%m-%d}, by {line.by}" for line in lines)
+        raise DataError(
+            f"The model has forgotten {shortened(c.name for c in gone)} already: on request {when}. Answer the request "
+            "with that record, and leave the class out."
+        )
+
+
+def repeated(ledger: Ledger, lines: tuple[Line, ...]) -> Ledger:
+    """Return a ledger in which requests are in force that were made of another copy of its model."""
+    for line in lines:
+        ledger = ledger.with_line(line.model_copy(update={"previous": ledger.last and ledger.last.sha256}))
+    return ledger
+
+
+def undone(ledger: Ledger, before: str, after: str) -> Ledger:
+    """Return a ledger with a line for each request that is undone, the last request first.
+
+    Args:
+        ledger: The ledger of the model.
+        before: Digest of the weights to which the model is taken back.
+        after: Digest of its weights.
+    """
+    now, at = datetime.datetime.now(datetime.UTC).replace(microsecond=0), after
+    for line in reversed(ledger.in_force):
+        if at == before or line.after_sha256 != at:
+            break
+        at = line.before_sha256
+        ends = {"before_sha256": line.after_sha256, "after_sha256": line.before_sha256}
+        said = {"action": "revert", "at": now, "drop": None, "previous": ledger.last and ledger.last.sha256}
+        ledger = ledger.with_line(line.model_copy(update=ends | said))
+    return ledger

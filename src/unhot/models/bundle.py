@@ -32,6 +32,7 @@ from unhot.models.weights import write_tensors
 from unhot.reading import read_text
 from unhot.records.base import Record
 from unhot.records.graph import Graph
+from unhot.records.ledger import LEDGER, Ledger
 from unhot.records.model import BundleInfo
 from unhot.runtime import own_generators, usual_settings
 from unhot.version import __version__
@@ -46,7 +47,7 @@ class GraphWarning(ModelWarning):
 
 
 @usual_settings()
-def save(model: Classifier, out: str | Path, record: Record | None = None) -> None:
+def save(model: Classifier, out: str | Path, record: Record | None = None, *, requests: Ledger | None = None) -> None:
     """Write a classifier to a folder that does not exist yet or is empty.
 
     A net of unhot or torchvision is saved by name, any other as a graph of the operators that it calls in eval mode
@@ -56,6 +57,7 @@ def save(model: Classifier, out: str | Path, record: Record | None = None) -> No
         model: The classifier.
         out: The folder.
         record: The record of the run that made the model, written as ``record.json``.
+        requests: The ledger of earlier requests on the model, written as ``requests.jsonl`` if it has any.
 
     Raises:
         ModelError: The net can neither be traced as a graph nor be built again by ``arch``.
@@ -64,6 +66,8 @@ def save(model: Classifier, out: str | Path, record: Record | None = None) -> No
     check_is_classifier(model)
     with staged_folder(Path(out)) as stage:
         write_bundle(model, stage, record)
+        if requests is not None and requests.lines:
+            (stage / LEDGER).write_text(requests.to_text(), encoding="utf-8")
 
 
 def check_is_classifier(model: object) -> None:

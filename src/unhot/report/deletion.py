@@ -119,7 +119,7 @@ def _rows(evidence: Evidence) -> tuple[list[Row], list[str]]:
     for (name, split), cells in sorted(table.items(), key=lambda item: (order[item[0][0]], item[0][1] or "")):
         title = titles[name] + (f", {split} images" if split == "train" else "")
         if any(m.value is not None for m in cells.values()):
-            rows.append(Row(title, {s: value_text(cells.get(s)) for s in SUBJECTS}))
+            rows.append(Row(title, {s: value_text(cells.get(s)).replace(", ", ",\u00a0") for s in SUBJECTS}))
         else:
             reasons = dict.fromkeys(m.absent_because for m in cells.values())
             absent.append(f"{title}: {next(iter(reasons)) or 'not measured'}")

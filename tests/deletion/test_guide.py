@@ -1,0 +1,40 @@
+"""The guide to a deletion request, docs/request.md: its commands and its code run as they stand."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from requested import NOTES, call
+
+GUIDE = (Path(__file__).resolve().parents[2] / "docs" / "request.md").read_text()
+
+pytestmark = pytest.mark.filterwarnings(NOTES)
+
+
+@pytest.mark.usefixtures("short_digits")
+def test_the_story_of_the_guide(tmp_path: Path, capsys, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r"```(python|)\n(.*?)```", GUIDE, flags=re.DOTALL)
+    commands = [line for kind, block in blocks if not kind for line in block.splitlines()]
+    assert len(commands) == 17
+    said = {}
+    for command in commands:
+        first, *argv = shlex.split(command)
+        assert first == "unhot"
+        code = call(*argv)
+        said[command] = capsys.readouterr()
+        assert code == (2 if "--out third" in command else 0), said[command].err
+    assert "holds: all 6 checks." in said[next(c for c in commands if c.startswith("unhot verify first"))].out
+    assert "holds: all 8 checks." in said[next(c for c in commands if c.startswith("unhot verify second"))].out
+    answer = said[next(c for c in commands if "--out third" in c)].err
+    quoted = " ".join(re.findall(r"^> (.*)$", GUIDE, flags=re.MULTILINE))
+    assert re.sub(r"\d{4}-\d\d-\d\d", "DAY", answer.strip()) == re.sub(r"\d{4}-\d\d-\d\d", "DAY", quoted)
+    assert "In force: R-1." in said["unhot log back"].out
+    for name in ("model.safetensors", "bundle.json", "record.json"):
+        assert (tmp_path / "back" / name).read_bytes() == (tmp_path / "first" / name).read_bytes()
+    (code,) = (block for kind, block in blocks if kind)
+    exec(code, {})
+    assert "model.safetensors" in capsys.readouterr().out
