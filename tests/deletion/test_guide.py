@@ -19,7 +19,7 @@ def test_the_story_of_the_guide(tmp_path: Path, capsys, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"```(python|)\n(.*?)```", GUIDE, flags=re.DOTALL)
     commands = [line for kind, block in blocks if not kind for line in block.splitlines()]
-    assert len(commands) == 17
+    assert len(commands) == 15
     said = {}
     for command in commands:
         first, *argv = shlex.split(command)

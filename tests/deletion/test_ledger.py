@@ -49,6 +49,13 @@ def test_two_requests_make_a_chain(carried: Carried, second: Carried, tmp_path: 
     assert re.search(r"R-2 .* 5 .* nhle-cwm .* consent was withdrawn", capsys.readouterr().out)
 
 
+def test_a_model_without_requests(carried: Carried, capsys) -> None:
+    assert call("log", carried.original) == 0
+    assert capsys.readouterr().out.endswith("has no certified requests.\n")
+    assert call("log", carried.original, "--json") == 0
+    assert json.loads(capsys.readouterr().out) == {"lines": [], "in_force": [], "drop": 0, "without_record": []}
+
+
 def test_what_all_requests_cost_is_measured_where_an_audit_compares_with_the_first_model(
     carried: Carried, second: Carried, tmp_path: Path
 ) -> None:

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from unhot.errors import InputError, first_line
+from unhot.errors import InputError
 from unhot.files import staged_folder
 from unhot.packages import needed
 from unhot.reading import read_text
@@ -67,7 +67,7 @@ def read_private(path: Path) -> CryptoSigner:
     except TypeError as error:  # it is encrypted
         raise InputError(f"{path} is encrypted. Give a private key without a password.") from error
     except Exception as error:  # cryptography raises errors of several kinds
-        raise InputError(f"{path} is not a private key: {first_line(error)}. Give {KINDS}.") from error
+        raise InputError(f"{path} is not a private key that can be read. Give {KINDS}.") from error
     return signer
 
 
@@ -86,5 +86,5 @@ def read_public(path: Path) -> SSlibKey:
     try:
         key: SSlibKey = signer_module.SSlibKey.from_crypto(serialization.load_pem_public_key(text.encode()))
     except Exception as error:  # cryptography raises errors of several kinds
-        raise InputError(f"{path} is not a public key: {first_line(error)}. Give {KINDS}.") from error
+        raise InputError(f"{path} is not a public key that can be read. Give {KINDS}.") from error
     return key

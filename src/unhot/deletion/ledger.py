@@ -30,7 +30,8 @@ def changed_between(ledger: Ledger, now: str) -> list[str]:
         now: Digest of the model's weights.
     """
     found = []
-    for line, after in zip(ledger.lines, (*ledger.lines[1:], None), strict=True):
+    for i, line in enumerate(ledger.lines):
+        after = ledger.lines[i + 1] if i + 1 < len(ledger.lines) else None
         if line.after_sha256 != (now if after is None else after.before_sha256):
             found.append(f"after {line.id}" if after is None else f"between {line.id} and {after.id}")
     return found

@@ -68,15 +68,11 @@ def verify(
     made: dict[str, Any] = {}
 
     def signature() -> str:
-        text = read_text(folder / ENVELOPE)
-        if (folder / ENVELOPE).read_bytes() != text.encode():
-            raise InputError(f"{ENVELOPE} begins with a mark of its encoding, which it is not written with.")
-        made["statement"] = opened(text, key, ENVELOPE)
+        made["statement"] = _signed(folder, key)
         return f"signed by the key {key.keyid[:12]}"
 
     def contents() -> str:
-        record = _read(folder, made.get("statement"))
-        made["record"] = record
+        made["record"] = record = _read(folder, made.get("statement"))
         return f"{RECORD} is what was signed, in version {record.schema_version} of its form"
 
     checks = [
@@ -120,6 +116,13 @@ def _names(folder: Path) -> str:
     if strange := sorted(p.name for p in folder.iterdir() if p.is_symlink() or not p.is_file()):
         raise InputError(f"{strange[0]} is not a file.")
     return f"{', '.join(sorted(NAMES))}, and no other"
+
+
+def _signed(folder: Path, key: SSlibKey) -> dict[str, Any]:
+    text = read_text(folder / ENVELOPE)
+    if (folder / ENVELOPE).read_bytes() != text.encode():
+        raise InputError(f"{ENVELOPE} begins with a mark of its encoding, which it is not written with.")
+    return opened(text, key, ENVELOPE)
 
 
 def _read(folder: Path, signed: dict[str, Any] | None) -> DeletionRecord:
