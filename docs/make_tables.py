@@ -336,7 +336,7 @@ def deep_met() -> str:
         row += [_count(c["labels"]["features"].startswith(("at the level", "beyond")) for c in cells)]
         row += [_count(c["labels"]["weights"].startswith(("at the level", "beyond", "short")) for c in cells)]
         row += [f"{statistics.mean(gaps):+.3f} / {max(gaps):+.3f}"]
-        row += [f"{statistics.mean(_deep_closed(c, n) for c in cells):.0%}" for n in ("knn_accuracy", "probe_accuracy")]
+        row += [_deep_closed(cells, name) for name in ("knn_accuracy", "probe_accuracy")]
         row += [f"{statistics.mean(drops):.4f} / {max(drops):.4f}"]
         rows.append([*row, f"{max(c['measures']['worst_class_drop']['unlearned'] for c in cells):.3f}"])
     heads = ["trained on", "run", "cells", "features at the level or beyond", "weights no worse than short"]
@@ -352,9 +352,21 @@ def _deep_cells() -> list[tuple[str, dict[str, Any]]]:
     return sorted(cells, key=lambda cell: (cell[0], cell[1]["run"], cell[1]["class"], cell[1]["draw"]))
 
 
-def _deep_closed(cell: dict[str, Any], name: str) -> float:
-    own, masked, retrained = (cell["measures"][name][s] for s in ("unlearned", "masked", "retrained"))
-    return float((masked - own) / (masked - retrained))
+def deep_verdicts() -> str:
+    """One row a set of nets and a run of benchmarks/deep.py: how often which verdict was given to each holder."""
+    rows = []
+    cells = [cell for cell in _deep_cells() if "," not in cell[0]]  # those of the methods as they are
+    for (data, run), group in tables.grouped(cells, lambda cell: (cell[0], cell[1]["run"])).items():
+        counts = [tables.label_counts(c["labels"][h] for _, c in group) for h in HOLDERS]
+        rows.append([data, run, str(len(group)), *counts])
+    return tables.grid(["data", "run", "cells", *HOLDERS], rows, text=2)
+
+
+def _deep_closed(cells: Sequence[dict[str, Any]], name: str) -> str:
+    """Return how much of the gap between masked and retrained is closed, in the mean of the cells that have one."""
+    found = [[c["measures"][name][s] for s in ("unlearned", "masked", "retrained")] for c in cells]
+    closed = [(masked - own) / (masked - retrained) for own, masked, retrained in found if masked - retrained > 0.02]
+    return f"{statistics.mean(closed):.0%}" if closed else "–"
 
 
 def _count(met: Iterable[bool]) -> str:
@@ -520,6 +532,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "settings": settings,
     "deep": deep,
     "deep-met": deep_met,
+    "deep-verdicts": deep_verdicts,
     "plain-nets": plain,
     "speed": speed,
     "audit-speed": audit_speed,
