@@ -65,7 +65,7 @@ def test_a_bias_that_was_not_there_is_said(unhot, original: Classifier, tmp_path
     [
         (("--to", "onx", "--out", "m.onnx"), "Unknown export 'onx'. Did you mean 'onnx'?"),
         (("--to", "onnx", "--out", "m.pt"), "--to onnx writes a file whose name ends in .onnx. Got "),
-        (("--to", "pt2", "--out", "m.pt2", "--keep-keys"), "--keep-keys is for formats of weights alone (state_dict"),
+        (("--to", "pt2", "--out", "m.pt2", "--keep-keys"), "--keep-keys is for formats of weights alone (hf, "),
         (("--to", "pt2", "--out", "there.pt2"), "there.pt2 exists. Choose another --out, or remove it first."),
     ],
 )

@@ -20,7 +20,7 @@ def export(
     to: Annotated[str, typer.Option("--to", help=f"Format: {', '.join(catalogue.builtin)}.")],
     out: Annotated[Path, typer.Option("--out", help="Output file, or folder; it must not exist yet.")],
     keep_keys: Annotated[
-        bool, typer.Option("--keep-keys", help="Name weights as they came in: no bias that was not there.")
+        bool, typer.Option("--keep-keys", help="Exactly the names of weights that came in: no bias that was not there.")
     ] = False,
     arch: opt.Arch = None,
     json: opt.Json = False,
@@ -40,6 +40,8 @@ def export(
         return
     for line in _summary(record):
         say(line)
+    if record.stripped:
+        note(f"The names that came in began with {record.stripped!r}. Export with --keep-keys to have them so again.")
     if record.added:
         note(
             f"{', '.join(record.added)} was not among the weights of the original: it keeps the class from being "

@@ -160,7 +160,7 @@ def sha256_of(tensors: Mapping[str, Tensor], head: str = "") -> str:
     return total.hexdigest()
 
 
-def write_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
+def write_tensors(tensors: Mapping[str, Tensor], path: Path, metadata: dict[str, str] | None = None) -> None:
     """Write tensors to a safetensors file, whose mode is what the umask says.
 
     Raises:
@@ -169,7 +169,7 @@ def write_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
     path.touch()
     mode = path.stat().st_mode  # safetensors would let only the owner read it
     try:
-        save_file({k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}, path)
+        save_file({k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}, path, metadata)
         path.chmod(mode)
     except SafetensorError as error:  # it hides the error of the system
         if (found := re.search(r"os error (\d+)", str(error))) is not None:

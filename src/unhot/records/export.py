@@ -37,6 +37,7 @@ class ExportRecord(Record):
         classes: The class of each output, in order.
         masked: The classes among them that the model never answers with.
         added: Names of weights that were not in the original, such as a bias that the cut needs.
+        stripped: What every name of a weight began with in the original, and does not now.
         comparison: How it compares with the model.
     """
 
@@ -48,5 +49,6 @@ class ExportRecord(Record):
     classes: tuple[ClassLabel, ...]
     masked: tuple[ClassLabel, ...]
     added: tuple[str, ...] = ()
+    stripped: str = ""
     comparison: Comparison
     unhot_version: str

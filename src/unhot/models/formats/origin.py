@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+import torch
 from torch import Tensor, nn
 
 from unhot.models.adapted import separated, structured
 from unhot.models.arch import build
 from unhot.models.classifier import Classifier
 from unhot.models.formats import huggingface
-from unhot.records.model import BundleInfo
+from unhot.records.model import BundleInfo, Origin
 
 
 def original_state(model: Classifier) -> dict[str, Tensor]:
@@ -20,6 +23,19 @@ def original_state(model: Classifier) -> dict[str, Tensor]:
     state: dict[str, Tensor] = model.module.state_dict()
     origin = model.origin
     return separated(state, origin.heads) if origin is not None and origin.prefix else state
+
+
+def adapted_state(state: Mapping[str, Tensor], origin: Origin) -> dict[str, Tensor]:
+    """Return the weights of a model by the names of its own net; the opposite of :func:`original_state`."""
+    if not origin.prefix:
+        return dict(state)
+    parts = {f"{part.layer}.{name}" for part in origin.heads for name in ("weight", "bias")}
+    found = {f"{origin.prefix}{name}": t for name, t in state.items() if name not in parts}
+    if origin.heads:
+        found["head.weight"] = torch.cat([state[f"{part.layer}.weight"].flatten(1) for part in origin.heads], 1)
+        biases = [part.share * state[f"{part.layer}.bias"] for part in origin.heads]
+        found["head.bias"] = torch.stack(biases).sum(0)
+    return found
 
 
 def net_of(info: BundleInfo) -> nn.Module:

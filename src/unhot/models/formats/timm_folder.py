@@ -33,9 +33,10 @@ def architecture(config: Mapping[str, JsonValue], where: str) -> tuple[str, dict
         InputError: timm is not installed, or has no such architecture.
         ModelError: The arguments are none of a net.
     """
-    options = config.get("model_args") or {}
-    if not isinstance(options, dict):
+    given = config.get("model_args") or {}
+    if not isinstance(given, dict):
         raise ModelError(f"{where}: model_args in config.json is not an object. Save the model again.")
+    options = {k: v for k, v in given.items() if k != "num_classes"}  # which the weights determine
     if odd := [o for o in options if o in UNUSED]:
         raise ModelError(f"{where}: model_args in config.json has {shortened(odd)}, which is not used. Remove it.")
     name = f"timm:{config['architecture']}"

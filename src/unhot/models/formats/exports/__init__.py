@@ -15,6 +15,8 @@ catalogue: Registry[type[Target], Entry] = Registry(
     "export",
     {
         "state_dict": Entry(f"{HERE}.state_dict:StateDict", "the weights alone: .safetensors, or .pt"),
+        "hf": Entry(f"{HERE}.hf:HuggingFace", "a folder for from_pretrained of transformers"),
+        "timm": Entry(f"{HERE}.timm_hub:TimmFolder", "a folder for timm.create_model('local-dir:FOLDER')"),
         "onnx": Entry(f"{HERE}.onnx:Onnx", "ONNX, for batches of any size: .onnx"),
         "torchscript": Entry(f"{HERE}.torchscript:TorchScript", "TorchScript, for torch.jit.load: .pt"),
         "pt2": Entry(f"{HERE}.pt2:Pt2", "a program of torch.export, for torch.export.load: .pt2"),

@@ -26,7 +26,7 @@ def export(model: Classifier, to: str, out: str | Path, *, keep_keys: bool = Fal
 
     Args:
         model: The classifier, of ``unhot.load`` or ``result.classifier``.
-        to: Name of the format: ``state_dict``, ``onnx``, ``torchscript`` or ``pt2``.
+        to: Name of the format: ``state_dict``, ``hf``, ``timm``, ``onnx``, ``torchscript`` or ``pt2``.
         out: The file or folder; it must not exist yet (a folder may be empty).
         keep_keys: Whether the names of the weights are to be exactly those that came in. A head without a bias gets
             none: the weights of a masked class are then the mean of those of the other classes, so that its logit is
@@ -66,6 +66,7 @@ def export(model: Classifier, to: str, out: str | Path, *, keep_keys: bool = Fal
         classes=model.classes,
         masked=masked_classes(model),
         added=target.added,
+        stripped=target.stripped,
         comparison=comparison,
         unhot_version=__version__,
     )

@@ -12,19 +12,34 @@ from torch import Tensor
 from unhot.models.formats.checkpoint import read_weights
 from unhot.models.formats.exports.target import Run
 from unhot.models.formats.exports.weights_alone import WeightsAlone
+from unhot.models.formats.origin import adapted_state, original_state
 from unhot.models.weights import as_input, write_tensors
 
 SAFE, TORCH = ".safetensors", (".pt", ".pth", ".bin")
 
 
 class StateDict(WeightsAlone):
-    """A state dict: a file of safetensors, or one of ``torch.save`` that is read with ``weights_only=True``."""
+    """A state dict: a file of safetensors, or one of ``torch.save`` that is read with ``weights_only=True``.
+
+    The names are those of the net as it came. What wrappers put before them is there again only if they are to be kept.
+    """
 
     suffixes: ClassVar[tuple[str, ...]] = (SAFE, *TORCH)
 
+    @property
+    def stripped(self) -> str:
+        """What every name began with when it came, and does not now."""
+        origin = self.model.origin
+        return "" if origin is None or self.keep_keys else origin.stripped
+
+    @property
+    def _before(self) -> str:
+        origin = self.model.origin
+        return origin.stripped if origin is not None and self.keep_keys else ""
+
     def write(self, path: Path) -> None:
         """Write the weights of the net."""
-        state = self.model.module.state_dict()
+        state = {f"{self._before}{name}": t for name, t in original_state(self.model).items()}
         if path.suffix == SAFE:
             write_tensors(state, path)
         else:
@@ -35,7 +50,8 @@ class StateDict(WeightsAlone):
         net = copy.deepcopy(self.model.module)
         for tensor in net.state_dict().values():
             tensor.zero_()
-        net.load_state_dict(read_weights(path))
+        state = {name.removeprefix(self._before): t for name, t in read_weights(path).items()}
+        net.load_state_dict(state if self.model.origin is None else adapted_state(state, self.model.origin))
 
         def run(x: Tensor) -> Tensor:
             logits: Tensor = net(as_input(net, x))

@@ -17,6 +17,15 @@ from unhot.models.classifier import Classifier
 Run = Callable[[Tensor], Tensor]  # inputs (B, C, H, W) to logits (B, K)
 
 
+def give_usual_mode(folder: Path) -> None:
+    """Give the files of a folder the mode that the umask says; other libraries let only the owner read them."""
+    (probe := folder / "mode").touch()
+    mode = probe.stat().st_mode
+    probe.unlink()
+    for path in folder.iterdir():
+        path.chmod(mode)
+
+
 class Target(ABC):
     """A format of an export.
 
@@ -39,6 +48,11 @@ class Target(ABC):
     def added(self) -> tuple[str, ...]:
         """Names of weights that were not in the original."""
         return ()
+
+    @property
+    def stripped(self) -> str:
+        """What every name of a weight began with when it came, and does not now."""
+        return ""
 
     @property
     def has_other_cut(self) -> bool:
