@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from unhot.errors import UnhotError, UnhotWarning
     from unhot.evaluation.audit import Audit
     from unhot.evaluation.auditor import Auditor, audit
+    from unhot.evaluation.diagnosis import diagnose
     from unhot.evaluation.verdict import Thresholds
     from unhot.methods.base import ForgetResult, Method, Outcome
     from unhot.methods.forget import forget
@@ -48,6 +49,7 @@ _NAMES = {
     "unhot.errors": "UnhotError UnhotWarning",
     "unhot.evaluation.audit": "Audit",
     "unhot.evaluation.auditor": "Auditor audit",
+    "unhot.evaluation.diagnosis": "diagnose",
     "unhot.evaluation.verdict": "Thresholds",
     "unhot.methods.base": "ForgetResult Method Outcome",
     "unhot.methods.forget": "forget",
@@ -93,6 +95,7 @@ __all__ = [
     "Use",
     "audit",
     "build",
+    "diagnose",
     "draw",
     "errors",
     "export",

@@ -71,7 +71,7 @@ def test_broken_images_are_left_out_if_that_is_asked_for(
 def test_more_samples_than_are_of_use_are_drawn_and_said(
     unhot: Run, bundle: Path, folders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("unhot.cli.forget.MOST", 7)
+    monkeypatch.setattr("unhot.cli.request.MOST", 7)
     said = unhot("forget", bundle, "--class", 3, "--samples", folders / "tree", *MASK, "--out", tmp_path / "u")
     assert "tree has up to 12 images of a class. Of each 7 are drawn; --shots changes that." in said.err
     assert said.out.startswith("Forgot 3 with mask from 7 images in ")

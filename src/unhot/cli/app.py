@@ -19,6 +19,7 @@ from unhot.cli.bench import bench
 from unhot.cli.catalogue import env, list_, show
 from unhot.cli.deletion import certify, keys, verify
 from unhot.cli.demo import demo
+from unhot.cli.doctor import doctor
 from unhot.cli.export import export
 from unhot.cli.failure import FAILED, described
 from unhot.cli.forget import forget
@@ -55,6 +56,7 @@ SHARED = ("train", "forget", "audit", "compare", "bench")
 
 app.command("demo")(demo)
 app.command("train")(train)
+app.command("doctor")(doctor)
 app.command("forget")(forget)
 app.add_typer(guard.app)
 app.command("export")(export)

@@ -11,6 +11,7 @@ import typer
 
 from unhot.cli import options as opt
 from unhot.cli.models import MODEL, ModelOptions
+from unhot.cli.request import MOST, SHOTS, check_reads_retained, labelled_in, retained_images, samples_of
 from unhot.errors import DataError, OptionError, shortened
 from unhot.methods import DEFAULT, GUARDED, catalogue, default, get
 
@@ -18,15 +19,8 @@ if TYPE_CHECKING:
     from pydantic import JsonValue
 
     from unhot.data.concept import Concept
-    from unhot.data.images import LabelledImages
-    from unhot.data.samples import Samples
-    from unhot.data.source import Source
-    from unhot.data.unlabelled import Unlabelled
     from unhot.methods.base import Method
     from unhot.records.forget import ForgetRecord
-
-SHOTS = 16
-MOST = 1_024  # images of a class that are taken without being asked for: more teach no more, and cost memory and time
 
 
 def forget(
@@ -109,7 +103,7 @@ def forget(
     from unhot.data.concept import LabelMap
     from unhot.data.preprocessing import Preprocessing
     from unhot.data.samples import class_position
-    from unhot.data.source import Source, load_source
+    from unhot.data.source import load_source
     from unhot.data.unlabelled import Unlabelled
     from unhot.deletion.ledger import check_not_gone, read_ledger
     from unhot.files import check_free
@@ -121,11 +115,8 @@ def forget(
         raise OptionError(f"--cache {cache} lies in --out, which must be empty. Choose another place for it.")
     method = method or default(guard is not None)
     chosen = get(method).of(opt.settings(option))
-    if retain is not None and "retain" not in chosen.uses + chosen.may_use:
-        raise OptionError(
-            f"{method} does not read images of the retained classes, so that --retain would change nothing. To compare "
-            "the accuracy on them before and after, give them as --data."
-        )
+    if retain is not None:
+        check_reads_retained(chosen)
     groups = None if label_map is None else LabelMap.read(label_map)
     if given and groups is None:
         raise OptionError("--given names labels of a label map. It needs --label-map.")
@@ -134,15 +125,8 @@ def forget(
     asked = ModelOptions(arch, arch_option, wanted, head, output, class_names, key, prefix, trust_pickle)
     spec = named.input if named else None
     train = named.train if named else None
-    rest = None if retain is None else _retained(retain, label_map is None, data_dir, download, skip_broken)
-    # a folder without splits is all test
-    others = (
-        rest.test
-        if isinstance(rest, Source) and rest.train is None
-        else rest.train
-        if isinstance(rest, Source)
-        else None
-    )
+    rest = None if retain is None else retained_images(retain, label_map is None, data_dir, download, skip_broken)
+    others = labelled_in(rest)
     held_out = None if data is None else load_source(data, data_dir, download, skip_broken).test_images
     names = next((i.class_names for i in (train, held_out, others) if i is not None and i.class_names), None)
     classifier = asked.load(model, spec, names)
@@ -153,12 +137,12 @@ def forget(
         check_not_gone(earlier, [c for c in labels if c in classifier.forgotten])
         concept, what = None, ", ".join(c.name for c in labels)
         positions = [] if train is None else classifier.positions(train, labels)
-        images = _samples(samples, train, positions, [(c.index, c.name) for c in labels], *how)
+        images = samples_of(samples, train, positions, [(c.index, c.name) for c in labels], *how)
     else:
         concept = groups.concept(classes, [c.name for c in classifier.classes], given or None)
         chosen, what = _searching(chosen, concept), ", ".join(dict.fromkeys(classes))
         positions = [] if train is None else [class_position(train, label) for label in concept.given]
-        images = concept.take(_samples(samples, train, positions, [(c, c) for c in concept.given], *how))
+        images = concept.take(samples_of(samples, train, positions, [(c, c) for c in concept.given], *how))
         others, held_out = (
             None if found is None else concept.remaining(found, with_hidden=True) for found in (others, held_out)
         )
@@ -192,26 +176,6 @@ def forget(
         return
     for line in _summary(record, what, "Wrote nothing: a dry run" if dry_run else f"Wrote {out}"):
         say(line)
-
-
-def _retained(
-    src: str, may_lack_labels: bool, data_dir: Path | None, download: bool, skip_broken: bool
-) -> Source | Unlabelled:
-    """Read the images of other classes; pictures without classes are taken as unlabelled, with a note."""
-    from unhot.cli.output import note
-    from unhot.data import catalogue as datasets
-    from unhot.data.containers.listed import read_contents
-    from unhot.data.source import found_at, load_source, of_contents
-    from unhot.data.unlabelled import Unlabelled
-
-    if src in datasets:
-        return load_source(src, data_dir, download)
-    contents = read_contents(found_at(src, data_dir))
-    if contents.whole is None or contents.labelled or not may_lack_labels:
-        return of_contents(contents, skip_broken)
-    images = contents.whole.without_broken() if skip_broken else contents.whole
-    note(f"{src} has no class folders. Its images ({len(images)}) are taken as unlabelled.")
-    return Unlabelled(images)
 
 
 def _summary(record: ForgetRecord, what: str, written: str) -> Iterator[str]:
@@ -254,47 +218,3 @@ def _searching(method: Method, concept: Concept) -> Method:
 def _described(concept: Concept) -> dict[str, JsonValue]:
     """Return what a record says of a concept."""
     return {"setting": concept.setting, "labels": list(concept.labels), "given": list(concept.given)}
-
-
-def _samples(
-    src: str,
-    train: LabelledImages | None,
-    positions: list[int],
-    classes: list[tuple[int, str] | tuple[str, str]],
-    shots: int | None,
-    seed: int,
-    skip_broken: bool,
-    data_dir: Path | None,
-) -> Samples:
-    """Take the images of a folder or a file, or draw some of them or of a named data set.
-
-    Args:
-        src: A folder, a file or the name of a data set.
-        train: The images of the data set.
-        positions: The classes' positions in the data set.
-        classes: The index and the name of each, after either of which its images may be labelled.
-        shots: Images of each class.
-        seed: The seed of the draw.
-        skip_broken: Whether images that cannot be read are left out.
-        data_dir: Folder of the named data sets.
-    """
-    from unhot.cli.output import note
-    from unhot.data.containers.listed import read_contents
-    from unhot.data.samples import draw_at, of_contents
-    from unhot.data.source import found_at
-
-    if train is not None:
-        return draw_at(train, positions, SHOTS if shots is None else shots, seed)
-    place = found_at(src, data_dir, "samples")
-    contents = read_contents(place, [str(c) for both in classes for c in both])
-    names = contents.sampled.class_names or () if contents.labelled else ()
-    wanted = [str(c[0]) if c[1] not in names and str(c[0]) in names else c[1] for c in classes]
-    # images without names are of the class whatever else has its name
-    found = of_contents(contents, wanted if names else [index for index, _ in classes])
-    counts = [int((found.images.y == p).sum()) for p in found.positions]
-    if shots is None and max(counts) > MOST:
-        note(f"{src} has up to {max(counts):,} images of a class. Of each {MOST:,} are drawn; --shots changes that.")
-        shots = min(MOST, *counts) if len(counts) > 1 else MOST
-    if shots is not None:
-        return draw_at(found.images, found.positions, shots, seed, skip_broken)
-    return replace(found, images=found.images.without_broken()) if skip_broken else found

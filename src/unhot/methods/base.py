@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, Self, final
 
@@ -33,12 +31,11 @@ from unhot.methods.parts.data import Batch as Batch
 from unhot.methods.parts.data import Data as Data
 from unhot.methods.parts.data import Use as Use
 from unhot.methods.parts.departures import Departures
+from unhot.methods.parts.opening import opened, working
 from unhot.methods.provenance import provenance
 from unhot.methods.retained import retained_images
 from unhot.models.classifier import Classifier
 from unhot.models.cut import Cut
-from unhot.models.head import eval_mode
-from unhot.models.plain import copied
 from unhot.models.preflight import gradient_problem
 from unhot.models.weights import check_weights, dtype_of, narrow, widen
 from unhot.records.environment import Cost
@@ -201,13 +198,10 @@ class Method(BaseModel, ABC):
             MethodFailedError: The method ended in an unusable model.
         """
         runtime = replace(runtime or Runtime(), seed=seed, steps=0)
-        _check_samples(samples)
-        spec = model.input if isinstance(model, Classifier) else None
-        x = samples.images.inputs(torch.arange(len(samples)), spec, runtime.device)
-        work = Classifier.wrap(_copied(model, runtime.device), example=x[:2], head=head).with_example_shape(x)
+        work, x = opened(model, samples, head, runtime)
         work_head = work.head_layer
         head_training, head_trained = work_head.training, work_head.weight.requires_grad
-        with torch.enable_grad(), _working(work.module):
+        with torch.enable_grad(), working(work.module):
             data = self._prepare(work, samples, x, retain, guard, force, runtime)
             whole = samples.part is None
             columns = data.columns if whole else []
@@ -246,6 +240,30 @@ class Method(BaseModel, ABC):
         for warning in warnings_of(record):
             warn(warning)
         return ForgetResult(unlearned, record, unlearned if outcome.cut == "none" else uncut.marked(work.forgotten))
+
+    @final
+    @usual_settings()
+    def rehearse(
+        self,
+        model: Classifier,
+        samples: Samples,
+        *,
+        retain: ImageSource | Unlabelled | None = None,
+        runtime: Runtime | None = None,
+        force: bool = False,
+    ) -> Data:
+        """Make the checks that come before a run, as a call does, and return what the run would read.
+
+        Raises:
+            InputError: A call would refuse.
+        """
+        runtime = runtime or Runtime()
+        work, x = opened(model, samples, None, runtime)
+        with torch.enable_grad(), working(work.module):
+            data = self._prepare(work, samples, x, retain, None, force, runtime)
+        for use in data.uses:
+            getattr(data, use)  # raises if it is needed and was not given
+        return data
 
     def _check_outcome(self, outcome: Outcome, buffers: dict[str, Tensor]) -> None:
         """Refuse a model that cannot be used, and notes that a record cannot hold.
@@ -357,31 +375,3 @@ class Method(BaseModel, ABC):
             )
         guard.check(model)
         return guard.excluding(labels + model.forgotten)
-
-
-def _check_samples(samples: Samples) -> None:
-    """Refuse what holds no samples."""
-    if not isinstance(samples, Samples) or len(samples) == 0:
-        got = "none" if isinstance(samples, Samples) else type(samples).__name__
-        raise DataError(f"Expected images of the class, from unhot.draw or unhot.folder. Got {got}.")
-
-
-def _copied(model: nn.Module | Classifier, device: torch.device) -> nn.Module | Classifier:
-    """Return a deep copy on the device that shares nothing with the caller's model, not even gradients."""
-    if isinstance(model, Classifier):
-        return model.copy(device)
-    return copied(model, device) if isinstance(model, nn.Module) else model
-
-
-@contextmanager
-def _working(module: nn.Module) -> Iterator[None]:
-    """Put a net in eval mode with gradients on all weights; afterwards restore its flags and drop the gradients."""
-    grads = {p: p.requires_grad for p in module.parameters()}
-    module.requires_grad_(True)
-    try:
-        with eval_mode(module):
-            yield
-    finally:
-        for p, wanted in grads.items():
-            p.requires_grad_(wanted)
-            p.grad = None
