@@ -216,7 +216,13 @@ def foreign(name: str, content: bytes = b"\x08\x07") -> Callable[[Path], Made]:
     return make
 
 
+def foreign_folder(name: str) -> Callable[[Path], Made]:
+    return lambda folder: Made(foreign(name, b"{}")(folder).path.parent)
+
+
 NUMBERED = {i: f"LABEL_{i}" for i in range(5)}
+
+
 VIT = of_transformers("ViTForImageClassification", SMALL | {"image_size": 32, "patch_size": 8})
 MODULE, STRIPPED = "may run code", "names of the weights begin with"
 HF, TIMM, ARCH, FILE = "transformers folder", "timm folder", "architecture by name", "weights file"
@@ -297,6 +303,7 @@ KINDS = [
     Kind(HF, "other sizes than its weights", changed(VIT, hidden_size=48), "has shape"),
     Kind(HF, "far larger than its weights", changed(VIT, hidden_size=8192, num_attention_heads=8), "many more than"),
     Kind(HF, "no model", changed(VIT, model_type=None, architectures=None), "neither model_type nor architecture"),
+    Kind(HF, "an adapter of PEFT", foreign_folder("adapter_config.json"), "an adapter of PEFT, not a whole net"),
     Kind(TIMM, "ViT", of_timm("vit_tiny_patch16_224", img_size=32, patch_size=8, embed_dim=32, depth=1, num_heads=2)),
     Kind(TIMM, "no class names", of_timm("test_resnet", named=False)),
     Kind(

@@ -39,6 +39,7 @@ from unhot.version import __version__
 
 R = TypeVar("R", bound=Record)
 Edited = tuple[nn.Module, tuple[HeadEdit, ...]]  # a net with the layers of some edits of its head
+ADAPTER_OF_PEFT = "adapter_config.json"
 WEIGHTS, INFO, GRAPH, RECORD = "model.safetensors", "bundle.json", "graph.json", "record.json"
 
 
@@ -148,6 +149,11 @@ def load(path: str | Path, *, trust_arch: str | None = None) -> Classifier:
         raise ModelError(f"There is no model at {folder}. Check the path.")
     if is_folder_of_others(folder):
         return load_folder(folder)
+    if (folder / ADAPTER_OF_PEFT).is_file():
+        raise ModelError(
+            f"{folder} holds an adapter of PEFT, not a whole net. Merge it (model.merge_and_unload()), and save what that "
+            "returns."
+        )
     if not (folder / INFO).is_file() or not (folder / WEIGHTS).is_file():
         raise ModelError(f"{folder} is not a bundle: it needs {INFO} and {WEIGHTS}. For a weights file give --arch.")
     written = BundleInfo.read(folder / INFO)

@@ -124,6 +124,12 @@ PROCESSORS = [
     ({"size": {"shortest_edge": 56}, "crop_size": 48, "do_center_crop": True}, (48, 48), 56, "bilinear"),
     ({"size": {"shortest_edge": 224}, "crop_pct": 0.875, "resample": 3}, (224, 224), 256, "bicubic"),
     ({"size": {"shortest_edge": 384}, "crop_pct": 0.875}, (384, 384), (384, 384), "bilinear"),
+    (
+        {"size": {"shortest_edge": 90}, "crop_size": 90, "do_center_crop": True, "crop_pct": 0.9},
+        (90, 90),
+        100,
+        "bilinear",
+    ),
 ]
 
 
@@ -135,7 +141,10 @@ def test_processors_of_hugging_face(config: dict, shape: tuple, resize: Any, int
     assert spec.std == pytest.approx((0.1, 0.2, 0.3))
 
 
-@pytest.mark.parametrize("scale", [{"do_rescale": False}, {"rescale_factor": 1 / 127.5}, {"do_normalize": False}])
+SCALES = [{"do_rescale": False}, {"rescale_factor": 1 / 127.5}, {"do_normalize": False}, {"include_top": True}]
+
+
+@pytest.mark.parametrize("scale", SCALES)
 def test_rescaling_is_folded_into_mean_and_deviation(scale: dict[str, Any], photo: Image.Image) -> None:
     config: dict[str, Any] = {"size": {"height": 20, "width": 20}} | STATISTICS | scale
     pixels = np.asarray(photo.resize((20, 20), Image.Resampling.BILINEAR)).astype(np.float64)
@@ -143,6 +152,8 @@ def test_rescaling_is_folded_into_mean_and_deviation(scale: dict[str, Any], phot
         pixels *= config.get("rescale_factor", 1 / 255)
     if config.get("do_normalize", True):
         pixels = (pixels - config["image_mean"]) / config["image_std"]
+    if config.get("include_top"):
+        pixels /= config["image_std"]
     got = inputs(photo, of_processor(config, "p.json")).permute(1, 2, 0).double().numpy()
     np.testing.assert_allclose(got, pixels, rtol=1e-4, atol=1e-4)
 

@@ -17,7 +17,7 @@ from unhot.runtime import torchvision_ops
 
 PROCESSOR = "preprocessor_config.json"
 FILTERS = ("nearest", "lanczos", "bilinear", "bicubic", "box", "hamming")  # by their numbers in Pillow
-UNSUPPORTED = ("do_pad", "do_flip_channel_order", "rescale_offset", "include_top", "do_grayscale", "do_thumbnail")
+UNSUPPORTED = ("do_pad", "do_flip_channel_order", "rescale_offset", "do_grayscale", "do_thumbnail")
 
 
 def own_input(arch: str, options: Mapping[str, JsonValue], path: Path, state: Mapping[str, Tensor]) -> InputSpec | None:
@@ -97,6 +97,8 @@ def of_processor(config: JsonValue, where: str) -> InputSpec:
         mean, std = (
             _channels(config[k]) if normalised else [v] * 3 for k, v in (("image_mean", 0.0), ("image_std", 1.0))
         )
+        if normalised and config.get("include_top"):  # of EfficientNet, which divides by the deviation twice
+            std = [v * v for v in std]
         return InputSpec.model_validate(
             {"height": height, "width": width, "channels": len(mean), "resize": resize}
             # its pixels are 255 * scale times ours, which are 0..1
@@ -124,6 +126,8 @@ def _sizes(config: Mapping[str, Any]) -> tuple[int, int, int | tuple[int, int] |
         return shorter, shorter, int(shorter / config["crop_pct"]) if small else (shorter, shorter)
     if shorter is not None and "Levit" in str(config.get("image_processor_type", config.get("feature_extractor_type"))):
         shorter = int(256 / 224 * shorter)
+    if cropped and shorter is not None and config.get("crop_pct") is not None:  # of PoolFormer
+        shorter = int(shorter / config["crop_pct"])
     resize = shorter if shorter is not None else _pair(size)
     if cropped:
         return *_pair(crop), resize
