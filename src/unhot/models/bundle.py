@@ -151,8 +151,7 @@ def load(path: str | Path, *, trust_arch: str | None = None) -> Classifier:
         return load_folder(folder)
     if (folder / ADAPTER_OF_PEFT).is_file():
         raise ModelError(
-            f"{folder} holds an adapter of PEFT, not a whole net. Merge it (model.merge_and_unload()), and save what that "
-            "returns."
+            f"{folder} holds an adapter of PEFT, not a whole net. Save what model.merge_and_unload() returns."
         )
     if not (folder / INFO).is_file() or not (folder / WEIGHTS).is_file():
         raise ModelError(f"{folder} is not a bundle: it needs {INFO} and {WEIGHTS}. For a weights file give --arch.")
