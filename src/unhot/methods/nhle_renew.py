@@ -20,7 +20,8 @@ from unhot.methods.parts.damage import Damage, damage
 from unhot.methods.parts.last_stage import Flow, LastStage
 from unhot.methods.parts.likeness import Whitening, energy_of_features
 from unhot.methods.parts.losses import Request, masked
-from unhot.methods.parts.sources import Inverted, sources_of
+from unhot.methods.parts.sources import sources_of
+from unhot.methods.parts.sources.inverted import Inverted
 from unhot.methods.parts.sources.source import Source
 from unhot.methods.parts.stopping import probability
 from unhot.methods.parts.work import Work
