@@ -114,11 +114,14 @@ def test_exit_code_3_says_which_check_fails(carried: Carried, tmp_path: Path, ca
     assert said.endswith("Does not hold: signature, record, page.\n")
     assert call("verify", carried.record, "--key", carried.public, "--model", carried.original) == 3
     assert "FAILED model" in capsys.readouterr().out
-    weights = carried.unlearned / "model.safetensors"
-    weights.write_bytes(weights.read_bytes()[:-1] + b"\x07")
-    assert call("verify", carried.record, "--key", carried.public, "--model", carried.unlearned, "--json") == 3
-    checks = json.loads(capsys.readouterr().out)["checks"]
-    assert [c["name"] for c in checks if not c["holds"]] == ["model"]
+    for path in sorted(carried.unlearned.iterdir()):
+        content = path.read_bytes()
+        path.write_bytes(content[:-9] + bytes([content[-9] ^ 1]) + content[-8:])
+        assert call("verify", carried.record, "--key", carried.public, "--model", carried.unlearned, "--json") == 3
+        checks = json.loads(capsys.readouterr().out)["checks"]
+        failed = "ledger" if path.name == "requests.jsonl" else "model"
+        assert [c["name"] for c in checks if not c["holds"]] == [failed], path.name
+        path.write_bytes(content)
 
 
 def test_tools_of_others_check_it(carried: Carried) -> None:
