@@ -59,6 +59,8 @@ class Made:
                 f"{unlearned} did not forget {shortened(lost)}: its samples are still classified as it. There is no "
                 "deletion to certify; forget again with another method."
             )
+        if part := run.notes.get("part"):
+            raise InputError(f"{unlearned} forgot {part}, a part of a class. Only whole classes can be certified.")
         found = tuple((AuditRecord.read(folder / AUDIT), file_sha256(folder / AUDIT)) for folder in audits)
         for folder, (audit, _) in zip(audits, found, strict=True):
             _check_audit(folder, audit, run)
