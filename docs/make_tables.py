@@ -24,7 +24,8 @@ from unhot.evaluation.verdict import HOLDERS
 from unhot.records.results import CellRow, Results, merged
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "benchmarks"))
+sys.path[:0] = [str(ROOT / "benchmarks"), str(ROOT / "tests")]
+import kinds  # noqa: E402 a table of tests: the kinds of models that are read
 import plain_nets  # noqa: E402 it says what its cells were used for
 import verdict_noise  # noqa: E402 the verdicts of its record are given here
 
@@ -352,6 +353,15 @@ def _deep_cells() -> list[tuple[str, dict[str, Any]]]:
     return sorted(cells, key=lambda cell: (cell[0], cell[1]["run"], cell[1]["class"], cell[1]["draw"]))
 
 
+def models_read() -> str:
+    """One row a kind of model that the tests read or see refused, and with which words."""
+    rows = []
+    for kind in kinds.KINDS:
+        does = f"refused: “… {kind.words} …”" if kind.words else "read"
+        rows.append([kind.group, kind.what, f"{does}, with a note" if kind.said else does])
+    return tables.grid(["what", "which", "what happens"], rows, text=3)
+
+
 def deep_verdicts() -> str:
     """One row a set of nets and a run of benchmarks/deep.py: how often which verdict was given to each holder."""
     rows = []
@@ -533,6 +543,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "deep": deep,
     "deep-met": deep_met,
     "deep-verdicts": deep_verdicts,
+    "models-read": models_read,
     "plain-nets": plain,
     "speed": speed,
     "audit-speed": audit_speed,
