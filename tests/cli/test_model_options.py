@@ -68,6 +68,10 @@ def test_the_user_overrides_a_folder(unhot: Run, pictures: Path, tmp_path: Path)
     said = unhot(*call, "--class", "dog", "--out", tmp_path / "no")
     assert said.code == 2
     assert "Unknown class 'dog'" in said.err
+    (tmp_path / "names.txt").write_text("a\nb\nc\nd\ne\n")
+    again = unhot(call[0], tmp_path / "unlearned", *call[2:], "--class", "z", "--out", tmp_path / "again")
+    assert again.code == 0, again.err
+    assert "unlearned is a bundle with class names of its own: --classes is not used for it." in again.err
 
 
 @pytest.mark.usefixtures("keep_generators")

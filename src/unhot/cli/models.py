@@ -92,10 +92,13 @@ class ModelOptions:
         )
 
     def _bundle(self, path: Path) -> Classifier:
+        from unhot.cli.output import note
         from unhot.models.bundle import load
         from unhot.models.head import linear
 
         model = load(path, trust_arch=self.arch)
+        if (given := self._asked().class_names) is not None and given != tuple(c.name for c in model.classes):
+            note(f"{path.name} is a bundle with class names of its own: --classes is not used for it.")
         if self.head is not None:
             linear(model.module, self.head)
             model = replace(model, head=self.head)
