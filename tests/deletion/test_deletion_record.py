@@ -42,8 +42,12 @@ def test_a_record_holds_on_a_machine_with_nothing_but_itself_the_key_and_the_mod
     assert [line.split()[1] for line in lines[:-1]] == [
         f"{name}:" for name in ("files", "signature", "record", "page", "model", "ledger", "original")
     ]
+    (carried.unlearned / "requests.jsonl").write_text("")
+    assert call("verify", carried.record, *given) == 3
+    assert "FAILED ledger" in capsys.readouterr().out
     (carried.unlearned / "requests.jsonl").unlink()
     assert call("verify", carried.record, *given) == 0
+    assert "ledger: not checked: there is none beside the model" in capsys.readouterr().out
 
 
 def test_it_is_checked_without_torch(carried: Carried) -> None:

@@ -55,6 +55,8 @@ def certify(
     from unhot.errors import OptionError, invalid_values
     from unhot.records.deletion import Request
 
+    if received is not None and received > datetime.now():
+        raise OptionError(f"--received {received.date()} is after today. Give the day on which the request came in.")
     try:
         asked = Request(
             id=request,
@@ -81,8 +83,10 @@ def verify(
     record: Annotated[Path, typer.Argument(metavar="RECORD", help="Folder that unhot certify wrote.")],
     key: Annotated[Path, typer.Option("--key", help="Public key of who signed it.")],
     model: Annotated[Path | None, typer.Option("--model", help="The unlearned model.")] = None,
-    original: Annotated[Path | None, typer.Option("--original", help="The model before.")] = None,
-    before: Annotated[Path | None, typer.Option("--before", help="The record of the request before.")] = None,
+    original: Annotated[
+        Path | None, typer.Option("--original", help="The model before; its weights are compared.")
+    ] = None,
+    before: Annotated[Path | None, typer.Option("--before", help="Folder of the record of the request before.")] = None,
     json: opt.Json = False,
 ) -> None:
     """Check a deletion record, offline. One line a check; exit code 3 if any fails."""

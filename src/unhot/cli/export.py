@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from unhot.cli import options as opt
+from unhot.errors import InputError
 from unhot.models.formats.exports import catalogue
 
 if TYPE_CHECKING:
@@ -16,13 +17,20 @@ if TYPE_CHECKING:
 
 
 def export(
-    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="Model to export, such as unhot forget writes.")],
+    bundle: Annotated[
+        Path,
+        typer.Argument(
+            metavar="BUNDLE", help="Bundle, such as unhot forget writes, or folder of transformers or timm."
+        ),
+    ],
     to: Annotated[str, typer.Option("--to", help=f"Format: {', '.join(catalogue.builtin)}.")],
     out: Annotated[Path, typer.Option("--out", help="Output file, or folder; it must not exist yet.")],
     keep_keys: Annotated[
         bool, typer.Option("--keep-keys", help="Exactly the names of weights that came in: no bias that was not there.")
     ] = False,
-    arch: opt.Arch = None,
+    arch: Annotated[
+        str | None, typer.Option("--arch", help="The code of a bundle that needs it: package.module:factory.")
+    ] = None,
     json: opt.Json = False,
 ) -> None:
     """Write a model in the form in which others run it.
@@ -34,6 +42,8 @@ def export(
     from unhot.models.formats.exports.export import export as write
 
     catalogue.known(to)
+    if bundle.is_file():
+        raise InputError(f"{bundle} is a file. Give a bundle, such as unhot forget makes of a file of weights.")
     record = write(load(bundle, trust_arch=arch), to, out, keep_keys=keep_keys)
     if json:
         say(record.to_json())

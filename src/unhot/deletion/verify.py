@@ -153,9 +153,9 @@ def _model(model: Path, record: DeletionRecord) -> str:
 
 
 def _ledger(model: Path, record: DeletionRecord) -> str:
+    if not (model / LEDGER).exists():
+        return "not checked: there is none beside the model"
     ledger = read_ledger(model)
-    if not ledger.lines:
-        return "there is none beside the model"
     digest = sha256(record.to_json().encode()).hexdigest()
     at = next((i for i, line in enumerate(ledger.lines) if line.record_sha256 == digest), None)
     if at is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import stat
 from pathlib import Path
@@ -17,6 +18,7 @@ from unhot.errors import ModelError, ModelWarning
 from unhot.models.bundle import load, save
 from unhot.models.classifier import Classifier
 from unhot.models.cut import cut_classes
+from unhot.models.formats.exports import timm_hub
 from unhot.models.formats.weights import WeightsFile, load_weights
 from unhot.records.model import InputSpec
 from unhot.runtime import torchvision_ops
@@ -213,3 +215,11 @@ def test_what_came_from_elsewhere_is_no_such_folder(lenet: Classifier, tmp_path:
     with pytest.raises(ModelError, match="is no net of timm by name"):
         unhot.export(lenet, "timm", tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("size", "resize"), [(32, 40), (96, 118), (192, 225), (192, 236), (380, 463), (224, 224)])
+def test_timm_resizes_as_the_bundle_does(size: int, resize: int) -> None:
+    spec = InputSpec(height=size, width=size, channels=3, mean=(0.5,) * 3, std=(0.5,) * 3, resize=resize)
+    assert math.floor(size / timm_hub._share_of(spec)) == resize
+    with pytest.raises(ModelError, match="stretched to 40 by 41 pixels and then cropped"):
+        timm_hub._share_of(spec.model_copy(update={"resize": (40, 41)}))

@@ -122,6 +122,14 @@ PROCESSORS = [
     ({"size": 48}, (48, 48), (48, 48), "bilinear"),
     ({"size": {"shortest_edge": 56}, "crop_size": {"height": 48, "width": 48}, "resample": 1}, (48, 48), 56, "lanczos"),
     ({"size": {"shortest_edge": 56}, "crop_size": 48, "do_center_crop": True}, (48, 48), 56, "bilinear"),
+    ({"size": 56, "crop_size": 48, "image_processor_type": "CLIPImageProcessorFast"}, (48, 48), 56, "bilinear"),
+    (
+        {"size": 224, "crop_pct": 0.875, "feature_extractor_type": "ConvNextFeatureExtractor"},
+        (224, 224),
+        256,
+        "bilinear",
+    ),
+    ({"size": 48, "feature_extractor_type": "ViTFeatureExtractor"}, (48, 48), (48, 48), "bilinear"),
     ({"size": {"shortest_edge": 224}, "crop_pct": 0.875, "resample": 3}, (224, 224), 256, "bicubic"),
     ({"size": {"shortest_edge": 384}, "crop_pct": 0.875}, (384, 384), (384, 384), "bilinear"),
     (

@@ -17,6 +17,11 @@ from unhot.runtime import torchvision_ops
 
 PROCESSOR = "preprocessor_config.json"
 FILTERS = ("nearest", "lanczos", "bilinear", "bicubic", "box", "hamming")  # by their numbers in Pillow
+# processors of transformers that read a size of one number as the length of the shorter side; others make a square
+BY_SHORTER_SIDE = (
+    *("Bit", "CLIP", "ChineseCLIP", "ConvNext", "Levit", "MobileNetV1", "MobileNetV2", "MobileViT", "PoolFormer"),
+    *("TextNet", "VideoMAE", "Vilt"),
+)
 UNSUPPORTED = ("do_pad", "do_flip_channel_order", "rescale_offset", "do_grayscale", "do_thumbnail")
 
 
@@ -120,11 +125,14 @@ def _sizes(config: Mapping[str, Any]) -> tuple[int, int, int | tuple[int, int] |
     cropped = config.get("do_center_crop", crop is not None) and crop is not None
     if not config.get("do_resize", True):
         raise ValueError("do_resize is false")
+    kind = str(config.get("image_processor_type", config.get("feature_extractor_type")))
+    if isinstance(size, int) and kind.startswith(BY_SHORTER_SIDE):
+        size = {"shortest_edge": size}
     shorter = size.get("shortest_edge") if isinstance(size, dict) else None
     if shorter is not None and "crop_pct" in config and not cropped:  # of ConvNeXT
         small = shorter < 384 and config["crop_pct"] is not None
         return shorter, shorter, int(shorter / config["crop_pct"]) if small else (shorter, shorter)
-    if shorter is not None and "Levit" in str(config.get("image_processor_type", config.get("feature_extractor_type"))):
+    if shorter is not None and kind.startswith("Levit"):
         shorter = int(256 / 224 * shorter)
     if cropped and shorter is not None and config.get("crop_pct") is not None:  # of PoolFormer
         shorter = int(shorter / config["crop_pct"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,6 +17,7 @@ from unhot.models.formats.exports.weights_alone import WeightsAlone
 from unhot.models.formats.origin import original_state
 from unhot.models.weights import write_tensors
 from unhot.packages import needed
+from unhot.records.model import InputSpec
 from unhot.runtime import torchvision_ops
 from unhot.runtime.silence import silence
 
@@ -83,15 +85,32 @@ class TimmFolder(WeightsAlone):
         own = {k: getattr(known, k, None) for k in ("first_conv", "classifier", "pool_size", "fixed_input_size")}
         options: Config = dict(self.model.arch_options)
         if spec is not None:
-            side = spec.resize if isinstance(spec.resize, int) else spec.height
             own |= {
                 "input_size": list(spec.shape),
                 "mean": list(spec.mean),
                 "std": list(spec.std),
                 "interpolation": spec.interpolation,
-                "crop_pct": spec.height / side,
+                "crop_pct": _share_of(spec),
                 "crop_mode": "center" if isinstance(spec.resize, int) else "squash",
             }
             options |= {"in_chans": spec.channels} if spec.channels != 3 else {}
         made: Config = {"architecture": name, "num_classes": -1, "model_args": options}
         return made | {"pretrained_cfg": {k: v for k, v in own.items() if v is not None}}
+
+
+def _share_of(spec: InputSpec) -> float:
+    """Return the share of the resized picture that is cropped: timm resizes to the input's size over it, rounded down.
+
+    Raises:
+        ModelError: Pictures are stretched to another size than that of the input and then cropped.
+    """
+    size = spec.resize or (spec.height, spec.width)
+    if not isinstance(size, int):
+        if size != (spec.height, spec.width):
+            raise ModelError(
+                f"The model's pictures are stretched to {size[0]} by {size[1]} pixels and then cropped, which a folder "
+                "of timm cannot say. Export to another format."
+            )
+        return 1.0
+    share = spec.height / size
+    return share if math.floor(spec.height / share) == size else math.nextafter(share, 0.0)
