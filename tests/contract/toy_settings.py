@@ -24,7 +24,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "images": 24,
         "descent": 5,
     },
-    "nhle-renew": {"images": 24, "descent": 5, "steps": 30, "depth": 0.7, "lr": 0.01},
+    # so few images are held out that no budget below 1 would be kept
+    "nhle-renew": {"images": 24, "descent": 5, "steps": 30, "depth": 0.7, "lr": 0.01, "budget": 1.0},
     # few images, and few steps for the sake of time
     # eight samples: fewer in a step than there are
     "neggrad": {"steps": 12, "stop_at": 0.05, "batch_size": 4},
@@ -70,7 +71,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
 ALTERNATIVES: dict[str, dict[str, Sequence[object]]] = {
     "nhle-cwm": {"stop_at": [0.6]},
     "nhle-guard": {"near": [0.0]},
-    "nhle-renew": {"minutes": [1e-9]},  # too little: an error
+    "nhle-renew": {"minutes": [1e-9], "budget": [0.005]},  # too little: an error; the cut alone
     "ugradsl": {"alpha": [-0.5], "stop_at": [0.5]},
     "ugradsl+": {"alpha": [-0.5]},
 }
