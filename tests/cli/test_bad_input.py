@@ -155,7 +155,6 @@ def test_requests_that_cannot_be_met(
     [
         ("Probabilities", "they are probabilities. Leave out the final softmax"),
         ("LogProbabilities", "log-probabilities. Leave out the final log_softmax"),
-        ("Pair", "Name its logits with --output"),
         ("Maps", r"it returns logits of shape (2, 10, 1, 1), not (B, K)"),
     ],
 )
