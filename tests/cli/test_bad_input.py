@@ -41,10 +41,6 @@ class LogProbabilities(Net):
     def shaped(self, z):
         return z.log_softmax(1)
 
-class Pair(Net):
-    def shaped(self, z):
-        return z, None
-
 class Maps(Net):
     def shaped(self, z):
         return z[:, :, None, None]
