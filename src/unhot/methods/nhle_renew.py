@@ -124,11 +124,12 @@ class NhleRenew(Method):
         if len(stand_ins) < HELD_OUT:
             raise MethodFailedError(f"{self.name} made no images of the other classes. Give some with retain=....")
         distillation = _Distillation(self, stage, data, forget, stand_ins, runtime)
+        most = max(sources, key=lambda s: s.images)
         original, kept, reason = stage.state(), self.kept, "all steps done"
         for left in reversed(range(TRIES)):
             stage.renew(original, kept, runtime.generator("renewal"))
             distillation.run(work.steps, runtime)
-            found = distillation.damage(max(sources, key=lambda s: s.images))
+            found = distillation.damage(most)
             if found.within(self.budget):
                 break
             kept = (1 + kept) / 2
@@ -147,7 +148,7 @@ class NhleRenew(Method):
             "trained": len(stage.layers),
             "kept": kept,
             "probability_left": distillation.probability_left(),
-            **found.note(),
+            **found.note(most.calibrated),
         }
         return Outcome(model, reason, notes, self.cut, work.seconds)
 
@@ -248,8 +249,7 @@ class _Distillation:
     def damage(self, source: Source) -> Damage:
         """Estimate by the held-out stand-ins, most of which are of a source, what the other classes lose."""
         now, least = self.stage.replayed(self.held_out.into).logits, LEAST * max(1.0, ENOUGH / len(self.held_out))
-        found = damage(self.held_out.logits, now, self.columns, usual=source.usual, most=source.most, least=least)
-        return found._replace(calibrated=source.calibrated)
+        return damage(self.held_out.logits, now, self.columns, usual=source.usual, most=source.most, least=least)
 
     @torch.no_grad()
     def probability_left(self) -> float:

@@ -41,16 +41,14 @@ class Damage(NamedTuple):
     Attributes:
         estimate: What it usually costs.
         at_most: The upper end: what it cost at most in nearly all nets of the calibration.
-        calibrated: Whether nets of this kind were among them.
     """
 
     estimate: float
     at_most: float
-    calibrated: bool = True
 
-    def note(self) -> dict[str, JsonValue]:
-        """Return it as a note of a record."""
-        rough: dict[str, JsonValue] = {} if self.calibrated else {"calibrated": False}
+    def note(self, calibrated: bool = True) -> dict[str, JsonValue]:
+        """Return it as a note of a record, which says so if nets of this kind were not among those."""
+        rough: dict[str, JsonValue] = {} if calibrated else {"calibrated": False}
         return {LOSS: {"estimate": self.estimate, "at_most": self.at_most, **rough}}
 
     def within(self, budget: float) -> bool:
