@@ -12,7 +12,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from unhot.errors import InputError
-from unhot.files import check_new, write_atomic
+from unhot.files import write_atomic
 from unhot.methods.parts.work import halvings
 from unhot.models.weights import read_tensors
 from unhot.records.inversion import InversionInfo
@@ -51,15 +51,6 @@ def read(path: Path, wanted: InversionInfo, shape: tuple[int, ...]) -> Tensor:
     if tuple(images.shape) != (found.images, *shape) or images.dtype != torch.float16 or not images.isfinite().all():
         raise InputError(f"The cache {path} is damaged. Delete it, and it is made again.")
     return images[: wanted.images]
-
-
-def check_place(path: Path) -> None:
-    """Refuse a place where no cache can be written, before its images are made, by trying to write there.
-
-    Raises:
-        OutputError: There is no such folder, or it cannot be written to.
-    """
-    check_new(path)
 
 
 def write(path: Path, info: InversionInfo, images: Tensor) -> None:

@@ -22,6 +22,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from unhot.data.augment import Augment
 from unhot.data.images import input_range
+from unhot.files import check_new
 from unhot.methods.parts.data import Data
 from unhot.methods.parts.last_stage import Flow, LastStage
 from unhot.methods.parts.sources import cache
@@ -77,7 +78,7 @@ class Inverted(Source):
         if runtime.cache is None:
             return replace(ready, whole=self.images)  # none but these are needed
         if not runtime.cache.exists():
-            cache.check_place(runtime.cache)
+            check_new(runtime.cache)
             return ready
         wanted = InversionInfo(model_sha256=stage.model.sha256(), images=self.whole, descent=self.descent)
         found = cache.read(runtime.cache, wanted, tuple(stage.example.shape[1:]))[: self.images]
