@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test check format messages docs bench bench-small clean
+.PHONY: help demo test check format messages docs tables bench bench-small clean
 .DEFAULT_GOAL := help
 
 help:
@@ -12,7 +12,8 @@ help:
 	@echo "make check   format, lint, types, layers"
 	@echo "make format  format the code"
 	@echo "make messages   write the list of all messages that the tests compare, tests/golden/messages.txt"
-	@echo "make docs    write the tables and pictures of README.md and docs/ from the committed records"
+	@echo "make docs    build the documentation as a site of files, in site/"
+	@echo "make tables  write the tables and pictures of README.md and docs/ from the committed records"
 	@echo "make bench   measure how long forgetting takes, and how that grows"
 	@echo "make bench-small   compare the methods that need a few images only, on Fashion-MNIST"
 
@@ -42,6 +43,10 @@ messages: $(VENV)/ready
 	$(BIN)/python tests/messages.py
 
 docs: $(VENV)/ready
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict --site-dir site
+	$(BIN)/python docs/pages/check.py site
+
+tables: $(VENV)/ready
 	$(BIN)/python docs/make_tables.py
 	$(BIN)/python docs/make_pictures.py
 
@@ -53,4 +58,4 @@ bench-small: $(VENV)/ready
 	$(BIN)/unhot bench benchmarks/grids/small.toml --out bench-small
 
 clean:
-	rm -rf $(VENV) build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) build dist site src/*.egg-info .pytest_cache .mypy_cache .ruff_cache

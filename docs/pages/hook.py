@@ -1,0 +1,47 @@
+"""What mkdocs builds beside the Markdown files of docs/: files of the repository as pages, and links to them.
+
+mkdocs calls the functions by their names.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from pathlib import Path
+
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
+
+ROOT = Path(__file__).resolve().parents[2]
+OUTSIDE = {"CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md", "README.md": "index.md"}
+EXAMPLES = {f"examples/{p.name}": f"examples/{p.stem}.md" for p in sorted((ROOT / "examples").glob("*.py"))}
+
+
+def on_config(config: MkDocsConfig) -> MkDocsConfig:
+    """Leave out the page of a server for what is not there: the site is a folder of files."""
+    config.theme.static_templates.discard("404.html")
+    return config
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Add the pages that are made of files outside docs/."""
+    for source in ("CONTRIBUTING.md", "CHANGELOG.md"):
+        text = re.sub(r"\]\(docs/", "](", (ROOT / source).read_text())
+        files.append(File.generated(config, OUTSIDE[source], content=text))
+    for source, page in EXAMPLES.items():
+        code = (ROOT / source).read_text()
+        files.append(File.generated(config, page, content=f"# {source}\n\n```python\n{code}```\n"))
+    return files
+
+
+def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Point links that leave docs/ to the pages that stand for these files here."""
+    folder = posixpath.dirname(page.file.src_uri)
+
+    def pointed(found: re.Match[str]) -> str:
+        source = posixpath.normpath(posixpath.join("docs", folder, found[1]))
+        target = (OUTSIDE | EXAMPLES).get(source)
+        return f"]({posixpath.relpath(target, folder or '.')}" if target else found[0]
+
+    return re.sub(r"\]\(((?:\.\./)+[\w./-]+)", pointed, markdown)
