@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import posixpath
 import re
+import sys
 from pathlib import Path
 
 from mkdocs.config.defaults import MkDocsConfig
@@ -14,6 +15,12 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT / "docs" / "pages"), str(ROOT / "docs")]
+import api  # noqa: E402
+import commands  # noqa: E402
+
+import records  # noqa: E402
+
 OUTSIDE = {"CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md", "README.md": "index.md"}
 EXAMPLES = {f"examples/{p.name}": f"examples/{p.stem}.md" for p in sorted((ROOT / "examples").glob("*.py"))}
 
@@ -32,6 +39,14 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     for source, page in EXAMPLES.items():
         code = (ROOT / source).read_text()
         files.append(File.generated(config, page, content=f"# {source}\n\n```python\n{code}```\n"))
+    made = {
+        "reference/cli.md": commands.page(),
+        "reference/python.md": api.page(),
+        "reference/records.md": records.page(),
+    }
+    made |= {f"reference/schemas/{name}.json": schema for name, schema in records.schemas().items()}
+    for page, text in made.items():
+        files.append(File.generated(config, page, content=text))
     return files
 
 
