@@ -30,7 +30,7 @@ import plain_nets  # noqa: E402 it says what its cells were used for
 import verdict_noise  # noqa: E402 the verdicts of its record are given here
 
 RECORDS = ROOT / "benchmarks" / "records"
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 def read(name: str) -> dict[str, Any]:
@@ -437,27 +437,65 @@ CATALOGUE_DATA = {"fashion-mnist": "Fashion-MNIST", "cifar10": "CIFAR-10"}
 CATALOGUE_MEASURES = ("forget_accuracy", "retain_drop_masked", "probe_accuracy", "prototype_attack_accuracy")
 
 
-def catalogue() -> str:
-    """One row a method, after the references: where it is from, what it reads and takes, and what it does."""
-    found = _catalogued()
-    rows = [[subject, "", "", "", "", *_does(found.rows, subject), ""] for subject in ("masked", "retrained")]
+class Catalogued(NamedTuple):
+    """A method in one of its modes, and its cells in the catalogue's grids in the one setting that is reported."""
+
+    title: str
+    name: str
+    cells: list[CellRow]
+    timed: Results
+
+    @property
+    def steps(self) -> str:
+        """Mean number of steps."""
+        steps = [r.steps for r in self.cells if r.steps is not None]
+        return f"{statistics.mean(steps):.0f}" if steps else "–"
+
+    @property
+    def passes(self) -> str:
+        """Time as a multiple of one pass over the samples."""
+        return tables.passes(self.cells, self.timed.timings) if self.cells else "–"
+
+
+def catalogued() -> list[Catalogued]:
+    """Return every method of the catalogue, with a guard and without one as two."""
+    found, rows = _catalogued(), []
     for name in methods.catalogue:
         of_method = [r for r in found.rows if r.method == name]
         for guarded in sorted({"guarded" in r.options for r in of_method} or {False}):  # the two are never mixed
             mine = [r for r in of_method if ("guarded" in r.options) == guarded]
             chosen = [r for data in CATALOGUE_DATA for r in _best(r for r in mine if r.dataset == data)]
-            steps = [r.steps for r in chosen if r.steps is not None]
-            row = [
-                name + " (guarded)" * guarded,
-                methods.catalogue.known(name).origin or "–",
-                methods.catalogue.known(name).reads,
-            ]
-            row.append(f"{statistics.mean(steps):.0f}" if steps else "–")
-            row.append(tables.passes(chosen, found.timings) if chosen else "–")
-            rows.append([*row, *_does(chosen, "unlearned"), _departs_from(name)])
+            rows.append(Catalogued(name + " (guarded)" * guarded, name, chosen, found))
+    return rows
+
+
+def catalogue() -> str:
+    """One row a method, after the references: where it is from, what it reads and takes, and what it does."""
+    references = _catalogued().rows
+    rows = [[subject, "", "", "", "", *_does(references, subject), ""] for subject in ("masked", "retrained")]
+    for m in catalogued():
+        known = methods.catalogue.known(m.name)
+        row = [m.title, known.origin or "–", known.reads, m.steps, m.passes]
+        rows.append([*row, *_does(m.cells, "unlearned"), _departs_from(m.name)])
     measures = " / ".join(tables.heads(*CATALOGUE_MEASURES))
     columns = [f"{title}: {measures}" for title in CATALOGUE_DATA.values()]
     return tables.grid(["method", "published", "reads", "steps", "passes", *columns, "departs from"], rows)
+
+
+def compared() -> str:
+    """One row a method and data set, with a column for each measure, to be filtered and sorted."""
+    rows = []
+    for data, title in CATALOGUE_DATA.items():
+        there = [r for r in _catalogued().rows if r.dataset == data]
+        rows += [[s, title, *"––––", *_measured(there, s)] for s in ("masked", "retrained")]
+        for m in catalogued():
+            known, mine = methods.catalogue.known(m.name), [r for r in m.cells if r.dataset == data]
+            if mine:
+                one = m._replace(cells=mine)
+                row = [m.title, title, known.reads, known.origin or "–", one.steps, one.passes]
+                rows.append([*row, *_measured(mine, "unlearned")])
+    heads = ["method", "data", "reads", "published", "steps", "passes", *tables.heads(*CATALOGUE_MEASURES)]
+    return tables.grid(heads, rows, text=4)
 
 
 def _best(rows: Iterable[CellRow]) -> list[CellRow]:
@@ -476,13 +514,14 @@ def _departs_from(name: str) -> str:
 
 def _does(rows: Sequence[CellRow], subject: str) -> list[str]:
     """Say for each data set what the measures are for a subject, in the mean over classes."""
-    cells = []
-    for data in CATALOGUE_DATA:
-        there = [r for r in rows if r.dataset == data]
-        found = [tables.of_classes(there, lambda r, m=m: r.values.get(m, {}).get(subject)) for m in CATALOGUE_MEASURES]
-        shown = [f"{statistics.mean(values):.3f}" if values else "–" for values in found]
-        cells.append(" / ".join(shown) if any(found) else "–")
-    return cells
+    found = [_measured([r for r in rows if r.dataset == data], subject) for data in CATALOGUE_DATA]
+    return ["–" if set(values) == {"–"} else " / ".join(values) for values in found]
+
+
+def _measured(rows: Sequence[CellRow], subject: str) -> list[str]:
+    """Return the measures of the catalogue for a subject, in the mean over classes."""
+    found = [tables.of_classes(rows, lambda r, m=m: r.values.get(m, {}).get(subject)) for m in CATALOGUE_MEASURES]
+    return [f"{statistics.mean(values):.3f}" if values else "–" for values in found]
 
 
 def departures() -> str:
@@ -526,6 +565,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "paired": lambda: tables.paired(results("catalogue-*"), "nhle-cwm"),
     "trials": lambda: tables.leaderboard(results("trials-*")),
     "catalogue": catalogue,
+    "compared": compared,
     "departures": departures,
     "head-to-head": head_to_head,
     "guard-met": guard_met,

@@ -22,6 +22,7 @@ import commands  # noqa: E402
 import records  # noqa: E402
 
 OUTSIDE = {"CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md", "README.md": "index.md"}
+WIDE = ("understand/compare.md",)  # pages whose table takes the place of the table of contents
 EXAMPLES = {f"examples/{p.name}": f"examples/{p.stem}.md" for p in sorted((ROOT / "examples").glob("*.py"))}
 
 
@@ -52,6 +53,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
     """Point links that leave docs/ to the pages that stand for these files here."""
+    if page.file.src_uri in WIDE:
+        page.meta["hide"] = ["toc"]
     folder = posixpath.dirname(page.file.src_uri)
 
     def pointed(found: re.Match[str]) -> str:
