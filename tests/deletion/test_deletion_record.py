@@ -13,11 +13,10 @@ from hashlib import sha256
 from pathlib import Path
 
 import pytest
-from requested import NOTES, Carried, call, certified
+from requested import NOTES, Carried, call, certified, signed_again
 from securesystemslib.dsse import Envelope
 from securesystemslib.signer import SSlibKey
 
-from unhot.deletion.certify import with_page
 from unhot.deletion.keys import read_private, read_public
 from unhot.deletion.statement import PREDICATE_TYPE, check_form, signed
 from unhot.deletion.verify import verify
@@ -65,10 +64,7 @@ def short(carried: Carried) -> Path:
     long = DeletionRecord.read(carried.record / "record.json")
     (evidence,) = long.evidence
     few = evidence.model_copy(update={"measurements": evidence.measurements[:1], "attacks": {}})
-    record = with_page(long.model_copy(update={"evidence": (few,), "page_sha256": None}))
-    texts = (record.to_json(), render(record), signed(record, read_private(carried.private)))
-    for name, text in zip(("record.json", "record.html", "record.dsse.json"), texts, strict=True):
-        (carried.record / name).write_text(text)
+    signed_again(carried, long.model_copy(update={"evidence": (few,)}))
     return carried.record
 
 

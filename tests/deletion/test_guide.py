@@ -19,7 +19,7 @@ def test_the_story_of_the_guide(tmp_path: Path, capsys, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"```(python|)\n(.*?)```", GUIDE, flags=re.DOTALL)
     commands = [line for kind, block in blocks if not kind for line in block.splitlines()]
-    assert len(commands) == 15
+    assert len(commands) == 16
     said = {}
     for command in commands:
         first, *argv = shlex.split(command)
@@ -27,7 +27,8 @@ def test_the_story_of_the_guide(tmp_path: Path, capsys, monkeypatch) -> None:
         code = call(*argv)
         said[command] = capsys.readouterr()
         assert code == (2 if "--out third" in command else 0), said[command].err
-    assert "holds: all 6 checks." in said[next(c for c in commands if c.startswith("unhot verify first"))].out
+    assert "holds: all 6 checks." in said["unhot verify first-record --key keys/unhot.pub --model first"].out
+    assert "verdict: the same for every holder" in said[next(c for c in commands if "--remeasure" in c)].out
     assert "holds: all 8 checks." in said[next(c for c in commands if c.startswith("unhot verify second"))].out
     answer = said[next(c for c in commands if "--out third" in c)].err
     quoted = " ".join(re.findall(r"^> (.*)$", GUIDE, flags=re.MULTILINE))

@@ -17,7 +17,7 @@ from unhot.cli import guard
 from unhot.cli.audit import audit, compare
 from unhot.cli.bench import bench
 from unhot.cli.catalogue import env, list_, show
-from unhot.cli.deletion import certify, keys, verify
+from unhot.cli.deletion import certify, keys
 from unhot.cli.demo import demo
 from unhot.cli.doctor import doctor
 from unhot.cli.export import export
@@ -29,6 +29,7 @@ from unhot.cli.patch import apply, diff, revert
 from unhot.cli.reference import reference
 from unhot.cli.report import report
 from unhot.cli.train import train
+from unhot.cli.verify import verify
 from unhot.version import __version__
 
 

@@ -1,4 +1,4 @@
-"""``unhot keys``, ``unhot certify`` and ``unhot verify``: the record of a deletion request."""
+"""``unhot keys`` and ``unhot certify``: the record of a deletion request."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ import typer
 from unhot.cli import options as opt
 
 DAY = ["%Y-%m-%d"]
-UNMET = 3  # exit code of a check that fails
 
 Unlearned = Annotated[Path, typer.Argument(metavar="UNLEARNED", help="Bundle that unhot forget wrote.")]
 Audits = Annotated[list[Path], typer.Argument(metavar="AUDIT ...", help="Folders that unhot audit wrote of it.")]
@@ -77,30 +76,3 @@ def certify(
         f"Certified {asked.id}: forgot {named}; {record.evidence[0].verdict.label}. Wrote {out}; to print: "
         f"{out / PAGE}. {len(record.remaining)} things are left to dispose of, the model before among them."
     )
-
-
-def verify(
-    record: Annotated[Path, typer.Argument(metavar="RECORD", help="Folder that unhot certify wrote.")],
-    key: Annotated[Path, typer.Option("--key", help="Public key of who signed it.")],
-    model: Annotated[Path | None, typer.Option("--model", help="The unlearned model.")] = None,
-    original: Annotated[
-        Path | None, typer.Option("--original", help="The model before; its weights are compared.")
-    ] = None,
-    before: Annotated[Path | None, typer.Option("--before", help="Folder of the record of the request before.")] = None,
-    json: opt.Json = False,
-) -> None:
-    """Check a deletion record, offline. One line a check; exit code 3 if any fails."""
-    from unhot.cli.output import say
-    from unhot.deletion.keys import read_public
-    from unhot.deletion.verify import verify as check_all
-
-    found = check_all(record, read_public(key), model, original, before)
-    if json:
-        checks = [{"name": c.name, "holds": c.holds, "found": c.found} for c in found.checks]
-        say(jsonlib.dumps({"holds": found.holds, "checks": checks}))
-        raise typer.Exit(0 if found.holds else UNMET)
-    for check in found.checks:
-        say(f"{'ok    ' if check.holds else 'FAILED'} {check.name}: {check.found}")
-    failed = [check.name for check in found.checks if not check.holds]
-    say(f"Does not hold: {', '.join(failed)}." if failed else f"{record} holds: all {len(found.checks)} checks.")
-    raise typer.Exit(UNMET if failed else 0)

@@ -226,6 +226,7 @@ def _evidence(audit: AuditRecord, digest: str) -> Evidence:
     measured = {m.name for m in audit.measurements}
     return Evidence(
         audit_sha256=digest,
+        classes=audit.classes,
         original_sha256=audit.inputs.original_sha256,
         retrained_sha256=audit.inputs.retrained_sha256,
         data_sha256=audit.inputs.data_sha256,

@@ -13,7 +13,7 @@ from unhot.deletion.certify import ENVELOPE, PAGE, RECORD
 from unhot.deletion.ledger import read_ledger
 from unhot.deletion.statement import opened, statement
 from unhot.deletion.weights_file import BundleFiles
-from unhot.errors import InputError
+from unhot.errors import InputError, shortened
 from unhot.files import sha256 as file_sha256
 from unhot.reading import read_text
 from unhot.records.base import canonical
@@ -87,7 +87,7 @@ def verify(
             _check("ledger", lambda: _ledger(model, _known(made))),
         ]
     if original is not None:
-        checks.append(_check("original", lambda: _original(original, _known(made))))
+        checks.append(_check("original", lambda: _original(original, model, _known(made))))
     if before is not None:
         checks.append(_check("chain", lambda: _before(before, key, _known(made))))
     return Verification(tuple(checks), made.get("record"))
@@ -165,10 +165,22 @@ def _ledger(model: Path, record: DeletionRecord) -> str:
     return f"line {at + 1} of {len(ledger.lines)} names this record"
 
 
-def _original(original: Path, record: DeletionRecord) -> str:
-    if BundleFiles.read(original).weights_sha256 != record.original_sha256:
+def _original(original: Path, model: Path | None, record: DeletionRecord) -> str:
+    before = BundleFiles.read(original)
+    if before.weights_sha256 != record.original_sha256:
         raise InputError(f"{original} has other weights than the model before.")
-    return f"{original} is the model before"
+    if unknown := [c.name for c in record.classes if c not in before.info.classes]:
+        raise InputError(f"{original} has no class {shortened(unknown)}, which the record says that it forgot.")
+    if model is None:
+        return f"{original} has the weights of the model before; --model lets its classes be compared, too"
+    after = BundleFiles.read(model).info
+    left = [c for c in before.info.classes if c in after.classes or c not in record.classes]
+    if left != list(after.classes):
+        raise InputError(f"{original} has other classes than {model}, or has them in another order.")
+    shared = (
+        "classes and the preprocessing" if before.info.input == after.input else "classes, but not the preprocessing,"
+    )
+    return f"{original} has the weights of the model before, and the {shared} of {model}"
 
 
 def _before(before: Path, key: SSlibKey, record: DeletionRecord) -> str:

@@ -79,6 +79,7 @@ class Evidence(Stored):
 
     Attributes:
         audit_sha256: SHA-256 of its ``audit.json``.
+        classes: The classes that it measures: those of the request and, against the first model, of those before.
         original_sha256: Digest of the weights that the model is compared with.
         retrained_sha256: Digests of the weights of retrained models.
         data_sha256: Digest of the images of each split.
@@ -92,6 +93,7 @@ class Evidence(Stored):
     """
 
     audit_sha256: Sha256
+    classes: tuple[ClassLabel, ...] = Field(min_length=1)
     original_sha256: Sha256
     retrained_sha256: tuple[Sha256, ...] = ()
     data_sha256: dict[Split, Sha256]

@@ -1,0 +1,116 @@
+"""``unhot verify``."""
+
+from __future__ import annotations
+
+import json as jsonlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from unhot.cli import options as opt
+from unhot.errors import OptionError
+
+if TYPE_CHECKING:
+    from unhot.data.source import Source
+    from unhot.deletion.verify import Check
+    from unhot.records.deletion import DeletionRecord
+    from unhot.runtime import Runtime
+
+UNMET = 3  # exit code of a check that fails
+
+
+def verify(
+    record: Annotated[Path, typer.Argument(metavar="RECORD", help="Folder that unhot certify wrote.")],
+    key: Annotated[Path, typer.Option("--key", help="Public key of who signed it.")],
+    model: Annotated[Path | None, typer.Option("--model", help="The unlearned model.")] = None,
+    original: Annotated[
+        Path | None,
+        typer.Option("--original", help="The model before; its weights and classes are compared."),
+    ] = None,
+    before: Annotated[Path | None, typer.Option("--before", help="Folder of the record of the request before.")] = None,
+    remeasure: Annotated[
+        bool,
+        typer.Option(
+            "--remeasure", help="Audit again, and compare with the record. Needs --model, --original and --data."
+        ),
+    ] = False,
+    data: Annotated[
+        str | None, typer.Option("--data", help="Named data set, or folder of class folders, to audit again with.")
+    ] = None,
+    retrained: Annotated[
+        list[Path],
+        typer.Option("--retrained", help="Retrained model of the record, to audit again with; may be repeated."),
+    ] = [],  # noqa: B006
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Audit again without the attacks that train or optimise.")
+    ] = False,
+    label_map: opt.LabelMapFile = None,
+    data_dir: opt.DataDir = None,
+    download: opt.Download = False,
+    skip_broken: opt.SkipBroken = False,
+    device: opt.Device = None,
+    json: opt.Json = False,
+) -> None:
+    """Check a deletion record, offline. One line a check; exit code 3 if any fails."""
+    from unhot.cli.output import say
+    from unhot.deletion.keys import read_public
+    from unhot.deletion.verify import verify as check_all
+
+    _check_options(remeasure, model, original, data, retrained, quick)
+    source = None if data is None else _source(data, data_dir, download, skip_broken, label_map)
+    found = check_all(record, read_public(key), model, original, before)
+    checks = list(found.checks)
+    if source is not None and found.record is not None and found.holds and model is not None and original is not None:
+        checks += _measured_again(found.record, model, original, retrained, source, quick, device)
+    holds = all(check.holds for check in checks)
+    if json:
+        listed = [{"name": c.name, "holds": c.holds, "found": c.found} for c in checks]
+        say(jsonlib.dumps({"holds": holds, "checks": listed}))
+        raise typer.Exit(0 if holds else UNMET)
+    for check in checks:
+        say(f"{'ok    ' if check.holds else 'FAILED'} {check.name}: {check.found}")
+    if source is not None and not found.holds:
+        say("Nothing was measured again, since the record does not hold.")
+    failed = [check.name for check in checks if not check.holds]
+    say(f"Does not hold: {', '.join(failed)}." if failed else f"{record} holds: all {len(checks)} checks.")
+    raise typer.Exit(UNMET if failed else 0)
+
+
+def _check_options(
+    remeasure: bool, model: Path | None, original: Path | None, data: str | None, retrained: list[Path], quick: bool
+) -> None:
+    if remeasure and None in (model, original, data):
+        raise OptionError("--remeasure audits again. It needs --model, --original and --data.")
+    if not remeasure and (data is not None or retrained or quick):
+        raise OptionError("--data, --retrained and --quick are for an audit. They need --remeasure.")
+
+
+def _source(data: str, data_dir: Path | None, download: bool, skip_broken: bool, label_map: Path | None) -> Source:
+    from unhot.data.source import load_source
+
+    return opt.by_label_map(load_source(data, data_dir, download, skip_broken), label_map)
+
+
+def _measured_again(
+    record: DeletionRecord,
+    model: Path,
+    original: Path,
+    retrained: list[Path],
+    source: Source,
+    quick: bool,
+    device: str | None,
+) -> list[Check]:
+    """Audit again, and compare."""
+    from unhot.deletion.remeasure import check_retrained, compared, evidence_against, left_out_slow
+    from unhot.evaluation.auditor import Auditor
+    from unhot.models.bundle import load
+
+    before, *references = (load(path) for path in (original, *retrained))
+    evidence = evidence_against(record, before.sha256())
+    check_retrained(evidence, [reference.sha256() for reference in references])
+    runtime: Runtime = opt.make_runtime(device, evidence.seed)
+    auditor = Auditor(before, retrained=references, test=source.test_images, train=source.train, runtime=runtime)
+    quick = quick or left_out_slow(evidence)
+    holder = evidence.verdict.holder or "features"
+    return compared(evidence, auditor.audit(load(model), evidence.classes, quick=quick, holder=holder).record)
