@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-import shlex
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from unhot.cli import main
+from pages import DOCS, blocks, run
 from unhot.models.arch import build
 from unhot.models.bundle import save
 from unhot.models.classifier import Classifier
@@ -21,8 +19,7 @@ from unhot.records.model import InputSpec
 from unhot.runtime import torchvision_ops
 from unhot.runtime.silence import silence
 
-ROOT = Path(__file__).resolve().parents[2]
-PAGE = (ROOT / "docs" / "export.md").read_text()
+PAGE = DOCS / "export.md"
 
 
 @pytest.fixture
@@ -68,17 +65,9 @@ def _folder_of_transformers(folder: Path) -> None:
 
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::unhot.errors.UnhotWarning")
 @pytest.mark.usefixtures("keep_generators")
-def test_the_page_runs_as_it_stands(here: Path) -> None:
-    blocks = re.findall(r"```(\w*)\n(.*?)```", PAGE, flags=re.DOTALL)
-    assert sum(language == "python" for language, _ in blocks) >= 4
-    for language, text in blocks:
-        if language == "python":
-            exec(compile(text, "docs/export.md", "exec"), {})
-            continue
-        for line in text.splitlines():
-            program, *argv = shlex.split(line)
-            assert program == "unhot"
-            assert main(argv) == 0, line
+def test_the_page_runs_as_it_stands(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert sum(block.language == "python" for block in blocks(PAGE)) >= 4
+    run(PAGE, capsys)
     with torch.no_grad():
         answers = torch.jit.load("from_python.pt")(torch.randn(500, 1, 16, 16, generator=torch.Generator()))
     assert 3 not in answers.argmax(1).tolist()
@@ -87,7 +76,7 @@ def test_the_page_runs_as_it_stands(here: Path) -> None:
 def test_the_page_says_what_the_code_accepts() -> None:
     from unhot.models.formats.exports.comparison import BATCHES, TOLERANCE
 
-    text = " ".join(PAGE.split())
+    text = " ".join(PAGE.read_text().split())
     assert "batches of {}, {}, {} and {}".format(*BATCHES) in text
     said = {torch.float32: "0.0001 in float32", torch.float16: "0.02 in float16", torch.bfloat16: "0.05 in bfloat16"}
     for kind, words in said.items():
