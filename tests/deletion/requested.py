@@ -8,7 +8,7 @@ from typing import NamedTuple
 from unhot.cli import main
 from unhot.deletion.certify import with_page
 from unhot.deletion.keys import read_private
-from unhot.deletion.statement import signed
+from unhot.deletion.statement import signed, statement
 from unhot.records.deletion import DeletionRecord
 from unhot.report.deletion import render
 
@@ -61,6 +61,6 @@ def certified(made: Carried, name: str, out: Path, *more: object) -> int:
 def signed_again(made: Carried, record: DeletionRecord) -> None:
     """Sign a record that was changed, as whoever holds the key could."""
     written = with_page(record.model_copy(update={"page_sha256": None}))
-    texts = (written.to_json(), render(written), signed(written, read_private(made.private)))
+    texts = (written.to_json(), render(written), signed(statement(written), read_private(made.private)))
     for name, text in zip(("record.json", "record.html", "record.dsse.json"), texts, strict=True):
         (made.record / name).write_text(text)

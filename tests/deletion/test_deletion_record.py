@@ -18,7 +18,7 @@ from securesystemslib.dsse import Envelope
 from securesystemslib.signer import SSlibKey
 
 from unhot.deletion.keys import read_private, read_public
-from unhot.deletion.statement import PREDICATE_TYPE, check_form, signed
+from unhot.deletion.statement import PREDICATE_TYPE, check_form, result_statement, signed, statement
 from unhot.deletion.verify import verify
 from unhot.deletion.weights_file import BundleFiles, WeightsFile
 from unhot.errors import InputError
@@ -132,13 +132,72 @@ def test_tools_of_others_check_it(carried: Carried) -> None:
     key = SSlibKey.from_crypto(load_pem_public_key(carried.public.read_bytes()))
     assert list(envelope.verify([key], 1)) == [key.keyid]
     statement = json.loads(envelope.payload)
-    check_form(statement)
+    check_form(statement, PREDICATE_TYPE)
     assert (statement["_type"], statement["predicateType"]) == ("https://in-toto.io/Statement/v1", PREDICATE_TYPE)
     assert canonical(statement["predicate"]) == (carried.record / "record.json").read_text()
     subjects = {s["name"]: s["digest"]["sha256"] for s in statement["subject"]}
     assert subjects == {
         p.name: sha256(p.read_bytes()).hexdigest() for p in carried.unlearned.iterdir() if p.name != "requests.jsonl"
     }
+
+
+def test_bounds_are_a_signed_test_result_that_others_read(carried: Carried, tmp_path: Path, capsys) -> None:
+    from google.protobuf.json_format import ParseDict
+    from in_toto_attestation.predicates.test_result.v0.test_result_pb2 import TestResult
+    from in_toto_attestation.v1 import statement_pb2
+    from in_toto_attestation.v1.statement import Statement
+
+    (carried.unlearned / "requests.jsonl").unlink()
+    out = tmp_path / "bounded"
+    bounds = ("--require", "forget_accuracy<=0.05", "--require", "verdict.weights>=retrained")
+    assert certified(carried, "R-1", out, *bounds) == 3
+    assert "Not met: verdict.weights is '" in capsys.readouterr().err
+    envelope = Envelope.from_dict(json.loads((out / "test-result.dsse.json").read_text()))
+    assert len(envelope.verify([read_public(carried.public)], 1)) == 1
+    found = json.loads(envelope.payload)
+    Statement.copy_from_pb(ParseDict(found, statement_pb2.Statement())).validate()
+    assert found["predicateType"] == "https://in-toto.io/attestation/test-result/v0.1"
+    result = ParseDict(found["predicate"], TestResult())
+    assert result.result == "FAILED"
+    assert list(result.passed_tests) == ["forget_accuracy<=0.05"]
+    assert list(result.failed_tests) == ["verdict.weights>=retrained"]
+    assert {c.name: c.digest["sha256"] for c in result.configuration} == {
+        "record.json": file_sha256(out / "record.json"),
+        "audit.json": file_sha256(carried.audit / "audit.json"),
+    }
+    assert call("verify", out, "--key", carried.public, "--model", carried.unlearned) == 0
+    assert "bounds: test-result.dsse.json states what the measures say: 1 of 2 are met" in capsys.readouterr().out
+    page = (out / "record.html").read_text()
+    assert "Of 2 bounds that were set 1 are met." in page
+    assert "<dt>forget_accuracy&lt;=0.05</dt><dd>met</dd>" in page
+
+
+def test_a_test_result_that_was_changed_is_found(carried: Carried, tmp_path: Path) -> None:
+    (carried.unlearned / "requests.jsonl").unlink()
+    out, key, draw = tmp_path / "bounded", read_public(carried.public), random.Random(0)
+    assert certified(carried, "R-1", out, "--require", "forget_accuracy<=0.05") == 0
+    path = out / "test-result.dsse.json"
+    content = path.read_bytes()
+    for _ in range(50):
+        at = draw.randrange(len(content))
+        path.write_bytes(content[:at] + bytes([content[at] ^ draw.randrange(1, 256)]) + content[at + 1 :])
+        assert [c.name for c in verify(out, key).checks if not c.holds] == ["bounds"]
+    path.unlink()
+    assert not verify(out, key).holds
+    shutil.copy(carried.record / "record.dsse.json", path)  # signed with the same key, and of another kind
+    assert not verify(out, key).holds
+    path.write_bytes(content)
+    assert verify(out, key).holds
+    shutil.copy(path, carried.record)
+    assert [c.found for c in verify(carried.record, key).checks if not c.holds] == [
+        "test-result.dsse.json was added: the record says of no bounds."
+    ]
+    record = DeletionRecord.read(out / "record.json")
+    lax = record.model_copy(update={"bounds": (record.bounds[0].model_copy(update={"unmet": "it is not"}),)})
+    signed_again(carried._replace(record=out), lax)
+    written = result_statement(DeletionRecord.read(out / "record.json"))
+    path.write_text(signed(written, read_private(carried.private)))
+    assert any("is met is not what the measures" in c.found for c in verify(out, key).checks if not c.holds)
 
 
 def test_what_a_record_says(carried: Carried) -> None:
@@ -246,7 +305,7 @@ def test_keys_of_openssl_sign_too(carried: Carried, tmp_path: Path) -> None:
     )
     (tmp_path / "ec.pub").write_bytes(public)
     record = DeletionRecord.read(carried.record / "record.json")
-    (carried.record / "record.dsse.json").write_text(signed(record, read_private(tmp_path / "ec.key")))
+    (carried.record / "record.dsse.json").write_text(signed(statement(record), read_private(tmp_path / "ec.key")))
     assert verify(carried.record, read_public(tmp_path / "ec.pub")).holds
     assert not verify(carried.record, read_public(carried.public)).holds
 

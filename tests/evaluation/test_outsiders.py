@@ -22,11 +22,11 @@ from unhot.bench.results import collect, write_all
 from unhot.bench.runner import Runner
 from unhot.bench.store import Store
 from unhot.bench.worker import WorkerConfig
-from unhot.cli.audit import Requirement
 from unhot.errors import InputError
 from unhot.evaluation import attacks, metrics
 from unhot.evaluation.catalogue import measures
 from unhot.evaluation.metric import Attack, Case, Finding
+from unhot.evaluation.requirement import Requirement
 from unhot.evaluation.stats import Estimate, proportion
 from unhot.records.audit import AuditRecord, Subject
 from unhot.records.measure import Measure

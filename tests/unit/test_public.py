@@ -72,7 +72,7 @@ LIGHT = {
     "list": "from unhot.cli import main; assert main(['list', 'methods', '--json']) == 0",
     "list of metrics": "from unhot.cli import main; assert main(['list', 'metrics']) == 0",
     "list of attacks": "from unhot.cli import main; assert main(['list', 'attacks']) == 0",
-    "bound": "from unhot.cli.audit import Requirement; Requirement.parse('mia_auc<=0.6')",
+    "bound": "from unhot.evaluation.requirement import Requirement; Requirement.parse('mia_auc<=0.6')",
     "wrong command": "from unhot.cli import main; assert main(['nope']) == 2",
     "core": "import unhot.errors, unhot.registry, unhot.records.base, unhot.files, unhot.report.page",
 }

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import itertools
 import json as jsonlib
-import operator
 import os
-import re
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NamedTuple, get_args
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from unhot.cli import options as opt
 from unhot.cli.models import MODEL, ModelOptions
-from unhot.errors import ModelError, OptionError, UnknownNameError
+from unhot.errors import ModelError
 from unhot.records.choices import Holder
 
 PAGE = "report.html"  # of a comparison; the audits lie beside it
@@ -28,7 +26,6 @@ if TYPE_CHECKING:
     from unhot.data.source import Source
     from unhot.evaluation.audit import Audit
     from unhot.models.classifier import Classifier
-    from unhot.records.audit import Verdict
     from unhot.records.forget import ForgetRecord
     from unhot.records.model import InputSpec
     from unhot.runtime import Runtime
@@ -49,90 +46,6 @@ Thumbnails = Annotated[bool, typer.Option(help="Show the samples that were used,
 
 # what the table of unhot compare shows; the page shows everything
 COMPARED = ("forget_accuracy", "retain_drop_masked", "probe_accuracy", "recovery_1_shot", "recovery_5_shot")
-
-COMPARE: dict[str, Callable[[float, float], bool]] = {
-    "<=": operator.le,
-    ">=": operator.ge,
-    "<": operator.lt,
-    ">": operator.gt,
-}
-
-
-HOLDERS = get_args(Holder)
-# verdicts as --require names them, from the least to the most that was forgotten; "undecided" meets none
-VERDICTS = {
-    "hidden": "hidden at the output only",
-    "short": "short of a retrained model",
-    "retrained": "at the level of a retrained model",
-    "beyond": "beyond a retrained model",
-}
-
-
-class Requirement(NamedTuple):
-    """A bound on a measurement of the unlearned model, or on a verdict, which is a position in ``VERDICTS``."""
-
-    name: str
-    sign: str
-    bound: float
-
-    @classmethod
-    def parse(cls, text: str, quick: bool = False) -> Requirement:
-        """Read ``name<=bound``, or ``verdict>=retrained``, ``verdict.weights>=short`` and the like.
-
-        Args:
-            text: The requirement.
-            quick: Whether the audit leaves out slow attacks, so that what they measure cannot be required.
-
-        Raises:
-            OptionError: It has another form, or the audit does not measure it.
-            UnknownNameError: There is no such measurement.
-        """
-        if text.strip().startswith("verdict"):
-            return cls._of_verdict(text)
-        match = re.fullmatch(
-            r"\s*([a-z][a-z0-9_]*)\s*(<=|>=|<|>)\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*", text
-        )
-        if match is None:
-            raise OptionError(
-                f"Expected --require 'name<=number' (or >=, <, >) or 'verdict.features>=retrained', got {text!r}."
-            )
-        from unhot.evaluation.attacks import catalogue as attacks
-        from unhot.evaluation.catalogue import measures
-
-        if match[1] not in measures():
-            raise UnknownNameError("measurement", match[1], measures())
-        if quick and any(
-            m.name == match[1] for entry in attacks.entries().values() if entry.slow for m in entry.measures
-        ):
-            raise OptionError(f"--quick leaves {match[1]} out, so it cannot be required. Leave --quick out.")
-        return cls(match[1], match[2], float(match[3]))
-
-    @classmethod
-    def _of_verdict(cls, text: str) -> Requirement:
-        found = re.fullmatch(rf"\s*(verdict(?:\.(?:{'|'.join(HOLDERS)}))?)\s*>=\s*({'|'.join(VERDICTS)})\s*", text)
-        if found is None:
-            raise OptionError(
-                f"Expected --require 'verdict>=LEVEL' or 'verdict.HOLDER>=LEVEL', got {text!r}. LEVEL is "
-                f"{', '.join(VERDICTS)}; HOLDER is {', '.join(HOLDERS)}."
-            )
-        return cls(found[1], ">=", list(VERDICTS).index(found[2]))
-
-    def unmet(self, audit: Audit) -> str | None:
-        """Say why the requirement is not met; None if it is."""
-        if self.name.startswith("verdict"):
-            return self._verdict_unmet(audit.record.verdict)
-        found = audit[self.name]
-        if found.value is None:
-            return f"{self.name} is absent: {found.absent_because}"
-        if COMPARE[self.sign](found.value, self.bound):
-            return None
-        return f"{self.name} is {found.value:.4f}, required {self.sign} {self.bound:g}"
-
-    def _verdict_unmet(self, verdict: Verdict) -> str | None:
-        _, _, holder = self.name.partition(".")
-        label = next((c.label for h, c in verdict.holders.items() if h == holder), verdict.label)
-        wanted = list(VERDICTS.values())[int(self.bound) :]
-        return None if label in wanted else f"{self.name} is {label!r}, required at least {wanted[0]!r}"
 
 
 def used_images(train: LabelledImages | None, record: ForgetRecord, spec: InputSpec | None) -> Tensor | None:
@@ -247,6 +160,7 @@ def audit(
     from unhot.cli.output import note, say, table
     from unhot.data.preprocessing import Preprocessing
     from unhot.data.source import load_source
+    from unhot.evaluation.requirement import Requirement
     from unhot.files import check_free
     from unhot.report.sentences import conclusions, headline, sentence
     from unhot.report.tables import SUBJECTS, audit_rows
@@ -274,7 +188,7 @@ def audit(
         for line in (*conclusions(result.record), *(sentence(f, result.record) for f in verdict.flags)):
             say(f"  {line}")
         say(f"Wrote {out}.")
-    failed = [why for r in requirements if (why := r.unmet(result))]
+    failed = [why for r in requirements if (why := r.unmet(result.record))]
     for why in failed:
         note(f"Not met: {why}.")
     raise typer.Exit(3 if failed else 0)

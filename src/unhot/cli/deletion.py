@@ -5,11 +5,14 @@ from __future__ import annotations
 import json as jsonlib
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from unhot.cli import options as opt
+
+if TYPE_CHECKING:
+    from unhot.records.deletion import DeletionRecord
 
 DAY = ["%Y-%m-%d"]
 
@@ -42,16 +45,22 @@ def certify(
     approved_by: Annotated[str, typer.Option("--approved-by", help="The role of who approved it.")] = "",
     note: Annotated[str, typer.Option("--note", help="Anything else that the record is to say.")] = "",
     received: Annotated[datetime | None, typer.Option("--received", formats=DAY, help="Day of the request.")] = None,
+    require: Annotated[
+        list[str],
+        typer.Option("--require", help="Bound that AUDIT is to meet, as for unhot audit. Exit code 3 if not met."),
+    ] = [],  # noqa: B006
     json: opt.Json = False,
 ) -> None:
     """Make a signed record of a deletion request: what was asked, done and measured, and what is left to dispose of."""
     from pydantic import ValidationError
 
+    from unhot.cli.output import note as tell
     from unhot.cli.output import say
-    from unhot.deletion.certify import PAGE, Made
+    from unhot.deletion.certify import Made
     from unhot.deletion.certify import certify as make
     from unhot.deletion.keys import read_private
     from unhot.errors import OptionError, invalid_values
+    from unhot.evaluation.requirement import Requirement
     from unhot.records.deletion import Request
 
     if received is not None and received > datetime.now():
@@ -67,12 +76,23 @@ def certify(
         )
     except ValidationError as error:
         raise OptionError(f"The request cannot be recorded: {invalid_values(error)[0]}.") from error
-    record = make(Made.read(unlearned, audits), asked, read_private(key), out)
+    bounds = [Requirement.parse(text) for text in require]
+    record = make(Made.read(unlearned, audits), asked, read_private(key), out, bounds)
     if json:
         say(record.to_json())
-        return
+    else:
+        _say_certified(record, out)
+    for bound in record.unmet:
+        tell(f"Not met: {bound.unmet}.")
+    raise typer.Exit(3 if record.unmet else 0)
+
+
+def _say_certified(record: DeletionRecord, out: Path) -> None:
+    from unhot.cli.output import say
+    from unhot.deletion.certify import PAGE
+
     named = ", ".join(c.name for c in record.classes)
     say(
-        f"Certified {asked.id}: forgot {named}; {record.evidence[0].verdict.label}. Wrote {out}; to print: "
+        f"Certified {record.request.id}: forgot {named}; {record.evidence[0].verdict.label}. Wrote {out}; to print: "
         f"{out / PAGE}. {len(record.remaining)} things are left to dispose of, the model before among them."
     )

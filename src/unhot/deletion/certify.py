@@ -9,14 +9,15 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from unhot.deletion.statement import signed
+from unhot.deletion.statement import RECORD, digest_of, result_statement, signed, statement
 from unhot.deletion.weights_file import RUN, BundleFiles
 from unhot.errors import InputError, shortened
 from unhot.escaping import is_unicode
+from unhot.evaluation.requirement import Requirement
 from unhot.files import check_free, output_errors, staged_folder, update_atomic
 from unhot.files import sha256 as file_sha256
 from unhot.records.audit import AuditRecord, Measurement
-from unhot.records.deletion import DeletionRecord, Evidence, Named, Place, Remainder, Request, Run
+from unhot.records.deletion import Bound, DeletionRecord, Evidence, Named, Place, Remainder, Request, Run
 from unhot.records.forget import ForgetRecord
 from unhot.records.ledger import LEDGER, Ledger, Line, added
 from unhot.report.audited import RECORD as AUDIT
@@ -29,7 +30,7 @@ from unhot.version import __version__
 if TYPE_CHECKING:
     from securesystemslib.signer import CryptoSigner
 
-RECORD, PAGE, ENVELOPE = "record.json", "record.html", "record.dsse.json"
+PAGE, ENVELOPE, RESULT = "record.html", "record.dsse.json", "test-result.dsse.json"
 DROP = "retain_drop"
 
 
@@ -67,7 +68,9 @@ class Made:
         return cls(bundle, run, found)
 
 
-def certify(made: Made, request: Request, signer: CryptoSigner, out: Path) -> DeletionRecord:
+def certify(
+    made: Made, request: Request, signer: CryptoSigner, out: Path, bounds: Sequence[Requirement] = ()
+) -> DeletionRecord:
     """Write a signed deletion record to a new folder, and its line to the ledger of the model.
 
     Args:
@@ -75,6 +78,7 @@ def certify(made: Made, request: Request, signer: CryptoSigner, out: Path) -> De
         request: What was asked.
         signer: The private key.
         out: The folder; it does not exist yet or is empty.
+        bounds: What the first audit is to meet. Whether it does is said in the record, and in a signed test result.
 
     Raises:
         InputError: The request or the model has a record already, or an audit compares with a foreign model.
@@ -88,7 +92,7 @@ def certify(made: Made, request: Request, signer: CryptoSigner, out: Path) -> De
 
     def change(content: bytes) -> bytes:
         ledger = Ledger.parse(content.decode(), str(made.bundle.folder / LEDGER))
-        record = with_page(record_of(made, request, ledger, certified))
+        record = with_page(record_of(made, request, ledger, certified, bounds))
         _write(record, signer, out)
         records.append(record)
         return ledger.with_line(_line(record, ledger)).to_text().encode()
@@ -98,7 +102,9 @@ def certify(made: Made, request: Request, signer: CryptoSigner, out: Path) -> De
     return records[0]
 
 
-def record_of(made: Made, request: Request, ledger: Ledger, certified: datetime.datetime) -> DeletionRecord:
+def record_of(
+    made: Made, request: Request, ledger: Ledger, certified: datetime.datetime, bounds: Sequence[Requirement] = ()
+) -> DeletionRecord:
     """Return the record of a request, without the digest of its page.
 
     Args:
@@ -106,6 +112,7 @@ def record_of(made: Made, request: Request, ledger: Ledger, certified: datetime.
         request: What was asked.
         ledger: The requests before.
         certified: Now.
+        bounds: What the first audit is to meet.
 
     Raises:
         InputError: The request or the model has a record already, or an audit compares with a foreign model.
@@ -134,6 +141,7 @@ def record_of(made: Made, request: Request, ledger: Ledger, certified: datetime.
         place=_place(made, ledger, first),
         run=_run(run),
         evidence=tuple(_evidence(*audit) for audit in made.audits),
+        bounds=tuple(Bound(requirement=r.text, unmet=r.unmet(made.audits[0][0])) for r in bounds),
         not_shown=tuple(_not_shown(made, ledger)),
         remaining=tuple(_remaining(run)),
         unhot_version=__version__,
@@ -147,7 +155,9 @@ def with_page(record: DeletionRecord) -> DeletionRecord:
 
 
 def _write(record: DeletionRecord, signer: CryptoSigner, out: Path) -> None:
-    texts = {RECORD: record.to_json(), PAGE: render(record), ENVELOPE: signed(record, signer)}
+    texts = {RECORD: record.to_json(), PAGE: render(record), ENVELOPE: signed(statement(record), signer)}
+    if record.bounds:
+        texts[RESULT] = signed(result_statement(record), signer)
     with staged_folder(out) as stage, output_errors(out):
         for name, text in texts.items():
             (stage / name).write_bytes(text.encode())
@@ -171,7 +181,7 @@ def _line(record: DeletionRecord, ledger: Ledger) -> Line:
         by=record.run.method,
         reason=record.request.reason,
         drop=record.place.drop,
-        record_sha256=sha256(record.to_json().encode()).hexdigest(),
+        record_sha256=digest_of(record),
         before_sha256=record.original_sha256,
         after_sha256=record.result_sha256,
         previous=ledger.last and ledger.last.sha256,

@@ -7,6 +7,7 @@ Source: in-toto attestation framework, v1 (https://github.com/in-toto/attestatio
 from __future__ import annotations
 
 import json
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 from unhot.deletion.keys import EXTRA
@@ -15,12 +16,15 @@ from unhot.packages import needed
 from unhot.reading import parse_json
 from unhot.records.base import canonical
 from unhot.records.deletion import DeletionRecord
+from unhot.report.audited import RECORD as AUDIT
 
 if TYPE_CHECKING:
     from securesystemslib.signer import CryptoSigner, SSlibKey
 
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 PREDICATE_TYPE = "urn:unhot:deletion-record:v1"
+RESULT_TYPE = "https://in-toto.io/attestation/test-result/v0.1"
+RECORD = "record.json"
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 
 
@@ -34,23 +38,45 @@ def statement(record: DeletionRecord) -> dict[str, Any]:
     }
 
 
-def signed(record: DeletionRecord, signer: CryptoSigner) -> str:
-    """Return the text of an envelope with the statement of a record, signed."""
+def result_statement(record: DeletionRecord) -> dict[str, Any]:
+    """Return the statement whether the model meets the bounds that were set, which names the record by its digest.
+
+    Source: in-toto attestation framework, predicate test-result v0.1.
+    """
+    made = {RECORD: digest_of(record), AUDIT: record.evidence[0].audit_sha256}
+    return statement(record) | {
+        "predicateType": RESULT_TYPE,
+        "predicate": {
+            "result": "FAILED" if record.unmet else "PASSED",
+            "configuration": [{"name": name, "digest": {"sha256": digest}} for name, digest in made.items()],
+            "passedTests": [b.requirement for b in record.bounds if b.unmet is None],
+            "failedTests": [b.requirement for b in record.unmet],
+        },
+    }
+
+
+def digest_of(record: DeletionRecord) -> str:
+    """Return the SHA-256 of the file of a record."""
+    return sha256(record.to_json().encode()).hexdigest()
+
+
+def signed(made: dict[str, Any], signer: CryptoSigner) -> str:
+    """Return the text of an envelope with a statement, signed."""
     (dsse,) = needed(EXTRA, "securesystemslib.dsse")
-    made = statement(record)
-    check_form(made)
+    check_form(made, made["predicateType"])
     envelope = dsse.Envelope(canonical(made).encode(), PAYLOAD_TYPE, {})
     envelope.sign(signer)
     return canonical(envelope.to_dict())
 
 
-def opened(text: str, key: SSlibKey, where: str) -> dict[str, Any]:
+def opened(text: str, key: SSlibKey, where: str, kind: str = PREDICATE_TYPE) -> dict[str, Any]:
     """Check the signature of an envelope, and return the statement in it.
 
     Args:
         text: The envelope, byte for byte as it was written: a change that the signature does not cover is found, too.
         key: The public key of who signed.
         where: Names the envelope in errors.
+        kind: The type of what is stated.
 
     Raises:
         InputError: It is no such envelope, or was not signed with this key.
@@ -70,14 +96,14 @@ def opened(text: str, key: SSlibKey, where: str) -> dict[str, Any]:
         raise InputError(f"{where} was not signed with this key, or was changed since.") from error
     payload = envelope.payload.decode(errors="replace")
     found = parse_json(payload, f"the payload of {where}")
-    check_form(found)
+    check_form(found, kind)
     if canonical(found) != payload:
         raise InputError(f"The payload of {where} is not canonical JSON.")
     return dict(found)
 
 
-def check_form(value: object) -> None:
-    """Refuse what is no in-toto Statement v1 about a deletion.
+def check_form(value: object, kind: str) -> None:
+    """Refuse what is no in-toto Statement v1 of a type.
 
     Raises:
         InputError: With what is wrong with it.
@@ -93,5 +119,5 @@ def check_form(value: object) -> None:
         statements.Statement.copy_from_pb(parsed).validate()
     except Exception as error:  # protobuf raises whatever a wrong value leads to
         raise InputError(f"It is not an in-toto statement: {first_line(error)}.") from error
-    if parsed.predicate_type != PREDICATE_TYPE:
-        raise InputError(f"It states {parsed.predicate_type[:80]!r}, and not a deletion ({PREDICATE_TYPE}).")
+    if parsed.predicate_type != kind:
+        raise InputError(f"It states {parsed.predicate_type[:80]!r}, and not {kind}.")

@@ -5,15 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from unhot.deletion.certify import ENVELOPE, PAGE, RECORD
+from unhot.deletion.certify import ENVELOPE, PAGE, RESULT
 from unhot.deletion.ledger import read_ledger
-from unhot.deletion.statement import opened, statement
+from unhot.deletion.statement import PREDICATE_TYPE, RECORD, RESULT_TYPE, digest_of, opened, result_statement, statement
 from unhot.deletion.weights_file import BundleFiles
 from unhot.errors import InputError, shortened
+from unhot.evaluation.requirement import Requirement
 from unhot.files import sha256 as file_sha256
 from unhot.reading import read_text
 from unhot.records.base import canonical
@@ -81,6 +81,8 @@ def verify(
         _check("record", contents),
         _check("page", lambda: _page(folder, _known(made))),
     ]
+    if (folder / RESULT).exists() or (made.get("record") and made["record"].bounds):
+        checks.append(_check("bounds", lambda: _bounds(folder, key, _known(made))))
     if model is not None:
         checks += [
             _check("model", lambda: _model(model, _known(made))),
@@ -109,20 +111,20 @@ def _known(made: dict[str, Any]) -> DeletionRecord:
 
 def _names(folder: Path) -> str:
     found = {p.name for p in folder.iterdir()}
-    if extra := sorted(found - NAMES):
+    if extra := sorted(found - NAMES - {RESULT}):
         raise InputError(f"{extra[0]} was added. A record holds {', '.join(sorted(NAMES))} only.")
     if missing := sorted(NAMES - found):
         raise InputError(f"{missing[0]} is missing.")
     if strange := sorted(p.name for p in folder.iterdir() if p.is_symlink() or not p.is_file()):
         raise InputError(f"{strange[0]} is not a file.")
-    return f"{', '.join(sorted(NAMES))}, and no other"
+    return f"{', '.join(sorted(found))}, and no other"
 
 
-def _signed(folder: Path, key: SSlibKey) -> dict[str, Any]:
-    text = read_text(folder / ENVELOPE)
-    if (folder / ENVELOPE).read_bytes() != text.encode():
-        raise InputError(f"{ENVELOPE} begins with a mark of its encoding, which it is not written with.")
-    return opened(text, key, ENVELOPE)
+def _signed(folder: Path, key: SSlibKey, name: str = ENVELOPE, kind: str = PREDICATE_TYPE) -> dict[str, Any]:
+    text = read_text(folder / name)
+    if (folder / name).read_bytes() != text.encode():
+        raise InputError(f"{name} begins with a mark of its encoding, which it is not written with.")
+    return opened(text, key, name, kind)
 
 
 def _read(folder: Path, signed: dict[str, Any] | None) -> DeletionRecord:
@@ -143,6 +145,20 @@ def _page(folder: Path, record: DeletionRecord) -> str:
     return f"{PAGE} is the one that was signed"
 
 
+def _bounds(folder: Path, key: SSlibKey, record: DeletionRecord) -> str:
+    if not record.bounds:
+        raise InputError(f"{RESULT} was added: the record says of no bounds.")
+    if not (folder / RESULT).is_file():
+        raise InputError(f"{RESULT} is missing.")
+    if _signed(folder, key, RESULT, RESULT_TYPE) != json.loads(canonical(result_statement(record))):
+        raise InputError(f"{RESULT} does not state what the record says of its bounds.")
+    for bound in record.bounds:
+        if Requirement.parse(bound.requirement).unmet(record.evidence[0]) != bound.unmet:
+            raise InputError(f"Whether {bound.requirement} is met is not what the measures in the record say.")
+    met = len(record.bounds) - len(record.unmet)
+    return f"{RESULT} states what the measures say: {met} of {len(record.bounds)} are met"
+
+
 def _model(model: Path, record: DeletionRecord) -> str:
     found = BundleFiles.read(model)
     if found.weights_sha256 != record.result_sha256:
@@ -156,7 +172,7 @@ def _ledger(model: Path, record: DeletionRecord) -> str:
     if not (model / LEDGER).exists():
         return "not checked: there is none beside the model"
     ledger = read_ledger(model)
-    digest = sha256(record.to_json().encode()).hexdigest()
+    digest = digest_of(record)
     at = next((i for i, line in enumerate(ledger.lines) if line.record_sha256 == digest), None)
     if at is None:
         raise InputError(f"{model / LEDGER} does not name this record.")
@@ -187,6 +203,6 @@ def _before(before: Path, key: SSlibKey, record: DeletionRecord) -> str:
     found = verify(before, key)
     if found.record is None or not found.holds:
         raise InputError(f"{before} does not hold itself: {next(c.found for c in found.checks if not c.holds)}")
-    if sha256(found.record.to_json().encode()).hexdigest() != record.place.previous:
+    if digest_of(found.record) != record.place.previous:
         raise InputError(f"{before} is not the record of the request before.")
     return f"{found.record.request.id} is the request before"

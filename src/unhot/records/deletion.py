@@ -115,6 +115,18 @@ class Evidence(Stored):
         return self
 
 
+class Bound(Stored):
+    """A bound that was set on what the first audit measured.
+
+    Attributes:
+        requirement: The bound, as ``--require`` takes it.
+        unmet: Why it is not met; None if it is.
+    """
+
+    requirement: str
+    unmet: str | None = None
+
+
 class Remainder(Stored):
     """Something outside of the model that may still hold the forgotten classes.
 
@@ -159,6 +171,7 @@ class DeletionRecord(Record):
         result_sha256: Digest of the weights after.
         files: SHA-256 of each file of the bundle after.
         evidence: The audits.
+        bounds: The bounds that were set; a signed test result goes with the record if there are any.
         not_shown: What the record does not prove.
         remaining: What is left to dispose of.
         page_sha256: SHA-256 of the page that was made of this record without this value.
@@ -176,10 +189,16 @@ class DeletionRecord(Record):
     place: Place
     run: Run
     evidence: tuple[Evidence, ...] = Field(min_length=1)
+    bounds: tuple[Bound, ...] = ()
     not_shown: tuple[str, ...]
     remaining: tuple[Remainder, ...]
     unhot_version: str
     page_sha256: Sha256 | None = None
+
+    @property
+    def unmet(self) -> tuple[Bound, ...]:
+        """The bounds that are not met."""
+        return tuple(bound for bound in self.bounds if bound.unmet is not None)
 
     def to_json(self) -> str:
         """Return the canonical text."""

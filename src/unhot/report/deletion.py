@@ -67,6 +67,8 @@ def summary(record: DeletionRecord) -> Iterator[str]:
         yield f"Of {own.n:,} test images of it the model recognises {own.value:.1%} now{was}."
     label, holder = evidence.verdict.label, evidence.verdict.holder
     yield f"The verdict is {label!r}: {MEANINGS[label].of(holder)}"
+    if record.bounds:
+        yield f"Of {len(record.bounds)} bounds that were set {len(record.bounds) - len(record.unmet)} are met."
     if record.place.drop is not None:
         yield f"What the other classes lost in accuracy: {number(record.place.drop)}."
 
