@@ -111,8 +111,10 @@ def test_images_that_the_method_does_not_read_are_refused(unhot: Run, bundle: Pa
 
 
 def test_a_dry_run_writes_nothing_and_says_the_same(unhot: Run, bundle: Path, tmp_path: Path) -> None:
-    call = ["forget", bundle, "--class", 3, "--samples", "digits", "--data", "digits", "--out", tmp_path / "u"]
-    dry = unhot(*call, "--dry-run")
+    asked = ["forget", bundle, "--class", 3, "--samples", "digits", "--data", "digits"]
+    refused = unhot(*asked)
+    assert (refused.code, "--out is missing." in refused.err) == (2, True)
+    dry, call = unhot(*asked, "--dry-run"), [*asked, "--out", tmp_path / "u"]
     assert dry.code == 0
     assert "Wrote nothing: a dry run." in dry.out
     assert not (tmp_path / "u").exists()

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
-from requested import NOTES, Carried, call
+from requested import NOTES, Carried, call, certified
 from safetensors.numpy import load_file, save_file
+from securesystemslib.dsse import Envelope
 
+from unhot.deletion.keys import read_public
+from unhot.files import sha256
 from unhot.models.bundle import load
 
 pytestmark = pytest.mark.filterwarnings(NOTES)
@@ -117,3 +121,68 @@ def test_a_request_in_the_middle_is_undone_after_the_later_ones(
         ("revert", "R-2"),
         ("revert", "R-1"),
     ]
+    capsys.readouterr()
+    assert call("log", tmp_path / "zero") == 0
+    said = capsys.readouterr().out
+    assert "when (UTC)" in said
+    undone = json.loads((tmp_path / "zero" / LEDGER).read_text().splitlines()[-1])["at"]
+    assert re.search(rf"R-1 .*{undone[:10]} {undone[11:16]} .*undone: 3 ", said)
+
+
+def test_models_in_the_wrong_order_are_refused(carried: Carried, tmp_path: Path, capsys) -> None:
+    assert call("diff", carried.unlearned, carried.original, "--out", tmp_path / "new") == 2
+    assert "has forgotten 3, and" in capsys.readouterr().err
+    info = carried.original / "bundle.json"
+    value = json.loads(info.read_text())
+    value["head_edits"] = [{"kind": "forgotten", "layer": "head", "classes": [7]}]
+    info.write_text(json.dumps(value))
+    assert call("diff", carried.original, carried.unlearned, "--out", tmp_path / "new") == 2
+    assert "lists forgotten classes that are none" in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_patch_without_its_request_is_said(carried: Carried, tmp_path: Path, capsys) -> None:
+    """Made before the request was certified, it leads to the model without a line in its ledger, which is valid."""
+    ledger = (carried.unlearned / LEDGER).read_bytes()
+    (carried.unlearned / LEDGER).unlink()
+    patch, there = tmp_path / "patch", tmp_path / "there"
+    assert call("diff", carried.original, carried.unlearned, "--out", patch) == 0
+    assert "has no certified request that" in capsys.readouterr().err
+    assert call("apply", carried.original, patch, "--out", there) == 0
+    assert f"the ledger of {there} has no line of it. Certify {there}" in capsys.readouterr().err
+    made = carried._replace(unlearned=there)
+    assert certified(made, "R-1", tmp_path / "record") == 0
+    assert call("verify", tmp_path / "record", "--key", carried.public, "--model", there) == 0
+    (carried.unlearned / LEDGER).write_bytes(ledger)
+    assert call("revert", carried.unlearned, patch, "--out", tmp_path / "back") == 0
+    assert [json.loads(line)["action"] for line in (tmp_path / "back" / LEDGER).read_text().splitlines()] == [
+        "forget",
+        "revert",
+    ]
+
+
+def test_a_signed_patch(carried: Carried, tmp_path: Path, capsys) -> None:
+    patch, out = tmp_path / "patch", tmp_path / "new"
+    assert call("diff", carried.original, carried.unlearned, "--key", carried.private, "--out", patch) == 0
+    envelope = Envelope.from_dict(json.loads((patch / "patch.dsse.json").read_text()))
+    assert len(envelope.verify([read_public(carried.public)], 1)) == 1
+    assert json.loads(envelope.payload)["predicate"]["records"] == [sha256(carried.record / "record.json")]
+    capsys.readouterr()
+    assert call("apply", carried.original, patch, "--out", tmp_path / "unchecked") == 0
+    assert "was not checked. --key PUBLIC checks it." in capsys.readouterr().err
+    assert call("apply", carried.original, patch, "--key", carried.public, "--out", out) == 0
+    assert contents(out) == contents(carried.unlearned)
+    shutil.rmtree(out)
+    value = json.loads((patch / "patch.json").read_text())
+    value["requests"] = []
+    (patch / "patch.json").write_text(json.dumps(value))
+    for command, model in (("apply", carried.original), ("revert", carried.unlearned)):
+        assert call(command, model, patch, "--key", carried.public, "--out", out) == 2
+        assert "does not hold what was signed" in capsys.readouterr().err
+    assert call("keys", "--out", tmp_path / "other") == 0
+    assert call("apply", carried.original, patch, "--key", tmp_path / "other" / "unhot.pub", "--out", out) == 2
+    assert "was not signed with this key" in capsys.readouterr().err
+    (patch / "patch.dsse.json").unlink()
+    assert call("apply", carried.original, patch, "--key", carried.public, "--out", out) == 2
+    assert "patch.dsse.json cannot be read" in capsys.readouterr().err
+    assert not out.exists()

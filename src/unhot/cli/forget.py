@@ -29,7 +29,10 @@ def forget(
     samples: Annotated[
         str, typer.Option("--samples", help="Images of the class: a folder or file of them, or a named data set.")
     ],
-    out: opt.Out,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="Output folder; it must not exist yet, or be empty. --dry-run needs none."),
+    ] = None,
     shots: Annotated[
         int | None,
         typer.Option(
@@ -110,8 +113,11 @@ def forget(
     from unhot.models.bundle import save
     from unhot.statistics import ClassStatistics
 
-    check_free(out)
-    if cache is not None and out.absolute() in cache.absolute().parents:
+    if out is None and not dry_run:
+        raise OptionError("--out is missing. Give a folder for the unlearned model, or --dry-run to write nothing.")
+    if out is not None:
+        check_free(out)
+    if cache is not None and out is not None and out.absolute() in cache.absolute().parents:
         raise OptionError(f"--cache {cache} lies in --out, which must be empty. Choose another place for it.")
     method = method or default(guard is not None)
     chosen = get(method).of(opt.settings(option))
@@ -169,7 +175,7 @@ def forget(
                 f"{method} found {shortened(found) or 'nothing'} as the rest of the concept; by the label map it is "
                 f"{shortened(concept.hidden) or 'nothing'}. Give images of all of it to skip this search."
             )
-    if not dry_run:
+    if not dry_run and out is not None:
         save(result.classifier, out, record, requests=earlier)
     if json:
         say(record.to_json())

@@ -36,14 +36,14 @@ def log(
         [
             line.id,
             f"{line.at:%Y-%m-%d %H:%M}",
-            "undone" if line.action == "revert" else ", ".join(c.name for c in line.classes),
+            ("undone: " if line.action == "revert" else "") + ", ".join(c.name for c in line.classes),
             line.by,
             line.reason,
             "–" if line.drop is None else f"{line.drop:.3f}",
         ]
         for line in ledger.lines
     ]
-    table(f"Requests on {model}", ["request", "when", "forgot", "by", "why", "drop"], rows, text=5)
+    table(f"Requests on {model}", ["request", "when (UTC)", "forgot", "by", "why", "drop"], rows, text=5)
     sum_of = "not measured for each" if cost is None else f"{cost:.3f} of the accuracy on retained classes"
     say(f"In force: {', '.join(line.id for line in in_force) or 'none'}. What they cost, added up: {sum_of}.")
     for where in changed:

@@ -3,40 +3,54 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from unhot.deletion.ledger import read_ledger, repeated, undone
-from unhot.deletion.weights_file import FILES, LENGTH, RUN, WEIGHTS, BundleFiles, Tensor, WeightsFile
-from unhot.errors import InputError, ModelError, shortened
+from unhot.deletion.statement import PATCH_TYPE, opened, patch_statement, signed
+from unhot.deletion.weights_file import FILES, INFO, LENGTH, RUN, WEIGHTS, BundleFiles, Tensor, WeightsFile
+from unhot.errors import InputError, ModelError, invalid_values, shortened
 from unhot.files import sha256, staged_folder
 from unhot.reading import read_text
+from unhot.records.base import canonical
 from unhot.records.ledger import LEDGER, Ledger, Line
+from unhot.records.model import BundleInfo, ClassLabel
 from unhot.records.patch import FileChange, Form, PatchRecord, Side, TensorChange
 
-PATCH, TENSORS = "patch.json", "tensors.safetensors"
+if TYPE_CHECKING:
+    from securesystemslib.signer import CryptoSigner, SSlibKey
+
+PATCH, TENSORS, SIGNED = "patch.json", "tensors.safetensors", "patch.dsse.json"
+CLASSES = TypeAdapter(tuple[ClassLabel, ...])
 End = Literal["before", "after"]
 OTHER: dict[End, End] = {"before": "after", "after": "before"}
 
 
-def diff(original: Path, unlearned: Path, out: Path) -> PatchRecord:
+def diff(original: Path, unlearned: Path, out: Path, signer: CryptoSigner | None = None) -> PatchRecord:
     """Write what differs between two bundles to a folder that does not exist yet or is empty.
 
     Args:
         original: The bundle before.
         unlearned: The bundle after.
         out: The folder.
+        signer: The private key to sign the patch with; it is not signed if None.
 
     Raises:
-        InputError: One is no bundle, or both are the same.
+        InputError: One is no bundle, both are the same, or they are given in the wrong order.
         OutputError: The folder is taken or cannot be written.
     """
     ends = BundleFiles.read(original), BundleFiles.read(unlearned)
     if ends[0].files == ends[1].files:
         raise ModelError(f"{original} and {unlearned} hold the same files. There is nothing to keep.")
+    if known := _forgotten(ends[0].info) - _forgotten(ends[1].info):
+        raise ModelError(
+            f"{original} has forgotten {shortened(sorted(c.name for c in known))}, and {unlearned} has not. Give the "
+            "model before the request first, and the one after it second."
+        )
     weights = WeightsFile.read(original / WEIGHTS), WeightsFile.read(unlearned / WEIGHTS)
     changes, arrays = _tensors(*weights)
     with staged_folder(out) as stage:
@@ -50,31 +64,62 @@ def diff(original: Path, unlearned: Path, out: Path) -> PatchRecord:
             tensors_sha256=sha256(stage / TENSORS),
         )
         record.write(stage / PATCH)
+        if signer is not None:
+            (stage / SIGNED).write_text(signed(_statement(stage, record), signer), encoding="utf-8")
     return record
 
 
-def apply(model: Path, patch: Path, out: Path) -> PatchRecord:
+def apply(model: Path, patch: Path, out: Path, key: SSlibKey | None = None) -> PatchRecord:
     """Write the bundle that a patch leads to.
 
     Args:
         model: The bundle that the patch begins with; any other is refused.
         patch: What :func:`diff` wrote.
         out: A folder that does not exist yet or is empty.
+        key: The public key of who signed the patch; its signature is not checked if None.
 
     Raises:
-        InputError: The model is another one, or the patch was changed.
+        InputError: The model is another one, the patch was changed, or it was not signed with this key.
         OutputError: The folder is taken or cannot be written.
     """
-    record, ledger = PatchRecord.read(patch / PATCH), read_ledger(model)
+    record, ledger = _read(patch, key), read_ledger(model)
     _write(model, patch, record, "after", repeated(ledger, record.requests), out)
     return record
 
 
-def revert(model: Path, patch: Path, out: Path) -> PatchRecord:
+def revert(model: Path, patch: Path, out: Path, key: SSlibKey | None = None) -> PatchRecord:
     """Write the bundle that a patch begins with; as :func:`apply`, the other way."""
-    record, ledger = PatchRecord.read(patch / PATCH), read_ledger(model)
+    record, ledger = _read(patch, key), read_ledger(model)
     _write(model, patch, record, "before", undone(ledger, record.before_sha256, record.after_sha256), out)
     return record
+
+
+def _read(patch: Path, key: SSlibKey | None) -> PatchRecord:
+    """Read a patch, and check its signature if there is a key."""
+    record = PatchRecord.read(patch / PATCH)
+    if key is not None:
+        found = opened(read_text(patch / SIGNED), key, str(patch / SIGNED), PATCH_TYPE)
+        if canonical(found) != canonical(_statement(patch, record)):
+            raise InputError(f"{patch} does not hold what was signed: it was changed since.")
+    return record
+
+
+def _statement(patch: Path, record: PatchRecord) -> dict[str, Any]:
+    return patch_statement(record, {name: sha256(patch / name) for name in (PATCH, TENSORS)})
+
+
+def _forgotten(info: BundleInfo) -> set[ClassLabel]:
+    """Return the classes that a bundle lists as forgotten."""
+    found = set(info.forgotten)
+    for edit in info.head_edits:
+        if edit.get("kind") == "forgotten":
+            try:
+                found |= set(CLASSES.validate_python(edit.get("classes")))
+            except ValidationError as error:
+                raise ModelError(
+                    f"{INFO} lists forgotten classes that are none: {invalid_values(error)[0]}."
+                ) from error
+    return found
 
 
 def _tensors(before: WeightsFile, after: WeightsFile) -> tuple[list[TensorChange], dict[str, np.ndarray]]:

@@ -16,6 +16,7 @@ from unhot.packages import needed
 from unhot.reading import parse_json
 from unhot.records.base import canonical
 from unhot.records.deletion import DeletionRecord
+from unhot.records.patch import PatchRecord
 from unhot.report.audited import RECORD as AUDIT
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 PREDICATE_TYPE = "urn:unhot:deletion-record:v1"
+PATCH_TYPE = "urn:unhot:patch:v1"
 RESULT_TYPE = "https://in-toto.io/attestation/test-result/v0.1"
 RECORD = "record.json"
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
@@ -32,7 +34,7 @@ def statement(record: DeletionRecord) -> dict[str, Any]:
     """Return the statement that a record makes of the files of the model: they are its subjects."""
     return {
         "_type": STATEMENT_TYPE,
-        "subject": [{"name": name, "digest": {"sha256": digest}} for name, digest in sorted(record.files.items())],
+        "subject": _subjects(record.files),
         "predicateType": PREDICATE_TYPE,
         "predicate": json.loads(record.to_json()),
     }
@@ -53,6 +55,29 @@ def result_statement(record: DeletionRecord) -> dict[str, Any]:
             "failedTests": [b.requirement for b in record.unmet],
         },
     }
+
+
+def patch_statement(record: PatchRecord, files: dict[str, str]) -> dict[str, Any]:
+    """Return the statement which models the files of a patch lead between, and on which records.
+
+    Args:
+        record: The patch.
+        files: SHA-256 of each of its files.
+    """
+    return {
+        "_type": STATEMENT_TYPE,
+        "subject": _subjects(files),
+        "predicateType": PATCH_TYPE,
+        "predicate": {
+            "before_sha256": record.before_sha256,
+            "after_sha256": record.after_sha256,
+            "records": [line.record_sha256 for line in record.requests],
+        },
+    }
+
+
+def _subjects(files: dict[str, str]) -> list[dict[str, Any]]:
+    return [{"name": name, "digest": {"sha256": digest}} for name, digest in sorted(files.items())]
 
 
 def digest_of(record: DeletionRecord) -> str:
