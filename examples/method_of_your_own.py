@@ -1,15 +1,10 @@
-"""A method of your own, as a plain function and as a class, checked and compared with nhle-cwm on bundled digits.
+# %% [markdown]
+# # A method of your own
+#
+# As a plain function and as a class, checked, and compared with `nhle-cwm` on bundled digits. Run this file as a script
+# (`python examples/method_of_your_own.py`), or cell by cell.
 
-    python examples/method_of_your_own.py
-
-An installed package brings a method without any code that runs first, by an entry point in its pyproject.toml:
-
-    [project.entry-points."unhot.methods"]
-    fade-all = "my_package.fade:FadeAll"
-"""
-
-from __future__ import annotations
-
+# %%
 from typing import ClassVar
 
 import torch
@@ -19,7 +14,13 @@ import unhot
 from unhot import Classifier, Data, Outcome, Runtime, Use
 from unhot.testing import check_method
 
+# %% [markdown]
+# ## A function
+#
+# Its keyword-only arguments are the hyperparameters. `uses` names the data that it may read; here it is none.
 
+
+# %%
 @unhot.method("fade", uses=())
 def fade(model: Classifier, data: Data, runtime: Runtime, *, share: float = 0.1) -> str:
     """Shrink the class's row of the head.
@@ -34,6 +35,14 @@ def fade(model: Classifier, data: Data, runtime: Runtime, *, share: float = 0.1)
     return f"shrunk to {share}"
 
 
+# %% [markdown]
+# ## A class
+#
+# Its fields are the hyperparameters, with their ranges, and `run` is the algorithm. unhot copies the model, seeds the
+# generators, and checks and records the result.
+
+
+# %%
 class FadeAll(unhot.Method):
     """Shrink the class's row of the head, and shift its logit below those of the samples.
 
@@ -56,23 +65,35 @@ class FadeAll(unhot.Method):
         return Outcome(model, "done")
 
 
-def main() -> None:
-    check_method(FadeAll)
-    source = unhot.load_source("digits")
-    model, _ = unhot.train(source, "lenet5", settings={"epochs": 10})
-    samples = unhot.draw(source.train_images, classes=[3], shots=16)
-    for method in (unhot.methods.get("fade")(share=0.2), FadeAll(), unhot.methods.get("nhle-cwm")()):
-        result = unhot.forget(model, samples, method=method)
-        audit = unhot.audit(
-            original=model,
-            unlearned=result.classifier,
-            classes=[3],
-            test=source.test_images,
-            train=source.train_images,
-            quick=True,
-        )
-        print(f"{method.name:10} forget accuracy {audit['forget_accuracy'].value:.3f}: {audit.record.verdict.label}")
+# %% [markdown]
+# ## Is it a method?
+#
+# `check_method` says what is wrong: a hyperparameter that does nothing, data that is read without being named, weights
+# that differ from run to run, and so on.
 
+# %%
+check_method(FadeAll)
 
-if __name__ == "__main__":
-    main()
+# %% [markdown]
+# ## Beside the default method
+
+# %%
+source = unhot.load_source("digits")
+model, _ = unhot.train(source, "lenet5", settings={"epochs": 10})
+samples = unhot.draw(source.train_images, classes=[3], shots=16)
+auditor = unhot.Auditor(model, test=source.test_images, train=source.train_images)
+for method in (unhot.methods.get("fade")(share=0.2), FadeAll(), unhot.methods.get("nhle-cwm")()):
+    result = unhot.forget(model, samples, method=method)
+    audit = auditor.audit(result.classifier, [3], quick=True)
+    print(f"{method.name:10} forget accuracy {audit['forget_accuracy'].value:.3f}: {audit.record.verdict.label}")
+
+# %% [markdown]
+# ## In a package
+#
+# An installed package brings a method without any code that runs first, by an entry point in its pyproject.toml. Then
+# `unhot forget --method fade-all` and grids know it by name:
+#
+# ```toml
+# [project.entry-points."unhot.methods"]
+# fade-all = "my_package.fade:FadeAll"
+# ```

@@ -38,8 +38,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         text = re.sub(r"\]\(docs/", "](", (ROOT / source).read_text())
         files.append(File.generated(config, OUTSIDE[source], content=text))
     for source, page in EXAMPLES.items():
-        code = (ROOT / source).read_text()
-        files.append(File.generated(config, page, content=f"# {source}\n\n```python\n{code}```\n"))
+        files.append(File.generated(config, page, content=notebook((ROOT / source).read_text())))
     made = {
         "reference/cli.md": commands.page(),
         "reference/python.md": api.page(),
@@ -49,6 +48,15 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     for page, text in made.items():
         files.append(File.generated(config, page, content=text))
     return files
+
+
+def notebook(script: str) -> str:
+    """Return a script of cells ("# %%", "# %% [markdown]") as Markdown."""
+    cells = re.findall(r"^# %%( \[markdown\])?\n(.*?)(?=^# %%|\Z)", script, flags=re.DOTALL | re.MULTILINE)
+    return "\n".join(
+        re.sub(r"^# ?", "", text, flags=re.MULTILINE) if prose else f"```python\n{text.strip()}\n```\n"
+        for prose, text in cells
+    )
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import runpy
-from pathlib import Path
-
 import pytest
 import torch
 
@@ -16,9 +13,6 @@ from unhot.methods.function import method
 from unhot.models.classifier import Classifier
 from unhot.runtime import Runtime
 from unhot.testing import check_method, toy_problem
-
-ROOT = Path(__file__).resolve().parents[3]
-
 
 pytestmark = pytest.mark.usefixtures("own_methods")
 
@@ -58,13 +52,6 @@ def test_a_function_of_another_form_is_refused() -> None:
 
     with pytest.raises(OptionError, match=r"'share'.*untyped.*default"):
         method("untyped")(untyped)
-
-
-def test_the_example_runs(capsys: pytest.CaptureFixture[str]) -> None:
-    runpy.run_path(str(ROOT / "examples" / "method_of_your_own.py"))["main"]()
-    lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines] == ["fade", "fade-all", "nhle-cwm"]
-    assert lines[-1].startswith("nhle-cwm   forget accuracy 0.000")
 
 
 def test_a_function_that_returns_something_else_is_named() -> None:
