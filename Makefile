@@ -42,13 +42,19 @@ format: $(VENV)/ready
 messages: $(VENV)/ready
 	$(BIN)/python tests/messages.py
 
-docs: $(VENV)/ready
+docs: build/gallery/ready
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict --site-dir site
 	$(BIN)/python docs/pages/check.py site
+
+# audits that the site shows; made again when code changes
+build/gallery/ready: docs/pages/gallery.py $(shell find src -name '*.py') | $(VENV)/ready
+	OMP_NUM_THREADS=1 $(BIN)/python docs/pages/gallery.py build/gallery
+	touch $@
 
 tables: $(VENV)/ready
 	$(BIN)/python docs/make_tables.py
 	$(BIN)/python docs/make_pictures.py
+	@echo "docs/pictures/features.svg is made by docs/make_features.py, of the folder of unhot demo."
 
 bench: $(VENV)/ready
 	$(BIN)/python benchmarks/forget_speed.py

@@ -12,7 +12,7 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
-from make_tables import read, results
+from blocks.records import read, results
 from matplotlib.figure import Figure
 
 from unhot.bench.results import pictures

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
@@ -18,10 +19,13 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "docs" / "pages"), str(ROOT / "docs")]
 import api  # noqa: E402
 import commands  # noqa: E402
+import measures  # noqa: E402
+import verdicts  # noqa: E402
 
 import records  # noqa: E402
 
 OUTSIDE = {"CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md", "README.md": "index.md"}
+GALLERY = ROOT / "build" / "gallery"  # gallery.py writes it
 WIDE = ("understand/compare.md",)  # pages whose table takes the place of the table of contents
 EXAMPLES = {f"examples/{p.name}": f"examples/{p.stem}.md" for p in sorted((ROOT / "examples").glob("*.py"))}
 
@@ -33,7 +37,9 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add the pages that are made of files outside docs/."""
+    """Add the pages that are made of files outside docs/, of the code, and of the gallery."""
+    if not (GALLERY / "ready").exists():
+        raise PluginError("The gallery is not there yet. Build the site with: make docs.")
     for source in ("CONTRIBUTING.md", "CHANGELOG.md"):
         text = re.sub(r"\]\(docs/", "](", (ROOT / source).read_text())
         files.append(File.generated(config, OUTSIDE[source], content=text))
@@ -43,10 +49,15 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         "reference/cli.md": commands.page(),
         "reference/python.md": api.page(),
         "reference/records.md": records.page(),
+        "understand/measures.md": measures.page(GALLERY),
+        "understand/verdicts.md": verdicts.page(GALLERY),
     }
     made |= {f"reference/schemas/{name}.json": schema for name, schema in records.schemas().items()}
     for page, text in made.items():
         files.append(File.generated(config, page, content=text))
+    for page in sorted(GALLERY.glob("*/report.html")):
+        place = f"understand/gallery/{page.parent.name}/report.html"
+        files.append(File.generated(config, place, abs_src_path=str(page)))
     return files
 
 

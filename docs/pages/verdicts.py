@@ -1,0 +1,54 @@
+"""The page of the verdicts: what each label says, with audits of the gallery that earned it."""
+
+from __future__ import annotations
+
+import html
+from pathlib import Path
+
+from gallery import EXAMPLES, Example
+
+from unhot.evaluation.verdict import MEANINGS
+from unhot.records.audit import AuditRecord
+from unhot.report.sentences import conclusions
+from unhot.report.tables import SUBJECTS, value_text
+
+SHOWN = {
+    "forget_accuracy": "classified as the digit",
+    "retain_accuracy": "accuracy on the other digits",
+    "recovery_5_shot": "recovered from the features with five images",
+    "original_features_r2": "original's features predicted",
+}
+
+HEAD = """# The verdicts
+
+An audit gives one verdict for each holder: whoever holds the outputs of a model, its features, or its weights. Here is
+what each label says, with models that earn it. They are nets of handwritten digits (LeNet-5, on the digits of
+scikit-learn), which were trained, made to forget the digit 1 and audited when this site was built; their audits are
+shown as they came out. The test set has only a few dozen images of a digit, so intervals are wide. [How a verdict comes
+about](../audit.md#the-verdict) has the rules.
+"""
+
+
+def page(gallery: Path) -> str:
+    """Return the page.
+
+    Args:
+        gallery: The folder that gallery.py wrote.
+    """
+    text = [HEAD]
+    for label, meaning in MEANINGS.items():
+        text.append(f"## {label.capitalize()}\n\n{meaning.of('features')}\n")
+        text += [_example(gallery / name, found) for name, found in EXAMPLES.items() if found.label == label]
+    return "\n".join(text)
+
+
+def _example(folder: Path, example: Example) -> str:
+    """Return what an example is, its values beside those of the other models, and its verdicts."""
+    record = AuditRecord.read(folder / "audit.json")
+    subjects = [s for s in SUBJECTS if s != "retrained" or record.inputs.retrained_sha256]
+    heads = ["", *subjects]
+    rows = [[title, *(value_text(record.find(name, s)) for s in subjects)] for name, title in SHOWN.items()]
+    lines = [f"| {' | '.join(row)} |" for row in (heads, ["---"] * len(heads), *rows)]
+    said = "\n".join(f"- {html.escape(sentence)}" for sentence in conclusions(record))
+    link = f"[The whole page of this audit](gallery/{folder.name}/report.html)"
+    return f"### {example.title}\n\n{example.made}\n\n" + "\n".join(lines) + f"\n\n{said}\n\n{link}\n"
