@@ -88,6 +88,8 @@ def _run(command: str, capsys: pytest.CaptureFixture[str], trained: Path | None,
         shutil.copytree(trained, "model")
         return Said("", "")
     program, *argv = shlex.split(command)
+    if program == "pip":  # needs a network
+        return Said("", "")
     assert program == "unhot", command
     code = main(argv)
     said = Said(*capsys.readouterr())

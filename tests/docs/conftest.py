@@ -38,6 +38,12 @@ def digit_folders(digits: Source, tmp_path_factory: pytest.TempPathFactory) -> P
     return write_folders(digits, tmp_path_factory.mktemp("pictures") / "photos", tuple("0123456789"))
 
 
+@pytest.fixture(scope="session")
+def named_folders(digits: Source, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Pictures of digits in folders named zero to nine; read only."""
+    return write_folders(digits, tmp_path_factory.mktemp("named") / "photos", NAMES)
+
+
 def photo_spec(mean: tuple[float, ...], std: tuple[float, ...]) -> InputSpec:
     return InputSpec(height=32, width=32, channels=3, mean=mean, std=std, resize=32)
 
@@ -65,10 +71,10 @@ def fit_head(net: nn.Module, source: Source, spec: InputSpec) -> None:
 
 
 @pytest.fixture(scope="session")
-def elsewhere(digits: Source, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with models as people have them, and photos/, in which each digit has a folder; read only."""
+def elsewhere(named_folders: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with models of transformers, timm and torchvision that recognise these pictures; read only."""
     root = tmp_path_factory.mktemp("elsewhere")
-    photos = load_source(str(write_folders(digits, root / "photos", NAMES)))
+    photos = load_source(str(named_folders))
     names = list(photos.train_images.class_names)
     of_torchvision = photo_spec((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
     half = photo_spec((0.5,) * 3, (0.5,) * 3)

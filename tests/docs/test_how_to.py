@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+import shlex
 import shutil
 from pathlib import Path
 
 import pytest
 
 from pages import DOCS, Said, run
+from unhot.cli import main
+from unhot.evaluation import attacks, metrics
 
 pytestmark = [
     pytest.mark.filterwarnings("default::unhot.errors.UnhotWarning"),  # a net of few epochs is not sure of all samples
@@ -37,6 +40,14 @@ def page(
     monkeypatch.chdir(tmp_path)
     shutil.copytree(digit_folders, "photos")
     return Pages(bundle, capsys)
+
+
+@pytest.fixture
+def own_measures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let other tests know nothing of the metrics and attacks that a page registers."""
+    for catalogue in (metrics.catalogue, attacks.catalogue):
+        for known in ("_entries", "_loaded"):
+            monkeypatch.setattr(catalogue, known, dict(getattr(catalogue, known)))
 
 
 def said_by(said: dict[str, Said], part: str) -> Said:
@@ -73,11 +84,45 @@ def test_part_of_a_class(page: Pages) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning")
-def test_your_model(bundle: Path, elsewhere: Path, tmp_path: Path, monkeypatch, capsys) -> None:
+def test_your_model(bundle: Path, elsewhere: Path, named_folders: Path, tmp_path: Path, monkeypatch, capsys) -> None:
     shutil.copytree(elsewhere, tmp_path, dirs_exist_ok=True)
+    shutil.copytree(named_folders, tmp_path / "photos")
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     said = Pages(bundle, capsys)("your-model")
     for out in ("hf-unlearned", "timm-unlearned", "tv-unlearned", "own-unlearned"):
         assert re.match("(Forgot|Cut) three .*nhle-cwm from 16 images", said_by(said, f"--out {out}").out), out
     assert "unhot forget would go on." in said_by(said, "unhot doctor").out
+
+
+def test_face_recogniser(bundle: Path, named_folders: Path, tmp_path: Path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(named_folders, "photos")
+    for split in ("train", "test"):
+        Path("photos", split, "three").rename(Path("photos", split, "anna"))
+    said = Pages(bundle, capsys)("face-recogniser")
+    assert said_by(said, "unhot doctor").out.endswith("unhot forget would go on.\n")
+
+
+@pytest.mark.usefixtures("own_methods", "own_measures")
+def test_add_a_method(page: Pages, bundle: Path) -> None:
+    shutil.copytree(bundle, "model")
+    page("add-a-method")
+
+
+def test_cluster(page: Pages) -> None:
+    said = page("cluster")
+    job = Path("bench.sh").read_text().splitlines()[-1]
+    assert main(shlex.split(job)[1:]) == 0
+    assert "2 cells, 2 of them to do, and 1 models to train" in said_by(said, "grid.toml --dry-run").out
+    assert "2 cells, 0 of them to do" in said_by(said, "--backend ray").out
+
+
+def test_start(page: Pages) -> None:
+    page("../start")
+
+
+def test_every_page_is_run() -> None:
+    """Each page has a test, named after it."""
+    tests = {name.removeprefix("test_") for name in globals() if name.startswith("test_")}
+    assert {p.stem.replace("-", "_") for p in (DOCS / "how-to").glob("*.md")} <= tests
