@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test check format messages docs tables bench bench-small clean
+.PHONY: help demo test check format messages docs dist tables bench bench-small clean
 .DEFAULT_GOAL := help
 
 help:
@@ -13,6 +13,7 @@ help:
 	@echo "make format  format the code"
 	@echo "make messages   write the list of all messages that the tests compare, tests/golden/messages.txt"
 	@echo "make docs    build the documentation as a site of files, in site/"
+	@echo "make dist    build the package, check it, and run the demo from its wheel"
 	@echo "make tables  write the tables and pictures of README.md and docs/ from the committed records"
 	@echo "make bench   measure how long forgetting takes, and how that grows"
 	@echo "make bench-small   compare the methods that need a few images only, on Fashion-MNIST"
@@ -50,6 +51,18 @@ docs: build/gallery/ready
 build/gallery/ready: docs/pages/gallery.py $(shell find src -name '*.py') | $(VENV)/ready
 	OMP_NUM_THREADS=1 $(BIN)/python docs/pages/gallery.py build/gallery
 	touch $@
+
+# the demo runs from the wheel in a new environment, with the dependencies of the other one but not its checkout
+dist: $(VENV)/ready
+	rm -rf dist build/wheel build/demo
+	$(BIN)/python -m build --outdir dist > /dev/null
+	$(BIN)/twine check --strict dist/*
+	$(BIN)/python -m venv build/wheel
+	build/wheel/bin/python -I -m pip install --quiet --no-deps dist/*.whl
+	$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
+		> "$$(echo build/wheel/lib/python*/site-packages)/dependencies.pth"
+	cd build && wheel/bin/python -I -c 'import unhot; assert "/build/wheel/" in unhot.__file__, unhot.__file__'
+	cd build && wheel/bin/python -I -m unhot demo --out demo
 
 tables: $(VENV)/ready
 	$(BIN)/python docs/make_tables.py

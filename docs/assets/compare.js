@@ -33,11 +33,11 @@ document.querySelectorAll(".compare").forEach((block) => {
   });
   table.before(controls);
 
-  function compare(a, b, column) {
+  function compare(a, b, column, sign) {
     const [left, right] = [text(a, column), text(b, column)];
     const [x, y] = [left, right].map((value) => parseFloat(value.replaceAll(",", "")));
-    if (isNaN(x) || isNaN(y)) return isNaN(x) - isNaN(y) || left.localeCompare(right);
-    return x - y;
+    if (isNaN(x) && isNaN(y)) return sign * left.localeCompare(right);
+    return isNaN(x) - isNaN(y) || sign * (x - y); // what is no number comes last
   }
 
   heads.forEach((head, column) => {
@@ -50,7 +50,7 @@ document.querySelectorAll(".compare").forEach((block) => {
       const up = head.ariaSort !== "ascending";
       heads.forEach((other) => (other.ariaSort = null));
       head.ariaSort = up ? "ascending" : "descending";
-      rows.sort((a, b) => (up ? 1 : -1) * compare(a, b, column));
+      rows.sort((a, b) => compare(a, b, column, up ? 1 : -1));
       table.tBodies[0].append(...rows);
     });
   });

@@ -52,7 +52,8 @@ HEAD = """# Records
 
 Every JSON file that unhot writes is one of these records. Unknown fields, NaN and infinity are refused when a file is
 read. `schema_version` says which layout it has; a file of a newer layout than this unhot knows is refused by name, and
-files of older layouts are read. Under each record is its JSON schema, to check files with in other languages.
+files of older layouts are read. Each record has a JSON schema, to check files with in other languages; it is that of
+files as this version writes them.
 """
 
 
