@@ -17,9 +17,11 @@ pytestmark = pytest.mark.filterwarnings(NOTES)
 @pytest.mark.usefixtures("short_digits")
 def test_the_story_of_the_guide(tmp_path: Path, capsys, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
-    blocks = re.findall(r"```(python|)\n(.*?)```", GUIDE, flags=re.DOTALL)
+    blocks = re.findall(r"```(python|toml|)\n(.*?)```", GUIDE, flags=re.DOTALL)
     commands = [line for kind, block in blocks if not kind for line in block.splitlines()]
-    assert len(commands) == 16
+    assert len(commands) == 21
+    (toml,) = (block for kind, block in blocks if kind == "toml")
+    (tmp_path / "requests.toml").write_text(toml)
     said = {}
     for command in commands:
         first, *argv = shlex.split(command)
@@ -34,8 +36,10 @@ def test_the_story_of_the_guide(tmp_path: Path, capsys, monkeypatch) -> None:
     quoted = " ".join(re.findall(r"^> (.*)$", GUIDE, flags=re.MULTILINE))
     assert re.sub(r"\d{4}-\d\d-\d\d", "DAY", answer.strip()) == re.sub(r"\d{4}-\d\d-\d\d", "DAY", quoted)
     assert "In force: R-1." in said["unhot log back"].out
+    assert "In force: R-2." in said["unhot log replayed/R-2/model"].out
     for name in ("model.safetensors", "bundle.json", "record.json"):
         assert (tmp_path / "back" / name).read_bytes() == (tmp_path / "first" / name).read_bytes()
-    (code,) = (block for kind, block in blocks if kind)
+    assert "Certified: R-3, R-4. The model is now requests/R-4/model." in said["unhot request requests.toml"].out
+    (code,) = (block for kind, block in blocks if kind == "python")
     exec(code, {})
     assert "model.safetensors" in capsys.readouterr().out

@@ -27,7 +27,9 @@ from unhot.cli.log import log
 from unhot.cli.output import note, prepare_streams
 from unhot.cli.patch import apply, diff, revert
 from unhot.cli.reference import reference
+from unhot.cli.replay import replay
 from unhot.cli.report import report
+from unhot.cli.requests import request
 from unhot.cli.train import train
 from unhot.cli.verify import verify
 from unhot.version import __version__
@@ -69,9 +71,11 @@ app.command("report")(report)
 app.command("keys")(keys)
 app.command("certify")(certify)
 app.command("verify")(verify)
+app.command("request")(request)
 app.command("diff")(diff)
 app.command("apply")(apply)
 app.command("revert")(revert)
+app.command("replay")(replay)
 app.command("log")(log)
 app.command("list")(list_)
 app.command("show")(show)

@@ -145,6 +145,21 @@ def of_contents(contents: Contents, classes: Sequence[int | str] | None) -> Samp
     return Samples(replace(chosen, y=place[chosen.y], class_names=known), known)
 
 
+def with_digests(samples: Samples, wanted: Sequence[str]) -> Samples:
+    """Return those of some samples that have these digests (:meth:`LabelledImages.digests`), in this order.
+
+    Raises:
+        DataError: One is not among them.
+    """
+    place = {digest: i for i, digest in enumerate(samples.images.digests())}
+    if missing := [digest for digest in wanted if digest not in place]:
+        raise DataError(
+            f"{samples.images.origin}: {len(missing)} of {len(wanted)} images are not among those of the class there, "
+            f"the first with the digest {missing[0][:12]}. Give the images that the request was carried out with."
+        )
+    return replace(samples, images=samples.images.select(torch.tensor([place[digest] for digest in wanted])))
+
+
 def _without_ending(name: str) -> str:
     """Return the name of an archive or a file without what says its kind."""
     while (stem := name.rpartition("."))[2].lower() in ENDINGS and stem[0]:

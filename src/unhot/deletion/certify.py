@@ -102,6 +102,29 @@ def certify(
     return records[0]
 
 
+def complete(record: Path, unlearned: Path) -> None:
+    """Add the line of a record to the ledger of its model, if it is not there: who wrote the record was killed.
+
+    Args:
+        record: The folder of the record.
+        unlearned: The model that it is about.
+
+    Raises:
+        InputError: The record does not follow from the ledger.
+    """
+    made = DeletionRecord.read(record / RECORD)
+
+    def change(content: bytes) -> bytes:
+        ledger = Ledger.parse(content.decode(), str(unlearned / LEDGER))
+        if any(line.record_sha256 == digest_of(made) for line in ledger.lines):
+            return content
+        if (ledger.last and ledger.last.sha256) != made.place.ledger_sha256:
+            raise InputError(f"{record} is not the next record of {unlearned}: its ledger has gone on without it.")
+        return ledger.with_line(_line(made, ledger)).to_text().encode()
+
+    update_atomic(unlearned / LEDGER, change)
+
+
 def record_of(
     made: Made, request: Request, ledger: Ledger, certified: datetime.datetime, bounds: Sequence[Requirement] = ()
 ) -> DeletionRecord:

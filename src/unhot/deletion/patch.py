@@ -208,8 +208,8 @@ def _check_model(found: BundleFiles, record: PatchRecord, end: End) -> None:
     if end == "after" and wanted in left[:-1]:
         later = [line.id for line in requests[: left.index(wanted) : -1]]
         advice = (
-            f"That one is earlier in its chain: undo {shortened(later)} first, in this order, then this, and forget "
-            "the later ones again."
+            f"That one is earlier in its chain: undo {shortened(later)} first, in this order, then this, and carry the "
+            "later ones out again with unhot replay."
         )
     raise ModelError(
         f"{found.folder} is not the model that the patch {'begins with' if end == 'before' else 'leads to'}: its "

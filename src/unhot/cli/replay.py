@@ -1,0 +1,116 @@
+"""``unhot replay``: requests carried out again, after one before them was undone."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from unhot.cli import options as opt
+from unhot.cli.requests import How, carry_out
+from unhot.errors import OptionError
+
+if TYPE_CHECKING:
+    from unhot.data.samples import Samples
+    from unhot.models.classifier import Classifier
+    from unhot.records.deletion import DeletionRecord
+    from unhot.records.request import Asked
+
+
+def replay(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="Bundle from which the requests were undone.")],
+    records: Annotated[
+        list[Path], typer.Argument(metavar="RECORD ...", help="Folders that unhot certify wrote of these requests.")
+    ],
+    samples: Annotated[
+        str, typer.Option("--samples", help="Where the images of the requests are; they are found by their digests.")
+    ],
+    data: Annotated[str, typer.Option("--data", help="Named data set, or folder of class folders, for the audits.")],
+    key: Annotated[Path, typer.Option("--key", help="Private key that the records were signed with.")],
+    out: Annotated[Path, typer.Option("--out", help="Output folder; it gets a folder for each request.")],
+    retrained: Annotated[
+        list[Path], typer.Option("--retrained", help="Model trained without the classes; for one RECORD only.")
+    ] = [],  # noqa: B006
+    retain: Annotated[
+        str | None, typer.Option("--retain", help="Images of other classes, if the requests were given such.")
+    ] = None,
+    guard: Annotated[Path | None, typer.Option("--guard", help="Guard, if the requests were given one.")] = None,
+    data_dir: opt.DataDir = None,
+    download: opt.Download = False,
+    skip_broken: opt.SkipBroken = False,
+    device: opt.Device = None,
+    json: opt.Json = False,
+) -> None:
+    """Carry requests out again with the same method, settings, seed and images, and audit and certify each.
+
+    For requests that were undone so that one before them could be undone. A command that was stopped goes on where it
+    was when it is given again.
+    """
+    from unhot.deletion.keys import read_private
+    from unhot.deletion.replaying import asked_again, read_records, shared_again
+    from unhot.deletion.request_file import place_in
+    from unhot.deletion.weights_file import BundleFiles
+
+    if retrained and len(records) > 1:
+        raise OptionError("--retrained is of one request's classes. Give one RECORD with it.")
+    found = read_records(model, records, read_private(key).public_key)
+    asked = [asked_again(record, samples, retain, guard, retrained) for record in found]
+    of = {one.id: record for one, record in zip(asked, found, strict=True)}
+    how = How(data_dir, download, skip_broken, device)
+    carry_out(
+        asked,
+        shared_again(found[0], data),
+        [place_in(out, one) for one in asked],
+        (model, BundleFiles.read(model).weights_sha256),
+        key,
+        how,
+        lambda one, before, place: _forget_again(one, of[one.id], before, place, how),
+        json,
+    )
+
+
+def _forget_again(asked: Asked, record: DeletionRecord, before: Path, out: Path, how: How) -> None:
+    """Make a model forget what a record says, as it says."""
+    from unhot.cli.output import note, say
+    from unhot.cli.request import labelled_in, retained_images
+    from unhot.data.unlabelled import Unlabelled
+    from unhot.deletion.ledger import read_ledger
+    from unhot.deletion.replaying import check_same
+    from unhot.methods import get
+    from unhot.models.bundle import load, save
+    from unhot.statistics import ClassStatistics
+
+    classifier = load(before)
+    rest = None if asked.retain is None else retained_images(asked.retain, True, how.data_dir, how.download, False)
+    result = get(record.run.method).of(asked.options)(
+        classifier,
+        _samples(asked, record, classifier, how),
+        retain=rest if isinstance(rest, Unlabelled) else labelled_in(rest),
+        guard=None if asked.guard is None else ClassStatistics.load(asked.guard),
+        seed=asked.seed,
+        runtime=replace(opt.make_runtime(how.device, asked.seed), announce=note),
+        force=asked.force,
+    )
+    if (said := check_same(record, result.record)) is not None:
+        note(f"Note: {said}")
+    save(result.classifier, out, result.record, requests=read_ledger(before))
+    say(f"Forgot {', '.join(asked.classes)} again with {record.run.method}. Wrote {out}.")
+
+
+def _samples(asked: Asked, record: DeletionRecord, classifier: Classifier, how: How) -> Samples:
+    """Find the images of a request by their digests."""
+    from unhot.data import catalogue as datasets
+    from unhot.data.containers.listed import read_contents
+    from unhot.data.samples import every, of_contents, with_digests
+    from unhot.data.source import found_at, load_source
+
+    if asked.samples in datasets:
+        train = load_source(asked.samples, how.data_dir, how.download).train_images
+        found = every(train, classifier.positions(train, record.classes))
+    else:
+        contents = read_contents(found_at(asked.samples, how.data_dir, "samples"), list(asked.classes))
+        names = contents.sampled.class_names if contents.labelled else None
+        found = of_contents(contents, asked.classes if names else [c.index for c in record.classes])
+    return with_digests(found, record.run.samples)

@@ -1,0 +1,122 @@
+"""Carrying out the requests of a file: what it says, and how far each of them is."""
+
+from __future__ import annotations
+
+import re
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from pydantic import ValidationError
+
+from unhot.deletion.certify import complete
+from unhot.deletion.verify import verify
+from unhot.errors import InputError, OutputError, invalid_values, raise_all
+from unhot.reading import parse_toml, read_text
+from unhot.records.request import Asked, Begun, RequestFile, Shared
+
+if TYPE_CHECKING:
+    from securesystemslib.signer import CryptoSigner
+
+FILE_BYTES = 2**20  # TOML is parsed in Python, a million bytes a second
+BEGUN = "request.json"
+
+
+class Place(NamedTuple):
+    """The folder of a request; its parts appear one after another, each complete or not at all."""
+
+    home: Path
+
+    @property
+    def model(self) -> Path:
+        """The unlearned model."""
+        return self.home / "model"
+
+    @property
+    def audit(self) -> Path:
+        """Its audit."""
+        return self.home / "audit"
+
+    @property
+    def record(self) -> Path:
+        """The signed record; the request is finished when it is there."""
+        return self.home / "record"
+
+
+def read_requests(path: Path) -> RequestFile:
+    """Read a file of requests.
+
+    Raises:
+        InputError: With everything that is unknown, missing or invalid in it.
+    """
+    raw = parse_toml(read_text(path, FILE_BYTES), str(path))
+    try:
+        file = RequestFile.model_validate(raw)
+    except ValidationError as error:
+        raise_all(InputError, str(path), [f"{said}." for said in _said(error)])
+        raise
+    late = [asked.id for asked in file.request if asked.received is not None and asked.received > date.today()]
+    raise_all(InputError, str(path), [f"{name}: 'received' is after today." for name in late])
+    return file
+
+
+def place_in(out: Path, asked: Asked) -> Place:
+    """Return the folder of a request, which is named by its id."""
+    return Place(out / (re.sub(r"[^\w.-]+", "-", asked.id).strip(".") or "request"))
+
+
+def begin(place: Place, asked: Asked, shared: Shared, model_sha256: str) -> None:
+    """Note with what values a request is carried out, or check that it was begun with them.
+
+    Args:
+        place: Its folder.
+        asked: The request.
+        shared: What all requests share.
+        model_sha256: Digest of the weights that it begins with.
+
+    Raises:
+        InputError: It was begun with other values.
+        OutputError: The folder holds something else.
+    """
+    begun = Begun(
+        asked=asked,
+        shared=Shared(data=shared.data, quick=shared.quick, holder=shared.holder),
+        model_sha256=model_sha256,
+    )
+    path = place.home / BEGUN
+    if path.exists():
+        if Begun.read(path) != begun:
+            raise InputError(
+                f"{asked.id} was begun with other values than it has now: compare {path}. Give it these again, or "
+                f"remove {place.home}, and the folders of the requests after it, to begin anew."
+            )
+        return
+    if place.home.exists() and any(place.home.iterdir()):
+        raise OutputError(f"{place.home} is not empty, and holds no request. Choose another 'out'.")
+    place.home.mkdir(parents=True, exist_ok=True)
+    begun.write(path)
+
+
+def finished(place: Place, asked: Asked, signer: CryptoSigner) -> bool:
+    """Return whether a request is certified; a ledger that lacks the line, as after a kill, gets it.
+
+    Raises:
+        InputError: What was certified does not hold, or was signed with another key.
+    """
+    if not place.record.exists():
+        return False
+    for model in (None, place.model):  # a record that does not hold itself gets no line
+        found = verify(place.record, signer.public_key, model)
+        if wrong := [c for c in found.checks if not c.holds and c.name != "ledger"]:
+            raise InputError(f"{asked.id} is certified, and does not hold: {wrong[0].name}: {wrong[0].found}")
+    complete(place.record, place.model)
+    return True
+
+
+def _said(error: ValidationError) -> list[str]:
+    """Return what is wrong, with the number of the request in place of the position in the list."""
+    known = [*RequestFile.model_fields, *Asked.model_fields]
+    return [
+        re.sub(r"'request\.(\d+)", lambda m: f"request {int(m[1]) + 1}, '", said).replace("'.", "'")
+        for said in invalid_values(error, known)
+    ]

@@ -1,0 +1,164 @@
+"""The requests of a file, each from the model to its signed record."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from requested import NOTES, Carried, call
+
+from unhot.deletion.keys import read_public
+from unhot.deletion.verify import verify
+from unhot.records.deletion import DeletionRecord
+from unhot.records.ledger import Ledger
+
+pytestmark = pytest.mark.filterwarnings(NOTES)
+
+FILE = """
+schema = 1
+model = "{original}"
+data = "digits"
+key = "{private}"
+out = "{out}"
+quick = true
+
+[[request]]
+id = "R-1"
+reason = "consent withdrawn"
+classes = ["3"]
+samples = "digits"
+force = true
+require = ["forget_accuracy<=0.05"]
+
+[[request]]
+id = "A/2 of today"
+reason = "licence ended"
+approved_by = "data protection officer"
+received = 2026-11-02
+classes = [5]
+samples = "digits"
+method = "mask"
+options = {{cut = "mask"}}
+force = true
+"""
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    return tmp_path / "requests"
+
+
+@pytest.fixture
+def file(carried_out: Carried, out: Path, tmp_path: Path) -> Path:
+    path = tmp_path / "requests.toml"
+    path.write_text(FILE.format(original=carried_out.original, private=carried_out.private, out=out))
+    return path
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def test_requests_are_carried_out_in_turn_and_go_on_where_they_were_stopped(
+    file: Path, out: Path, carried_out: Carried, capsys, monkeypatch
+) -> None:
+    line, stopped = Ledger.with_line, []
+
+    def killed_once(self: Ledger, added: object) -> Ledger:
+        """End the second request after its record was written, and before its line in the ledger."""
+        if self.lines and not stopped:
+            stopped.append(1)
+            raise MemoryError
+        return line(self, added)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Ledger, "with_line", killed_once)
+    assert call("request", file, "--dry-run") == 0
+    assert f"R-1 (to be done): forget 3, to {out / 'R-1'}." in capsys.readouterr().out
+    assert not out.exists()
+    assert call("request", file) == 1
+    first, second = out / "R-1", out / "A-2-of-today"
+    assert {p.name for p in second.iterdir()} == {"request.json", "model", "audit", "record"}
+    assert len((second / "model" / "requests.jsonl").read_text().splitlines()) == 1
+    before = contents(first), contents(second)
+    capsys.readouterr()
+    assert call("request", file, "--json") == 0
+    said = json.loads(capsys.readouterr().out)
+    assert [(r["id"], r["done_before"]) for r in said["requests"]] == [("R-1", True), ("A/2 of today", True)]
+    assert said["model"] == str(second / "model")
+    after = contents(first), contents(second)
+    assert after[0] == before[0]
+    changed = {name for name in after[1] if after[1][name] != before[1].get(name)}
+    assert changed == {"model/requests.jsonl"}
+    key = read_public(carried_out.public)
+    for home, original, previous in ((first, carried_out.original, None), (second, first / "model", first / "record")):
+        assert verify(home / "record", key, home / "model", original, previous).holds
+    record = DeletionRecord.read(second / "record" / "record.json")
+    assert (record.request.id, record.request.approved_by) == ("A/2 of today", "data protection officer")
+    assert (str(record.request.received), record.run.method, record.place.number) == ("2026-11-02", "mask", 2)
+    assert (first / "record" / "test-result.dsse.json").exists()
+
+    file.write_text(file.read_text().replace("licence ended", "licence ended in May"))
+    assert call("request", file) == 2
+    assert "A/2 of today was begun with other values than it has now" in capsys.readouterr().err
+    page = first / "record" / "record.html"
+    page.write_text(page.read_text() + " ")
+    assert call("request", file) == 2
+    assert "R-1 is certified, and does not hold: page:" in capsys.readouterr().err
+
+
+def test_what_does_not_meet_its_bounds_is_not_certified(file: Path, out: Path, capsys) -> None:
+    text = file.read_text()
+    file.write_text(text[: text.rindex("[[request]]")].replace("forget_accuracy<=0.05", "verdict>=beyond"))
+    for _ in range(2):
+        assert call("request", file) == 3
+        said = capsys.readouterr().err
+        assert "Not met: verdict is " in said
+        assert f"R-1 is not certified. Remove {out / 'R-1'}, change the request" in said
+        assert {p.name for p in (out / "R-1").iterdir()} == {"request.json", "model", "audit"}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("quick = true", "qick = true", "'qick': unknown (Did you mean 'quick'?)"),
+        ('reason = "licence ended"', "", "request 2, 'reason': Field required."),
+        ("classes = [5]", 'classes = ["3"]', "the class 3 comes twice"),
+        ("classes = [5]", "classes = [true]", "request 2, 'classes.0': Input should be a valid string"),
+        ("classes = [5]", 'classes = ["x"]', "A/2 of today: 'classes': Unknown class 'x'."),
+        ("A/2 of today", "r-1", "the id r-1 comes twice"),
+        ("A/2 of today", "R/1", "two ids name one folder, r-1."),
+        ("2026-11-02", "2999-11-02", "A/2 of today: 'received' is after today."),
+        ("unhot.key", "unhot.pub", "'key': "),
+        ('model = "', 'model = "no', "'model': There is no model at"),
+        ('data = "digits"', 'data = "dgits"', "'data': Unknown data set 'dgits'."),
+        ('method = "mask"', 'method = "msk"', "A/2 of today: 'method': Unknown method 'msk'. Did you mean 'mask'?"),
+        ('{cut = "mask"}', '{ct = "mask"}', "Unknown hyperparameter of mask: 'ct'. Did you mean 'cut'?"),
+        ('method = "mask"\noptions = {cut = "mask"}', 'method = "scrub"', "scrub needs 'retain'."),
+        ('method = "mask"', 'method = "mask"\nretain = "digits"', "mask does not read images of the retained classes"),
+        ('method = "mask"', 'method = "mask"\nretrained = ["no"]', "'retrained': There is nothing at no."),
+        ("forget_accuracy<=", "forgt_accuracy<=", "R-1: 'require': Unknown measurement 'forgt_accuracy'."),
+        ("forget_accuracy<=0.05", "relearn_steps>=5", "--quick leaves relearn_steps out"),
+        ("schema = 1", "schema = 2", "'schema': Input should be 1"),
+        ("[[request]]", "[[request", "is not valid TOML"),
+    ],
+)
+def test_what_is_wrong_is_said_before_anything_is_done(
+    file: Path, out: Path, capsys, old: str, new: str, said: str
+) -> None:
+    text = file.read_text()
+    assert old in text
+    file.write_text(text.replace(old, new))
+    assert call("request", file) == 2
+    found = capsys.readouterr().err
+    assert found.startswith(f"Error: {file}")
+    assert said in found
+    assert not out.exists()
+
+
+def test_nothing_is_overwritten(file: Path, out: Path, capsys) -> None:
+    (out / "R-1").mkdir(parents=True)
+    (out / "R-1" / "mine").touch()
+    assert call("request", file) == 2
+    assert "is not empty, and holds no request. Choose another 'out'." in capsys.readouterr().err
+    assert [p.name for p in out.rglob("*")] == ["R-1", "mine"]
