@@ -71,7 +71,7 @@ def notebook(script: str) -> str:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Point links that leave docs/ to the pages that stand for these files here."""
+    """Point links that leave docs/ to the pages that stand for these files here; read Markdown in what is folded."""
     if page.file.src_uri in WIDE:
         page.meta["hide"] = ["toc"]
     folder = posixpath.dirname(page.file.src_uri)
@@ -81,4 +81,5 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
         target = (OUTSIDE | EXAMPLES).get(source)
         return f"]({posixpath.relpath(target, folder or '.')}" if target else found[0]
 
+    markdown = markdown.replace("<details>", '<details markdown="1">')
     return re.sub(r"\]\(((?:\.\./)+[\w./-]+)", pointed, markdown)
