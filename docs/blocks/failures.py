@@ -75,12 +75,8 @@ def _not_forgotten() -> list[str]:
 def _damaged() -> list[str]:
     lost = _mean(_catalogue("boundary-shrink", "cifar10"), "retain_drop_masked")
     where = "boundary-shrink from 16 images, resnet9, CIFAR-10"
-    return [
-        "The other classes are wrecked",
-        where,
-        f"retain drop {lost}, mean",
-        "Give test images (`--data`); compare methods",
-    ]
+    todo = "Give test images with --data, and compare methods"
+    return ["The other classes are wrecked", where, f"retain drop {lost}, mean", todo]
 
 
 def _promise_broken() -> list[str]:

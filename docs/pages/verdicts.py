@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 from pathlib import Path
 
-from gallery import EXAMPLES, Example
+from gallery import EXAMPLES
 
 from unhot.evaluation.verdict import MEANINGS
 from unhot.records.audit import AuditRecord
@@ -19,6 +19,7 @@ SHOWN = {
     "original_features_r2": "original's features predicted",
 }
 
+NONE = "None of the models of this page earned this label when the site was built.\n"
 HEAD = """# The verdicts
 
 An audit gives one verdict for each holder: whoever holds the outputs of a model, its features, or its weights. Here is
@@ -35,20 +36,22 @@ def page(gallery: Path) -> str:
     Args:
         gallery: The folder that gallery.py wrote.
     """
+    audits = {name: AuditRecord.read(gallery / name / "audit.json") for name in EXAMPLES}
     text = [HEAD]
     for label, meaning in MEANINGS.items():
         text.append(f"## {label.capitalize()}\n\n{meaning.of('features')}\n")
-        text += [_example(gallery / name, found) for name, found in EXAMPLES.items() if found.label == label]
+        mine = {name: record for name, record in audits.items() if record.verdict.label == label}
+        text += [_example(name, record) for name, record in mine.items()] or [NONE]
     return "\n".join(text)
 
 
-def _example(folder: Path, example: Example) -> str:
+def _example(name: str, record: AuditRecord) -> str:
     """Return what an example is, its values beside those of the other models, and its verdicts."""
-    record = AuditRecord.read(folder / "audit.json")
+    example = EXAMPLES[name]
     subjects = [s for s in SUBJECTS if s != "retrained" or record.inputs.retrained_sha256]
     heads = ["", *subjects]
     rows = [[title, *(value_text(record.find(name, s)) for s in subjects)] for name, title in SHOWN.items()]
     lines = [f"| {' | '.join(row)} |" for row in (heads, ["---"] * len(heads), *rows)]
     said = "\n".join(f"- {html.escape(sentence)}" for sentence in conclusions(record))
-    link = f"[The whole page of this audit](gallery/{folder.name}/report.html)"
+    link = f"[The whole page of this audit](gallery/{name}/report.html)"
     return f"### {example.title}\n\n{example.made}\n\n" + "\n".join(lines) + f"\n\n{said}\n\n{link}\n"
