@@ -50,6 +50,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "deep": deep.deep,
     "deep-met": deep.deep_met,
     "deep-verdicts": deep.deep_verdicts,
+    "verdict-summary": deep.verdict_summary,
     "failures": failures.failures,
     "models-read": audits.models_read,
     "plain-nets": costs.plain,

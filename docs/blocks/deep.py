@@ -11,6 +11,8 @@ from blocks.records import RECORDS
 from unhot.bench import tables
 from unhot.evaluation.verdict import HOLDERS
 
+SUMMARISED = ("nhle-cwm", "nhle-renew", "nhle-renew retain=1000")
+
 
 def deep() -> str:
     """One row a cell of the records of benchmarks/deep.py: verdicts, cost, and what was recovered beside references."""
@@ -58,9 +60,18 @@ def deep_cells() -> list[tuple[str, dict[str, Any]]]:
 
 def deep_verdicts() -> str:
     """One row a set of nets and a run of benchmarks/deep.py: how often which verdict was given to each holder."""
+    return _verdicts(deep_cells())
+
+
+def verdict_summary() -> str:
+    """The rows of :func:`deep_verdicts` of the default method and of the one that forgets in the features."""
+    return _verdicts(cell for cell in deep_cells() if cell[1]["run"] in SUMMARISED)
+
+
+def _verdicts(cells: Iterable[tuple[str, dict[str, Any]]]) -> str:
     rows = []
-    cells = [cell for cell in deep_cells() if "," not in cell[0]]  # those of the methods as they are
-    for (data, run), group in tables.grouped(cells, lambda cell: (cell[0], cell[1]["run"])).items():
+    as_they_are = [cell for cell in cells if "," not in cell[0]]  # not the methods of earlier versions
+    for (data, run), group in tables.grouped(as_they_are, lambda cell: (cell[0], cell[1]["run"])).items():
         counts = [tables.label_counts(c["labels"][h] for _, c in group) for h in HOLDERS]
         rows.append([data, run, str(len(group)), *counts])
     return tables.grid(["data", "run", "cells", *HOLDERS], rows, text=2)
