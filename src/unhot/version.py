@@ -1,3 +1,3 @@
 """The version, for a checkout that is not installed too."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
