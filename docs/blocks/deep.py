@@ -74,7 +74,7 @@ def _verdicts(cells: Iterable[tuple[str, dict[str, Any]]]) -> str:
     for (data, run), group in tables.grouped(as_they_are, lambda cell: (cell[0], cell[1]["run"])).items():
         counts = [tables.label_counts(c["labels"][h] for _, c in group) for h in HOLDERS]
         rows.append([data, run, str(len(group)), *counts])
-    return tables.grid(["data", "run", "cells", *HOLDERS], rows, text=2)
+    return tables.grid(["data", "run", "cells", *HOLDERS], rows, text=6)
 
 
 def _deep_closed(cells: Sequence[dict[str, Any]], name: str) -> str:
