@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from typing import Any
 
-from griffe import Extension, Object
+from griffe import Docstring, DocstringSectionAttributes, DocstringSectionText, Extension, Object
 
 from unhot.cli.plain_text import formula
 
@@ -19,6 +20,20 @@ def markdown(text: str) -> str:
 
 def _block(found: re.Match[str]) -> str:
     return "".join(f"{found[1]}    {line}\n" for line in formula(found[2]).split("\n"))
+
+
+def prose(item: object) -> str:
+    """Return the text of a docstring before its sections."""
+    parts = Docstring(inspect.getdoc(item) or "").parse("google", warnings=False)
+    text = "\n\n".join(part.value for part in parts if isinstance(part, DocstringSectionText))
+    return markdown(text.split("Source:")[0].strip())
+
+
+def fields(item: object) -> dict[str, str]:
+    """Return what a docstring says of attributes, by name."""
+    parts = Docstring(inspect.getdoc(item) or "").parse("google", warnings=False)
+    found = [a for part in parts if isinstance(part, DocstringSectionAttributes) for a in part.value]
+    return {a.name: markdown(" ".join(a.description.split())) for a in found}
 
 
 class Markdown(Extension):

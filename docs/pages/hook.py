@@ -20,6 +20,7 @@ sys.path[:0] = [str(ROOT / "docs" / "pages"), str(ROOT / "docs")]
 import api  # noqa: E402
 import commands  # noqa: E402
 import measures  # noqa: E402
+import methods  # noqa: E402
 import verdicts  # noqa: E402
 
 import records  # noqa: E402
@@ -47,6 +48,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         files.append(File.generated(config, page, content=notebook((ROOT / source).read_text())))
     made = {
         "reference/cli.md": commands.page(),
+        "reference/methods.md": methods.page(),
         "reference/python.md": api.page(),
         "reference/records.md": records.page(),
         "understand/measures.md": measures.page(GALLERY),

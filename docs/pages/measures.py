@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import inspect
 from pathlib import Path
 
-from docstrings import markdown
-from griffe import Docstring, DocstringSectionText
+from docstrings import prose
 
 from unhot.evaluation import attacks, metrics
 from unhot.evaluation.attacks import AttackEntry
@@ -44,7 +42,7 @@ def page(gallery: Path) -> str:
         text.append(f"## {title}\n")
         for name, entry in metrics.catalogue.entries().items():
             if entry.measure.group == group:
-                _, _, said = _text(metrics.catalogue.get(name)).partition("\n\n")  # its first line is the sentence
+                _, _, said = prose(metrics.catalogue.get(name)).partition("\n\n")  # its first line is the sentence
                 text.append(f"### {entry.measure.title}\n\n{_measure(entry.measure, said, record)}")
     text.append("## What attacks recover\n")
     for name, attack in attacks.catalogue.entries().items():
@@ -55,14 +53,7 @@ def page(gallery: Path) -> str:
 
 def _attack(name: str, entry: AttackEntry) -> str:
     slow = " `--quick` leaves it out." if entry.slow else ""
-    return f"{_text(attacks.catalogue.get(name))}{slow}\n"
-
-
-def _text(item: object) -> str:
-    """Return the prose of a docstring, without its sections."""
-    parts = Docstring(inspect.getdoc(item) or "").parse("google", warnings=False)
-    prose = "\n\n".join(part.value for part in parts if isinstance(part, DocstringSectionText))
-    return markdown(prose.split("Source:")[0].strip())
+    return f"{prose(attacks.catalogue.get(name))}{slow}\n"
 
 
 def _measure(measure: Measure, said: str, record: AuditRecord) -> str:

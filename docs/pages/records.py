@@ -6,8 +6,7 @@ import inspect
 import json
 from typing import Any
 
-from docstrings import markdown
-from griffe import Docstring, DocstringSectionAttributes, DocstringSectionText
+from docstrings import fields, prose
 from pydantic import BaseModel
 
 from unhot.records import (
@@ -85,11 +84,11 @@ def described(record: type[Record]) -> dict[str, Any]:
         found = schema if part is record else schema.get("$defs", {}).get(part.__name__)
         if found is None:
             continue
-        found["description"], fields = _said(part)
+        found["description"], said = _said(part)
         for name, field in found.get("properties", {}).items():
             field.pop("title", None)
-            if name in fields:
-                field["description"] = fields[name]
+            if name in said:
+                field["description"] = said[name]
     return schema
 
 
@@ -104,15 +103,9 @@ def _parts(record: type[BaseModel]) -> list[type[BaseModel]]:
 
 def _said(part: type[BaseModel]) -> tuple[str, dict[str, str]]:
     """Return what a class says of itself, and of each of its fields, those of its bases included."""
-    text, fields = "", dict[str, str]()
-    for owner in reversed([c for c in part.__mro__ if issubclass(c, BaseModel) and c is not BaseModel]):
-        text = ""
-        for section in Docstring(inspect.getdoc(owner) or "").parse("google", warnings=False):
-            if isinstance(section, DocstringSectionText):
-                text += section.value
-            elif isinstance(section, DocstringSectionAttributes):
-                fields |= {a.name: " ".join(a.description.split()) for a in section.value}
-    return markdown(" ".join(text.split())), {name: markdown(said) for name, said in fields.items()}
+    owners = [c for c in part.__mro__ if issubclass(c, BaseModel) and c is not BaseModel]
+    said = {name: text for owner in reversed(owners) for name, text in fields(owner).items()}
+    return " ".join(prose(part).split()), said
 
 
 def _section(schema: dict[str, Any]) -> str:

@@ -16,6 +16,7 @@ import typer
 import unhot
 from unhot.cli.app import app
 from unhot.evaluation.catalogue import BUILTIN
+from unhot.methods import catalogue
 from unhot.models.cut import cut_classes
 from unhot.records.results import Results
 
@@ -114,3 +115,12 @@ def test_every_measure_is_on_its_page_with_the_values_of_an_audit(page: Page, tm
     value = audit["retain_accuracy"].value
     assert f"unlearned {value:.3f} [" in text
     assert ":math:" not in text
+
+
+def test_the_page_of_the_methods_has_every_setting_with_its_meaning(page: Page) -> None:
+    text = page("methods").page()
+    for name in catalogue:
+        section = text.split(f"\n## {name} {{#", 1)[1].split("\n## ")[0]
+        settings = catalogue.get(name).model_fields
+        assert [s for s in settings if f"\n| `{s}` | " not in section] == [], name
+        assert [line for line in section.splitlines() if line.startswith("| `") and line.endswith("|  |")] == [], name
