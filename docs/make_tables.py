@@ -31,7 +31,6 @@ TABLES: dict[str, Callable[[], str]] = {
     "leaderboard": lambda: tables.leaderboard(catalogue.catalogue_results()),
     "paired": lambda: tables.paired(results("catalogue-*"), "nhle-cwm"),
     "trials": lambda: tables.leaderboard(results("trials-*")),
-    "catalogue": catalogue.catalogue,
     "compared": catalogue.compared,
     "departures": catalogue.departures,
     "head-to-head": catalogue.head_to_head,

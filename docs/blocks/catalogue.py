@@ -49,33 +49,20 @@ def catalogued() -> list[Catalogued]:
     return rows
 
 
-def catalogue() -> str:
-    """One row a method, after the references: where it is from, what it reads and takes, and what it does."""
-    references = catalogue_results().rows
-    rows = [[subject, "", "", "", "", *_does(references, subject), ""] for subject in ("masked", "retrained")]
-    for m in catalogued():
-        known = methods.catalogue.known(m.name)
-        row = [m.title, known.origin or "–", known.reads, m.steps, m.passes]
-        rows.append([*row, *_does(m.cells, "unlearned"), _departs_from(m.name)])
-    measures = " / ".join(tables.heads(*CATALOGUE_MEASURES))
-    columns = [f"{title}: {measures}" for title in CATALOGUE_DATA.values()]
-    return tables.grid(["method", "published", "reads", "steps", "passes", *columns, "departs from"], rows)
-
-
 def compared() -> str:
     """One row a method and data set, with a column for each measure, to be filtered and sorted."""
     rows = []
     for data, title in CATALOGUE_DATA.items():
         there = [r for r in catalogue_results().rows if r.dataset == data]
-        rows += [[s, title, *"––––", *_measured(there, s)] for s in ("masked", "retrained")]
+        rows += [[s, title, *"––––", *_measured(there, s), "–"] for s in ("masked", "retrained")]
         for m in catalogued():
             known, mine = methods.catalogue.known(m.name), [r for r in m.cells if r.dataset == data]
             if mine:
                 one = m._replace(cells=mine)
                 row = [m.title, title, known.reads, known.origin or "–", one.steps, one.passes]
-                rows.append([*row, *_measured(mine, "unlearned")])
+                rows.append([*row, *_measured(mine, "unlearned"), _departs_from(m.name)])
     heads = ["method", "data", "reads", "published", "steps", "passes", *tables.heads(*CATALOGUE_MEASURES)]
-    return tables.grid(heads, rows, text=4)
+    return tables.grid([*heads, "departs from"], rows, text=4)
 
 
 def _best(rows: Iterable[CellRow]) -> list[CellRow]:
@@ -90,12 +77,6 @@ def catalogue_results() -> Results:
 def _departs_from(name: str) -> str:
     """Say in a word or two what a method departs from."""
     return ", ".join(what for what, text in methods.get(name).departures._asdict().items() if text) or "–"
-
-
-def _does(rows: Sequence[CellRow], subject: str) -> list[str]:
-    """Say for each data set what the measures are for a subject, in the mean over classes."""
-    found = [_measured([r for r in rows if r.dataset == data], subject) for data in CATALOGUE_DATA]
-    return ["–" if set(values) == {"–"} else " / ".join(values) for values in found]
 
 
 def _measured(rows: Sequence[CellRow], subject: str) -> list[str]:
