@@ -18,7 +18,7 @@ help:
 	@echo "make bench   measure how long forgetting takes, and how that grows"
 	@echo "make bench-small   compare the methods that need a few images only, on Fashion-MNIST"
 
-# one environment for everything; made again when a requirement changes
+# one environment for everything; made again when a requirement or the version changes
 $(VENV)/ready: pyproject.toml constraints.txt src/unhot/version.py
 	test -x $(BIN)/python || $(or $(shell command -v $(PYTHON)),python3) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
