@@ -136,7 +136,7 @@ def test_samples_of_which_none_was_recognised_prove_nothing(
     said = unhot(*call, "--force", "--out", tmp_path / "u")
     assert said.code == 0, said.err
     assert said.out.startswith(began)
-    none = "None of the 12 samples of '3' was classified as '3' before, so that they do not show that it was forgotten."
+    none = "None of the 12 samples of '3' was classified as '3' before, so they do not show that it was forgotten."
     assert none in said.err
     assert ("It was only cut from the output." in said.err) == (method == "mask")
 

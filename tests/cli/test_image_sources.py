@@ -38,7 +38,7 @@ def test_samples_and_test_images_of_an_archive(unhot: Run, bundle: Path, archive
     assert said.out.startswith("Forgot 3 with mask from 5 images in ")
     for sentence in (
         "digits.zip holds nothing but digits, which is taken in its place.",
-        "left out, since hidden or no pictures: __MACOSX.",
+        "hidden files and files that are not pictures are left out: __MACOSX.",
         "digits.zip has splits. Samples are taken from digits.zip, train split.",
     ):
         assert sentence in said.err

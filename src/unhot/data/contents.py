@@ -58,7 +58,10 @@ class Contents:
         test = known.get("test", known.get("validation"))
         used = [images for images in (known.get("train"), test) if images is not None]
         if not used:
-            raise DataError(f"{name} has the splits {shortened(found)}, none of which is train or test. Name them so.")
+            raise DataError(
+                f"{name} has the splits {shortened(found)}, none of which is train or test. Rename them "
+                "to train and test."
+            )
         if unused := [split for split, images in found.items() if all(images is not u for u in used)]:
             warn(f"{name}: the split {shortened(unused)} is left out.", DataWarning)
         return cls(name, None, known.get("train"), test)

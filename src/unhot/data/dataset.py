@@ -72,9 +72,14 @@ def of_loader(loader: DataLoader[Any]) -> Any:
     if type(sampler) is SubsetRandomSampler:
         data = Subset(data, list(sampler.indices))
     elif type(sampler) not in (SequentialSampler, RandomSampler):
-        warn(f"The sampler of the DataLoader, {type(sampler).__name__}, is not used: all its data set is.", DataWarning)
+        warn(
+            f"The sampler of the DataLoader, {type(sampler).__name__}, is not used: the whole data set is read.",
+            DataWarning,
+        )
     if loader.collate_fn not in (default_collate, default_convert):
-        warn("The collate_fn of the DataLoader is not used: the items of its data set are taken.", DataWarning)
+        warn(
+            "The collate_fn of the DataLoader is not used: the items of its data set are read as they are.", DataWarning
+        )
     return data
 
 
@@ -153,7 +158,10 @@ def _image(image: Any, name: str) -> Image.Image | Tensor:
 def _picture(data: Any, i: int, origin: str) -> Image.Image:
     image, _ = _pair(_item(data, i, origin), f"{origin}[{i}]")
     if not isinstance(image, Image.Image):
-        raise DataError(f"{origin}[{i}] is a picture at one time and {type(image).__name__} at another.")
+        raise DataError(
+            f"{origin}[{i}] is a picture the first time it is read and {type(image).__name__} the "
+            "next. Return the same each time."
+        )
     return image
 
 

@@ -105,7 +105,7 @@ class Pictures:
             raise problems[0][1] if len(problems) == 1 else broken(called, len(index), origin)
         if new := sorted(set(moving) - self.moving):
             self.moving.update(new)
-            warn(f"Of pictures with several frames the first is used: {shortened(new)}.", DataWarning)
+            warn(f"Only the first frame is used of pictures that have several: {shortened(new)}.", DataWarning)
         return torch.stack(pixels)
 
     def broken(self, index: Sequence[int]) -> dict[int, DataError]:

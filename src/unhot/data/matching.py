@@ -47,7 +47,9 @@ def find_class(wanted: int | str, classes: Sequence[ClassLabel]) -> int:
     by_name = [i for i, n in enumerate(names) if n == text] if numbered or not isinstance(wanted, int) else []
     if len(by_name) > 1:
         indices = shortened(classes[i].index for i in by_name)
-        raise InputError(f"{len(by_name)} classes are named {text!r}. Give the index of the one: {indices}.")
+        raise InputError(
+            f"{len(by_name)} classes are named {text!r}. Give the index of the one that you mean: {indices}."
+        )
     if by_name and by_index and by_name != by_index:
         warn(
             f"Class {text} is taken to be the class of that name, and not class number {text}, which is named "

@@ -136,7 +136,10 @@ class FileTree:
     def say_left_out(self, also: Iterable[str] = ()) -> None:
         """Warn of what is no picture, or hidden."""
         if found := [*self.left_out, *also]:
-            warn(f"{self.root}: left out, since hidden or no pictures: {shortened(sorted(found))}.", DataWarning)
+            warn(
+                f"{self.root}: hidden files and files that are not pictures are left out: {shortened(sorted(found))}.",
+                DataWarning,
+            )
 
 
 def joined(folder: str, name: str) -> str:

@@ -226,7 +226,7 @@ def warnings_of(record: ForgetRecord) -> list[UnhotWarning]:
         found.append(ModelWarning(f"{lost} {advice}"))
     found += [
         SampleWarning(
-            f"None of the {c.n} samples of {c.label.name!r} was classified as {c.label.name!r} before, so that they do "
+            f"None of the {c.n} samples of {c.label.name!r} was classified as {c.label.name!r} before, so they do "
             f"not show that it was forgotten.{' It was only cut from the output.' * (c in only_cut(record))}"
         )
         for c in _never_recognised(record)

@@ -131,7 +131,7 @@ class NhleGuard(Method):
             if step % CHECK == 0 or step == self.steps:
                 found = drawn.held_out()
                 if not found["divergence"] <= self.budget:  # true of NaN too
-                    reason = f"divergence more than {self.budget}: back to the last look"
+                    reason = f"divergence more than {self.budget}: back to the last evaluation"
                     for change, before in zip(spared, kept, strict=True):
                         change.change.data.copy_(before)
                     break

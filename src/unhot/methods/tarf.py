@@ -145,7 +145,10 @@ class Tarf(Method):
         """
         others = [c for c in y.unique().tolist() if c not in own]
         if self.hidden_classes and self.hidden_classes >= len(others):
-            raise DataError(f"hidden_classes is {self.hidden_classes}, and {len(others)} classes remain. Leave one.")
+            raise DataError(
+                f"hidden_classes is {self.hidden_classes}, and there are {len(others)} other classes. At least one "
+                "must be left: lower it."
+            )
         ranked = sorted(others, key=lambda c: gravity[y == c].mean().item(), reverse=True)
         hidden = ranked[: self.hidden_classes]
         kept = ~torch.isin(y, torch.tensor(hidden, dtype=y.dtype))

@@ -192,20 +192,32 @@ def cost(record: AuditRecord) -> Iterator[tuple[str, str, str]]:
     if made is not None:
         yield "Samples used", f"{sum(made.samples.count):,}", "Images that the method was given."
         yield "Steps", f"{made.cost.steps:,}", "Optimiser steps of the method."
-        yield "Peak memory", f"{made.cost.peak_memory_bytes / 2**20:,.0f} MiB", "Of the process, or of its device."
+        yield (
+            "Peak memory",
+            f"{made.cost.peak_memory_bytes / 2**20:,.0f} MiB",
+            "Peak memory of the process, or of its device.",
+        )
     own, floor, again = spent.forget_seconds, spent.floor_seconds, spent.retrain_seconds
     if own is not None:
         yield "Forgetting", seconds(own), "Wall time of the method itself."
     if floor is not None:
-        yield "Floor", seconds(floor), "One forward and backward pass of the original over as many images."
+        yield (
+            "Floor",
+            seconds(floor),
+            "One forward and backward pass of the original over as many images: no training is faster.",
+        )
     if own is not None and floor:
-        yield "Multiple of the floor", f"{own / floor:,.0f} ×", "Forgetting over the floor."
+        yield "Multiple of the floor", f"{own / floor:,.0f} ×", "Time of forgetting divided by the floor."
     if again is not None:
         yield "Retraining", seconds(again), "Training a retrained model, from its record."
     if own and again is not None:
-        yield "Speed-up", f"{again / own:,.1f} ×", "Retraining over forgetting."
+        yield "Speed-up", f"{again / own:,.1f} ×", "Time of retraining divided by time of forgetting."
     yield "Audit", seconds(spent.audit_seconds), "All measures and attacks of this page."
-    yield "Forward passes", seconds(spent.forward_seconds), "Of these, running all models over all images once."
+    yield (
+        "Forward passes",
+        seconds(spent.forward_seconds),
+        "The part of the audit in which all models are run over all images once.",
+    )
 
 
 def seconds(value: float) -> str:

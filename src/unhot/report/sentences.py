@@ -24,25 +24,28 @@ from unhot.report.tables import declared, interval, number
 SENTENCES: dict[ReasonCode | FlagCode, str] = {
     "damaged": "{0}: more than {limit:g} of the retained accuracy is lost.",
     "still_recognised": "{0}: more than {limit:.3g}.",
-    "unchanged": "{0}: nearly that of the masked original. What the original held of the class is still there, and "
-    "regression finds it.",
+    "unchanged": "{0}: nearly as high as that of the masked original. What the original held of the class is still "
+    "there, and regression finds it.",
     "measured": "{values}.",
     "nearly_all_left": "{names}: less than {closed:.0%} of the gap between the masked original and a retrained model "
     "is closed.",
-    "more_left": "{names}: more than from a retrained model, by more than images and seeds explain.",
-    "as_much_left": "{names}: no more and no less than from a retrained model, within what images and seeds explain.",
-    "less_left": "{names}: less than from a retrained model, by more than images and seeds explain.",
-    "not_told_apart": "No recovery tells the masked original from a retrained model here. Only how much of the "
-    "original is left could decide.",
+    "more_left": "{names}: more is recovered than from a retrained model, by more than the draw of images and seeds "
+    "explains.",
+    "as_much_left": "{names}: as much is recovered as from a retrained model, within what the draw of images and seeds "
+    "explains.",
+    "less_left": "{names}: less is recovered than from a retrained model, by more than the draw of images and seeds "
+    "explains.",
+    "not_told_apart": "No recovery tells the masked original from a retrained model here. Only the similarity "
+    "with the original could decide.",
     "no_retrained_model": "A model trained without the class is needed to say more.",
     "nothing_measured": "Nothing that decides could be measured: there are too few images of the class.",
     "unused_weights": "{count:,.0f} of the model's parameters are unused: they have no effect on its outputs. What "
     "they hold cannot be measured. Remove them, and audit again.",
-    "unseen_weights": "{count:,.0f} of the model's weights, as many as {share:.0%} of the original's, are used within "
-    "the code of a module that is no layer of torch.nn. What is computed there on the way cannot be seen. Save the "
-    "model as a bundle, whose steps can be seen, and audit that.",
+    "unseen_weights": "{count:,.0f} of the model's weights, as many as {share:.0%} of the original's, are used inside "
+    "a module that is not a layer of torch.nn. What it computes on the way cannot be recorded. Save the model as a "
+    "bundle, whose steps can be recorded, and audit that.",
     "original_inside": "The model has {extra:,.0f} weights more than the original, and {share:.0%} of the original's "
-    "are among its own. Whether they run by themselves on other images than these cannot be measured.",
+    "are among its own. Whether they take effect on images other than these cannot be measured.",
     "features_unchanged": "{0}, but {1}: the features of the forgotten classes are those of the original.",
     "nothing_to_read": "Something to read in the features is needed to say more.",
     "nearly_all_readable": "Nearly all that the features told before can still be read.",
@@ -80,10 +83,10 @@ SENTENCES: dict[ReasonCode | FlagCode, str] = {
 
 # what the values of a measure say that decided for a holder, in short
 SAYS: dict[ReasonCode, str] = {
-    "unchanged": "nearly that of the masked original",
+    "unchanged": "nearly as high as that of the masked original",
     "nearly_all_left": "less than {closed:.0%} of the gap between masked and retrained is closed",
     "more_left": "more than a retrained model gives away",
-    "as_much_left": "no more and no less than a retrained model gives away, within what images and seeds explain",
+    "as_much_left": "as much as a retrained model gives away, within what the draw of images and seeds explains",
     "less_left": "less than a retrained model gives away",
 }
 # what "hidden at the output only" means to whoever holds nothing but the outputs

@@ -213,7 +213,9 @@ def test_archives_of_one_class_and_what_macs_add(tmp_path: Path) -> None:
     with pytest.warns(DataWarning) as said:
         samples = folder(make_zip(tmp_path / "sandals.zip", files), [5])
     texts = [str(w.message) for w in said]
-    assert any("left out, since hidden or no pictures: __MACOSX, sandals/.DS_Store." in t for t in texts)
+    assert any(
+        "hidden files and files that are not pictures are left out: __MACOSX, sandals/.DS_Store." in t for t in texts
+    )
     assert (samples.images.y.tolist(), samples.images.pixels(FIRST, GREY).unique().tolist()) == ([5], [7])
     with pytest.warns(DataWarning):
         assert folder(tmp_path / "sandals.zip").classes == ("sandals",)
@@ -238,7 +240,7 @@ def test_links_in_a_tar_file_are_left_out_and_said(tmp_path: Path) -> None:
             info = tarfile.TarInfo(name)
             info.size = len(content)
             made.addfile(info, io.BytesIO(content))
-    with pytest.warns(DataWarning, match=r"x.tar: left out, since links or devices: a/secret.png\."):
+    with pytest.warns(DataWarning, match=r"x.tar: links and devices are left out: a/secret.png\."):
         assert len(read_contents(tmp_path / "x.tar").whole) == 5
 
 
@@ -295,7 +297,7 @@ def test_pictures_beside_parquet_files_are_left_out_and_said(tmp_path: Path) -> 
     hub(tmp_path)
     (tmp_path / "README.md").write_text("about")
     (tmp_path / "cat.png").write_bytes(png(1))
-    with pytest.warns(DataWarning, match=r"left out, since beside Parquet files: cat.png\."):
+    with pytest.warns(DataWarning, match=r"pictures beside the Parquet files are left out: cat.png\."):
         assert len(load_source(str(tmp_path)).test_images) == 5
 
 
@@ -323,7 +325,7 @@ def test_what_is_missing_is_named_with_its_extra(tmp_path: Path, monkeypatch: py
 def test_labels_of_shards(tmp_path: Path) -> None:
     named = [("x/0.jpg", png(1)), ("x/0.json", json.dumps({"label": "cat"}).encode()), ("x/1.png", png(2))]
     path = make_tar(tmp_path / "x.tar", [*named, ("x/1.cls", b"dog\n"), ("x/notes.txt", b"hello")])
-    with pytest.warns(DataWarning, match=r"x.tar: left out, since without a picture: x/notes\."):
+    with pytest.warns(DataWarning, match=r"x.tar: files without a picture are left out: x/notes\."):
         images = read_contents(path).whole
     assert (images.class_names, images.y.tolist(), images.keys) == (("cat", "dog"), [0, 1], ("x.tar/x/0", "x.tar/x/1"))
     with pytest.raises(DataError, match=r"x.tar/x/1 has no label\. Add 1.cls"):
@@ -335,7 +337,7 @@ def test_labels_of_shards(tmp_path: Path) -> None:
 def test_a_tar_of_folders_with_json_files_of_other_names_is_no_shard(tmp_path: Path) -> None:
     path = make_tar(tmp_path / "x.tar", [*members(), ("about.json", b"{}")])
     assert not webdataset.is_shard(path)
-    with pytest.warns(DataWarning, match=r"left out, since hidden or no pictures: about.json"):
+    with pytest.warns(DataWarning, match=r"hidden files and files that are not pictures are left out: about.json"):
         assert read_contents(path).whole.class_names == ("a", "b")
 
 

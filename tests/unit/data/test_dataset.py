@@ -260,7 +260,9 @@ def test_a_data_loader_stands_for_its_data_set() -> None:
         assert (images.y.tolist(), images.origin) == ([1, 0, 1, 2], "TensorDataset")
     some = as_images(DataLoader(data, sampler=SubsetRandomSampler([3, 1])))
     assert (some.y.tolist(), some.x[:, 0, 0, 0].tolist()) == ([2, 0], [12, 4])
-    with pytest.warns(DataWarning, match=r"sampler of the DataLoader, Sampled, is not used: all its data set is"):
+    with pytest.warns(
+        DataWarning, match=r"sampler of the DataLoader, Sampled, is not used: the whole data set is read"
+    ):
         assert len(as_images(DataLoader(data, sampler=Sampled()))) == 4
     with pytest.warns(DataWarning, match=r"collate_fn of the DataLoader is not used"):
         assert len(as_images(DataLoader(data, collate_fn=list))) == 4

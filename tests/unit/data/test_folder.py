@@ -45,7 +45,7 @@ def test_hidden_files_and_other_files_are_left_out_and_said(class_folders: Path,
     (class_folders / "a" / "Thumbs.db").write_bytes(b"no image")
     picture().save(class_folders / "a" / "LOUD.PNG")
     left = r".git, __MACOSX, a/.hidden.png, a/Thumbs.db, a/notes.txt"
-    with pytest.warns(DataWarning, match=rf"set: left out, since hidden or no pictures: {left}\."):
+    with pytest.warns(DataWarning, match=rf"set: hidden files and files that are not pictures are left out: {left}\."):
         images = class_images(class_folders)
     assert images.class_names == ("a", "b")
     assert images.keys[:4] == ("a/0.png", "a/1.png", "a/2.png", "a/LOUD.PNG")
@@ -75,7 +75,9 @@ def test_links_are_followed_once(class_folders: Path) -> None:
     (class_folders / "a" / "z.png").symlink_to(class_folders / "nowhere.png")
     os.mkfifo(class_folders / "a" / "pipe.png")
     names = ("a/0.png", "a/1.png", "a/2.png", "a/z.png", "b/0.png", "b/1.png", "c/0.png", "c/1.png")
-    with pytest.warns(DataWarning, match=r"left out, since hidden or no pictures: a/pipe.png, a/up\."):
+    with pytest.warns(
+        DataWarning, match=r"hidden files and files that are not pictures are left out: a/pipe.png, a/up\."
+    ):
         assert class_images(class_folders).keys == names
 
 

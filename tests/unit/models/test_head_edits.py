@@ -267,7 +267,7 @@ LAYER = {"kind": "projection", "layer": "head", "rank": 1}
         ([{"kind": "excise", "layer": "stem.0", "outputs": [1]}], "'stem.0' is a Conv2d"),
         ([{"kind": "excise", "layer": "head", "outputs": list(range(7))}], "All outputs of 'head' are removed"),
         ([{"kind": "filter", "classes": [], "selected": True}], "does not fit the architecture"),
-        ([{"kind": "filter", "classes": [], "selected": True}] * 9_000, "More than 8 filters are selected"),
+        ([{"kind": "filter", "classes": [], "selected": True}] * 9_000, "More than 8 filters are nested"),
         ([{"kind": "bottleneck", "layer": f"head{n * '.1'}", "width": 3} for n in range(400)], "at most 300 char"),
         ([{"kind": "forgotten", "classes": []}] * 10_001, "at most 10000 items"),
         ([{"kind": "forgotten", "classes": [{"index": 1, "name": "a"}] * 2}], "forgotten class 1 comes twice"),

@@ -74,7 +74,7 @@ def members_of_tar(path: Path) -> tuple[list[str], Callable[[str], bytes]]:
     except (tarfile.TarError, OSError, EOFError, ValueError) as error:
         raise DataError(f"{path} is damaged ({first_line(error)}). Make the archive again.") from error
     if odd := [m.name for m in listed if not (m.isreg() or m.isdir())]:
-        warn(f"{path}: left out, since links or devices: {shortened(odd)}.", DataWarning)
+        warn(f"{path}: links and devices are left out: {shortened(odd)}.", DataWarning)
     files = {m.name: m for m in listed if m.isreg()}
 
     def read(name: str) -> bytes:

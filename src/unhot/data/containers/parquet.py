@@ -51,7 +51,7 @@ def read_parquet(path: Path, wanted: Sequence[str] = ()) -> Contents:
     """
     files = [path] if path.is_file() else parquet_files(path)
     if path.is_dir() and (pictures := [p.name for p in path.rglob("*") if p.suffix.lower() in SUFFIXES]):
-        warn(f"{path}: left out, since beside Parquet files: {shortened(sorted(pictures))}.", DataWarning)
+        warn(f"{path}: pictures beside the Parquet files are left out: {shortened(sorted(pictures))}.", DataWarning)
     splits: dict[str, list[Path]] = {}
     for file in files:
         splits.setdefault(split_of(file, path), []).append(file)

@@ -91,7 +91,7 @@ def _items(shard: Path) -> list[_Item]:
             continue
         items.append(_Item(f"{shard.name}/{key}", partial(read, picture), _label(files, read, f"{shard}/{key}")))
     if without:
-        warn(f"{shard}: left out, since without a picture: {shortened(without)}.", DataWarning)
+        warn(f"{shard}: files without a picture are left out: {shortened(without)}.", DataWarning)
     return items
 
 

@@ -68,7 +68,7 @@ def of_timm(config: Mapping[str, Any]) -> InputSpec:
     if not square and config["crop_mode"] != "squash":
         warn(
             f"timm resizes for this model by {config['crop_mode']!r} to {height} by {width}, which unhot does not: it "
-            f"stretches pictures to {exact[0]} by {exact[1]}. Say with --resize to what else.",
+            f"stretches pictures to {exact[0]} by {exact[1]}. To resize them otherwise, give --resize.",
             ModelWarning,
         )
     return InputSpec(

@@ -121,7 +121,9 @@ def of_net(
         prefix = _prefix(state, own, path)
         if not prefix:
             return dict(state), ""
-        warn(f"In {path.name} the names of the weights begin with {prefix!r}, which was taken off.", ModelWarning)
+        warn(
+            f"In {path.name} the names of the weights begin with {prefix!r}, which was removed from them.", ModelWarning
+        )
     elif not any(k.startswith(prefix) for k in state):
         raise ModelError(
             f"In {path} no name begins with {prefix!r}. The first names are {shortened(list(state)[:3])}. "

@@ -57,8 +57,9 @@ class BottleneckEdit(LayerEdit):
         basis = basis[lengths > 1e-6 * lengths[:1].clamp_min(1e-30)]
         if not 0 < len(basis) < head.in_features:
             raise OptionError(
-                f"A bottleneck keeps what distinguishes the {len(kept)} retained classes: of {head.in_features} "
-                "features that is all, or nothing. Cut by mask or excise."
+                f"cut=bottleneck keeps the directions that tell the {len(kept)} retained classes apart, and these are "
+                f"{len(basis)} of the {head.in_features} dimensions of the features, so there is nothing to cut by. "
+                "Choose cut=mask or cut=excise."
             )
         narrow, weight = basis.to(head.weight), head.weight.new_zeros(head.out_features, len(basis))
         weight[kept] = (rows @ basis.T).to(weight)

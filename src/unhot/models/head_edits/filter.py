@@ -70,7 +70,10 @@ class FilterEdit(HeadEdit):
         if not self.selected:
             return net
         if sum(isinstance(m, Filtered) for m in net.modules()) == MOST_FILTERS:
-            raise ModelError(f"More than {MOST_FILTERS} filters are selected, one inside the other. Bake some.")
+            raise ModelError(
+                f"More than {MOST_FILTERS} filters are nested around the net. Make some permanent with "
+                "WeightFilter.bake."
+            )
         return Filtered(net)
 
     def head_after(self, head: str) -> str:
