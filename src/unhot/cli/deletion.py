@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 DAY = ["%Y-%m-%d"]
 
 Unlearned = Annotated[Path, typer.Argument(metavar="UNLEARNED", help="Bundle that unhot forget wrote.")]
-Audits = Annotated[list[Path], typer.Argument(metavar="AUDIT ...", help="Folders that unhot audit wrote of it.")]
+Audits = Annotated[list[Path], typer.Argument(metavar="AUDIT ...", help="Folders of audits of this model.")]
 
 
 def keys(out: opt.Out, json: opt.Json = False) -> None:

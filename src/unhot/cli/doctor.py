@@ -30,7 +30,7 @@ def doctor(
     ],
     classes: Annotated[
         list[str],
-        typer.Option("--class", help="Class to forget, by index or name; without it, what most samples look like."),
+        typer.Option("--class", help="Class to forget, by index or name; by default that of most samples."),
     ] = [],  # noqa: B006
     data: Annotated[str | None, typer.Option("--data", help="Test images, on which accuracy is evaluated.")] = None,
     shots: Annotated[int | None, typer.Option("--shots", help="Images of each class.")] = None,
@@ -64,7 +64,7 @@ def doctor(
 ) -> None:
     """Say what unhot understands of a model and of samples, and what unhot forget would do; change nothing.
 
-    The exit code is 0 if unhot forget would go on, and 2 if it would refuse, with what it would say.
+    The exit code is 0 if unhot forget would go on, and 2 if it would refuse; then its message is printed.
     """
     from unhot.cli.output import note, say
     from unhot.data import catalogue as datasets

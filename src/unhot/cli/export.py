@@ -26,14 +26,15 @@ def export(
     to: Annotated[str, typer.Option("--to", help=f"Format: {', '.join(catalogue.builtin)}.")],
     out: Annotated[Path, typer.Option("--out", help="Output file, or folder; it must not exist yet.")],
     keep_keys: Annotated[
-        bool, typer.Option("--keep-keys", help="Exactly the names of weights that came in: no bias that was not there.")
+        bool, typer.Option("--keep-keys", help="Keep exactly the names of weights that came in: add no bias.")
     ] = False,
     arch: Annotated[
-        str | None, typer.Option("--arch", help="The code of a bundle that needs it: package.module:factory.")
+        str | None,
+        typer.Option("--arch", help="Code that builds the net, for a bundle that needs it: package.module:factory."),
     ] = None,
     json: opt.Json = False,
 ) -> None:
-    """Write a model in the form in which others run it.
+    """Write a model in a form that other programs load.
 
     What was written is loaded again, and compared with the model on random images, before it is put in its place.
     """

@@ -71,7 +71,8 @@ def forget(
     ] = False,
     label_map: opt.LabelMapFile = None,
     given: Annotated[
-        list[str], typer.Option("--given", help="Label that there are samples of, if not of all; may be repeated.")
+        list[str],
+        typer.Option("--given", help="Label of which there are samples, if there are none of others; may be repeated."),
     ] = [],  # noqa: B006
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Do all of it, say what it did and cost, and write nothing.")

@@ -15,7 +15,7 @@ def log(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="Bundle.")],
     json: opt.Json = False,
 ) -> None:
-    """List the requests that a model was made to forget classes on: what, when, why, by what, and what it cost."""
+    """List the deletion requests carried out on a model: what was forgotten, when, why, how, and at what cost."""
     from unhot.cli.output import note, say, table
     from unhot.deletion.ledger import changed_between, read_ledger
     from unhot.deletion.weights_file import BundleFiles

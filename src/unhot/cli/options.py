@@ -54,8 +54,8 @@ Resize = Annotated[
 Filter = Annotated[
     str | None, typer.Option("--interpolation", help=f"Filter for resizing: {', '.join(get_args(Interpolation))}.")
 ]
-Mean = Annotated[str | None, typer.Option("--mean", help="Mean of pixels in 0..1, subtracted: one number, or R,G,B.")]
-Std = Annotated[str | None, typer.Option("--std", help="Standard deviation, divided by: one number, or R,G,B.")]
+Mean = Annotated[str | None, typer.Option("--mean", help="Mean to subtract from pixels of 0..1: one number, or R,G,B.")]
+Std = Annotated[str | None, typer.Option("--std", help="Standard deviation to divide by: one number, or R,G,B.")]
 Head = Annotated[str | None, typer.Option("--head", help="Dotted name of the final linear layer, if it is not found.")]
 Output = Annotated[
     str | None, typer.Option("--output", help="Key or position of the logits, if the net returns no tensor.")
@@ -67,14 +67,14 @@ ClassNames = Annotated[
         help="File of class names, one for each output: lines, a JSON list, id2label.",
     ),
 ]
-Key = Annotated[str | None, typer.Option("--key", help="Key of the weights in a file that holds more than these.")]
+Key = Annotated[str | None, typer.Option("--key", help="Key of the weights in a file that holds other things too.")]
 Prefix = Annotated[
-    str | None, typer.Option("--prefix", help="What the names of the weights in a file begin with, if it is not found.")
+    str | None, typer.Option("--prefix", help="Prefix of the names of weights in a file, if it is not found.")
 ]
 TrustPickle = Annotated[
     bool,
     typer.Option(
-        "--trust-pickle", help="Run the code in weights files: whole nets, TorchScript and .pt2, and any other pickle."
+        "--trust-pickle", help="Load weights files that may run code: whole nets, TorchScript, .pt2 and other pickles."
     ),
 ]
 

@@ -17,18 +17,18 @@ Patch = Annotated[Path, typer.Argument(metavar="PATCH", help="Folder that unhot 
 
 
 PublicKey = Annotated[
-    Path | None, typer.Option("--key", help="Public key of who signed the patch; another signature is refused.")
+    Path | None, typer.Option("--key", help="Public key of the signer of the patch; another signature is refused.")
 ]
 
 
 def diff(
-    original: Annotated[Path, typer.Argument(metavar="ORIGINAL", help="Bundle before.")],
-    unlearned: Annotated[Path, typer.Argument(metavar="UNLEARNED", help="Bundle after.")],
+    original: Annotated[Path, typer.Argument(metavar="ORIGINAL", help="Bundle before the request.")],
+    unlearned: Annotated[Path, typer.Argument(metavar="UNLEARNED", help="Bundle after the request.")],
     out: opt.Out,
     key: Annotated[Path | None, typer.Option("--key", help="Private key to sign the patch with.")] = None,
     json: opt.Json = False,
 ) -> None:
-    """Keep what a request changed in a model: a patch that unhot apply and unhot revert use."""
+    """Write what a request changed in a model as a patch, which unhot apply and unhot revert use."""
     from unhot.cli.output import note, say
     from unhot.deletion.keys import read_private
     from unhot.deletion.patch import described
@@ -46,7 +46,7 @@ def diff(
 
 
 def apply(model: Model, patch: Patch, out: opt.Out, key: PublicKey = None, json: opt.Json = False) -> None:
-    """Make the model after a request of the model before, bit for bit."""
+    """Apply a patch to the model before a request: the result is the model after it, bit for bit."""
     from unhot.cli.output import note, say
     from unhot.deletion.patch import apply as make
     from unhot.files import check_free
@@ -63,7 +63,7 @@ def apply(model: Model, patch: Patch, out: opt.Out, key: PublicKey = None, json:
 
 
 def revert(model: Model, patch: Patch, out: opt.Out, key: PublicKey = None, json: opt.Json = False) -> None:
-    """Make the model before a request of the model after, bit for bit; the request is undone by that."""
+    """Undo a request by its patch: the result is the model before the request, bit for bit."""
     from unhot.cli.output import say
     from unhot.deletion.patch import revert as make
     from unhot.files import check_free

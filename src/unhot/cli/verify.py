@@ -22,13 +22,15 @@ UNMET = 3  # exit code of a check that fails
 
 def verify(
     record: Annotated[Path, typer.Argument(metavar="RECORD", help="Folder that unhot certify wrote.")],
-    key: Annotated[Path, typer.Option("--key", help="Public key of who signed it.")],
+    key: Annotated[Path, typer.Option("--key", help="Public key of the signer.")],
     model: Annotated[Path | None, typer.Option("--model", help="The unlearned model.")] = None,
     original: Annotated[
         Path | None,
         typer.Option("--original", help="The model before; its weights and classes are compared."),
     ] = None,
-    before: Annotated[Path | None, typer.Option("--before", help="Folder of the record of the request before.")] = None,
+    before: Annotated[
+        Path | None, typer.Option("--before", help="Folder of the record of the previous request.")
+    ] = None,
     remeasure: Annotated[
         bool,
         typer.Option(
