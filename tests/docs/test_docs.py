@@ -82,7 +82,7 @@ def test_every_method_has_a_page_or_a_line_in_the_docs() -> None:
 
 
 def test_every_place_that_the_architecture_names_is_there() -> None:
-    """A place is named from src/unhot, or from the room that was named before it."""
+    """A place is named from src/unhot, or from the folder that was named before it."""
     text, source = (ROOT / "docs" / "architecture.md").read_text(), ROOT / "src" / "unhot"
     there = [f"/{p.relative_to(source)}" for p in source.rglob("*")]
     named = re.findall(r"`((?:[a-z_]+/)*[a-z_]+\.py|(?:[a-z_]+/)+)[`:]", text)
