@@ -16,6 +16,7 @@ from unhot.methods import register
 from unhot.methods.base import Data, Method, Outcome
 from unhot.models.bundle import load
 from unhot.models.classifier import Classifier
+from unhot.records.forget import ForgetRecord
 from unhot.runtime import Runtime
 
 Run = Callable[..., Any]
@@ -121,6 +122,25 @@ def test_a_dry_run_writes_nothing_and_says_the_same(unhot: Run, bundle: Path, tm
     alike = re.compile(r"^.*? images|Estimated loss.*?\. |^Accuracy.*$", re.MULTILINE)
     assert alike.findall(dry.out) == alike.findall(unhot(*call).out)
     assert len(alike.findall(dry.out)) == 3
+
+
+def test_quiet_leaves_results_and_errors(unhot: Run, bundle: Path, folders: Path, tmp_path: Path) -> None:
+    asked = ["forget", bundle, "--class", 3, "--samples", folders / "flat", "--force", "--out", tmp_path / "u"]
+    loud, quiet = unhot(*asked, "--dry-run"), unhot(*asked, "--quiet")
+    assert "samples of '3' are classified as" in loud.err
+    assert (quiet.code, quiet.err) == (0, "")
+    assert quiet.out.startswith("Forgot 3 with") or quiet.out.startswith("Did not forget")
+    again = unhot(*asked, "--quiet")
+    assert (again.code, again.out) == (2, "")
+    assert again.err == f"Error: {tmp_path / 'u'} exists and is not empty. Choose another --out, or remove it first.\n"
+
+
+def test_a_note_stands_in_the_record(unhot: Run, bundle: Path, tmp_path: Path) -> None:
+    asked = ["forget", bundle, "--class", 3, "--samples", "digits", "--method", "mask", "--out", tmp_path / "u"]
+    refused = unhot(*asked, "--note", "x" * 2_001)
+    assert (refused.code, "--note takes text in UTF-8 of at most 2,000 characters." in refused.err) == (2, True)
+    assert unhot(*asked, "--note", "ticket 17").code == 0
+    assert ForgetRecord.read(tmp_path / "u" / "record.json").note == "ticket 17"
 
 
 @pytest.mark.parametrize(

@@ -218,6 +218,15 @@ def test_what_a_record_says(carried: Carried) -> None:
     assert str(carried.original.parent) not in text
 
 
+def test_a_note_of_the_run_is_taken_over(carried: Carried, tmp_path: Path) -> None:
+    run = carried.unlearned / "record.json"
+    run.write_text(run.read_text().replace('"note": ""', '"note": "ticket 17"'))
+    for name, more, note in (("a", (), "ticket 17"), ("b", ("--note", "ticket 18"), "ticket 18")):
+        (carried.unlearned / "requests.jsonl").unlink()
+        assert certified(carried, "R-1", tmp_path / name, *more) == 0
+        assert DeletionRecord.read(tmp_path / name / "record.json").request.note == note
+
+
 def test_the_page_says_it_in_one_file(carried: Carried) -> None:
     page, record = (carried.record / "record.html").read_text(), DeletionRecord.read(carried.record / "record.json")
     for text in ("R-1", "consent was withdrawn", "What this record does not prove", "What is left to dispose of"):

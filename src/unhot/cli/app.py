@@ -14,6 +14,7 @@ import typer
 from typer.core import TyperGroup
 
 from unhot.cli import guard
+from unhot.cli.advise import advise
 from unhot.cli.audit import audit, compare
 from unhot.cli.bench import bench
 from unhot.cli.catalogue import env, list_, show
@@ -60,6 +61,7 @@ SHARED = ("train", "forget", "audit", "compare", "bench")
 app.command("demo")(demo)
 app.command("train")(train)
 app.command("doctor")(doctor)
+app.command("advise")(advise)
 app.command("forget")(forget)
 app.add_typer(guard.app)
 app.command("export")(export)

@@ -43,7 +43,9 @@ def certify(
     out: opt.Out,
     legal_basis: Annotated[str, typer.Option("--legal-basis", help="The rule that it is based on.")] = "",
     approved_by: Annotated[str, typer.Option("--approved-by", help="The role of who approved it.")] = "",
-    note: Annotated[str, typer.Option("--note", help="Anything else that the record is to say.")] = "",
+    note: Annotated[
+        str, typer.Option("--note", help="Anything else that the record is to say. [that of unhot forget]")
+    ] = "",
     received: Annotated[datetime | None, typer.Option("--received", formats=DAY, help="Day of the request.")] = None,
     require: Annotated[
         list[str],
@@ -65,19 +67,20 @@ def certify(
 
     if received is not None and received > datetime.now():
         raise OptionError(f"--received {received.date()} is after today. Give the day on which the request came in.")
+    made = Made.read(unlearned, audits)
     try:
         asked = Request(
             id=request,
             reason=reason,
             legal_basis=legal_basis,
             approved_by=approved_by,
-            note=note,
+            note=note or made.run.note,
             received=received and received.date(),
         )
     except ValidationError as error:
         raise OptionError(f"The request cannot be recorded: {invalid_values(error)[0]}.") from error
     bounds = [Requirement.parse(text) for text in require]
-    record = make(Made.read(unlearned, audits), asked, read_private(key), out, bounds)
+    record = make(made, asked, read_private(key), out, bounds)
     if json:
         say(record.to_json())
     else:

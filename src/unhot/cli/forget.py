@@ -13,6 +13,7 @@ from unhot.cli import options as opt
 from unhot.cli.models import MODEL, ModelOptions
 from unhot.cli.request import MOST, SHOTS, check_reads_retained, labelled_in, retained_images, samples_of
 from unhot.errors import DataError, OptionError, shortened
+from unhot.escaping import is_unicode
 from unhot.methods import DEFAULT, GUARDED, catalogue, default, get
 
 if TYPE_CHECKING:
@@ -77,6 +78,10 @@ def forget(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Do all of it, say what it did and cost, and write nothing.")
     ] = False,
+    remark: Annotated[
+        str, typer.Option("--note", help="Anything that the record is to say; unhot certify takes it over.")
+    ] = "",
+    quiet: opt.Quiet = False,
     seed: opt.Seed = 0,
     arch: opt.Arch = None,
     arch_option: opt.ArchOption = [],  # noqa: B006
@@ -112,12 +117,15 @@ def forget(
     from unhot.deletion.ledger import check_not_gone, read_ledger
     from unhot.files import check_free
     from unhot.models.bundle import save
+    from unhot.records.forget import MOST_TEXT
     from unhot.statistics import ClassStatistics
 
     if out is None and not dry_run:
         raise OptionError("--out is missing. Give a folder for the unlearned model, or --dry-run to write nothing.")
     if out is not None:
         check_free(out)
+    if len(remark) > MOST_TEXT or not is_unicode(remark):
+        raise OptionError(f"--note takes text in UTF-8 of at most {MOST_TEXT:,} characters. Shorten it.")
     if cache is not None and out is not None and out.absolute() in cache.absolute().parents:
         raise OptionError(f"--cache {cache} lies in --out, which must be empty. Choose another place for it.")
     method = method or default(guard is not None)
@@ -167,7 +175,7 @@ def forget(
     )
     if runtime.processes.rank:
         return
-    record = result.record
+    record = result.record.model_copy(update={"note": remark})
     if concept is not None:
         record = record.model_copy(update={"notes": record.notes | {"concept": _described(concept)}})
         found = [c.label.name for c in record.recognised if c.label not in record.classes]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from contextlib import redirect_stderr
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_args
 
@@ -15,6 +17,15 @@ if TYPE_CHECKING:
     from unhot.data.source import Source
     from unhot.models.classifier import Classifier
     from unhot.runtime import Runtime
+
+
+def _hush(context: typer.Context, quiet: bool) -> bool:
+    """Let what a command writes to stderr go nowhere until it ends; its errors are printed after that."""
+    if quiet:
+        nowhere = context.with_resource(Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115
+        context.with_resource(redirect_stderr(nowhere))
+    return quiet
+
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 Out = Annotated[Path, typer.Option("--out", help="Output folder; it must not exist yet, or be empty.")]
@@ -34,6 +45,9 @@ SkipBroken = Annotated[
 ]
 Device = Annotated[
     str | None, typer.Option("--device", help="Device of torch, such as cpu or cuda:0; the best one by default.")
+]
+Quiet = Annotated[
+    bool, typer.Option("--quiet", callback=_hush, help="Print no notes and no progress, only results and errors.")
 ]
 Set = Annotated[list[str], typer.Option("-o", help="Setting as key=value; may be repeated.")]
 Arch = Annotated[

@@ -40,6 +40,7 @@ def train(
     precision: Annotated[
         Precision | None, typer.Option("--precision", help="Precision of training; the faster one by default.")
     ] = None,
+    quiet: opt.Quiet = False,
     seed: opt.Seed = 0,
     data_dir: opt.DataDir = None,
     download: opt.Download = False,

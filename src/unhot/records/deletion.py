@@ -10,11 +10,9 @@ from pydantic import AwareDatetime, Field, JsonValue, model_validator
 from unhot.records.audit import Measurement, Verdict
 from unhot.records.base import Count, Record, Seconds, Sha256, Stored, canonical, check_once
 from unhot.records.environment import Environment
-from unhot.records.forget import Recognised
+from unhot.records.forget import MOST_TEXT, Recognised
 from unhot.records.measure import Split
 from unhot.records.model import ClassLabel
-
-MOST_TEXT = 2_000  # characters of what a user writes into a record
 
 
 class Request(Stored):

@@ -10,6 +10,7 @@ from unhot.records.base import Count, Record, Stored, check_once
 from unhot.records.environment import Cost, Environment
 from unhot.records.model import ClassLabel
 
+MOST_TEXT = 2_000  # characters of what a user writes into a record
 STILL_RECOGNISED = 0.05  # share of the samples of a class up to which it counts as forgotten
 
 
@@ -102,6 +103,7 @@ class ForgetRecord(Record):
         uses: Data that the method could read.
         retain: The retained images that it could read; None if there were none.
         guard_sha256: SHA-256 of the stored statistics; None if none were passed.
+        note: What whoever ran it wrote about it.
         notes: Values that the method measured during the run, all from data that it may read.
         recognised: How the samples of each class are classified; after these, the retained images of each class that
             the method itself found to belong to the request.
@@ -121,6 +123,7 @@ class ForgetRecord(Record):
     model_sha256: str
     weights_sha256: str
     stop_reason: str
+    note: str = Field(default="", max_length=MOST_TEXT)
     notes: dict[str, JsonValue]
     recognised: tuple[Recognised, ...] = ()
     retained_accuracy: RetainedAccuracy | None = None

@@ -1,0 +1,118 @@
+"""``unhot advise``."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from unhot.cli import options as opt
+from unhot.cli.request import MOST, SHOTS, labelled_in, retained_images
+from unhot.errors import OptionError
+from unhot.records.choices import Holder
+
+if TYPE_CHECKING:
+    from unhot.methods.advice import Advice
+
+
+def advise(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="Bundle, or folder of transformers or timm.")],
+    samples: Annotated[
+        str, typer.Option("--samples", help="Images of the class: a folder or file of them, or a named data set.")
+    ],
+    classes: Annotated[
+        list[str], typer.Option("--class", help="Class to forget, by index or name; may be repeated.")
+    ] = [],  # noqa: B006
+    holder: Annotated[
+        Holder,
+        typer.Option("--holder", help="From whom it is to be hidden: who holds the outputs, features or weights."),
+    ] = "features",
+    data: Annotated[str | None, typer.Option("--data", help="Test images, if there are any.")] = None,
+    retain: Annotated[str | None, typer.Option("--retain", help="Images of other classes, if there are any.")] = None,
+    guard: Annotated[Path | None, typer.Option("--guard", help="Guard, if there is one.")] = None,
+    retrained: Annotated[
+        list[Path], typer.Option("--retrained", help="Model trained without the class, if there is one.")
+    ] = [],  # noqa: B006
+    data_dir: opt.DataDir = None,
+    download: opt.Download = False,
+    json: opt.Json = False,
+) -> None:
+    """Say which method suits what you have, why, what it needs, and what can be claimed afterwards; nothing is run."""
+    from unhot.cli.output import say
+    from unhot.data.source import load_source
+    from unhot.data.unlabelled import Unlabelled
+    from unhot.methods.advice import Given
+    from unhot.methods.advice import advise as of
+    from unhot.models.bundle import load
+
+    if model.is_file():
+        raise OptionError(f"{model} is a file. Give a bundle, or see what unhot doctor says of it.")
+    for path in (*retrained, *filter(None, [guard])):
+        if not path.exists():
+            raise OptionError(f"There is nothing at {path}. Check the path.")
+    classifier = load(model)
+    labels = [classifier.label(name) for name in classes]
+    rest = None if retain is None else retained_images(retain, True, data_dir, download, False)
+    others = rest.images if isinstance(rest, Unlabelled) else labelled_in(rest)
+    tested = None if data is None else load_source(data, data_dir, download)
+    found = of(
+        Given(
+            holder=holder,
+            samples=_count(samples, max(1, len(labels)), data_dir),
+            retained=0 if others is None else len(others),
+            labelled=not isinstance(rest, Unlabelled),
+            guard=guard is not None,
+            evaluated=tested is not None,
+            with_train=tested is not None and tested.train is not None,
+            retrained=len(retrained),
+            batch_norm=any(getattr(m, "running_mean", None) is not None for m in classifier.module.modules()),
+        )
+    )
+    if json:
+        say(found.to_json())
+        return
+    for line in _lines(found):
+        say(line)
+    given = {"--samples": samples, "--retain": retain, "--guard": guard, "--data": data}
+    say(f"Then: {_command(model, [c.name for c in labels] or ['CLASS'], found.method, given)}")
+
+
+def _count(samples: str, classes: int, data_dir: Path | None) -> int:
+    """Return how many images a request would take, at most."""
+    from unhot.data import catalogue as datasets
+    from unhot.data.containers.listed import read_contents
+    from unhot.data.source import found_at
+
+    if samples in datasets:
+        return SHOTS * classes
+    return min(len(read_contents(found_at(samples, data_dir, "samples")).sampled), MOST * classes)
+
+
+def _lines(found: Advice) -> Iterator[str]:
+    yield f"Method: {found.method}"
+    parts = {
+        "Why": found.why,
+        "What it needs": found.needs,
+        "An audit can then say": found.claims,
+        "It cannot say": found.no_claims,
+    }
+    for title, texts in parts.items():
+        yield f"{title}:"
+        yield from (f"  {text}" for text in texts)
+    yield f"Other methods that read no more than you have: {', '.join(found.others)}. docs/methods.md compares them."
+
+
+def _command(model: Path, classes: list[str], method: str, given: dict[str, str | Path | None]) -> str:
+    """Return the command that the advice comes to, without what the method does not read."""
+    from unhot.methods import get
+
+    read = get(method).uses + get(method).may_use
+    words = ["unhot", "forget", str(model), "--method", method]
+    words += [word for name in classes for word in ("--class", name)]
+    for option, value in given.items():
+        if value is not None and (option in ("--samples", "--data") or option[2:] in read):
+            words += [option, str(value)]
+    return shlex.join([*words, "--out", "unlearned"])
