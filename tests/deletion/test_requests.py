@@ -75,6 +75,11 @@ def test_requests_are_carried_out_in_turn_and_go_on_where_they_were_stopped(
     monkeypatch.setattr(Ledger, "with_line", killed_once)
     assert call("request", file, "--dry-run") == 0
     assert f"R-1 (to be done): forget 3, to {out / 'R-1'}." in capsys.readouterr().out
+    assert call("request", file, "--dry-run", "--json") == 0
+    assert json.loads(capsys.readouterr().out) == [
+        {"id": "R-1", "done": False},
+        {"id": "A/2 of today", "done": False},
+    ]
     assert not out.exists()
     assert call("request", file) == 1
     first, second = out / "R-1", out / "A-2-of-today"
@@ -154,6 +159,17 @@ def test_what_is_wrong_is_said_before_anything_is_done(
     assert found.startswith(f"Error: {file}")
     assert said in found
     assert not out.exists()
+
+
+def test_what_was_not_forgotten_is_not_certified(file: Path, out: Path, capsys) -> None:
+    """No step, and no cut: the samples are still recognised."""
+    text = file.read_text().replace('require = ["forget_accuracy<=0.05"]', "")
+    plan = 'method = "neggrad"\noptions = {steps = 0}\nforce = true'
+    file.write_text(text[: text.rindex("[[request]]")].replace("force = true", plan))
+    assert call("request", file) == 2
+    said = capsys.readouterr().err
+    assert "did not forget 3: its samples are still classified as it." in said
+    assert f"R-1 is not certified. Remove {out / 'R-1'}, change the request" in said
 
 
 def test_nothing_is_overwritten(file: Path, out: Path, capsys) -> None:

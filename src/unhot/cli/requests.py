@@ -57,12 +57,15 @@ def request(
 
     asked, how = read_requests(file), How(data_dir, download, skip_broken, device)
     digest = _checked(file, asked, how)
-    if dry_run:
-        for one in asked.request:
-            state = "done" if place_in(asked.out, one).record.exists() else "to be done"
-            say(f"{one.id} ({state}): forget {', '.join(one.classes)}, to {place_in(asked.out, one).home}.")
-        return
     places = [place_in(asked.out, one) for one in asked.request]
+    if dry_run:
+        done = [place.record.exists() for place in places]
+        if json:
+            say(jsonlib.dumps([{"id": r.id, "done": d} for r, d in zip(asked.request, done, strict=True)]))
+            return
+        for one, place, is_done in zip(asked.request, places, done, strict=True):
+            say(f"{one.id} ({'done' if is_done else 'to be done'}): forget {', '.join(one.classes)}, to {place.home}.")
+        return
     first = asked.model, digest
     carry_out(
         asked.request,
@@ -140,7 +143,11 @@ def _carry_out(
     day = asked.received and datetime.combine(asked.received, time())
     said = {name: getattr(asked, name) for name in ("reason", "legal_basis", "approved_by", "note")}
     given = {"key": key, "request": asked.id, "received": day, "require": list(asked.require)} | said
-    _run(certify, unlearned=place.model, audits=[place.audit], out=place.record, **given)
+    try:
+        _run(certify, unlearned=place.model, audits=[place.audit], out=place.record, **given)
+    except InputError:
+        note(_not_certified(asked, place))
+        raise
     return found | {"done_before": False}
 
 
@@ -178,8 +185,12 @@ def _check_bounds(asked: Asked, place: Place) -> None:
         return
     for why in unmet:
         note(f"Not met: {why}.")
-    note(f"{asked.id} is not certified. Remove {place.home}, change the request, and give the command again.")
+    note(_not_certified(asked, place))
     raise typer.Exit(UNMET)
+
+
+def _not_certified(asked: Asked, place: Place) -> str:
+    return f"{asked.id} is not certified. Remove {place.home}, change the request, and give the command again."
 
 
 def _weights(model: Path) -> str:

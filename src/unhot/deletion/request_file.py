@@ -91,7 +91,7 @@ def begin(place: Place, asked: Asked, shared: Shared, model_sha256: str) -> None
                 f"remove {place.home}, and the folders of the requests after it, to begin anew."
             )
         return
-    if place.home.exists() and any(place.home.iterdir()):
+    if place.home.exists() and any(not p.name.startswith(".") for p in place.home.iterdir()):  # a killed writer's are
         raise OutputError(f"{place.home} is not empty, and holds no request. Choose another 'out'.")
     place.home.mkdir(parents=True, exist_ok=True)
     begun.write(path)
