@@ -10,6 +10,7 @@ from docstrings import fields, prose
 from pydantic import BaseModel
 
 from unhot.records import (
+    advice,
     audit,
     bench,
     deletion,
@@ -46,6 +47,7 @@ RECORDS: dict[str, tuple[str, type[Record]]] = {
     "timing": ("`timing.json` of a benchmark", bench.TimingRecord),
     "results": ("`results.json` of a benchmark", results.Results),
     "diagnosis": ("what `unhot doctor --json` prints", diagnosis.Diagnosis),
+    "advice": ("what `unhot advise --json` prints", advice.Advice),
     "export": ("what `unhot export --json` prints", export.ExportRecord),
 }
 

@@ -15,7 +15,7 @@ from unhot.errors import OptionError
 from unhot.records.choices import Holder
 
 if TYPE_CHECKING:
-    from unhot.methods.advice import Advice
+    from unhot.records.advice import Advice
 
 
 def advise(
@@ -44,8 +44,8 @@ def advise(
     from unhot.cli.output import say
     from unhot.data.source import load_source
     from unhot.data.unlabelled import Unlabelled
-    from unhot.methods.advice import Given
-    from unhot.methods.advice import advise as of
+    from unhot.evaluation.advice import Given
+    from unhot.evaluation.advice import advise as of
     from unhot.models.bundle import load
 
     if model.is_file():

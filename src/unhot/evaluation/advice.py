@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from unhot.methods import DEFAULT, GUARDED, REFERENCES, catalogue
-from unhot.records.base import Count, Record
+from unhot.records.advice import Advice
 from unhot.records.choices import Holder
 
 DEEP = "nhle-renew"
@@ -38,28 +38,6 @@ class Given:
     with_train: bool = False
     retrained: int = 0
     batch_norm: bool = True
-
-
-class Advice(Record):
-    """What ``unhot advise --json`` prints.
-
-    Attributes:
-        method: The method.
-        why: Why this one.
-        needs: What it needs, and what would help.
-        others: The other methods that read no more than there is.
-        claims: What an audit can find with what there is.
-        no_claims: What it cannot.
-    """
-
-    holder: Holder
-    samples: Count
-    method: str
-    why: tuple[str, ...]
-    needs: tuple[str, ...]
-    others: tuple[str, ...]
-    claims: tuple[str, ...]
-    no_claims: tuple[str, ...]
 
 
 def advise(given: Given) -> Advice:

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
+from unhot.evaluation.advice import Given, advise
 from unhot.methods import get
-from unhot.methods.advice import Given, advise
 
 LEVEL = "whether more is left than in a model that never saw the class"
 SITUATIONS = [
