@@ -28,7 +28,7 @@ from unhot.models.bundle import load, save
 from unhot.models.classifier import Classifier
 from unhot.records.base import canonical
 from unhot.records.deletion import DeletionRecord
-from unhot.report.deletion import render
+from unhot.report.deletion import render, summary
 
 pytestmark = pytest.mark.filterwarnings(NOTES)
 CHANGES = 1_000
@@ -168,7 +168,7 @@ def test_bounds_are_a_signed_test_result_that_others_read(carried: Carried, tmp_
     assert call("verify", out, "--key", carried.public, "--model", carried.unlearned) == 0
     assert "bounds: test-result.dsse.json states what the measures say: 1 of 2 are met" in capsys.readouterr().out
     page = (out / "record.html").read_text()
-    assert "Of 2 bounds that were set 1 are met." in page
+    assert "Bounds that were set and are met: 1 of 2." in page
     assert "<dt>forget_accuracy&lt;=0.05</dt><dd>met</dd>" in page
 
 
@@ -236,6 +236,14 @@ def test_the_page_says_it_in_one_file(carried: Carried) -> None:
     addresses = set(re.findall(r"""(?:src|href|url)\s*[=(]\s*["']?([^"')>\s]+)""", page))
     assert addresses == {"data:,"}
     assert "<script" not in page
+
+
+@pytest.mark.parametrize(("drop", "said"), [(0.0123, "fell by 0.012."), (-0.0123, "rose by 0.012."), (None, "")])
+def test_what_the_other_classes_lost_is_said_in_words(carried: Carried, drop: float | None, said: str) -> None:
+    record = DeletionRecord.read(carried.record / "record.json")
+    found = " ".join(summary(record.model_copy(update={"place": record.place.model_copy(update={"drop": drop})})))
+    assert ("The accuracy on the other classes" in found) is (drop is not None)
+    assert found.endswith(said)
 
 
 def test_text_of_a_request_is_escaped_on_the_page(carried: Carried, tmp_path: Path) -> None:

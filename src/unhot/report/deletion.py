@@ -68,9 +68,10 @@ def summary(record: DeletionRecord) -> Iterator[str]:
     label, holder = evidence.verdict.label, evidence.verdict.holder
     yield f"The verdict is {label!r}: {MEANINGS[label].of(holder)}"
     if record.bounds:
-        yield f"Of {len(record.bounds)} bounds that were set {len(record.bounds) - len(record.unmet)} are met."
+        yield f"Bounds that were set and are met: {len(record.bounds) - len(record.unmet)} of {len(record.bounds)}."
     if record.place.drop is not None:
-        yield f"What the other classes lost in accuracy: {number(record.place.drop)}."
+        fell = record.place.drop >= 0
+        yield f"The accuracy on the other classes {'fell' if fell else 'rose'} by {number(abs(record.place.drop))}."
 
 
 def _asked(record: DeletionRecord) -> Iterator[Fact]:
