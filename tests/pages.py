@@ -1,7 +1,7 @@
 """Pages of the documentation, run as they stand: their commands, their Python, and the files and outputs they show.
 
 A fenced block without a language holds commands, ``python`` holds code, ``text`` holds what was printed just before,
-and a block with ``title="NAME"`` holds a file, which is written. Numbers in what was printed may differ.
+and a block with ``title="NAME"`` holds a file, which is written before. Numbers in what was printed may differ.
 """
 
 from __future__ import annotations
@@ -54,7 +54,6 @@ def run(
     *,
     trained: Path | None = None,
     exits: Mapping[str, int] | None = None,
-    names: dict[str, Any] | None = None,
 ) -> dict[str, Said]:
     """Run a page in the working directory, and return what its commands printed.
 
@@ -63,13 +62,13 @@ def run(
         capsys: What is printed goes to it.
         trained: The bundle that is there already when the page trains its model, so that pages share one training.
         exits: Exit codes other than 0, by a part of the command.
-        names: What the Python of the page finds defined.
     """
-    said, last, known = dict[str, Said](), "", dict(names or {})
+    said, last, known = dict[str, Said](), "", dict[str, Any]()
     for block in blocks(page):
         if block.title:
             Path(block.title).write_text(block.text)
-        elif block.language == "python":
+    for block in (b for b in blocks(page) if not b.title):
+        if block.language == "python":
             exec(compile(block.text, str(page), "exec"), known)
             last = "".join(capsys.readouterr())
         elif block.language == "text":
