@@ -172,6 +172,22 @@ def test_what_was_not_forgotten_is_not_certified(file: Path, out: Path, capsys) 
     assert f"R-1 is not certified. Remove {out / 'R-1'}, change the request" in said
 
 
+def test_one_request_is_a_table_or_a_list_of_one(file: Path, out: Path, capsys) -> None:
+    text = file.read_text()
+    one = text[: text.rindex("[[request]]")]
+    for written in (one, one.replace("[[request]]", "[request]")):
+        file.write_text(written)
+        assert call("request", file, "--dry-run", "--json") == 0
+        assert json.loads(capsys.readouterr().out) == [{"id": "R-1", "done": False}]
+    file.write_text(one[: one.index("[[request]]")] + "request = []\n")
+    assert call("request", file) == 2
+    assert capsys.readouterr().err == f"Error: {file}: 'request': there is none. Write a [[request]].\n"
+    file.write_text(one.replace('classes = ["3"]', "classes = []"))
+    assert call("request", file) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1  # and nothing of the list that holds it
+    assert not out.exists()
+
+
 def test_nothing_is_overwritten(file: Path, out: Path, capsys) -> None:
     (out / "R-1").mkdir(parents=True)
     (out / "R-1" / "mine").touch()

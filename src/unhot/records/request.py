@@ -15,6 +15,13 @@ Shots = Annotated[int, Field(ge=1)]
 ClassName = Annotated[str, BeforeValidator(lambda v: str(v) if type(v) is int else v)]
 
 
+def _listed(value: object) -> object:
+    """Take one ``[request]`` as a list of one, and refuse an empty list."""
+    if value in ([], ()):
+        raise ValueError("there is none. Write a [[request]]")
+    return [value] if isinstance(value, dict) else value
+
+
 class Asked(Request):
     """One ``[[request]]``: what is to be recorded of it, and how it is to be carried out.
 
@@ -78,9 +85,7 @@ class RequestFile(Shared):
     model: Path
     key: Path
     out: Path
-    request: Annotated[
-        tuple[Asked, ...], Field(min_length=1), BeforeValidator(lambda v: [v] if isinstance(v, dict) else v)
-    ]
+    request: Annotated[tuple[Asked, ...], BeforeValidator(_listed)]
 
     @model_validator(mode="after")
     def _every_request_once(self) -> Self:
