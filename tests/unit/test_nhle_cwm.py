@@ -16,7 +16,6 @@ from unhot.data.source import Source
 from unhot.errors import DataError, OptionError, UnhotError, UnknownNameError
 from unhot.methods.base import ForgetResult
 from unhot.methods.nhle_cwm import NhleCwm
-from unhot.methods.parts import batches
 from unhot.methods.parts.losses import ENCODINGS
 from unhot.models.classifier import Classifier
 from unhot.models.head_edits.mask import CUT_LOGIT
@@ -431,7 +430,7 @@ def test_more_samples_than_one_pass_takes_are_forgotten_in_batches(toy: Toy, mon
     whole = forget(toy.model, samples, **settings)
     logits = Classifier.logits
     monkeypatch.setattr(Classifier, "logits", lambda model, x: (sizes.append(len(x)), logits(model, x))[1])
-    monkeypatch.setattr(batches, "PIXELS", 16 * 8 * 8)
+    monkeypatch.setattr("unhot.data.images.PIXELS", 16 * 8 * 8)
     parts = forget(toy.model, samples, **settings)
     assert max(sizes) == 48  # distorted copies of eight samples, whatever their number
     assert sorted(set(sizes))[-2:] == [16, 48]

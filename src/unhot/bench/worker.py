@@ -18,14 +18,13 @@ from torch.nn.functional import cross_entropy
 
 from unhot import methods, training
 from unhot.bench.signals import before_cut, lost_so_far, signals
-from unhot.data.images import LabelledImages
+from unhot.data.images import LabelledImages, at_once
 from unhot.data.samples import Samples, draw_at, every
 from unhot.data.source import Source, load_source
 from unhot.errors import DataError, UnhotWarning
 from unhot.evaluation.auditor import Auditor
 from unhot.evaluation.view import ModelResults
 from unhot.methods.base import ForgetResult, Method
-from unhot.methods.parts.batches import FORWARD
 from unhot.models.bundle import load, read_record, write_bundle
 from unhot.models.classifier import Classifier
 from unhot.records.bench import Cell, CellRecord, TimingRecord, TrainSpec
@@ -154,7 +153,7 @@ class Worker:
         y = model.align(samples.images).y.to(runtime.device)
 
         def one_pass() -> None:
-            for some, labels in zip(x.split(FORWARD), y.split(FORWARD), strict=True):
+            for some, labels in zip(x.split(at_once(x.shape)), y.split(at_once(x.shape)), strict=True):
                 cross_entropy(work.logits(some), labels).backward()
 
         floor = runtime.median_seconds(one_pass, what="one pass")

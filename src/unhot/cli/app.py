@@ -15,6 +15,7 @@ from typer.core import TyperGroup
 
 from unhot.cli import guard
 from unhot.cli.advise import advise
+from unhot.cli.allocator import keep_freed_memory
 from unhot.cli.audit import audit, compare
 from unhot.cli.bench import bench
 from unhot.cli.catalogue import env, list_, show
@@ -106,6 +107,7 @@ def run(argv: list[str], interrupted: Callable[[], bool]) -> int:
         interrupted: Whether Ctrl-C was pressed, so that any error may be what a library made of it, and is raised.
     """
     prepare_streams()
+    keep_freed_memory()
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _one_line  # type: ignore[assignment]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -17,6 +18,8 @@ from unhot.escaping import ENCODING_ERRORS, line, terminal
 
 if TYPE_CHECKING:
     from rich.progress import Progress, ProgressColumn, TaskID
+
+SECONDS = 60.0  # between two lines about a loop, where stderr is no terminal
 
 
 def prepare_streams() -> None:
@@ -30,11 +33,43 @@ def prepare_streams() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors=ENCODING_ERRORS)
+    _lines.said_at = time.monotonic()
+
+
+class _Lines:
+    """Says once a minute how far a loop is, where stderr is no terminal: a log shows that something goes on."""
+
+    def __init__(self) -> None:
+        self.said_at = time.monotonic()
+
+    @contextmanager
+    def progress(self, what: str, total: int) -> Iterator[Callable[[int], object]]:
+        """Follow a loop; see :class:`unhot.runtime.Progress`."""
+        so_far = 0
+
+        def advance(done: int) -> None:
+            nonlocal so_far
+            so_far += done
+            if time.monotonic() - self.said_at >= SECONDS:
+                self.said_at = time.monotonic()
+                note(f"{line(what)}: {so_far:,} of {total:,}")
+
+        yield advance
+
+
+_lines = _Lines()
 
 
 @contextmanager
 def progress(what: str, total: int) -> Iterator[Callable[[int], object]]:
-    """Show a bar on stderr while the block runs, where that is a terminal; see :class:`unhot.runtime.Progress`."""
+    """Show a bar on stderr while the block runs, or a line a minute where that is no terminal.
+
+    See :class:`unhot.runtime.Progress`.
+    """
+    if not sys.stderr.isatty():
+        with _lines.progress(what, total) as advance:
+            yield advance
+        return
     from rich.progress import MofNCompleteColumn
 
     with _bar(MofNCompleteColumn()) as bar:
@@ -78,6 +113,10 @@ class Board:
     @contextmanager
     def progress(self, what: str, total: int) -> Iterator[Callable[[int], object]]:
         """Show a loop of the running task; see :class:`unhot.runtime.Progress`."""
+        if not sys.stderr.isatty():
+            with _lines.progress(what, total) as advance:
+                yield advance
+            return
         task = self._bar.add_task(f"  {line(what)}", total=total)
         try:
             yield lambda done: self._bar.advance(task, done)

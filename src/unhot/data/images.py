@@ -23,7 +23,14 @@ from unhot.records.model import InputSpec
 
 CACHED_BYTES = 2 << 30  # a set whose pixels take less than this is decoded once and cached
 BLOCK = 1_024  # pictures that are decoded at once to be cached
+FORWARD = 512  # images in one forward pass: thousands at once would not fit into memory
+PIXELS, FEWEST = 16 * 224 * 224, 16  # pixels of the images in one pass; images that are never taken apart
 T = TypeVar("T")
+
+
+def at_once(shape: Sequence[int] | None) -> int:
+    """Return how many inputs of a shape (..., H, W) one pass takes: as many as fit, 16 of 224 by 224 pixels."""
+    return FORWARD if shape is None else min(FORWARD, max(FEWEST, PIXELS // (shape[-2] * shape[-1])))
 
 
 @dataclass(frozen=True)
@@ -235,9 +242,12 @@ class LabelledImages:
             raise spelled(error, wrap, "Give --image-size, and --mean and --std if they are not those of photos.")
         return self.x.decode(index, spec, self.origin, self.keys)
 
-    def batches(self, spec: InputSpec | None, device: torch.device, size: int = 512) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield every image once, in order, as (inputs, labels)."""
-        for index in torch.arange(len(self)).split(size):
+    def batches(
+        self, spec: InputSpec | None, device: torch.device, size: int | None = None
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield every image once, in order, as (inputs, labels): as many as one pass takes, if no size is given."""
+        shape = spec.shape if spec else self.x.shape if isinstance(self.x, Tensor) else None
+        for index in torch.arange(len(self)).split(size or at_once(shape)):
             yield self.inputs(index, spec, device), self.y[index].to(device)
 
     def cached(self, spec: InputSpec) -> LabelledImages:

@@ -20,7 +20,7 @@ from unhot.errors import (
     spelled,
     warn,
 )
-from unhot.methods.parts.batches import at_once, logits_of
+from unhot.methods.parts.batches import logits_of
 from unhot.methods.parts.damage import LOSS
 from unhot.methods.parts.data import Data
 from unhot.models.classifier import Classifier
@@ -298,7 +298,7 @@ def _columns(original: Classifier, model: Classifier, images: LabelledImages, ru
     """Return which columns of the original images are classified as by a model, int64 (N,)."""
     with runtime.progress("evaluated images", len(images)) as advance:
         parts = []
-        for x, y in images.batches(model.input, runtime.device, at_once(model.input_shape)):
+        for x, y in images.batches(model.input, runtime.device):
             parts.append(model.logits(x).argmax(1).cpu())
             advance(len(y))
     return _in(original, model)[torch.cat(parts)]

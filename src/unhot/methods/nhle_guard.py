@@ -17,9 +17,9 @@ from torch.nn.utils.parametrize import register_parametrization, remove_parametr
 from torch.optim.lr_scheduler import LinearLR
 
 from unhot.data.augment import Augment
-from unhot.data.images import LabelledImages
+from unhot.data.images import FORWARD, LabelledImages, at_once
 from unhot.methods.base import Batch, Data, Method, Outcome, Use
-from unhot.methods.parts.batches import FORWARD, at_once, logits_of
+from unhot.methods.parts.batches import logits_of
 from unhot.methods.parts.likeness import energy_of_features
 from unhot.methods.parts.losses import Request, masked
 from unhot.methods.parts.preconditioning import Spared

@@ -12,9 +12,10 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from unhot.data.images import at_once
 from unhot.errors import ModelError, OptionError
 from unhot.methods.base import Batch, Data, Method, Outcome, Use
-from unhot.methods.parts.batches import at_once, forget_stream
+from unhot.methods.parts.batches import forget_stream
 from unhot.methods.parts.departures import Departures
 from unhot.methods.parts.stopping import Stop
 from unhot.models.classifier import Classifier

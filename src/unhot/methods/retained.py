@@ -10,7 +10,6 @@ from unhot.data.images import LabelledImages
 from unhot.data.samples import ImageSource, as_images
 from unhot.data.unlabelled import Unlabelled
 from unhot.errors import DataError
-from unhot.methods.parts.batches import at_once
 from unhot.models.classifier import Classifier
 from unhot.runtime import Runtime
 
@@ -62,6 +61,6 @@ def _check_shape(model: Classifier, images: LabelledImages, shape: torch.Size, r
 def _classified(model: Classifier, images: LabelledImages, runtime: Runtime) -> LabelledImages:
     """Label images with the columns that the model classifies them as."""
     some = images.select(torch.randperm(len(images), generator=runtime.generator("unlabelled"))[:CLASSIFIED])
-    batches = some.batches(model.input, runtime.device, at_once(model.input_shape))
+    batches = some.batches(model.input, runtime.device)
     found = [model.logits(x).argmax(1).cpu() for x, _ in batches]
     return replace(some, y=torch.cat(found), class_names=None)

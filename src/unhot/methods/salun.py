@@ -13,8 +13,9 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from unhot.data.images import at_once
 from unhot.methods.base import Batch, Data, Method, Outcome, Use
-from unhot.methods.parts.batches import at_once, drawn, forget_stream, retain_batches
+from unhot.methods.parts.batches import drawn, forget_stream, retain_batches
 from unhot.methods.parts.departures import Departures
 from unhot.models.classifier import Classifier
 from unhot.runtime import Runtime

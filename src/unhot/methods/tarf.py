@@ -16,7 +16,7 @@ from torch.nn.functional import cross_entropy
 from unhot.data.images import LabelledImages
 from unhot.errors import DataError
 from unhot.methods.base import Data, Method, Outcome, Use
-from unhot.methods.parts.batches import at_once, forget_stream, retain_stream
+from unhot.methods.parts.batches import forget_stream, retain_stream
 from unhot.methods.parts.departures import Departures
 from unhot.models.classifier import Classifier
 from unhot.runtime import Runtime
@@ -126,7 +126,7 @@ class Tarf(Method):
     @torch.no_grad()
     def losses(self, model: Classifier, images: LabelledImages, runtime: Runtime) -> Tensor:
         """Return the loss of each image, (N,), on the CPU."""
-        batches = images.batches(model.input, runtime.device, at_once(model.input_shape))
+        batches = images.batches(model.input, runtime.device)
         return torch.cat([cross_entropy(model.logits(x), y, reduction="none").cpu() for x, y in batches])
 
     def affected(self, gravity: Tensor, y: Tensor, own: list[int]) -> tuple[list[int], Tensor]:

@@ -168,6 +168,11 @@ def test_batches_give_every_image_once_in_order(numbered: LabelledImages, spec: 
     torch.testing.assert_close(torch.cat([x for x, _ in got]), prepare(numbered.x, spec(2)))
 
 
+@pytest.mark.parametrize(("side", "sizes"), [(8, [70]), (112, [64, 6]), (224, [16] * 4 + [6]), (448, [16] * 4 + [6])])
+def test_a_batch_has_as_many_images_as_one_pass_takes(side: int, sizes: list[int], spec: Spec) -> None:
+    assert [len(y) for _, y in pictures(*[GREY] * 70).batches(spec(side), DEVICE)] == sizes
+
+
 def pictures(*arrays: np.ndarray) -> LabelledImages:
     taken = Pictures(lambda i: Image.fromarray(arrays[i]), len(arrays))
     return LabelledImages(taken, torch.arange(len(arrays)), None, "pictures", tuple(range(len(arrays))))

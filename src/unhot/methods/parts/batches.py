@@ -8,25 +8,17 @@ from itertools import chain, count, islice
 import torch
 from torch import Tensor
 
-from unhot.data.images import LabelledImages
+from unhot.data.images import LabelledImages, at_once
 from unhot.methods.parts.data import Batch
 from unhot.models.classifier import Classifier
 from unhot.runtime import Runtime
 from unhot.training import batches_of
-
-FORWARD = 512  # samples in one forward pass: thousands at once would not fit into memory
-PIXELS, FEWEST = 64 * 224 * 224, 16  # pixels of the samples in one pass; samples that are never taken apart
 
 
 @torch.no_grad()
 def logits_of(model: Classifier, x: Tensor) -> Tensor:
     """Return the logits (N, K) of inputs (N, C, H, W), computed in batches."""
     return torch.cat([model.logits(some) for some in x.split(at_once(x.shape))])
-
-
-def at_once(shape: Sequence[int] | None) -> int:
-    """Return how many inputs of a shape (..., H, W) one pass takes: as many as fit, 64 of 224 by 224 pixels."""
-    return FORWARD if shape is None else min(FORWARD, max(FEWEST, PIXELS // (shape[-2] * shape[-1])))
 
 
 def forward(

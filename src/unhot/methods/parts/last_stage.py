@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from unhot.data.augment import Augment
-from unhot.methods.parts.batches import FORWARD, at_once
+from unhot.data.images import FORWARD, at_once
 from unhot.models.classifier import Classifier
 from unhot.models.layers import nearest_head, weight_layers
 from unhot.models.replay import replay_points

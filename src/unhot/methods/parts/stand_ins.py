@@ -15,8 +15,7 @@ from torch.nn.functional import cross_entropy, one_hot
 from torch.optim.adam import adam
 
 from unhot.data.augment import Augment, distort
-from unhot.data.images import input_range
-from unhot.methods.parts.batches import at_once
+from unhot.data.images import at_once, input_range
 from unhot.models.classifier import Classifier
 from unhot.runtime import Runtime
 

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import torch
 
-from unhot.methods.parts.batches import FORWARD
+from unhot.data.images import FORWARD
 from unhot.methods.parts.data import Data
 from unhot.methods.parts.last_stage import Flow, LastStage
 from unhot.methods.parts.sources.source import COPIES, Source
