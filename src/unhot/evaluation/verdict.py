@@ -109,7 +109,7 @@ class Thresholds(Stored):
     damage: float = _limit(0.1, "Retain drop (classes masked) above this counts as damage.", le=1)
     unchanged: float = _limit(
         0.98,
-        "From this share of the masked original's own value on, a similarity with the original is unchanged.",
+        "At this share of the masked original's value, or above it, a similarity counts as unchanged.",
         le=1,
     )
     closed: float = _limit(

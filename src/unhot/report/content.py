@@ -350,6 +350,6 @@ def _own_limits(record: AuditRecord) -> Iterator[str]:
     least = min((m.n for m in record.measurements if m.name == "forget_accuracy" and m.n), default=0)
     if 0 < least < FEW:
         yield (
-            f"Only {least} images of the forgotten classes were at hand in a split, so the intervals are wide: one "
-            f"image more or less moves a share by {number(1 / least)}."
+            f"A split has only {least} images of the forgotten classes, so the intervals are wide: a single image "
+            f"changes a share by {number(1 / least)}."
         )

@@ -256,8 +256,8 @@ _MEASURES = {
             name="original_outputs_r2",
             title="Original's outputs predicted",
             group="Output",
-            sentence="Share of the variance of the original's outputs for forgotten images that ridge regression tells "
-            "from this model's outputs.",
+            sentence="Share of the variance of the original's outputs for forgotten images that ridge regression "
+            "predicts from this model's outputs.",
             low=0,
             high=1,
             higher_is_better=False,
@@ -271,8 +271,8 @@ _MEASURES = {
             name="original_features_r2",
             title="Original's features predicted",
             group="Features",
-            sentence="Share of the variance of the original's features of forgotten images that ridge regression tells "
-            "from this model's features.",
+            sentence="Share of the variance of the original's features of forgotten images that ridge regression "
+            "predicts from this model's features.",
             low=0,
             high=1,
             higher_is_better=False,
@@ -287,8 +287,8 @@ _MEASURES = {
             name="original_layers_r2",
             title="Original's features predicted from any layer",
             group="Features",
-            sentence="Share of the variance of the original's features of forgotten images that ridge regression tells "
-            "from the best of this model's layers.",
+            sentence="Share of the variance of the original's features of forgotten images that ridge regression "
+            "predicts from the best of this model's layers.",
             low=0,
             high=1,
             higher_is_better=False,

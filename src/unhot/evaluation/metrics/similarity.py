@@ -1,4 +1,4 @@
-"""How much of the original is left: what regression tells of its features and outputs on forgotten images."""
+"""How much of the original is left: what regression predicts of its features and outputs on forgotten images."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Read = Callable[[View], Tensor]
 
 
 def original_features_r2(case: Case) -> Estimate:
-    """Return how much of the original's features of forgotten images ridge regression tells from this model's; 0 to 1.
+    """Return how much of the original's features of forgotten images regression predicts from this model's; 0 to 1.
 
     Undoing a change of the features is a regression. So features that hold what the original's held give nearly what
     the original's own give, which is 1 with images enough, however they are encoded, as far as ridge regression sees
@@ -41,7 +41,7 @@ def original_features_r2(case: Case) -> Estimate:
 
 
 def original_layers_r2(case: Case) -> Estimate:
-    """Return how much of the original's features of forgotten images regression tells from any layer; 0 to 1.
+    """Return how much of the original's features of forgotten images regression predicts from any layer; 0 to 1.
 
     That is :func:`original_features_r2` with the features of earlier layers, too, of which two regressions tell.
     """
@@ -58,7 +58,7 @@ def _penultimate(case: Case) -> Tensor:
 
 
 def original_outputs_r2(case: Case) -> Estimate:
-    """Return how much of the original's outputs for forgotten images ridge regression tells from this model's; 0 to 1.
+    """Return how much of the original's outputs for forgotten images regression predicts from this model's; 0 to 1.
 
     Outputs are logarithms of probabilities; the original's are those of the retained classes.
     """
@@ -70,11 +70,11 @@ def _retained(view: View) -> Tensor:
 
 
 def _explained(case: Case, errors: Tensor, aim: Read) -> Estimate:
-    r"""Return how much of some numbers of the original regression tells, by medians over forgotten queries; 0 to 1.
+    r"""Return how much of some numbers of the original regression predicts, by medians over forgotten queries; 0 to 1.
 
     That is :math:`1 - \operatorname{med}|h-\hat h|^2 / \operatorname{med}|h-\mu|^2` with the original's numbers h,
-    their mean :math:`\mu` over the gallery's images of the class, and what the best regression tells. A mean would be
-    moved by a single image that a change left out. The interval is that of 20 bootstrap samples.
+    their mean :math:`\mu` over the gallery's images of the class, and what the best regression predicts. A mean would
+    be moved by a single image that a change left out. The interval is that of 20 bootstrap samples.
 
     Args:
         case: The model.
