@@ -28,7 +28,7 @@ def advise(
     ] = [],  # noqa: B006
     holder: Annotated[
         Holder,
-        typer.Option("--holder", help="From whom it is to be hidden: who holds the outputs, features or weights."),
+        typer.Option("--holder", help="Who is not to find the class: whoever holds the outputs, features or weights."),
     ] = "features",
     data: Annotated[str | None, typer.Option("--data", help="Test images, if there are any.")] = None,
     retain: Annotated[str | None, typer.Option("--retain", help="Images of other classes, if there are any.")] = None,

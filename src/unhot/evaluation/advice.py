@@ -117,11 +117,11 @@ def _claims(given: Given) -> tuple[list[str], list[str]]:
     """Return what an audit can find with what there is, and what it cannot."""
     if not given.evaluated:
         return (
-            ["how many of the samples are still answered as the class"],
+            ["how many of the samples are still classified as the class"],
             ["anything about other images: there is no audit without test images (--data)"],
         )
     claims = [
-        "whether test images of the class are still answered as it, and what the other classes lose",
+        "whether test images of the class are still classified as it, and what the other classes lose",
         "that the class is only hidden at the output, where outputs or features are still the original's",
     ]
     membership = "whether images of the class were in the training data (membership attacks)"
