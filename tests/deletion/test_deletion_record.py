@@ -264,6 +264,8 @@ def test_text_of_a_request_is_escaped_on_the_page(carried: Carried, tmp_path: Pa
         ("not forgotten", "did not forget 3"),
         ("part", "forgot crossed sevens, a part of a class"),
         ("foreign", "An audit compares with the model"),
+        ("verdict", "the verdict for whoever holds the weights is not the one that the measurements beside it give"),
+        ("measurement", "the verdict for whoever holds the outputs and the features and the weights is not the one"),
         ("no id", "'id': String should have at least 1 character"),
         ("public key", "is a public key. Sign with the private one"),
         ("no key", "is not a private key that can be read. Give an Ed25519, ECDSA or RSA key in PEM form."),
@@ -287,6 +289,16 @@ def test_what_is_not_certified(carried: Carried, tmp_path: Path, capsys, change:
     if change in ("other audit", "foreign"):
         value = json.loads(audit.read_text())
         value["inputs"]["unlearned_sha256" if change == "other audit" else "original_sha256"] = "0" * 64
+        audit.write_text(json.dumps(value))
+    if change in ("verdict", "measurement"):
+        value = json.loads(audit.read_text())
+        if change == "verdict":
+            value["verdict"]["holders"]["weights"]["label"] = "at the level of a retrained model"
+        else:
+            changed = [
+                m for m in value["measurements"] if (m["name"], m["subject"]) == ("forget_accuracy", "unlearned")
+            ]
+            changed[0] |= {"value": 1.0, "high": 1.0}
         audit.write_text(json.dumps(value))
     if change == "no key":
         carried.private.write_text("secret")

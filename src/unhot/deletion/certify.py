@@ -14,6 +14,7 @@ from unhot.deletion.weights_file import RUN, BundleFiles
 from unhot.errors import InputError, shortened
 from unhot.escaping import is_unicode
 from unhot.evaluation.requirement import Requirement
+from unhot.evaluation.verdict import contradicted
 from unhot.files import check_free, output_errors, staged_folder, update_atomic
 from unhot.files import sha256 as file_sha256
 from unhot.records.audit import AuditRecord, Measurement
@@ -192,6 +193,11 @@ def _check_audit(folder: Path, audit: AuditRecord, run: ForgetRecord) -> None:
     if missing := set(run.classes) - set(audit.classes):
         raise InputError(
             f"{folder} does not audit {shortened(sorted(c.name for c in missing))}. Audit every class of the request."
+        )
+    if audit.environment.unhot == __version__ and (wrong := contradicted(audit)):  # another version has other rules
+        raise InputError(
+            f"{folder}: the verdict for whoever holds the {' and the '.join(wrong)} is not the one that the "
+            "measurements beside it give. Audit again."
         )
 
 

@@ -10,6 +10,7 @@ from typing import Any, Literal, NamedTuple
 from pydantic import Field
 
 from unhot.records.audit import (
+    AuditRecord,
     Conclusion,
     Flag,
     FlagCode,
@@ -154,6 +155,24 @@ def judge(
         thresholds=thresholds.model_dump(),
         flags=(*flags, *_flags(find)),
     )
+
+
+def contradicted(record: AuditRecord) -> list[Holder]:
+    """Return the holders whose label in a record is not the one that its measurements give.
+
+    What cannot be measured of the weights, and makes their verdict undecided, is not among the measurements.
+    """
+
+    def find(name: str, subject: Subject) -> Measurement:
+        found = record.find(name, subject)
+        return found or Measurement(name=name, subject=subject, split="test", absent_because="not in the record")
+
+    given = record.verdict
+    again = judge(find, record.measures, Thresholds.model_validate(given.thresholds)).holders
+    wrong = [holder for holder in HOLDERS if given.holders[holder].label != again[holder].label]
+    if given.holders["weights"].label == "undecided" and MEANINGS[again["weights"].label].tone != "bad":
+        wrong = [holder for holder in wrong if holder != "weights"]
+    return wrong
 
 
 def _of_weights(weights: Conclusion, features: Conclusion, doubts: Sequence[Reason]) -> Conclusion:
