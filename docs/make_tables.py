@@ -54,6 +54,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "models-read": audits.models_read,
     "plain-nets": costs.plain,
     "speed": costs.speed,
+    "imagenet": costs.imagenet,
     "audit-speed": costs.audit_speed,
     "measures": audits.measures,
     "verdicts": audits.verdicts,

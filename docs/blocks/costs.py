@@ -54,6 +54,28 @@ def speed() -> str:
     return tables.grid(["net", "parameters", "one pass, s", "forget, s", "passes", "of training"], rows)
 
 
+def imagenet() -> str:
+    """One row a run on a net of 1,000 classes: steps, seconds and passes, accuracies and audit."""
+    rows = []
+    for c in read("imagenet-net")["runs"]:
+        passes, audit = c["seconds"] / c["pass_seconds"], c["audit_seconds"] / (2 * c["forward_seconds"])
+        row = [c["class"], str(c["draw"]), str(c["settings"]["budget"]), str(c["steps"]), f"{c['seconds']:.1f}"]
+        row += [f"{passes:.1f}", f"{c['class_before'][0]} to {c['class_after']} of {c['class_before'][1]}"]
+        (before, n), after = c["others_before"], c["others_after"]
+        rows.append([*row, f"{before / n:.3f} to {after / n:.3f}", f"{audit:.2f}"])
+    heads = [
+        "class",
+        "draw",
+        "budget",
+        "steps",
+        "CPU seconds",
+        "passes",
+        "peak memory, GiB",
+        "test photos of the class",
+    ]
+    return tables.grid([*heads, "accuracy on other classes", "quick audit, of its forward passes"], rows)
+
+
 def audit_speed() -> str:
     """One row a kind of audit."""
     record = read("audit-speed")
