@@ -16,9 +16,11 @@ from requested import NOTES, Carried, call, certified, forget, forgot
 from unhot.deletion.certify import Made
 from unhot.deletion.certify import certify as make
 from unhot.deletion.keys import read_private, read_public
+from unhot.deletion.ledger import repeated, undone
 from unhot.deletion.verify import verify
 from unhot.errors import InputError
 from unhot.files import sha256
+from unhot.records.base import canonical
 from unhot.records.deletion import DeletionRecord, Request
 from unhot.records.ledger import Ledger
 
@@ -111,6 +113,50 @@ def test_a_ledger_that_was_changed_is_refused(carried: Carried) -> None:
             Ledger.parse("\n".join(changed) + "\n", "it")
     with pytest.raises(InputError, match="does not end with a line feed"):
         Ledger.parse("\n".join(lines), "it")
+
+
+FORGED = {
+    "id": "R-9",
+    "at": "2024-01-02T03:04:05Z",
+    "classes": [{"index": 1, "name": "1"}],
+    "by": "mask",
+    "reason": "none",
+    "drop": 0.0,
+    "after_sha256": "0" * 64,
+}
+
+
+@pytest.mark.parametrize("field", FORGED)
+def test_a_last_line_that_was_changed_is_found_by_its_record(
+    carried: Carried, second: Carried, capsys, field: str
+) -> None:
+    """No later line names its digest, so that only what was signed shows it."""
+    for made, number in ((carried, 1), (second, 2)):
+        path = made.unlearned / LEDGER
+        *before, last = path.read_text().splitlines()
+        path.write_text(
+            "".join(f"{line}\n" for line in (*before, canonical(json.loads(last) | {field: FORGED[field]})))
+        )
+        Ledger.parse(path.read_text(), "it")
+        assert call("verify", made.record, "--key", made.public, "--model", made.unlearned) == 3
+        said = capsys.readouterr().out
+        assert f"{path}, line {number}: {field!r} is not what the record says." in said
+        assert said.endswith("Does not hold: ledger.\n")
+
+
+def test_a_line_that_undoes_a_request_is_compared_with_its_record(carried: Carried, second: Carried) -> None:
+    record, path = DeletionRecord.read(second.record / "record.json"), second.unlearned / LEDGER
+    ledger = Ledger.parse(path.read_text(), "it")
+    back = undone(ledger, record.original_sha256, record.result_sha256)
+    again = repeated(back, ledger.lines[1:])
+    forged = again.lines[-1].model_copy(update={"reason": "none"})
+    for lines, holds in ((again.lines, True), ((*again.lines[:-1], forged), False)):
+        path.write_text(Ledger(lines=lines).to_text())
+        assert verify(second.record, read_public(carried.public), second.unlearned).holds is holds
+    forged = back.lines[-1].model_copy(update={"classes": ()})
+    path.write_text(Ledger(lines=(*back.lines[:-1], forged)).to_text())
+    (check,) = [c for c in verify(second.record, read_public(carried.public), second.unlearned).checks if not c.holds]
+    assert "line 3: 'classes' is not what the record says." in check.found
 
 
 def test_of_two_writers_one_certifies(carried: Carried, tmp_path: Path) -> None:

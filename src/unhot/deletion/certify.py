@@ -9,6 +9,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from unhot.deletion.ledger import line_of
 from unhot.deletion.statement import RECORD, digest_of, result_statement, signed, statement
 from unhot.deletion.weights_file import RUN, BundleFiles
 from unhot.errors import InputError, shortened
@@ -20,7 +21,7 @@ from unhot.files import sha256 as file_sha256
 from unhot.records.audit import AuditRecord, Measurement
 from unhot.records.deletion import Bound, DeletionRecord, Evidence, Named, Place, Remainder, Request, Run
 from unhot.records.forget import ForgetRecord
-from unhot.records.ledger import LEDGER, Ledger, Line, added
+from unhot.records.ledger import LEDGER, Ledger, added
 from unhot.report.audited import RECORD as AUDIT
 from unhot.report.deletion import render
 from unhot.report.sentences import conclusions, sentence
@@ -96,7 +97,7 @@ def certify(
         record = with_page(record_of(made, request, ledger, certified, bounds))
         _write(record, signer, out)
         records.append(record)
-        return ledger.with_line(_line(record, ledger)).to_text().encode()
+        return ledger.with_line(line_of(record)).to_text().encode()
 
     # the record is written first: a ledger never names a record that is not there
     update_atomic(made.bundle.folder / LEDGER, change)
@@ -121,7 +122,7 @@ def complete(record: Path, unlearned: Path) -> None:
             return content
         if (ledger.last and ledger.last.sha256) != made.place.ledger_sha256:
             raise InputError(f"{record} is not the next record of {unlearned}: its ledger has gone on without it.")
-        return ledger.with_line(_line(made, ledger)).to_text().encode()
+        return ledger.with_line(line_of(made)).to_text().encode()
 
     update_atomic(unlearned / LEDGER, change)
 
@@ -199,22 +200,6 @@ def _check_audit(folder: Path, audit: AuditRecord, run: ForgetRecord) -> None:
             f"{folder}: the verdict for whoever holds the {' and the '.join(wrong)} is not the one that the "
             "measurements beside it give. Audit again."
         )
-
-
-def _line(record: DeletionRecord, ledger: Ledger) -> Line:
-    return Line(
-        action="forget",
-        id=record.request.id,
-        at=record.certified,
-        classes=record.classes,
-        by=record.run.method,
-        reason=record.request.reason,
-        drop=record.place.drop,
-        record_sha256=digest_of(record),
-        before_sha256=record.original_sha256,
-        after_sha256=record.result_sha256,
-        previous=ledger.last and ledger.last.sha256,
-    )
 
 
 def _place(made: Made, ledger: Ledger, first: str) -> Place:

@@ -6,8 +6,10 @@ import datetime
 from collections.abc import Sequence
 from pathlib import Path
 
+from unhot.deletion.statement import digest_of
 from unhot.errors import DataError, shortened
 from unhot.reading import read_text
+from unhot.records.deletion import DeletionRecord
 from unhot.records.ledger import LEDGER, Ledger, Line
 from unhot.records.model import ClassLabel
 
@@ -20,6 +22,38 @@ def read_ledger(folder: Path) -> Ledger:
     """
     path = folder / LEDGER
     return Ledger.parse(read_text(path), str(path)) if path.exists() else Ledger()
+
+
+def line_of(record: DeletionRecord) -> Line:
+    """Return the line of a record."""
+    return Line(
+        action="forget",
+        id=record.request.id,
+        at=record.certified,
+        classes=record.classes,
+        by=record.run.method,
+        reason=record.request.reason,
+        drop=record.place.drop,
+        record_sha256=digest_of(record),
+        before_sha256=record.original_sha256,
+        after_sha256=record.result_sha256,
+        previous=record.place.ledger_sha256,
+    )
+
+
+def changed_in(line: Line, record: DeletionRecord) -> list[str]:
+    """Return the fields of a line that names a record, and that are not as its record says.
+
+    Args:
+        line: The line of the request, or one that undoes it or carries it out again; when that was, and after which
+            line, the record does not say.
+        record: What ``unhot certify`` signed.
+    """
+    told = line_of(record)
+    if line.action == "revert":
+        told = _reversed(told)
+    fields = Line.model_fields.keys() - ({"at", "previous"} if line.action == "revert" else {"previous"})
+    return sorted(name for name in fields if getattr(line, name) != getattr(told, name))
 
 
 def changed_between(ledger: Ledger, now: str) -> list[str]:
@@ -75,7 +109,11 @@ def undone(ledger: Ledger, before: str, after: str) -> Ledger:
         if at == before or line.after_sha256 != at:
             break
         at = line.before_sha256
-        ends = {"before_sha256": line.after_sha256, "after_sha256": line.before_sha256}
-        said = {"action": "revert", "at": now, "drop": None, "previous": ledger.last and ledger.last.sha256}
-        ledger = ledger.with_line(line.model_copy(update=ends | said))
+        said = {"at": now, "previous": ledger.last and ledger.last.sha256}
+        ledger = ledger.with_line(_reversed(line).model_copy(update=said))
     return ledger
+
+
+def _reversed(line: Line) -> Line:
+    ends = {"before_sha256": line.after_sha256, "after_sha256": line.before_sha256}
+    return line.model_copy(update=ends | {"action": "revert", "drop": None})

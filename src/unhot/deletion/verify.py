@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unhot.deletion.certify import ENVELOPE, PAGE, RESULT
-from unhot.deletion.ledger import read_ledger
+from unhot.deletion.ledger import changed_in, read_ledger
 from unhot.deletion.statement import PREDICATE_TYPE, RECORD, RESULT_TYPE, digest_of, opened, result_statement, statement
 from unhot.deletion.weights_file import BundleFiles
 from unhot.errors import InputError, shortened
@@ -178,7 +178,13 @@ def _ledger(model: Path, record: DeletionRecord) -> str:
         raise InputError(f"{model / LEDGER} does not name this record.")
     if (ledger.lines[at - 1].sha256 if at else None) != record.place.ledger_sha256:
         raise InputError(f"{model / LEDGER} has another line before this record's than the record says.")
-    return f"line {at + 1} of {len(ledger.lines)} names this record"
+    for number, line in enumerate(ledger.lines, 1):
+        if line.record_sha256 == digest and (changed := changed_in(line, record)):
+            raise InputError(
+                f"{model / LEDGER}, line {number}: {shortened(map(repr, changed))} is not what the record says. "
+                "The line was changed: restore the file from a copy of the model."
+            )
+    return f"line {at + 1} of {len(ledger.lines)} names this record, and says what it says"
 
 
 def _original(original: Path, model: Path | None, record: DeletionRecord) -> str:
