@@ -151,7 +151,9 @@ def test_bounds_are_a_signed_test_result_that_others_read(carried: Carried, tmp_
     out = tmp_path / "bounded"
     bounds = ("--require", "forget_accuracy<=0.05", "--require", "verdict.weights>=retrained")
     assert certified(carried, "R-1", out, *bounds) == 3
-    assert "Not met: verdict.weights is '" in capsys.readouterr().err
+    told = capsys.readouterr()
+    assert "Not met: verdict.weights is '" in told.err
+    assert " The bounds were not met (1 of 2). Wrote " in told.out
     envelope = Envelope.from_dict(json.loads((out / "test-result.dsse.json").read_text()))
     assert len(envelope.verify([read_public(carried.public)], 1)) == 1
     found = json.loads(envelope.payload)
@@ -166,16 +168,21 @@ def test_bounds_are_a_signed_test_result_that_others_read(carried: Carried, tmp_
         "audit.json": file_sha256(carried.audit / "audit.json"),
     }
     assert call("verify", out, "--key", carried.public, "--model", carried.unlearned) == 0
-    assert "bounds: test-result.dsse.json states what the measures say: 1 of 2 are met" in capsys.readouterr().out
+    assert (
+        "ok     bounds: test-result.dsse.json says truly how the measures compare with the bounds: 1 of 2 NOT met, "
+        "verdict.weights>=retrained\n"
+    ) in capsys.readouterr().out
     page = (out / "record.html").read_text()
-    assert "Bounds that were set and are met: 1 of 2." in page
+    assert "The bounds were not met (1 of 2)." in page
     assert "<dt>forget_accuracy&lt;=0.05</dt><dd>met</dd>" in page
 
 
-def test_a_test_result_that_was_changed_is_found(carried: Carried, tmp_path: Path) -> None:
+def test_a_test_result_that_was_changed_is_found(carried: Carried, tmp_path: Path, capsys) -> None:
     (carried.unlearned / "requests.jsonl").unlink()
     out, key, draw = tmp_path / "bounded", read_public(carried.public), random.Random(0)
     assert certified(carried, "R-1", out, "--require", "forget_accuracy<=0.05") == 0
+    assert " The bounds were met (1 of 1). Wrote " in capsys.readouterr().out
+    assert "with the bounds: 1 of 1 met" in next(c.found for c in verify(out, key).checks if c.name == "bounds")
     path = out / "test-result.dsse.json"
     content = path.read_bytes()
     for _ in range(50):

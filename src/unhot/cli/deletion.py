@@ -93,9 +93,11 @@ def certify(
 def _say_certified(record: DeletionRecord, out: Path) -> None:
     from unhot.cli.output import say
     from unhot.deletion.certify import PAGE
+    from unhot.report.deletion import bounds_met
 
     named = ", ".join(c.name for c in record.classes)
+    bounds = f" {bounds_met(record)}" if record.bounds else ""
     say(
-        f"Certified {record.request.id}: forgot {named}; {record.evidence[0].verdict.label}. Wrote {out}; to print: "
-        f"{out / PAGE}. {len(record.remaining)} things are left to dispose of, the model before among them."
+        f"Certified {record.request.id}: forgot {named}; {record.evidence[0].verdict.label}.{bounds} Wrote {out}; to "
+        f"print: {out / PAGE}. {len(record.remaining)} things are left to dispose of, the model before among them."
     )

@@ -155,8 +155,11 @@ def _bounds(folder: Path, key: SSlibKey, record: DeletionRecord) -> str:
     for bound in record.bounds:
         if Requirement.parse(bound.requirement).unmet(record.evidence[0]) != bound.unmet:
             raise InputError(f"Whether {bound.requirement} is met is not what the measures in the record say.")
-    met = len(record.bounds) - len(record.unmet)
-    return f"{RESULT} states what the measures say: {met} of {len(record.bounds)} are met"
+    truly = f"{RESULT} says truly how the measures compare with the bounds"
+    if record.unmet:
+        unmet = shortened(bound.requirement for bound in record.unmet)
+        return f"{truly}: {len(record.unmet)} of {len(record.bounds)} NOT met, {unmet}"
+    return f"{truly}: {len(record.bounds)} of {len(record.bounds)} met"
 
 
 def _model(model: Path, record: DeletionRecord) -> str:

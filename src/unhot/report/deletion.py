@@ -68,10 +68,16 @@ def summary(record: DeletionRecord) -> Iterator[str]:
     label, holder = evidence.verdict.label, evidence.verdict.holder
     yield f"The verdict is {label!r}: {MEANINGS[label].of(holder)}"
     if record.bounds:
-        yield f"Bounds that were set and are met: {len(record.bounds) - len(record.unmet)} of {len(record.bounds)}."
+        yield bounds_met(record)
     if record.place.drop is not None:
         fell = record.place.drop >= 0
         yield f"The accuracy on the other classes {'fell' if fell else 'rose'} by {number(abs(record.place.drop))}."
+
+
+def bounds_met(record: DeletionRecord) -> str:
+    """Say whether all the bounds that were set are met, and how many are."""
+    met = len(record.bounds) - len(record.unmet)
+    return f"The bounds were {'not ' if record.unmet else ''}met ({met} of {len(record.bounds)})."
 
 
 def _asked(record: DeletionRecord) -> Iterator[Fact]:
