@@ -105,7 +105,12 @@ def _plain_net() -> list[str]:
     cells = read("plain-nets-nhle-cwm")["cells"]
     worst = max(cells, key=lambda c: c["worst_class_drop"])
     where = f"nhle-cwm, a plain net ({worst['net']}), {worst['dataset']}"
-    return ["The same on a plain net", where, f"worst class drop {worst['worst_class_drop']:.3f}", "The same"]
+    return [
+        "One class pays for the others, on a plain net",
+        where,
+        f"worst class drop {worst['worst_class_drop']:.3f}",
+        "Look at the accuracy of each class",
+    ]
 
 
 def _judged_wrongly() -> list[str]:
@@ -119,7 +124,7 @@ def _judged_wrongly() -> list[str]:
     wrong = sum(not label.startswith("at the level") for label in labels)
     where = "audit with one retrained model and a few dozen test images, LeNet-5, digits"
     todo = "More retrained models, more test images"
-    return ["A retrained model is judged to be none", where, f"{wrong} of {len(labels)} verdicts", todo]
+    return ["A retrained model gets a worse verdict", where, f"{wrong} of {len(labels)} verdicts", todo]
 
 
 def _escapes() -> list[str]:
@@ -139,5 +144,5 @@ def _bad_reference() -> list[str]:
         }
         gaps.append(value["fewer"] - statistics.fmean(v for name, v in value.items() if name.startswith("retrained")))
     where = "a net trained on few images as the retrained model, resnet9, SVHN"
-    measured = f"recovered from one image {statistics.fmean(gaps):+.3f} beside retrained models"
+    measured = f"{-statistics.fmean(gaps):.3f} less recovered from one image than from retrained models"
     return ["A reference that knows too little", where, measured, "Use unhot reference, or retrain on all images"]

@@ -226,7 +226,7 @@ def _drop(made: Made, original: str) -> float | None:
 
 def _run(run: ForgetRecord) -> Run:
     read = tuple(USES[use] for use in run.uses if use in USES)
-    never = "the training data, beyond what is named as read"
+    never = "any other training data"
     return Run(
         digest=run.digest,
         method=run.method,

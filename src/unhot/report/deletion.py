@@ -63,8 +63,8 @@ def summary(record: DeletionRecord) -> Iterator[str]:
     found = {m.subject: m for m in evidence.measurements if m.name == "forget_accuracy" and m.split == "test"}
     if (own := found.get("unlearned")) is not None and own.value is not None:
         before = found.get("original")
-        was = f", and {before.value:.1%} before" if before is not None and before.value is not None else ""
-        yield f"Of {own.n:,} test images of it the model recognises {own.value:.1%} now{was}."
+        was = f"; before, it recognised {before.value:.1%}" if before is not None and before.value is not None else ""
+        yield f"The model now recognises {own.value:.1%} of {own.n:,} test images of it{was}."
     label, holder = evidence.verdict.label, evidence.verdict.holder
     yield f"The verdict is {label!r}: {MEANINGS[label].of(holder)}"
     if record.bounds:
@@ -159,4 +159,4 @@ def _digests(record: DeletionRecord) -> Iterator[Fact]:
         yield Fact("guard", "", record.run.guard_sha256)
     yield Fact("run", "", record.run.digest)
     samples = ", ".join(digest[:FINGERPRINT] for digest in record.run.samples)
-    yield Fact("samples, begin of each digest", "", samples)
+    yield Fact("samples, first digits of each digest", "", samples)

@@ -39,8 +39,8 @@ LIMITS: tuple[str, ...] = (
     "It is no formal guarantee. Nothing here bounds what an unlimited attacker could learn; measures can only show "
     "that something is left, never that nothing is.",
     "The attacks are those listed, with the settings listed. A stronger or better informed attacker, one with more "
-    "images of the class, more steps, or both models side by side, may find more. A way to encode the class that these "
-    "attacks do not see through hides it from this audit, not from somebody who knows the code.",
+    "images of the class, more steps, or both models side by side, may find more. A model can hold the "
+    "class in a form that these attacks miss, and from which somebody who knows it recovers the class.",
     "Each holder is judged by what is listed for it: of outputs by recovery from their probabilities, of features by "
     "recovery from the layer before the output, of weights by that, the layers that were kept and relearning.",
     "Everything was measured on the images named above. Other images of the same classes, other lighting, other "

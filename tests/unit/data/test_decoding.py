@@ -130,7 +130,7 @@ def test_pages_are_refused_and_of_frames_the_first_is_taken(tmp_path: Path, spec
     file.unlink()
     saved(tmp_path, frames[0], "moving.gif", save_all=True, append_images=frames[1:])
     images = class_images(tmp_path)
-    with pytest.warns(DataWarning, match=r"several.*frames.*moving\.gif"):
+    with pytest.warns(DataWarning, match=r"first frame.*several.*moving\.gif"):
         assert images.pixels(torch.tensor([0]), spec(4)).unique().tolist() == [10]
     images.select(torch.tensor([0])).pixels(torch.tensor([0]), spec(4))  # said once
 

@@ -77,7 +77,7 @@ def test_what_moves_most_is_left_out() -> None:
     assert nothing == []
     assert kept.tolist() == [True] * 6 + [False, False]
     assert Tarf().affected(gravity, y, own=[3])[1].all()
-    with pytest.raises(DataError, match=r"hidden_classes.*3.*3.*remain"):
+    with pytest.raises(DataError, match=r"hidden_classes.*3.*3.*be left"):
         Tarf(hidden_classes=3).affected(gravity, y, own=[3])
 
 

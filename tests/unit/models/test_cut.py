@@ -189,5 +189,5 @@ def test_a_second_bottleneck_narrows_the_first(mlp: Mlp, x: Tensor) -> None:
 @pytest.mark.parametrize(("outputs", "gone"), [(6, [0, 1, 2, 3, 4]), (12, [0])])
 def test_a_bottleneck_that_would_leave_out_nothing_or_all_is_refused(outputs: int, gone: list[int]) -> None:
     net = nn.Sequential(nn.Flatten(), nn.Linear(4, outputs))
-    with pytest.raises(OptionError, match="Cut by mask or excise"):
+    with pytest.raises(OptionError, match="Choose cut=mask or cut=excise"):
         cut(Classifier.wrap(net), gone, "bottleneck")
