@@ -46,7 +46,12 @@ def test_a_record_holds_on_a_machine_with_nothing_but_itself_the_key_and_the_mod
     assert "FAILED ledger" in capsys.readouterr().out
     (carried.unlearned / "requests.jsonl").unlink()
     assert call("verify", carried.record, *given) == 0
-    assert "ledger: not checked: there is none beside the model" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "\nnot checked ledger: there is none beside the model\n" in said
+    assert said.endswith(f"{carried.record} holds: all 6 checks. Not checked: ledger.\n")
+    assert call("verify", carried.record, "--key", carried.public, "--model", "nosuch", "--json") == 3
+    states = {c["name"]: c["holds"] for c in json.loads(capsys.readouterr().out)["checks"]}
+    assert (states["model"], states["ledger"]) == (False, None)
 
 
 def test_it_is_checked_without_torch(carried: Carried) -> None:
@@ -111,7 +116,8 @@ def test_exit_code_3_says_which_check_fails(carried: Carried, tmp_path: Path, ca
     assert call("verify", carried.record, "--key", tmp_path / "other" / "unhot.pub") == 3
     said = capsys.readouterr().out
     assert "FAILED signature: record.dsse.json was not signed with this key, or was changed since." in said
-    assert said.endswith("Does not hold: signature, record, page.\n")
+    assert "\nnot checked page: the record does not hold\n" in said
+    assert said.endswith("Does not hold: signature. Not checked: record, page.\n")
     assert call("verify", carried.record, "--key", carried.public, "--model", carried.original) == 3
     assert "FAILED model" in capsys.readouterr().out
     for path in sorted(carried.unlearned.iterdir()):

@@ -69,7 +69,7 @@ def test_a_signed_record_that_says_what_was_not_measured_is_found(
     said = capsys.readouterr().out
     assert "FAILED knn_accuracy: unlearned: 0." in said
     assert "in the record 0.1000 [0.0500, 0.1500]" in said
-    assert said.endswith("Does not hold: knn_accuracy.\n")
+    assert said.endswith("Does not hold: knn_accuracy. Not checked: ledger.\n")
 
 
 def test_nothing_is_measured_of_a_record_that_was_changed(carried: Carried, capsys) -> None:
@@ -110,6 +110,7 @@ def test_what_was_not_given_is_not_compared_and_what_is_missing_fails(evidence: 
     with_retrained = evidence.model_copy(update={"retrained_sha256": ("1" * 64,)})
     checks = {c.name: c for c in compared(with_retrained, less)}
     assert "feature_cka" not in checks
+    assert checks["not compared"].holds is None
     assert checks["not compared"].found == "feature_cka: no retrained model was given"
     nothing = audit.model_copy(update={"measurements": ()})
     assert not {c.name: c for c in compared(with_retrained, nothing)}["measures"].holds
@@ -122,7 +123,7 @@ def test_another_verdict_is_found(evidence: Evidence, audit: AuditRecord) -> Non
         update={"verdict": evidence.verdict.model_copy(update={"holders": holders | {"weights": flattered}})}
     )
     check = next(c for c in compared(told, audit) if c.name == "verdict")
-    assert not check.holds
+    assert check.failed
     assert "in the record 'beyond a retrained model'" in check.found
 
 

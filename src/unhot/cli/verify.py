@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as jsonlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -65,18 +66,26 @@ def verify(
     checks = list(found.checks)
     if source is not None and found.record is not None and found.holds and model is not None and original is not None:
         checks += _measured_again(found.record, model, original, retrained, source, quick, device)
-    holds = all(check.holds for check in checks)
+    holds = not any(check.failed for check in checks)
     if json:
         listed = [{"name": c.name, "holds": c.holds, "found": c.found} for c in checks]
         say(jsonlib.dumps({"holds": holds, "checks": listed}))
         raise typer.Exit(0 if holds else UNMET)
     for check in checks:
-        say(f"{'ok    ' if check.holds else 'FAILED'} {check.name}: {check.found}")
+        say(f"{check.state:6} {check.name}: {check.found}")
     if source is not None and not found.holds:
         say("Nothing was measured again, since the record does not hold.")
-    failed = [check.name for check in checks if not check.holds]
-    say(f"Does not hold: {', '.join(failed)}." if failed else f"{record} holds: all {len(checks)} checks.")
-    raise typer.Exit(UNMET if failed else 0)
+    say(_concluded(record, checks))
+    raise typer.Exit(0 if holds else UNMET)
+
+
+def _concluded(record: Path, checks: Sequence[Check]) -> str:
+    """Say whether a record holds, and what was not checked."""
+    failed = [check.name for check in checks if check.failed]
+    unchecked = [check.name for check in checks if check.holds is None]
+    held = len(checks) - len(unchecked)
+    said = f"Does not hold: {', '.join(failed)}." if failed else f"{record} holds: all {held} checks."
+    return said + (f" Not checked: {', '.join(unchecked)}." if unchecked else "")
 
 
 def _check_options(

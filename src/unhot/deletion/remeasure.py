@@ -103,7 +103,7 @@ def compared(evidence: Evidence, audit: AuditRecord) -> list[Check]:
         checks.append(Check("measures", False, "none could be compared: give the data and models of the record."))
     checks.append(_verdicts(evidence, audit, excuses, all(same.values())))
     if left_out:
-        checks.append(Check("not compared", True, f"{', '.join(left_out)}: {' and '.join(excuses)}"))
+        checks.append(Check("not compared", None, f"{', '.join(left_out)}: {' and '.join(excuses)}"))
     return checks
 
 
@@ -136,4 +136,6 @@ def _verdicts(evidence: Evidence, audit: AuditRecord, excuses: Sequence[str], sa
     if not differ:
         return Check("verdict", True, "the same for every holder")
     why = [*excuses, *([] if same_images else ["the images are others"])]
-    return Check("verdict", bool(why), "; ".join(differ) + (f" (not counted: {' and '.join(why)})" if why else ""))
+    return Check(
+        "verdict", None if why else False, "; ".join(differ) + (f" (not counted: {' and '.join(why)})" if why else "")
+    )

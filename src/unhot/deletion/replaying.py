@@ -34,7 +34,7 @@ def read_records(model: Path, folders: Sequence[Path], key: SSlibKey) -> list[De
     for folder in folders:
         found = verify(folder, key)
         if found.record is None or not found.holds:
-            why = next(c.found for c in found.checks if not c.holds)
+            why = next(c.found for c in found.checks if c.failed)
             raise InputError(f"{folder} does not hold: {why} Give a record that unhot verify accepts.")
         digest = digest_of(found.record)
         name = found.record.request.id

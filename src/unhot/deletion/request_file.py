@@ -107,7 +107,7 @@ def finished(place: Place, asked: Asked, signer: CryptoSigner) -> bool:
         return False
     for model in (None, place.model):  # a record that does not hold itself gets no line
         found = verify(place.record, signer.public_key, model)
-        if wrong := [c for c in found.checks if not c.holds and c.name != "ledger"]:
+        if wrong := [c for c in found.checks if c.failed and c.name != "ledger"]:
             raise InputError(f"{asked.id} is certified, and does not hold: {wrong[0].name}: {wrong[0].found}")
     complete(place.record, place.model)
     return True

@@ -28,11 +28,25 @@ NAMES = frozenset({RECORD, PAGE, ENVELOPE})
 
 @dataclass(frozen=True)
 class Check:
-    """One check: its name, what was found, and whether it holds."""
+    """One check: its name, whether it holds, and what was found.
+
+    Attributes:
+        holds: None if it was not checked, and ``found`` says why.
+    """
 
     name: str
-    holds: bool
+    holds: bool | None
     found: str
+
+    @property
+    def failed(self) -> bool:
+        """Whether it was checked and does not hold."""
+        return self.holds is False
+
+    @property
+    def state(self) -> str:
+        """Say in a word or two whether it holds."""
+        return {True: "ok", False: "FAILED", None: "not checked"}[self.holds]
 
 
 @dataclass(frozen=True)
@@ -44,8 +58,8 @@ class Verification:
 
     @property
     def holds(self) -> bool:
-        """Whether every check holds."""
-        return all(check.holds for check in self.checks)
+        """Whether no check failed."""
+        return not any(check.failed for check in self.checks)
 
 
 def verify(
@@ -95,16 +109,22 @@ def verify(
     return Verification(tuple(checks), made.get("record"))
 
 
+class _NotCheckedError(InputError):
+    """What a check needs is not there, or is not to be trusted."""
+
+
 def _check(name: str, check: Callable[[], str]) -> Check:
     try:
         return Check(name, True, check())
+    except _NotCheckedError as error:
+        return Check(name, None, str(error))
     except (InputError, OSError) as error:
         return Check(name, False, str(error))
 
 
 def _known(made: dict[str, Any]) -> DeletionRecord:
     if "record" not in made:
-        raise InputError("It was not checked, since the record does not hold.")
+        raise _NotCheckedError("the record does not hold")
     record: DeletionRecord = made["record"]
     return record
 
@@ -129,7 +149,7 @@ def _signed(folder: Path, key: SSlibKey, name: str = ENVELOPE, kind: str = PREDI
 
 def _read(folder: Path, signed: dict[str, Any] | None) -> DeletionRecord:
     if signed is None:
-        raise InputError("It was not checked, since the signature does not hold.")
+        raise _NotCheckedError("the signature does not hold")
     text = canonical(signed["predicate"])
     if (folder / RECORD).read_bytes() != text.encode():
         raise InputError(f"{RECORD} is not what was signed: it was changed since.")
@@ -173,7 +193,7 @@ def _model(model: Path, record: DeletionRecord) -> str:
 
 def _ledger(model: Path, record: DeletionRecord) -> str:
     if not (model / LEDGER).exists():
-        return "not checked: there is none beside the model"
+        raise _NotCheckedError("there is none beside the model")
     ledger = read_ledger(model)
     digest = digest_of(record)
     at = next((i for i, line in enumerate(ledger.lines) if line.record_sha256 == digest), None)
@@ -211,7 +231,7 @@ def _original(original: Path, model: Path | None, record: DeletionRecord) -> str
 def _before(before: Path, key: SSlibKey, record: DeletionRecord) -> str:
     found = verify(before, key)
     if found.record is None or not found.holds:
-        raise InputError(f"{before} does not hold itself: {next(c.found for c in found.checks if not c.holds)}")
+        raise InputError(f"{before} does not hold itself: {next(c.found for c in found.checks if c.failed)}")
     if digest_of(found.record) != record.place.previous:
         raise InputError(f"{before} is not the record of the request before.")
     return f"{found.record.request.id} is the request before"
