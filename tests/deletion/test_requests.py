@@ -9,9 +9,11 @@ import pytest
 from requested import NOTES, Carried, call
 
 from unhot.deletion.keys import read_public
+from unhot.deletion.request_file import place_in
 from unhot.deletion.verify import verify
 from unhot.records.deletion import DeletionRecord
 from unhot.records.ledger import Ledger
+from unhot.records.request import Asked
 
 pytestmark = pytest.mark.filterwarnings(NOTES)
 
@@ -110,6 +112,14 @@ def test_requests_are_carried_out_in_turn_and_go_on_where_they_were_stopped(
     page.write_text(page.read_text() + " ")
     assert call("request", file) == 2
     assert "R-1 is certified, and does not hold: page:" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "folder"), [("../R 3", "R-3"), ("--out", "out"), ("/", "request"), (".-.", "request"), ("R-3-.", "R-3-")]
+)
+def test_a_folder_is_neither_hidden_nor_an_option(name: str, folder: str) -> None:
+    asked = Asked(id=name, reason="r", classes=("3",), samples="digits")
+    assert place_in(Path("out"), asked).home == Path("out") / folder
 
 
 def test_what_does_not_meet_its_bounds_is_not_certified(file: Path, out: Path, capsys) -> None:

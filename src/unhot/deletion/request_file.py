@@ -61,8 +61,8 @@ def read_requests(path: Path) -> RequestFile:
 
 
 def place_in(out: Path, asked: Asked) -> Place:
-    """Return the folder of a request, which is named by its id."""
-    return Place(out / (re.sub(r"[^\w.-]+", "-", asked.id).strip(".") or "request"))
+    """Return the folder of a request, which is named by its id, and by no name that commands take as an option."""
+    return Place(out / (re.sub(r"[^\w.-]+", "-", asked.id).lstrip(".-").rstrip(".") or "request"))
 
 
 def begin(place: Place, asked: Asked, shared: Shared, model_sha256: str) -> None:
