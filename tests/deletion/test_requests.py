@@ -137,6 +137,16 @@ def test_what_does_not_meet_its_bounds_is_not_certified(file: Path, out: Path, c
     ("old", "new", "said"),
     [
         ("quick = true", "qick = true", "'qick': unknown (Did you mean 'quick'?)"),
+        ("quick = true", "retrained = []", "'retrained': unknown here (It belongs in a [[request]])."),
+        ("quick = true", 'metod = "mask"', "'metod': unknown (Did you mean 'method'? It belongs in a [[request]])."),
+        ("quick = true", "schma = 1", "'schma': unknown (Did you mean 'schema'?)."),
+        ('method = "mask"', 'metod = "mask"', "request 2, 'metod': unknown (Did you mean 'method'?)."),
+        ('method = "mask"', "zzz = 1", "request 2, 'zzz': unknown (Known: id, reason, legal_basis, approved_by, "),
+        (
+            'method = "mask"',
+            "quick = true",
+            "request 2, 'quick': unknown here (It belongs above the first [[request]]).",
+        ),
         ('reason = "licence ended"', "", "request 2, 'reason': Field required."),
         ("classes = [5]", 'classes = ["3"]', "the class 3 comes twice"),
         ("classes = [5]", "classes = [true]", "request 2, 'classes.0': Input should be a valid string"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import date
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -11,7 +12,7 @@ from pydantic import ValidationError
 
 from unhot.deletion.certify import complete
 from unhot.deletion.verify import verify
-from unhot.errors import InputError, OutputError, invalid_values, raise_all
+from unhot.errors import InputError, OutputError, invalid_values, nearest, raise_all
 from unhot.reading import parse_toml, read_text
 from unhot.records.request import Asked, Begun, RequestFile, Shared
 
@@ -115,8 +116,21 @@ def finished(place: Place, asked: Asked, signer: CryptoSigner) -> bool:
 
 def _said(error: ValidationError) -> list[str]:
     """Return what is wrong, with the number of the request in place of the position in the list."""
-    known = [*RequestFile.model_fields, *Asked.model_fields]
-    return [
-        re.sub(r"'request\.(\d+)", lambda m: f"request {int(m[1]) + 1}, '", said).replace("'.", "'")
-        for said in invalid_values(error, known)
-    ]
+    found = zip(error.errors(include_url=False), invalid_values(error), strict=True)
+    said = [_unknown(e["loc"]) if e["type"] == "extra_forbidden" else text for e, text in found]
+    return [re.sub(r"'request\.(\d+)", lambda m: f"request {int(m[1]) + 1}, '", s).replace("'.", "'") for s in said]
+
+
+def _unknown(at: tuple[int | str, ...]) -> str:
+    """Say that a key is unknown where it stands, and which one may be meant, or where it belongs."""
+    top, inner = ([field.alias or name for name, field in table.model_fields.items()] for table in (RequestFile, Asked))
+    own, other, there = (
+        (top, inner, "in a [[request]]") if len(at) == 1 else (inner, top, "above the first [[request]]")
+    )
+    place, key = repr(".".join(map(str, at))), str(at[-1])
+    if key in other:
+        return f"{place}: unknown here (It belongs {there})"
+    near = next(iter(get_close_matches(key, [*own, *other], n=1)), None)
+    if near in other:
+        return f"{place}: unknown (Did you mean {near!r}? It belongs {there})"
+    return f"{place}: unknown ({nearest(key, own).rstrip('.')})"
