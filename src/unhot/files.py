@@ -111,6 +111,21 @@ def staged_file(out: Path) -> Iterator[Path]:
             _fsync(target.parent)
 
 
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Make a folder, and keep other commands that hold it out of it while the block runs.
+
+    Raises:
+        OutputError: Another command holds it, which is said at once, or it cannot be written.
+    """
+    message = f"Another unhot command is working in {folder}. Wait until it has ended, and give this one again."
+    with ExitStack() as stack:
+        with output_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(_locked(folder.absolute(), folder.absolute(), 0, message))
+        yield
+
+
 def write_atomic(path: Path, data: bytes) -> None:
     """Write a file under a temporary name, flush it, and rename it into place.
 
@@ -230,8 +245,8 @@ def _home(out: Path) -> Path:
 
 
 @contextmanager
-def _locked(target: Path, home: Path) -> Iterator[Path]:
-    """Yield a free path in a hidden folder of ``home``, locked while the block runs."""
+def _locked(target: Path, home: Path, wait: float = WAIT_SECONDS, taken: str = "") -> Iterator[Path]:
+    """Yield a free path in a hidden folder of ``home``, locked while the block runs; ``taken`` is said if it is not."""
     from filelock import FileLock, Timeout  # slow to import, and not needed by commands that only read
 
     hidden = _hidden(target, home)
@@ -240,12 +255,12 @@ def _locked(target: Path, home: Path) -> Iterator[Path]:
         with suppress(FileExistsError):
             hidden.mkdir()
         try:
-            lock.acquire(timeout=WAIT_SECONDS)
+            lock.acquire(timeout=wait)
         except FileNotFoundError:  # its holder has just removed the folder
             continue
         except Timeout as error:
             raise OutputError(
-                f"{target} is being written by another process. Choose another place, or wait."
+                taken or f"{target} is being written by another process. Choose another place, or wait."
             ) from error
     try:
         _remove(stage)

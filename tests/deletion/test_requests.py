@@ -11,6 +11,7 @@ from requested import NOTES, Carried, call
 from unhot.deletion.keys import read_public
 from unhot.deletion.request_file import place_in
 from unhot.deletion.verify import verify
+from unhot.files import held
 from unhot.records.deletion import DeletionRecord
 from unhot.records.ledger import Ledger
 from unhot.records.request import Asked
@@ -206,6 +207,18 @@ def test_one_request_is_a_table_or_a_list_of_one(file: Path, out: Path, capsys) 
     assert call("request", file) == 2
     assert len(capsys.readouterr().err.splitlines()) == 1  # and nothing of the list that holds it
     assert not out.exists()
+
+
+def test_of_two_commands_in_one_folder_the_second_is_refused_at_once(file: Path, out: Path, capsys) -> None:
+    said = f"Another unhot command is working in {out}. Wait until it has ended, and give this one again."
+    with held(out):
+        assert call("request", file) == 2
+        assert said in capsys.readouterr().err
+        assert call("request", file, "--dry-run") == 0
+        assert not (out / "R-1").exists()
+    assert list(out.iterdir()) == []
+    with held(out):  # which is free again
+        pass
 
 
 def test_nothing_is_overwritten(file: Path, out: Path, capsys) -> None:

@@ -102,9 +102,10 @@ def carry_out(
         json: Whether one JSON object is printed.
     """
     from unhot.cli.output import say
+    from unhot.files import held
 
     before, done = first, []
-    with redirect_stdout(sys.stderr) if json else nullcontext():
+    with held(places[0].home.parent), redirect_stdout(sys.stderr) if json else nullcontext():
         for one, place in zip(requests, places, strict=True):
             done.append(_carry_out(one, file, place, before, key, how, forgetting))
             before = place.model, _weights(place.model)
