@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from requested import NOTES, Carried, call
+from requested import NOTES, Carried, call, certified
 
 from unhot.data.samples import Samples, every, with_digests
 from unhot.data.source import Source
@@ -20,9 +20,8 @@ from unhot.records.deletion import DeletionRecord
 pytestmark = pytest.mark.filterwarnings(NOTES)
 
 
-@pytest.fixture
-def start(carried: Carried, second: Carried, tmp_path: Path) -> Path:
-    """The original, to which both requests were undone."""
+def undone(carried: Carried, second: Carried, tmp_path: Path) -> Path:
+    """Undo both requests; returns the original, with their ledger."""
     steps = [("patch-2", carried.unlearned, second.unlearned), ("patch-1", carried.original, carried.unlearned)]
     model = second.unlearned
     for name, before, after in steps:
@@ -30,6 +29,11 @@ def start(carried: Carried, second: Carried, tmp_path: Path) -> Path:
         assert call("revert", model, tmp_path / name, "--out", tmp_path / f"without-{name}") == 0
         model = tmp_path / f"without-{name}"
     return model
+
+
+@pytest.fixture
+def start(carried: Carried, second: Carried, tmp_path: Path) -> Path:
+    return undone(carried, second, tmp_path)
 
 
 def again(start: Path, made: Carried, out: Path, *records: Path, samples: object = "digits") -> int:
@@ -64,6 +68,32 @@ def test_from_the_same_model_the_same_models_come(
     ]
     assert again(start, carried, out, carried.record, second.record) == 0
     assert "R-1 was certified before." in capsys.readouterr().out
+
+
+def test_bounds_that_were_not_met_are_recorded_again_and_the_next_request_is_carried_out(
+    carried: Carried, second: Carried, tmp_path: Path, capsys
+) -> None:
+    first, later, out = tmp_path / "r1", tmp_path / "r2", tmp_path / "again"
+    ledger = carried.unlearned / "requests.jsonl"
+    ledger.unlink()
+    assert certified(carried, "R-1", first, "--require", "verdict.weights>=retrained") == 3
+    shutil.copy(ledger, second.unlearned)
+    assert certified(second, "R-2", later) == 0
+    start = undone(carried, second, tmp_path)
+    for _ in range(2):
+        capsys.readouterr()
+        assert again(start, carried, out, first, later) == 3
+        said = capsys.readouterr()
+        end = f"Certified: R-1, R-2. The bounds of R-1 were not met. The model is now {out / 'R-2' / 'model'}.\n"
+        assert said.out.endswith(end)
+        assert "change the request" not in said.err
+    record = DeletionRecord.read(out / "R-1" / "record" / "record.json")
+    assert [bound.requirement for bound in record.unmet] == ["verdict.weights>=retrained"]
+    assert again(start, carried, out, first, later, "--json") == 3
+    assert [one["unmet"] for one in json.loads(capsys.readouterr().out)["requests"]] == [
+        ["verdict.weights>=retrained"],
+        [],
+    ]
 
 
 def test_what_is_not_carried_out_again(start: Path, carried: Carried, second: Carried, tmp_path: Path, capsys) -> None:

@@ -46,7 +46,8 @@ def replay(
     """Carry requests out again with the same method, settings, seed and images, and audit and certify each.
 
     For requests that were undone so that one before them could be undone. A command that was stopped goes on where it
-    was when it is given again.
+    was when it is given again. A request that does not meet the bounds of its record is certified as one that does not,
+    and the exit code is 3.
     """
     from unhot.deletion.keys import read_private
     from unhot.deletion.replaying import asked_again, read_records, shared_again
@@ -68,6 +69,7 @@ def replay(
         how,
         lambda one, before, place: _forget_again(one, of[one.id], before, place, how),
         json,
+        stop_if_unmet=False,
     )
 
 

@@ -76,6 +76,7 @@ def request(
         how,
         lambda one, before, place: _forget(one, before, place, how),
         json,
+        stop_if_unmet=True,
     )
 
 
@@ -88,6 +89,7 @@ def carry_out(
     how: How,
     forgetting: Callable[[Asked, Path, Path], None],
     json: bool,
+    stop_if_unmet: bool,
 ) -> None:
     """Do what is left to do of some requests, each from the model of the one before.
 
@@ -100,6 +102,8 @@ def carry_out(
         how: What the command line says for all.
         forgetting: Makes a model forget the classes of a request: takes the model, and where to write the new one.
         json: Whether one JSON object is printed.
+        stop_if_unmet: Whether a request that does not meet its bounds is not certified, and ends the command at once,
+            rather than being certified as one that does not, and ending the command with that exit code.
     """
     from unhot.cli.output import say
     from unhot.files import held
@@ -107,12 +111,15 @@ def carry_out(
     before, done = first, []
     with held(places[0].home.parent), redirect_stdout(sys.stderr) if json else nullcontext():
         for one, place in zip(requests, places, strict=True):
-            done.append(_carry_out(one, file, place, before, key, how, forgetting))
+            done.append(_carry_out(one, file, place, before, key, how, forgetting, stop_if_unmet))
             before = place.model, _weights(place.model)
+    unmet = [one["id"] for one in done if one["unmet"]]
     if json:
         say(jsonlib.dumps({"requests": done, "model": str(before[0])}))
     else:
-        say(f"Certified: {', '.join(one.id for one in requests)}. The model is now {before[0]}.")
+        said = f" The bounds of {', '.join(unmet)} were not met." if unmet else ""
+        say(f"Certified: {', '.join(one.id for one in requests)}.{said} The model is now {before[0]}.")
+    raise typer.Exit(UNMET if unmet else 0)
 
 
 def _carry_out(
@@ -123,8 +130,9 @@ def _carry_out(
     key: Path,
     how: How,
     forgetting: Callable[[Asked, Path, Path], None],
+    stop_if_unmet: bool,
 ) -> dict[str, Any]:
-    """Do what is left to do of one request."""
+    """Do what is left to do of one request, and return what is printed of it as JSON."""
     from unhot.cli.output import note, say
     from unhot.deletion.keys import read_private
     from unhot.deletion.request_file import begin, finished
@@ -133,23 +141,33 @@ def _carry_out(
     found = {"id": asked.id, "model": str(place.model), "record": str(place.record)}
     if finished(place, asked, read_private(key)):
         say(f"{asked.id} was certified before.")
-        return found | {"done_before": True}
+        return found | {"done_before": True, "unmet": _unmet(place)}
     if not place.model.exists():
         note(f"{asked.id}: forgetting {', '.join(asked.classes)} ...")
         forgetting(asked, before[0], place.model)
     if not place.audit.exists():
         note(f"{asked.id}: auditing ...")
         _audit(asked, file, place, before[0], how)
-    _check_bounds(asked, place)
+    if stop_if_unmet:
+        _check_bounds(asked, place)
     day = asked.received and datetime.combine(asked.received, time())
     said = {name: getattr(asked, name) for name in ("reason", "legal_basis", "approved_by", "note")}
     given = {"key": key, "request": asked.id, "received": day, "require": list(asked.require)} | said
     try:
-        _run(certify, unlearned=place.model, audits=[place.audit], out=place.record, **given)
+        _run(certify, UNMET, unlearned=place.model, audits=[place.audit], out=place.record, **given)
     except InputError:
-        note(_not_certified(asked, place))
+        if stop_if_unmet:
+            note(_not_certified(asked, place))
         raise
-    return found | {"done_before": False}
+    return found | {"done_before": False, "unmet": _unmet(place)}
+
+
+def _unmet(place: Place) -> list[str]:
+    """Return the bounds that the record of a request says are not met."""
+    from unhot.deletion.statement import RECORD
+    from unhot.records.deletion import DeletionRecord
+
+    return [bound.requirement for bound in DeletionRecord.read(place.record / RECORD).unmet]
 
 
 def _forget(asked: Asked, before: Path, out: Path, how: How) -> None:
@@ -164,12 +182,12 @@ def _audit(asked: Asked, file: Shared, place: Place, before: Path, how: How) -> 
     _run(audit, classes=list(asked.classes), out=place.audit, **models, **given)
 
 
-def _run(command: Callable[..., None], **given: object) -> None:
-    """Run another command, all of whose errors end this one, too."""
+def _run(command: Callable[..., None], *passed_over: int, **given: object) -> None:
+    """Run another command, all of whose errors end this one, too, but for some exit codes."""
     try:
         command(**given)
     except typer.Exit as ended:
-        if ended.exit_code:
+        if ended.exit_code not in (0, *passed_over):
             raise
 
 
