@@ -335,6 +335,18 @@ def test_keys_are_files_that_only_the_owner_reads(carried: Carried, tmp_path: Pa
     assert call("verify", tmp_path / "nothing", "--key", carried.public) == 2
 
 
+def test_a_model_in_place_of_a_record_and_an_original_in_place_of_an_unlearned_one(
+    carried: Carried, tmp_path: Path, capsys
+) -> None:
+    assert call("verify", carried.unlearned, "--key", carried.public) == 2
+    said = f"{carried.unlearned} is a model. Give the folder of its record, which unhot certify wrote."
+    assert said in capsys.readouterr().err
+    run = json.loads((carried.unlearned / "record.json").read_text()) | {"kind": "train"}
+    (carried.unlearned / "record.json").write_text(json.dumps(run))
+    assert certified(carried, "R-1", tmp_path / "r") == 2
+    assert f"{carried.unlearned} was trained, not made by unhot forget: there is no deletion" in capsys.readouterr().err
+
+
 def test_keys_of_openssl_sign_too(carried: Carried, tmp_path: Path) -> None:
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric import ec

@@ -18,6 +18,7 @@ from unhot.evaluation.requirement import Requirement
 from unhot.evaluation.verdict import contradicted
 from unhot.files import check_free, output_errors, staged_folder, update_atomic
 from unhot.files import sha256 as file_sha256
+from unhot.reading import parse_json, read_text
 from unhot.records.audit import AuditRecord, Measurement
 from unhot.records.deletion import Bound, DeletionRecord, Evidence, Named, Place, Remainder, Request, Run
 from unhot.records.forget import ForgetRecord
@@ -54,7 +55,7 @@ class Made:
         bundle = BundleFiles.read(unlearned)
         if not (unlearned / RUN).is_file():
             raise InputError(f"{unlearned} holds no {RUN}: how the model was made is not known. Make it with unhot.")
-        run = ForgetRecord.read(unlearned / RUN)
+        run = _run_of(unlearned)
         if run.weights_sha256 != bundle.weights_sha256:
             raise InputError(f"{unlearned / RUN} is of another model than the weights beside it. Restore the bundle.")
         if lost := [c.label.name for c in run.recognised if c.label in run.classes and not c.forgotten]:
@@ -186,6 +187,17 @@ def _write(record: DeletionRecord, signer: CryptoSigner, out: Path) -> None:
     with staged_folder(out) as stage, output_errors(out):
         for name, text in texts.items():
             (stage / name).write_bytes(text.encode())
+
+
+def _run_of(unlearned: Path) -> ForgetRecord:
+    text, where = read_text(unlearned / RUN), str(unlearned / RUN)
+    raw = parse_json(text, where)
+    if isinstance(raw, dict) and raw.get("kind") == "train":
+        raise InputError(
+            f"{unlearned} was trained, not made by unhot forget: there is no deletion to certify. Give the model that "
+            "unhot forget wrote."
+        )
+    return ForgetRecord.parse(text, where)
 
 
 def _check_audit(folder: Path, audit: AuditRecord, run: ForgetRecord) -> None:

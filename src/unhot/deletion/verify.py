@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from unhot.deletion.certify import ENVELOPE, PAGE, RESULT
 from unhot.deletion.ledger import changed_in, read_ledger
 from unhot.deletion.statement import PREDICATE_TYPE, RECORD, RESULT_TYPE, digest_of, opened, result_statement, statement
-from unhot.deletion.weights_file import BundleFiles
+from unhot.deletion.weights_file import INFO, BundleFiles
 from unhot.errors import InputError, shortened
 from unhot.evaluation.requirement import Requirement
 from unhot.files import sha256 as file_sha256
@@ -75,10 +75,9 @@ def verify(
         before: The folder of the record of the request before, likewise.
 
     Raises:
-        InputError: There is no such folder. A damaged one is a check that fails.
+        InputError: There is no such folder, or it is a model. A damaged one is a check that fails.
     """
-    if not folder.is_dir():
-        raise InputError(f"{folder} is not a folder. Give the folder that unhot certify wrote.")
+    _check_folder(folder)
     made: dict[str, Any] = {}
 
     def signature() -> str:
@@ -107,6 +106,13 @@ def verify(
     if before is not None:
         checks.append(_check("chain", lambda: _before(before, key, _known(made))))
     return Verification(tuple(checks), made.get("record"))
+
+
+def _check_folder(folder: Path) -> None:
+    if not folder.is_dir():
+        raise InputError(f"{folder} is not a folder. Give the folder that unhot certify wrote.")
+    if (folder / INFO).is_file() and not (folder / ENVELOPE).exists():
+        raise InputError(f"{folder} is a model. Give the folder of its record, which unhot certify wrote.")
 
 
 class _NotCheckedError(InputError):
