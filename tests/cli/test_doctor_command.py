@@ -25,7 +25,7 @@ def test_what_is_understood_and_what_would_be_done(unhot, bundle: Path, folders:
     lines = said.out.splitlines()
     assert lines[0].startswith("Model: lenet5; 61,")
     assert lines[1] == "Head: 'head', from 84 features to 10 outputs."
-    assert lines[2] == "Classes: 0 to 9, without names. --classes FILE gives them names."
+    assert lines[2] == "Classes: 0 to 9, by number. --classes FILE gives them names."
     assert lines[3].startswith("Pictures are resized to 16 pixels on their shorter side")
     assert lines[4].startswith("Samples: ")
     assert " of 12 of '3' are classified as it" in lines[4]

@@ -74,9 +74,10 @@ def test_what_all_requests_cost_is_measured_where_an_audit_compares_with_the_fir
 
 
 def test_a_request_for_a_class_that_is_gone_is_answered(carried: Carried, tmp_path: Path, capsys) -> None:
-    call("forget", carried.unlearned, "--class", 3, "--samples", "digits", "--out", tmp_path / "new")
-    said = capsys.readouterr().err
-    assert re.search(r"has forgotten 3 already: on request R-1 of \d{4}-\d\d-\d\d, by nhle-cwm\.", said)
+    for command, more in (("forget", ("--out", tmp_path / "new")), ("advise", ())):
+        assert call(command, carried.unlearned, "--class", 3, "--samples", "digits", *more) == 2
+        said = capsys.readouterr().err
+        assert re.search(r"has forgotten 3 already: on request R-1 of \d{4}-\d\d-\d\d, by nhle-cwm\.", said)
     assert not (tmp_path / "new").exists()
 
 

@@ -44,6 +44,7 @@ def advise(
     from unhot.cli.output import say
     from unhot.data.source import load_source
     from unhot.data.unlabelled import Unlabelled
+    from unhot.deletion.ledger import check_not_gone, read_ledger
     from unhot.evaluation.advice import Given
     from unhot.evaluation.advice import advise as of
     from unhot.models.bundle import load
@@ -55,6 +56,7 @@ def advise(
             raise OptionError(f"There is nothing at {path}. Check the path.")
     classifier = load(model)
     labels = [classifier.label(name) for name in classes]
+    check_not_gone(read_ledger(model), [c for c in labels if c in classifier.forgotten])
     rest = None if retain is None else retained_images(retain, True, data_dir, download, False)
     others = rest.images if isinstance(rest, Unlabelled) else labelled_in(rest)
     tested = None if data is None else load_source(data, data_dir, download)
@@ -102,7 +104,7 @@ def _lines(found: Advice) -> Iterator[str]:
     for title, texts in parts.items():
         yield f"{title}:"
         yield from (f"  {text}" for text in texts)
-    yield f"Other methods that read no more than you have: {', '.join(found.others)}. docs/methods.md compares them."
+    yield f"Other methods that read no more than you have: {', '.join(found.others)}. unhot list has a line on each."
 
 
 def _command(model: Path, classes: list[str], method: str, given: dict[str, str | Path | None]) -> str:

@@ -146,7 +146,7 @@ def _of_model(known: KnownModel) -> Iterator[str]:
     if known.named:
         yield f"Classes: {shortened(c.name for c in known.classes)}."
     else:
-        yield f"Classes: 0 to {len(known.classes) - 1}, without names. --classes FILE gives them names."
+        yield f"Classes: 0 to {len(known.classes) - 1}, by number. --classes FILE gives them names."
     if known.forgotten:
         yield f"Forgotten before: {shortened(c.name for c in known.forgotten)}."
     if known.input is None:

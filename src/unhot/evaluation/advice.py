@@ -78,7 +78,7 @@ def _for_features(given: Given, method: str) -> Iterator[str]:
         yield "It matches the features of the class to those of the other classes, which the guard describes."
         yield f"If an audit finds too much left, {DEEP} with the same guard goes further, and costs more time."
     else:
-        yield "It makes a part of the last stage new, and distils into it what the net does on the other classes."
+        yield f"{DEEP} renews a part of the last stage, and distils into it what the net does on the other classes."
     if given.holder == "weights":
         yield f"The layers before the last stage stay those of the original. {DEEP} renews more of them with -o depth=."
 
