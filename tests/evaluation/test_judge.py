@@ -366,6 +366,8 @@ def test_without_a_retrained_model_only_what_is_certain_is_said(holder: Holder) 
     assert label(own(0.0), ALONE, holder=holder) == UNDECIDED
     found = verdict(ALONE, holder=holder)
     assert codes(found) == ["no_retrained_model"]
+    (strongest,) = found.because[0].measurements
+    assert strongest.subject == "unlearned"
     assert "needed to say more" in said(found, ALONE)[-1]
 
 

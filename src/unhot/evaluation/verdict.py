@@ -228,7 +228,7 @@ class _Comparison:
         if not (self.recoveries or self.similarities):
             return "undecided", [reason("nothing_measured")]
         if all(self.find(m.name, "retrained").value is None for m in (*self.recoveries, *self.similarities)):
-            return "undecided", [reason("no_retrained_model")]
+            return "undecided", [self._about("no_retrained_model", self._strongest())]
         if told := [m for m in self.recoveries if self._told_apart(m)]:
             return self._worst({m.name: self._recovered(m) for m in told})
         why = self._about("not_told_apart", self.recoveries[:1])
@@ -236,6 +236,11 @@ class _Comparison:
             return "undecided", [why]
         label, because = self._worst({m.name: self._alike(m) for m in told})
         return label, [why, *because]
+
+    def _strongest(self) -> list[Measure]:
+        """Return the measure by which most is recovered from the unlearned model, if any is."""
+        found = [m for m in self.recoveries if self.find(m.name, "unlearned").value is not None]
+        return sorted(found, key=lambda m: _value(self.find(m.name, "unlearned")), reverse=True)[:1]
 
     def _worst(self, found: dict[str, ReasonCode]) -> Judged:
         """Judge by measures that tell the masked original from retrained models: the worst finding decides."""

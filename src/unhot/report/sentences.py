@@ -88,6 +88,7 @@ SAYS: dict[ReasonCode, str] = {
     "more_left": "more than a retrained model gives away",
     "as_much_left": "as much as a retrained model gives away, within what the draw of images and seeds explains",
     "less_left": "less than a retrained model gives away",
+    "no_retrained_model": "a model trained without the class is needed to say whether that is more than it should be",
 }
 # what "hidden at the output only" means to whoever holds nothing but the outputs
 MERELY_MASKED = "The class is merely masked: the probabilities of the other classes still give it away."
