@@ -31,7 +31,7 @@ def test_what_is_understood_and_what_would_be_done(unhot, bundle: Path, folders:
     assert " of 12 of '3' are classified as it" in lines[4]
     assert lines[5].startswith("Test images: ")
     assert " of 36 are classified correctly. Worst class: " in lines[5]
-    assert any(line.startswith("unhot forget runs nhle-cwm in at most 16 steps, cut=mask.") for line in lines)
+    assert any(line.startswith("unhot forget runs nhle-cwm with steps=16, cut=mask.") for line in lines)
     assert lines[-1] == "unhot forget would go on."
     assert digest(bundle) == before
 

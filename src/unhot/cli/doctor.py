@@ -162,7 +162,7 @@ def _counted(answers: Answers) -> str:
 
 
 def _of_plan(plan: Plan) -> str:
-    steps = "" if plan.most_steps is None else f" in at most {plan.most_steps} steps"
+    steps = "" if plan.most_steps is None else f" with steps={plan.most_steps}"
     cut = plan.hyperparameters.get("cut")
     how = "" if cut is None else f", cut={cut}"
     timed = "" if plan.pass_seconds is None else f" A pass over the samples and back takes {plan.pass_seconds:.2g} s."

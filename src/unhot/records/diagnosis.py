@@ -78,7 +78,7 @@ class Plan(Stored):
         method: Its name.
         hyperparameters: Those of the method.
         reads: Data that it would read.
-        most_steps: The most optimiser steps that it takes; None if it says no number.
+        most_steps: The most optimiser steps of one run of it, of which it may make several; None if it says no number.
         pass_seconds: Time of one forward and backward pass over the samples.
     """
 
