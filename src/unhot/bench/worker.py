@@ -152,8 +152,10 @@ class Worker:
         x = samples.images.inputs(torch.arange(len(samples)), model.input, runtime.device)
         y = model.align(samples.images).y.to(runtime.device)
 
+        size = at_once(x.shape)
+
         def one_pass() -> None:
-            for some, labels in zip(x.split(at_once(x.shape)), y.split(at_once(x.shape)), strict=True):
+            for some, labels in zip(x.split(size), y.split(size), strict=True):
                 cross_entropy(work.logits(some), labels).backward()
 
         floor = runtime.median_seconds(one_pass, what="one pass")

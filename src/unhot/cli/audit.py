@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from unhot.cli import options as opt
+from unhot.cli.failure import UNMET
 from unhot.cli.models import MODEL, ModelOptions
 from unhot.errors import ModelError
 from unhot.records.choices import Holder
@@ -191,7 +192,7 @@ def audit(
     failed = [why for r in requirements if (why := r.unmet(result.record))]
     for why in failed:
         note(f"Not met: {why}.")
-    raise typer.Exit(3 if failed else 0)
+    raise typer.Exit(UNMET if failed else 0)
 
 
 def compare(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from unhot.cli import options as opt
+from unhot.cli.failure import UNMET
 
 if TYPE_CHECKING:
     from unhot.records.deletion import DeletionRecord
@@ -87,7 +88,7 @@ def certify(
         _say_certified(record, out)
     for bound in record.unmet:
         tell(f"Not met: {bound.unmet}.")
-    raise typer.Exit(3 if record.unmet else 0)
+    raise typer.Exit(UNMET if record.unmet else 0)
 
 
 def _say_certified(record: DeletionRecord, out: Path) -> None:

@@ -7,7 +7,7 @@ import os
 
 from unhot.errors import InputError, UnhotError
 
-FAILED, UNUSABLE = 1, 2
+FAILED, UNUSABLE, UNMET = 1, 2, 3  # exit codes; the last is of a --require or a check that is not met
 
 # what the user can do about an error of the system
 ADVICE = {

@@ -15,6 +15,7 @@ import typer
 from unhot.cli import options as opt
 from unhot.cli.audit import audit
 from unhot.cli.deletion import certify
+from unhot.cli.failure import UNMET
 from unhot.cli.forget import forget
 from unhot.cli.request import check_reads_retained
 from unhot.errors import InputError, OptionError, raise_all
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
     from unhot.deletion.request_file import Place
     from unhot.models.classifier import Classifier
     from unhot.records.request import Asked, RequestFile, Shared
-
-UNMET = 3
 
 
 class How(NamedTuple):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from unhot.cli import options as opt
+from unhot.cli.failure import UNMET
 from unhot.errors import OptionError
 
 if TYPE_CHECKING:
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
     from unhot.deletion.verify import Check
     from unhot.records.deletion import DeletionRecord
     from unhot.runtime import Runtime
-
-UNMET = 3  # exit code of a check that fails
 
 
 def verify(
