@@ -343,7 +343,7 @@ KINDS = [
     ),
     Kind(FILE, "under another key", saved(lambda s, p: {"mine": s, "optimizer": {"state": {}}})),
     Kind(FILE, "under one of several keys", saved(lambda s, p: {"x": s, "y": s}), "--key x or y"),
-    Kind(FILE, "--key", saved(lambda s, p: {"all": {"teacher": {}, "student": s}}, key="all.student")),
+    Kind(FILE, "--key", saved(lambda s, p: {"all": {"teacher": {}, "student": s}}, weights_key="all.student")),
     Kind(FILE, "a prefix of all names", saved(lambda s, p: prefixed("encoder.net.")(s)), said=STRIPPED),
     Kind(
         FILE,

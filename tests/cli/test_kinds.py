@@ -11,7 +11,7 @@ import torch
 
 from kinds import CLASSES, KINDS, Kind
 from unhot.cli.models import ModelOptions
-from unhot.data.preprocessing import Preprocessing
+from unhot.cli.options import PreprocessingOptions
 from unhot.errors import InputError
 from unhot.models.adapted import part_of
 from unhot.models.bundle import load, save
@@ -33,16 +33,16 @@ def logits_of(net: torch.nn.Module, x: torch.Tensor) -> torch.Tensor:
 def test_kind(kind: Kind, tmp_path: Path) -> None:
     (tmp_path / "given").mkdir()
     made = kind.make(tmp_path / "given")
-    options = {"arch": None, "arch_option": []} | dict(made.options)
-    options["preprocessing"] = Preprocessing(size=options.pop("size", None))
+    options = dict(made.options)
+    options["preprocessing"] = PreprocessingOptions(image_size=options.pop("size", None))
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         if kind.words:
             with pytest.raises(InputError) as refused:
-                ModelOptions(**options).load(made.path, None, None)
+                ModelOptions(**options).load(made.path)
             assert kind.words in str(refused.value)
             return
-        model = ModelOptions(**options).load(made.path, None, None)
+        model = ModelOptions(**options).load(made.path)
     assert kind.said in " ".join(str(w.message) for w in caught)
     assert made.net is not None
     assert model.input is not None

@@ -36,13 +36,12 @@ def advise(
     retrained: Annotated[
         list[Path], typer.Option("--retrained", help="Model trained without the class, if there is one.")
     ] = [],  # noqa: B006
-    data_dir: opt.DataDir = None,
-    download: opt.Download = False,
+    *,
+    how: opt.DataOptions,
     json: opt.Json = False,
 ) -> None:
     """Say which method suits what you have, why, what it needs, and what can be claimed afterwards; nothing is run."""
     from unhot.cli.output import say
-    from unhot.data.source import load_source
     from unhot.data.unlabelled import Unlabelled
     from unhot.deletion.ledger import check_not_gone, read_ledger
     from unhot.evaluation.advice import Given
@@ -57,13 +56,13 @@ def advise(
     classifier = load(model)
     labels = [classifier.label(name) for name in classes]
     check_not_gone(read_ledger(model), [c for c in labels if c in classifier.forgotten])
-    rest = None if retain is None else retained_images(retain, True, data_dir, download, False)
+    rest = None if retain is None else retained_images(retain, True, how)
     others = rest.images if isinstance(rest, Unlabelled) else labelled_in(rest)
-    tested = None if data is None else load_source(data, data_dir, download)
+    tested = None if data is None else how.source(data)
     found = of(
         Given(
             holder=holder,
-            samples=_count(samples, max(1, len(labels)), data_dir),
+            samples=_count(samples, max(1, len(labels)), how),
             retained=0 if others is None else len(others),
             labelled=not isinstance(rest, Unlabelled),
             guard=guard is not None,
@@ -82,7 +81,7 @@ def advise(
     say(f"Then: {_command(model, [c.name for c in labels] or ['CLASS'], found.method, given)}")
 
 
-def _count(samples: str, classes: int, data_dir: Path | None) -> int:
+def _count(samples: str, classes: int, how: opt.DataOptions) -> int:
     """Return how many images a request would take, at most."""
     from unhot.data import catalogue as datasets
     from unhot.data.containers.listed import read_contents
@@ -90,7 +89,7 @@ def _count(samples: str, classes: int, data_dir: Path | None) -> int:
 
     if samples in datasets:
         return SHOTS * classes
-    return min(len(read_contents(found_at(samples, data_dir, "samples")).sampled), MOST * classes)
+    return min(len(read_contents(found_at(samples, how.data_dir, "samples")).sampled), MOST * classes)
 
 
 def _lines(found: Advice) -> Iterator[str]:

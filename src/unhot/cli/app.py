@@ -26,6 +26,7 @@ from unhot.cli.export import export
 from unhot.cli.failure import FAILED, described
 from unhot.cli.forget import forget
 from unhot.cli.log import log
+from unhot.cli.options import spread
 from unhot.cli.output import note, prepare_streams
 from unhot.cli.patch import apply, diff, revert
 from unhot.cli.reference import reference
@@ -59,30 +60,30 @@ app = typer.Typer(
 # commands that several processes share, of which number 0 writes; of any other command only number 0 runs
 SHARED = ("train", "forget", "audit", "compare", "bench")
 
-app.command("demo")(demo)
-app.command("train")(train)
-app.command("doctor")(doctor)
-app.command("advise")(advise)
-app.command("forget")(forget)
+app.command("demo")(spread(demo))
+app.command("train")(spread(train))
+app.command("doctor")(spread(doctor))
+app.command("advise")(spread(advise))
+app.command("forget")(spread(forget))
 app.add_typer(guard.app)
-app.command("export")(export)
-app.command("reference")(reference)
-app.command("audit")(audit)
-app.command("compare")(compare)
-app.command("bench")(bench)
-app.command("report")(report)
-app.command("keys")(keys)
-app.command("certify")(certify)
-app.command("verify")(verify)
-app.command("request")(request)
-app.command("diff")(diff)
-app.command("apply")(apply)
-app.command("revert")(revert)
-app.command("replay")(replay)
-app.command("log")(log)
-app.command("list")(list_)
-app.command("show")(show)
-app.command("env")(env)
+app.command("export")(spread(export))
+app.command("reference")(spread(reference))
+app.command("audit")(spread(audit))
+app.command("compare")(spread(compare))
+app.command("bench")(spread(bench))
+app.command("report")(spread(report))
+app.command("keys")(spread(keys))
+app.command("certify")(spread(certify))
+app.command("verify")(spread(verify))
+app.command("request")(spread(request))
+app.command("diff")(spread(diff))
+app.command("apply")(spread(apply))
+app.command("revert")(spread(revert))
+app.command("replay")(spread(replay))
+app.command("log")(spread(log))
+app.command("list")(spread(list_))
+app.command("show")(spread(show))
+app.command("env")(spread(env))
 
 
 @app.callback(invoke_without_command=True)

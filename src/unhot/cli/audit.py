@@ -138,29 +138,12 @@ def audit(
     label_map: opt.LabelMapFile = None,
     thumbnails: Thumbnails = True,
     seed: opt.Seed = 0,
-    arch: opt.Arch = None,
-    arch_option: opt.ArchOption = [],  # noqa: B006
-    image_size: opt.Size = None,
-    resize: opt.Resize = None,
-    interpolation: opt.Filter = None,
-    mean: opt.Mean = None,
-    std: opt.Std = None,
-    head: opt.Head = None,
-    output: opt.Output = None,
-    class_names: opt.ClassNames = None,
-    key: opt.Key = None,
-    prefix: opt.Prefix = None,
-    trust_pickle: opt.TrustPickle = False,
-    data_dir: opt.DataDir = None,
-    download: opt.Download = False,
-    skip_broken: opt.SkipBroken = False,
-    device: opt.Device = None,
-    json: opt.Json = False,
+    *,
+    asked: ModelOptions,
+    how: opt.How,
 ) -> None:
     """Measure an unlearned model beside the original, the masked original and retrained models."""
     from unhot.cli.output import note, say, table
-    from unhot.data.preprocessing import Preprocessing
-    from unhot.data.source import load_source
     from unhot.evaluation.requirement import Requirement
     from unhot.files import check_free
     from unhot.report.sentences import conclusions, headline, sentence
@@ -168,18 +151,16 @@ def audit(
 
     requirements = [Requirement.parse(text, quick) for text in require]
     check_free(out)
-    wanted = Preprocessing.parse(image_size, resize, interpolation, mean, std)
-    asked = ModelOptions(arch, arch_option, wanted, head, output, class_names, key, prefix, trust_pickle)
-    source = load_source(data, data_dir, download, skip_broken)
-    load = asked.loader(opt.by_label_map(source, label_map))
-    runtime = opt.make_runtime(device, seed)
+    source = how.source(data)
+    load = asked.beside_source(opt.by_label_map(source, label_map)).load
+    runtime = how.runtime(seed)
     (result,) = run_audits(
         original, [unlearned], retrained, classes, source, label_map, load, quick, holder, thumbnails, runtime
     )
     if runtime.processes.rank:
         return
     result.save(out)
-    if json:
+    if how.json:
         say(result.record.to_json())
     else:
         title = f"Forgotten: {', '.join(c.name for c in result.record.classes)} (with intervals)"
@@ -207,41 +188,22 @@ def compare(
     label_map: opt.LabelMapFile = None,
     thumbnails: Thumbnails = True,
     seed: opt.Seed = 0,
-    arch: opt.Arch = None,
-    arch_option: opt.ArchOption = [],  # noqa: B006
-    image_size: opt.Size = None,
-    resize: opt.Resize = None,
-    interpolation: opt.Filter = None,
-    mean: opt.Mean = None,
-    std: opt.Std = None,
-    head: opt.Head = None,
-    output: opt.Output = None,
-    class_names: opt.ClassNames = None,
-    key: opt.Key = None,
-    prefix: opt.Prefix = None,
-    trust_pickle: opt.TrustPickle = False,
-    data_dir: opt.DataDir = None,
-    download: opt.Download = False,
-    skip_broken: opt.SkipBroken = False,
-    device: opt.Device = None,
-    json: opt.Json = False,
+    *,
+    asked: ModelOptions,
+    how: opt.How,
 ) -> None:
     """Audit several models that forgot the same classes, and put them in one table and on one page."""
     from unhot.cli.output import say, table
-    from unhot.data.preprocessing import Preprocessing
-    from unhot.data.source import load_source
     from unhot.files import check_free, staged_folder
     from unhot.report.audited import Audited
     from unhot.report.page import render
     from unhot.report.tables import value_text
 
     check_free(out)
-    wanted = Preprocessing.parse(image_size, resize, interpolation, mean, std)
-    asked = ModelOptions(arch, arch_option, wanted, head, output, class_names, key, prefix, trust_pickle)
-    source = load_source(data, data_dir, download, skip_broken)
-    load = asked.loader(opt.by_label_map(source, label_map))
+    source = how.source(data)
+    load = asked.beside_source(opt.by_label_map(source, label_map)).load
     names = unique_names(models)
-    runtime = opt.make_runtime(device, seed)
+    runtime = how.runtime(seed)
     found = list(
         run_audits(original, models, retrained, classes, source, label_map, load, quick, holder, thumbnails, runtime)
     )
@@ -253,7 +215,7 @@ def compare(
             result.write(stage / name)
         page = render([Audited.of(f.record, f.images, n) for n, f in zip(names, found, strict=True)])
         (stage / PAGE).write_text(page, encoding="utf-8")
-    if json:
+    if how.json:
         say(jsonlib.dumps({n: f.record.model_dump(mode="json") for n, f in zip(names, found, strict=True)}))
         return
     columns = ["model", *COMPARED, f"verdict for whoever holds the {holder}"]

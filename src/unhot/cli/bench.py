@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from unhot.cli.options import DataDir, Device, Download, Json
+from unhot.cli.options import DataOptions, Device, Json
 from unhot.errors import OptionError, OutputError
 
 if TYPE_CHECKING:
@@ -45,8 +45,8 @@ def bench(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print what would be run, and an estimate of the time.")
     ] = False,
-    data_dir: DataDir = None,
-    download: Download = False,
+    *,
+    where: DataOptions,
     device: Device = None,
     json: Json = False,
 ) -> None:
@@ -67,9 +67,9 @@ def bench(
         raise OptionError("A run needs a folder for its results. Set --out, or add --dry-run.")
     if out is not None and out.exists() and not out.is_dir():
         raise OutputError(f"{out} is a file. Choose another --out.")
-    whole = read_grid(grid, data_dir, download, device)
+    whole = read_grid(grid, where.data_dir, where.download, device)
     store = Store(out or Path("nowhere"), models)
-    config = WorkerConfig(data_dir, device)
+    config = WorkerConfig(where.data_dir, device)
     todo = left(whole, store)
     estimate = Estimator(whole, store, config).of(todo, timing)
     if dry_run:

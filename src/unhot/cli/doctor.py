@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -43,24 +43,9 @@ def doctor(
         bool, typer.Option("--force", help="Continue if fewer than half of the samples are classified as the class.")
     ] = False,
     seed: opt.Seed = 0,
-    arch: opt.Arch = None,
-    arch_option: opt.ArchOption = [],  # noqa: B006
-    image_size: opt.Size = None,
-    resize: opt.Resize = None,
-    interpolation: opt.Filter = None,
-    mean: opt.Mean = None,
-    std: opt.Std = None,
-    head: opt.Head = None,
-    output: opt.Output = None,
-    class_names: opt.ClassNames = None,
-    key: opt.Key = None,
-    prefix: opt.Prefix = None,
-    trust_pickle: opt.TrustPickle = False,
-    data_dir: opt.DataDir = None,
-    download: opt.Download = False,
-    skip_broken: opt.SkipBroken = False,
-    device: opt.Device = None,
-    json: opt.Json = False,
+    *,
+    asked: ModelOptions,
+    how: opt.How,
 ) -> None:
     """Say what unhot understands of a model and of samples, and what unhot forget would do; change nothing.
 
@@ -68,36 +53,35 @@ def doctor(
     """
     from unhot.cli.output import note, say
     from unhot.data import catalogue as datasets
-    from unhot.data.preprocessing import Preprocessing
-    from unhot.data.source import Source, load_source
+    from unhot.data.source import Source
     from unhot.deletion.ledger import check_not_gone, read_ledger
     from unhot.evaluation.diagnosis import diagnose
 
     chosen = get(method).of(opt.settings(option))
-    wanted = Preprocessing.parse(image_size, resize, interpolation, mean, std)
-    asked = ModelOptions(arch, arch_option, wanted, head, output, class_names, key, prefix, trust_pickle)
-    named = load_source(samples, data_dir, download) if samples in datasets else None
-    held_out = None if data is None else load_source(data, data_dir, download, skip_broken).test_images
-    rest = None if retain is None else retained_images(retain, True, data_dir, download, skip_broken)
+    named = how.source(samples) if samples in datasets else None
+    held_out = None if data is None else how.source(data).test_images
+    rest = None if retain is None else retained_images(retain, True, how)
     others = labelled_in(rest) if isinstance(rest, Source) else rest
     train = None if named is None else named.train
     names = next((i.class_names for i in (train, held_out) if i is not None and i.class_names), None)
-    classifier = asked.load(model, None if named is None else named.input, names)
-    runtime = opt.make_runtime(device, seed)
+    classifier = asked.beside(None if named is None else named.input, names).load(model)
+    runtime = how.runtime(seed)
+
+    def take(positions: list[int], labels: Sequence[ClassLabel]) -> Samples:
+        return samples_of(samples, train, positions, [(c.index, c.name) for c in labels], shots, seed, how)
 
     def taken() -> Samples:
         if retain is not None:
             check_reads_retained(chosen)
         if not classes and train is not None:
             raise DataError(f"Name the class of {samples} that is to be forgotten: --class.")
-        how = shots, seed, skip_broken, data_dir
-        labels = [classifier.label(c) for c in dict.fromkeys(classes)] or [_likely(classifier, samples, how, runtime)]
+        labels = [classifier.label(c) for c in dict.fromkeys(classes)] or [_likely(classifier, take, runtime)]
         check_not_gone(read_ledger(model), [c for c in labels if c in classifier.forgotten])
         positions = [] if train is None else classifier.positions(train, labels)
-        return samples_of(samples, train, positions, [(c.index, c.name) for c in labels], *how)
+        return take(positions, labels)
 
     found = diagnose(classifier, taken, chosen, check=held_out, retain=others, runtime=runtime, force=force)
-    if json:
+    if how.json:
         say(found.to_json())
     else:
         for line in _report(found):
@@ -108,14 +92,13 @@ def doctor(
 
 
 def _likely(
-    model: Classifier, src: str, how: tuple[int | None, int, bool, Path | None], runtime: Runtime
+    model: Classifier, take: Callable[[list[int], Sequence[ClassLabel]], Samples], runtime: Runtime
 ) -> ClassLabel:
     """Return the class that most of some images are classified as, with a note."""
     from unhot.cli.output import note
     from unhot.evaluation.diagnosis import answers_of
 
-    first = model.classes[0]
-    (answers,) = answers_of(model, samples_of(src, None, [], [(first.index, first.name)], *how).images, runtime)
+    (answers,) = answers_of(model, take([], model.classes[:1]).images, runtime)
     label, count = answers.answers[0]
     note(f"No --class was given. {count} of {answers.n} samples are classified as {label.name!r}: that is taken.")
     return label

@@ -83,24 +83,9 @@ def forget(
     ] = "",
     quiet: opt.Quiet = False,
     seed: opt.Seed = 0,
-    arch: opt.Arch = None,
-    arch_option: opt.ArchOption = [],  # noqa: B006
-    image_size: opt.Size = None,
-    resize: opt.Resize = None,
-    interpolation: opt.Filter = None,
-    mean: opt.Mean = None,
-    std: opt.Std = None,
-    head: opt.Head = None,
-    output: opt.Output = None,
-    class_names: opt.ClassNames = None,
-    key: opt.Key = None,
-    prefix: opt.Prefix = None,
-    trust_pickle: opt.TrustPickle = False,
-    data_dir: opt.DataDir = None,
-    download: opt.Download = False,
-    skip_broken: opt.SkipBroken = False,
-    device: opt.Device = None,
-    json: opt.Json = False,
+    *,
+    asked: ModelOptions,
+    how: opt.How,
 ) -> None:
     """Make a model forget one or more classes, from a few of their images.
 
@@ -110,9 +95,7 @@ def forget(
     from unhot.cli.output import note, say
     from unhot.data import catalogue as datasets
     from unhot.data.concept import LabelMap
-    from unhot.data.preprocessing import Preprocessing
     from unhot.data.samples import class_position
-    from unhot.data.source import load_source
     from unhot.data.unlabelled import Unlabelled
     from unhot.deletion.ledger import check_not_gone, read_ledger
     from unhot.files import check_free
@@ -135,34 +118,31 @@ def forget(
     groups = None if label_map is None else LabelMap.read(label_map)
     if given and groups is None:
         raise OptionError("--given names labels of a label map. It needs --label-map.")
-    named = load_source(samples, data_dir, download) if samples in datasets else None
-    wanted = Preprocessing.parse(image_size, resize, interpolation, mean, std)
-    asked = ModelOptions(arch, arch_option, wanted, head, output, class_names, key, prefix, trust_pickle)
+    named = how.source(samples) if samples in datasets else None
     spec = named.input if named else None
     train = named.train if named else None
-    rest = None if retain is None else retained_images(retain, label_map is None, data_dir, download, skip_broken)
+    rest = None if retain is None else retained_images(retain, label_map is None, how)
     others = labelled_in(rest)
-    held_out = None if data is None else load_source(data, data_dir, download, skip_broken).test_images
+    held_out = None if data is None else how.source(data).test_images
     names = next((i.class_names for i in (train, held_out, others) if i is not None and i.class_names), None)
-    classifier = asked.load(model, spec, names)
-    how = shots, seed, skip_broken, data_dir
+    classifier = asked.beside(spec, names).load(model)
     earlier = read_ledger(model)
     if groups is None:
         labels = list(dict.fromkeys(classifier.label(c) for c in classes))  # one may be named twice
         check_not_gone(earlier, [c for c in labels if c in classifier.forgotten])
         concept, what = None, ", ".join(c.name for c in labels)
         positions = [] if train is None else classifier.positions(train, labels)
-        images = samples_of(samples, train, positions, [(c.index, c.name) for c in labels], *how)
+        images = samples_of(samples, train, positions, [(c.index, c.name) for c in labels], shots, seed, how)
     else:
         concept = groups.concept(classes, [c.name for c in classifier.classes], given or None)
         chosen, what = _searching(chosen, concept), ", ".join(dict.fromkeys(classes))
         positions = [] if train is None else [class_position(train, label) for label in concept.given]
-        images = concept.take(samples_of(samples, train, positions, [(c, c) for c in concept.given], *how))
+        images = concept.take(samples_of(samples, train, positions, [(c, c) for c in concept.given], shots, seed, how))
         others, held_out = (
             None if found is None else concept.remaining(found, with_hidden=True) for found in (others, held_out)
         )
     stored = None if guard is None else ClassStatistics.load(guard)
-    runtime = replace(opt.make_runtime(device, seed), announce=note, cache=cache)
+    runtime = replace(how.runtime(seed), announce=note, cache=cache)
     result = chosen(
         classifier,
         images,
@@ -186,7 +166,7 @@ def forget(
             )
     if not dry_run and out is not None:
         save(result.classifier, out, record, requests=earlier)
-    if json:
+    if how.json:
         say(record.to_json())
         return
     for line in _summary(record, what, "Wrote nothing: a dry run" if dry_run else f"Wrote {out}"):

@@ -47,6 +47,7 @@ GuardFile = Annotated[Path, typer.Option("--out", help="Output file; it must not
 
 
 @app.command()
+@opt.spread
 def collect(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help=MODEL)],
     data: Annotated[str, typer.Option("--data", help="Training images of the model: a named data set, or a folder.")],
@@ -58,41 +59,22 @@ def collect(
     drop: Annotated[list[str], typer.Option("--drop", help="Class to leave out; may be repeated.")] = [],  # noqa: B006
     label_map: opt.LabelMapFile = None,
     seed: opt.Seed = 0,
-    arch: opt.Arch = None,
-    arch_option: opt.ArchOption = [],  # noqa: B006
-    image_size: opt.Size = None,
-    resize: opt.Resize = None,
-    interpolation: opt.Filter = None,
-    mean: opt.Mean = None,
-    std: opt.Std = None,
-    head: opt.Head = None,
-    output: opt.Output = None,
-    class_names: opt.ClassNames = None,
-    key: opt.Key = None,
-    prefix: opt.Prefix = None,
-    trust_pickle: opt.TrustPickle = False,
-    data_dir: opt.DataDir = None,
-    download: opt.Download = False,
-    skip_broken: opt.SkipBroken = False,
-    device: opt.Device = None,
-    json: opt.Json = False,
+    *,
+    asked: ModelOptions,
+    how: opt.How,
 ) -> None:
     """Collect statistics of a model's training images, class by class.
 
     With --label-map the images are of the groups of the map, as for unhot train.
     """
-    from unhot.data.preprocessing import Preprocessing
-    from unhot.data.source import load_source
     from unhot.statistics import MAX_IMAGES, ClassStatistics
 
     check_new(out)
-    wanted = Preprocessing.parse(image_size, resize, interpolation, mean, std)
-    asked = ModelOptions(arch, arch_option, wanted, head, output, class_names, key, prefix, trust_pickle)
-    images = opt.by_label_map(load_source(data, data_dir, download, skip_broken), label_map)
-    found = asked.loader(images)(model)
-    runtime = opt.make_runtime(device, seed, alone=True)
+    images = opt.by_label_map(how.source(data), label_map)
+    found = asked.beside_source(images).load(model)
+    runtime = how.runtime(seed, alone=True)
     _check_images(found, images.train_images, runtime)
-    _write(ClassStatistics.collect(found, images.train_images, runtime, max_images or MAX_IMAGES), drop, out, json)
+    _write(ClassStatistics.collect(found, images.train_images, runtime, max_images or MAX_IMAGES), drop, out, how.json)
 
 
 def _check_images(model: Classifier, images: LabelledImages, runtime: Runtime) -> None:
@@ -119,6 +101,7 @@ def _check_images(model: Classifier, images: LabelledImages, runtime: Runtime) -
 
 
 @app.command()
+@opt.spread
 def drop(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Output of unhot guard collect.")],
     classes: Annotated[list[str], typer.Option("--class", "--drop", help="Class to drop; may be repeated.")],

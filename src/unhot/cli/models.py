@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from unhot.cli.options import settings
+import typer
+
+from unhot.cli.options import PreprocessingOptions, settings
 from unhot.errors import ModelError, shortened
+from unhot.records.model import InputSpec
 
 if TYPE_CHECKING:
-    from unhot.data.preprocessing import Preprocessing
     from unhot.data.source import Source
     from unhot.models.classifier import Classifier
     from unhot.models.formats.asked import Asked
-    from unhot.records.model import InputSpec
 
 MODEL = "Bundle, folder of transformers or timm, or weights file with --arch."
 
@@ -25,35 +25,55 @@ class ModelOptions:
     """What the options of a command say of its models.
 
     Attributes:
-        arch: The architecture of a weights file; a bundle needs none, and is built by this code if it is the bundle's
-            own.
-        arch_option: Keyword arguments of the architecture, as ``key=value``.
         preprocessing: What the user says of the inputs, which counts most.
-        head: Dotted name of the final linear layer, if it cannot be found.
-        output: Key or position of the logits in what the net returns.
-        class_names: File of the names of the outputs.
-        key: Key of the weights in a file.
-        prefix: What the names of the weights in a file begin with.
-        trust_pickle: Whether a file may run code.
+        spec: How images become inputs, if neither the user nor the model says.
+        data_names: Names of classes in the data, which a weights file with as many outputs has, if nothing names them.
     """
 
-    arch: str | None
-    arch_option: list[str]
-    preprocessing: Preprocessing
-    head: str | None = None
-    output: str | None = None
-    class_names: Path | None = None
-    key: str | None = None
-    prefix: str | None = None
-    trust_pickle: bool = False
+    arch: Annotated[
+        str | None, typer.Option("--arch", help="Architecture of a weights file. Code that it names is run.")
+    ] = None
+    arch_option: Annotated[
+        list[str], typer.Option("--arch-option", help="Keyword argument of the architecture, as key=value.")
+    ] = field(default_factory=list)
+    preprocessing: PreprocessingOptions = field(default_factory=PreprocessingOptions)
+    head: Annotated[
+        str | None, typer.Option("--head", help="Dotted name of the final linear layer, if it is not found.")
+    ] = None
+    output: Annotated[
+        str | None, typer.Option("--output", help="Key or position of the logits, if the net returns no tensor.")
+    ] = None
+    class_names: Annotated[
+        Path | None,
+        typer.Option("--classes", help="File of class names, one for each output: lines, a JSON list, id2label."),
+    ] = None
+    weights_key: Annotated[
+        str | None, typer.Option("--key", help="Key of the weights in a file that holds other things too.")
+    ] = None
+    prefix: Annotated[
+        str | None, typer.Option("--prefix", help="Prefix of the names of weights in a file, if it is not found.")
+    ] = None
+    trust_pickle: Annotated[
+        bool,
+        typer.Option(
+            "--trust-pickle",
+            help="Load weights files that may run code: whole nets, TorchScript, .pt2 and other pickles.",
+        ),
+    ] = False
+    spec: InputSpec | None = None
+    data_names: tuple[str, ...] | None = None
 
-    def load(self, path: Path, spec: InputSpec | None, data_names: tuple[str, ...] | None) -> Classifier:
+    def beside(self, spec: InputSpec | None, data_names: tuple[str, ...] | None) -> ModelOptions:
+        """Return them with what the data says of the models, unless that is known already."""
+        return replace(self, spec=self.spec or spec, data_names=self.data_names or data_names)
+
+    def beside_source(self, source: Source) -> ModelOptions:
+        """Return them with what a data set says of the models, unless that is known already."""
+        images = source.test if source.train is None else source.train
+        return self.beside(source.input, images.class_names if images else None)
+
+    def load(self, path: Path) -> Classifier:
         """Load a model: a bundle, a folder of another library, or a weights file with its architecture.
-
-        Args:
-            path: The folder or the file.
-            spec: How images become inputs, if the model does not say.
-            data_names: Names of classes in the data, used for a weights file with as many outputs.
 
         Raises:
             ModelError: It is not there or does not fit.
@@ -68,23 +88,17 @@ class ModelOptions:
         elif path.is_dir() or not path.exists():
             return self._bundle(path)
         else:
-            model = self._weights(path, spec, data_names, arch_options)
+            model = self._weights(path, arch_options)
         if model.input is not None:
             note(f"For {path.name} pictures are {input_text(model.input)}.")
         return model
-
-    def loader(self, source: Source) -> Callable[[Path], Classifier]:
-        """Return what loads a model; what a weights file leaves open is taken from the data."""
-        images = source.test if source.train is None else source.train
-        names = images.class_names if images else None
-        return lambda path: self.load(path, source.input, names)
 
     def _asked(self) -> Asked:
         from unhot.models.formats.asked import Asked, read_class_names
 
         names = None if self.class_names is None else read_class_names(self.class_names)
         return Asked(
-            preprocessing=self.preprocessing,
+            preprocessing=self.preprocessing.parsed(),
             class_names=names,
             head=self.head,
             output=self.output,
@@ -102,11 +116,9 @@ class ModelOptions:
         if self.head is not None:
             linear(model.module, self.head)
             model = replace(model, head=self.head)
-        return model.taking(self.preprocessing.applied(model.input))
+        return model.taking(self.preprocessing.parsed().applied(model.input))
 
-    def _weights(
-        self, path: Path, spec: InputSpec | None, data_names: tuple[str, ...] | None, arch_options: dict[str, Any]
-    ) -> Classifier:
+    def _weights(self, path: Path, arch_options: dict[str, Any]) -> Classifier:
         from unhot.cli.output import note
         from unhot.models.formats.foreign import refuse_foreign
         from unhot.models.formats.weights import WeightsFile, load_weights
@@ -120,14 +132,14 @@ class ModelOptions:
         how = WeightsFile(
             **vars(self._asked()),
             arch=self.arch,
-            input=spec,
+            input=self.spec,
             arch_options=arch_options,
-            data_names=data_names,
-            key=self.key,
+            data_names=self.data_names,
+            key=self.weights_key,
             prefix=self.prefix,
         )
         model = load_weights(path, how)
         names = tuple(c.name for c in model.classes)
-        if names == data_names and self.class_names is None:
+        if names == self.data_names and self.class_names is None:
             note(f"{path.name} has no class names. Its outputs are assumed to be, in order: {shortened(names)}.")
         return model

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import os
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import redirect_stderr
+from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_args
+from typing import TYPE_CHECKING, Annotated, Any, TypeGuard, get_args, get_origin, get_type_hints
 
 import typer
 
@@ -14,6 +18,7 @@ from unhot.reading import parse_json
 from unhot.records.choices import Interpolation
 
 if TYPE_CHECKING:
+    from unhot.data.preprocessing import Preprocessing
     from unhot.data.source import Source
     from unhot.models.classifier import Classifier
     from unhot.runtime import Runtime
@@ -37,60 +42,126 @@ LabelMapFile = Annotated[
 Seed = Annotated[
     int, typer.Option("--seed", help="Random seed; results repeat on the same machine with the same number of threads.")
 ]
-DataDir = Annotated[Path | None, typer.Option("--data-dir", help="Folder of the named data sets. [UNHOT_DATA]")]
-Download = Annotated[bool, typer.Option("--download", help="Download a named data set if it is missing.")]
-SkipBroken = Annotated[
-    bool,
-    typer.Option("--skip-broken", help="Leave out images that cannot be read, and say which, instead of stopping."),
+Quiet = Annotated[
+    bool, typer.Option("--quiet", callback=_hush, help="Print no notes and no progress, only results and errors.")
 ]
 Device = Annotated[
     str | None, typer.Option("--device", help="Device of torch, such as cpu or cuda:0; the best one by default.")
 ]
-Quiet = Annotated[
-    bool, typer.Option("--quiet", callback=_hush, help="Print no notes and no progress, only results and errors.")
-]
 Set = Annotated[list[str], typer.Option("-o", help="Setting as key=value; may be repeated.")]
-Arch = Annotated[
-    str | None,
-    typer.Option("--arch", help="Architecture of a weights file. Code that it names is run."),
-]
-ArchOption = Annotated[
-    list[str], typer.Option("--arch-option", help="Keyword argument of the architecture, as key=value.")
-]
-Size = Annotated[
-    int | None,
-    typer.Option("--image-size", "--crop", help="Side of the square inputs in pixels, cropped at the centre."),
-]
-Resize = Annotated[
-    str | None,
-    typer.Option("--resize", help="Size before cropping: the shorter side, or HEIGHTxWIDTH."),
-]
-Filter = Annotated[
-    str | None, typer.Option("--interpolation", help=f"Filter for resizing: {', '.join(get_args(Interpolation))}.")
-]
-Mean = Annotated[str | None, typer.Option("--mean", help="Mean to subtract from pixels of 0..1: one number, or R,G,B.")]
-Std = Annotated[str | None, typer.Option("--std", help="Standard deviation to divide by: one number, or R,G,B.")]
-Head = Annotated[str | None, typer.Option("--head", help="Dotted name of the final linear layer, if it is not found.")]
-Output = Annotated[
-    str | None, typer.Option("--output", help="Key or position of the logits, if the net returns no tensor.")
-]
-ClassNames = Annotated[
-    Path | None,
-    typer.Option(
-        "--classes",
-        help="File of class names, one for each output: lines, a JSON list, id2label.",
-    ),
-]
-Key = Annotated[str | None, typer.Option("--key", help="Key of the weights in a file that holds other things too.")]
-Prefix = Annotated[
-    str | None, typer.Option("--prefix", help="Prefix of the names of weights in a file, if it is not found.")
-]
-TrustPickle = Annotated[
-    bool,
-    typer.Option(
-        "--trust-pickle", help="Load weights files that may run code: whole nets, TorchScript, .pt2 and other pickles."
-    ),
-]
+
+
+@dataclass(frozen=True)
+class DataOptions:
+    """Where a command finds data sets; a folder is read wherever it is."""
+
+    data_dir: Annotated[Path | None, typer.Option("--data-dir", help="Folder of the named data sets. [UNHOT_DATA]")] = (
+        None
+    )
+    download: Annotated[bool, typer.Option("--download", help="Download a named data set if it is missing.")] = False
+    skip_broken: bool = False
+
+    def source(self, src: str) -> Source:
+        """Read a data set."""
+        from unhot.data.source import load_source
+
+        return load_source(src, self.data_dir, self.download, self.skip_broken)
+
+
+@dataclass(frozen=True)
+class How(DataOptions):
+    """How a command that runs a model reads data, and on what it runs."""
+
+    skip_broken: Annotated[
+        bool,
+        typer.Option("--skip-broken", help="Leave out images that cannot be read, and say which, instead of stopping."),
+    ] = False
+    device: Device = None
+    json: Json = False
+
+    def runtime(self, seed: int, alone: bool = False) -> Runtime:
+        """Make the runtime; see :func:`make_runtime`."""
+        return make_runtime(self.device, seed, alone)
+
+
+@dataclass(frozen=True)
+class PreprocessingOptions:
+    """How pictures become inputs, as options say it."""
+
+    image_size: Annotated[
+        int | None,
+        typer.Option("--image-size", "--crop", help="Side of the square inputs in pixels, cropped at the centre."),
+    ] = None
+    resize: Annotated[
+        str | None, typer.Option("--resize", help="Size before cropping: the shorter side, or HEIGHTxWIDTH.")
+    ] = None
+    interpolation: Annotated[
+        str | None, typer.Option("--interpolation", help=f"Filter for resizing: {', '.join(get_args(Interpolation))}.")
+    ] = None
+    mean: Annotated[
+        str | None, typer.Option("--mean", help="Mean to subtract from pixels of 0..1: one number, or R,G,B.")
+    ] = None
+    std: Annotated[str | None, typer.Option("--std", help="Standard deviation to divide by: one number, or R,G,B.")] = (
+        None
+    )
+
+    def parsed(self) -> Preprocessing:
+        """Read the values.
+
+        Raises:
+            OptionError: One has another form.
+        """
+        from unhot.data.preprocessing import Preprocessing
+
+        return Preprocessing.parse(self.image_size, self.resize, self.interpolation, self.mean, self.std)
+
+
+def spread(command: Callable[..., None]) -> Callable[..., None]:
+    """Return a command as Typer reads it, which has no groups of options.
+
+    Each parameter that is a dataclass becomes the options that its fields are annotated with; so does each field that
+    is one. Fields without an option keep their defaults.
+    """
+    own = inspect.signature(command, eval_str=True)
+    groups = {name: p.annotation for name, p in own.parameters.items() if _is_group(p.annotation)}
+
+    @functools.wraps(command)
+    def flat(**given: object) -> None:
+        made = {name: _gathered(group, given) for name, group in groups.items()}
+        command(**made, **{name: value for name, value in given.items() if name in own.parameters})
+
+    parameters: list[inspect.Parameter] = []
+    for name, p in own.parameters.items():
+        parameters += _options(groups[name]) if name in groups else [p.replace(kind=inspect.Parameter.KEYWORD_ONLY)]
+    flat.__signature__ = own.replace(parameters=parameters)  # type: ignore[attr-defined]
+    return flat
+
+
+def _is_group(annotation: object) -> TypeGuard[type]:
+    return isinstance(annotation, type) and is_dataclass(annotation)
+
+
+def _annotated(group: type) -> Iterator[tuple[Field[Any], Any]]:
+    """Give the fields of a group that are options, or groups of these, with their annotations."""
+    hints = get_type_hints(group, include_extras=True)
+    for one in fields(group):
+        if get_origin(hint := hints[one.name]) is Annotated or _is_group(hint):
+            yield one, hint
+
+
+def _options(group: type) -> Iterator[inspect.Parameter]:
+    for one, hint in _annotated(group):
+        if _is_group(hint):
+            yield from _options(hint)
+        else:
+            default = one.default if one.default_factory is MISSING else one.default_factory()
+            yield inspect.Parameter(one.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=hint)
+
+
+def _gathered(group: type, given: Mapping[str, object]) -> object:
+    return group(
+        **{one.name: _gathered(hint, given) if _is_group(hint) else given[one.name] for one, hint in _annotated(group)}
+    )
 
 
 def settings(pairs: list[str]) -> dict[str, Any]:

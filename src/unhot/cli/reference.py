@@ -22,24 +22,9 @@ def reference(
         float, typer.Option("--share", help="Share of these images to train on, drawn at random.", min=0.0, max=1.0)
     ] = 1.0,
     seed: opt.Seed = 0,
-    arch: opt.Arch = None,
-    arch_option: opt.ArchOption = [],  # noqa: B006
-    image_size: opt.Size = None,
-    resize: opt.Resize = None,
-    interpolation: opt.Filter = None,
-    mean: opt.Mean = None,
-    std: opt.Std = None,
-    head: opt.Head = None,
-    output: opt.Output = None,
-    class_names: opt.ClassNames = None,
-    key: opt.Key = None,
-    prefix: opt.Prefix = None,
-    trust_pickle: opt.TrustPickle = False,
-    data_dir: opt.DataDir = None,
-    download: opt.Download = False,
-    skip_broken: opt.SkipBroken = False,
-    device: opt.Device = None,
-    json: opt.Json = False,
+    *,
+    asked: ModelOptions,
+    how: opt.How,
 ) -> None:
     """Make a stand-in for a retrained model: the original with a fresh last stage, trained on the retained classes.
 
@@ -48,25 +33,21 @@ def reference(
     import torch
 
     from unhot.cli.output import say
-    from unhot.data.preprocessing import Preprocessing
-    from unhot.data.source import load_source
     from unhot.files import check_free
     from unhot.models.bundle import save
     from unhot.reference import partial_reference
 
     check_free(out)
-    wanted = Preprocessing.parse(image_size, resize, interpolation, mean, std)
-    asked = ModelOptions(arch, arch_option, wanted, head, output, class_names, key, prefix, trust_pickle)
-    source = load_source(data, data_dir, download, skip_broken)
-    model = asked.loader(source)(original)
-    runtime = opt.make_runtime(device, seed)
+    source = how.source(data)
+    model = asked.beside_source(source).load(original)
+    runtime = how.runtime(seed)
     images = source.train_images
     if share < 1:
         order = torch.randperm(len(images), generator=runtime.generator("share"))
         images = images.select(order[: max(1, round(share * len(images)))].sort().values)
     found, record = partial_reference(model, images, classes, augment=source.augment, runtime=runtime)
     save(found, out, record)
-    if json:
+    if how.json:
         say(record.to_json())
         return
     say(

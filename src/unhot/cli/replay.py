@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from unhot.cli import options as opt
-from unhot.cli.requests import How, carry_out
+from unhot.cli.requests import carry_out
 from unhot.errors import OptionError
 
 if TYPE_CHECKING:
@@ -37,11 +37,8 @@ def replay(
         str | None, typer.Option("--retain", help="Images of other classes, if the requests were given such.")
     ] = None,
     guard: Annotated[Path | None, typer.Option("--guard", help="Guard, if the requests were given one.")] = None,
-    data_dir: opt.DataDir = None,
-    download: opt.Download = False,
-    skip_broken: opt.SkipBroken = False,
-    device: opt.Device = None,
-    json: opt.Json = False,
+    *,
+    how: opt.How,
 ) -> None:
     """Carry requests out again with the same method, settings, seed and images, and audit and certify each.
 
@@ -59,7 +56,6 @@ def replay(
     found = read_records(model, records, read_private(key).public_key)
     asked = [asked_again(record, samples, retain, guard, retrained) for record in found]
     of = {one.id: record for one, record in zip(asked, found, strict=True)}
-    how = How(data_dir, download, skip_broken, device)
     carry_out(
         asked,
         shared_again(found[0], data),
@@ -68,12 +64,11 @@ def replay(
         key,
         how,
         lambda one, before, place: _forget_again(one, of[one.id], before, place, how),
-        json,
         stop_if_unmet=False,
     )
 
 
-def _forget_again(asked: Asked, record: DeletionRecord, before: Path, out: Path, how: How) -> None:
+def _forget_again(asked: Asked, record: DeletionRecord, before: Path, out: Path, how: opt.How) -> None:
     """Make a model forget what a record says, as it says."""
     from unhot.cli.output import note, say
     from unhot.cli.request import labelled_in, retained_images
@@ -85,14 +80,14 @@ def _forget_again(asked: Asked, record: DeletionRecord, before: Path, out: Path,
     from unhot.statistics import ClassStatistics
 
     classifier = load(before)
-    rest = None if asked.retain is None else retained_images(asked.retain, True, how.data_dir, how.download, False)
+    rest = None if asked.retain is None else retained_images(asked.retain, True, how)
     result = get(record.run.method).of(asked.options)(
         classifier,
         _samples(asked, record, classifier, how),
         retain=rest if isinstance(rest, Unlabelled) else labelled_in(rest),
         guard=None if asked.guard is None else ClassStatistics.load(asked.guard),
         seed=asked.seed,
-        runtime=replace(opt.make_runtime(how.device, asked.seed), announce=note),
+        runtime=replace(how.runtime(asked.seed), announce=note),
         force=asked.force,
     )
     if (said := check_same(record, result.record)) is not None:
@@ -101,15 +96,15 @@ def _forget_again(asked: Asked, record: DeletionRecord, before: Path, out: Path,
     say(f"Forgot {', '.join(asked.classes)} again with {record.run.method}. Wrote {out}.")
 
 
-def _samples(asked: Asked, record: DeletionRecord, classifier: Classifier, how: How) -> Samples:
+def _samples(asked: Asked, record: DeletionRecord, classifier: Classifier, how: opt.How) -> Samples:
     """Find the images of a request by their digests."""
     from unhot.data import catalogue as datasets
     from unhot.data.containers.listed import read_contents
     from unhot.data.samples import every, of_contents, with_digests
-    from unhot.data.source import found_at, load_source
+    from unhot.data.source import found_at
 
     if asked.samples in datasets:
-        train = load_source(asked.samples, how.data_dir, how.download).train_images
+        train = how.source(asked.samples).train_images
         found = every(train, classifier.positions(train, record.classes))
     else:
         contents = read_contents(found_at(asked.samples, how.data_dir, "samples"), list(asked.classes))

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from unhot.errors import OptionError
 
 if TYPE_CHECKING:
+    from unhot.cli.options import DataOptions
     from unhot.data.images import LabelledImages
     from unhot.data.samples import Samples
     from unhot.data.source import Source
@@ -32,22 +32,20 @@ def check_reads_retained(method: Method) -> None:
         )
 
 
-def retained_images(
-    src: str, may_lack_labels: bool, data_dir: Path | None, download: bool, skip_broken: bool
-) -> Source | Unlabelled:
+def retained_images(src: str, may_lack_labels: bool, how: DataOptions) -> Source | Unlabelled:
     """Read the images of other classes; pictures without classes are taken as unlabelled, with a note."""
     from unhot.cli.output import note
     from unhot.data import catalogue as datasets
     from unhot.data.containers.listed import read_contents
-    from unhot.data.source import found_at, load_source, of_contents
+    from unhot.data.source import found_at, of_contents
     from unhot.data.unlabelled import Unlabelled
 
     if src in datasets:
-        return load_source(src, data_dir, download)
-    contents = read_contents(found_at(src, data_dir))
+        return how.source(src)
+    contents = read_contents(found_at(src, how.data_dir))
     if contents.whole is None or contents.labelled or not may_lack_labels:
-        return of_contents(contents, skip_broken)
-    images = contents.whole.without_broken() if skip_broken else contents.whole
+        return of_contents(contents, how.skip_broken)
+    images = contents.whole.without_broken() if how.skip_broken else contents.whole
     note(f"{src} has no class folders. Its images ({len(images)}) are taken as unlabelled.")
     return Unlabelled(images)
 
@@ -68,8 +66,7 @@ def samples_of(
     classes: list[tuple[int, str] | tuple[str, str]],
     shots: int | None,
     seed: int,
-    skip_broken: bool,
-    data_dir: Path | None,
+    how: DataOptions,
 ) -> Samples:
     """Take the images of a folder or a file, or draw some of them or of a named data set.
 
@@ -80,8 +77,7 @@ def samples_of(
         classes: The index and the name of each, after either of which its images may be labelled.
         shots: Images of each class.
         seed: The seed of the draw.
-        skip_broken: Whether images that cannot be read are left out.
-        data_dir: Folder of the named data sets.
+        how: How data is read.
     """
     from unhot.cli.output import note
     from unhot.data.containers.listed import read_contents
@@ -90,7 +86,7 @@ def samples_of(
 
     if train is not None:
         return draw_at(train, positions, SHOTS if shots is None else shots, seed)
-    place = found_at(src, data_dir, "samples")
+    place = found_at(src, how.data_dir, "samples")
     contents = read_contents(place, [str(c) for both in classes for c in both])
     names = contents.sampled.class_names or () if contents.labelled else ()
     wanted = [str(c[0]) if c[1] not in names and str(c[0]) in names else c[1] for c in classes]
@@ -101,5 +97,5 @@ def samples_of(
         note(f"{src} has up to {max(counts):,} images of a class. Of each {MOST:,} are drawn; --shots changes that.")
         shots = min(MOST, *counts) if len(counts) > 1 else MOST
     if shots is not None:
-        return draw_at(found.images, found.positions, shots, seed, skip_broken)
-    return replace(found, images=found.images.without_broken()) if skip_broken else found
+        return draw_at(found.images, found.positions, shots, seed, how.skip_broken)
+    return replace(found, images=found.images.without_broken()) if how.skip_broken else found

@@ -6,9 +6,10 @@ import json as jsonlib
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, redirect_stdout
+from dataclasses import replace
 from datetime import datetime, time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -17,6 +18,7 @@ from unhot.cli.audit import audit
 from unhot.cli.deletion import certify
 from unhot.cli.failure import UNMET
 from unhot.cli.forget import forget
+from unhot.cli.models import ModelOptions
 from unhot.cli.request import check_reads_retained
 from unhot.errors import InputError, OptionError, raise_all
 
@@ -26,25 +28,13 @@ if TYPE_CHECKING:
     from unhot.records.request import Asked, RequestFile, Shared
 
 
-class How(NamedTuple):
-    """What the command line says for all requests."""
-
-    data_dir: Path | None
-    download: bool
-    skip_broken: bool
-    device: str | None
-
-
 def request(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="TOML file: one [request], or several [[request]].")],
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check the file, say what is to be done, and do nothing.")
     ] = False,
-    data_dir: opt.DataDir = None,
-    download: opt.Download = False,
-    skip_broken: opt.SkipBroken = False,
-    device: opt.Device = None,
-    json: opt.Json = False,
+    *,
+    how: opt.How,
 ) -> None:
     """Carry out deletion requests: forget, audit and certify each in turn, starting from the model before it.
 
@@ -54,12 +44,12 @@ def request(
     from unhot.cli.output import say
     from unhot.deletion.request_file import place_in, read_requests
 
-    asked, how = read_requests(file), How(data_dir, download, skip_broken, device)
+    asked = read_requests(file)
     digest = _checked(file, asked, how)
     places = [place_in(asked.out, one) for one in asked.request]
     if dry_run:
         done = [place.record.exists() for place in places]
-        if json:
+        if how.json:
             say(jsonlib.dumps([{"id": r.id, "done": d} for r, d in zip(asked.request, done, strict=True)]))
             return
         for one, place, is_done in zip(asked.request, places, done, strict=True):
@@ -74,7 +64,6 @@ def request(
         asked.key,
         how,
         lambda one, before, place: _forget(one, before, place, how),
-        json,
         stop_if_unmet=True,
     )
 
@@ -85,9 +74,8 @@ def carry_out(
     places: Sequence[Place],
     first: tuple[Path, str],
     key: Path,
-    how: How,
+    how: opt.How,
     forgetting: Callable[[Asked, Path, Path], None],
-    json: bool,
     stop_if_unmet: bool,
 ) -> None:
     """Do what is left to do of some requests, each from the model of the one before.
@@ -100,7 +88,6 @@ def carry_out(
         key: The private key.
         how: What the command line says for all.
         forgetting: Makes a model forget the classes of a request: takes the model, and where to write the new one.
-        json: Whether one JSON object is printed.
         stop_if_unmet: Whether a request that does not meet its bounds is not certified, and ends the command at once,
             rather than being certified as one that does not, and ending the command with that exit code.
     """
@@ -108,12 +95,12 @@ def carry_out(
     from unhot.files import held
 
     before, done = first, []
-    with held(places[0].home.parent), redirect_stdout(sys.stderr) if json else nullcontext():
+    with held(places[0].home.parent), redirect_stdout(sys.stderr) if how.json else nullcontext():
         for one, place in zip(requests, places, strict=True):
             done.append(_carry_out(one, file, place, before, key, how, forgetting, stop_if_unmet))
             before = place.model, _weights(place.model)
     unmet = [one["id"] for one in done if one["unmet"]]
-    if json:
+    if how.json:
         say(jsonlib.dumps({"requests": done, "model": str(before[0])}))
     else:
         said = f" The bounds of {', '.join(unmet)} were not met." if unmet else ""
@@ -127,7 +114,7 @@ def _carry_out(
     place: Place,
     before: tuple[Path, str],
     key: Path,
-    how: How,
+    how: opt.How,
     forgetting: Callable[[Asked, Path, Path], None],
     stop_if_unmet: bool,
 ) -> dict[str, Any]:
@@ -169,16 +156,30 @@ def _unmet(place: Place) -> list[str]:
     return [bound.requirement for bound in DeletionRecord.read(place.record / RECORD).unmet]
 
 
-def _forget(asked: Asked, before: Path, out: Path, how: How) -> None:
+def _forget(asked: Asked, before: Path, out: Path, how: opt.How) -> None:
     options = [f"{key}={jsonlib.dumps(value)}" for key, value in asked.options.items()]
     named = {name: getattr(asked, name) for name in ("samples", "shots", "method", "retain", "guard", "force", "seed")}
-    _run(forget, model=before, classes=list(asked.classes), out=out, option=options, **named, **how._asdict())
+    _run(
+        forget,
+        model=before,
+        classes=list(asked.classes),
+        out=out,
+        option=options,
+        asked=ModelOptions(),
+        how=_text(how),
+        **named,
+    )
 
 
-def _audit(asked: Asked, file: Shared, place: Place, before: Path, how: How) -> None:
-    given = {"data": file.data, "quick": file.quick, "holder": file.holder, "seed": asked.seed} | how._asdict()
+def _audit(asked: Asked, file: Shared, place: Place, before: Path, how: opt.How) -> None:
+    given = {"data": file.data, "quick": file.quick, "holder": file.holder, "seed": asked.seed}
     models = {"original": before, "unlearned": place.model, "retrained": list(asked.retrained)}
-    _run(audit, classes=list(asked.classes), out=place.audit, **models, **given)
+    _run(audit, classes=list(asked.classes), out=place.audit, asked=ModelOptions(), how=_text(how), **models, **given)
+
+
+def _text(how: opt.How) -> opt.How:
+    """Return how another command does its part: it prints text, of which this one prints JSON at the end."""
+    return replace(how, json=False)
 
 
 def _run(command: Callable[..., None], *passed_over: int, **given: object) -> None:
@@ -217,7 +218,7 @@ def _weights(model: Path) -> str:
     return BundleFiles.read(model).weights_sha256
 
 
-def _checked(path: Path, file: RequestFile, how: How) -> str:
+def _checked(path: Path, file: RequestFile, how: opt.How) -> str:
     """Check all that can be known before anything is done, and return the digest of the model's weights.
 
     Raises:
@@ -243,7 +244,7 @@ def _checked(path: Path, file: RequestFile, how: How) -> str:
     return "" if first is None else first.sha256()
 
 
-def _check(asked: Asked, file: RequestFile, first: Classifier | None, how: How, problems: list[str]) -> None:
+def _check(asked: Asked, file: RequestFile, first: Classifier | None, how: opt.How, problems: list[str]) -> None:
     """Note what is wrong with one request."""
     from unhot.deletion.ledger import check_not_gone, read_ledger
     from unhot.evaluation.requirement import Requirement
@@ -283,7 +284,7 @@ def _noted(problems: list[str], where: str) -> Iterator[None]:
         problems.append(f"{where}: {error}")
 
 
-def _check_source(src: str, how: How) -> None:
+def _check_source(src: str, how: opt.How) -> None:
     from unhot.data import catalogue as datasets
     from unhot.data.source import found_at
 

@@ -30,11 +30,8 @@ def train(
     batch_size: Annotated[int | None, typer.Option("--batch-size", help="Images per step.")] = None,
     lr: Annotated[float | None, typer.Option("--lr", help="Peak learning rate of the one-cycle schedule.")] = None,
     width: Annotated[int | None, typer.Option("--width", help="Width of a built-in resnet.")] = None,
-    image_size: opt.Size = None,
-    resize: opt.Resize = None,
-    interpolation: opt.Filter = None,
-    mean: opt.Mean = None,
-    std: opt.Std = None,
+    *,
+    preprocessing: opt.PreprocessingOptions,
     option: opt.Set = [],  # noqa: B006
     flip: Annotated[bool, typer.Option("--flip", help="Flip images of a folder at random, left to right.")] = False,
     precision: Annotated[
@@ -42,11 +39,7 @@ def train(
     ] = None,
     quiet: opt.Quiet = False,
     seed: opt.Seed = 0,
-    data_dir: opt.DataDir = None,
-    download: opt.Download = False,
-    skip_broken: opt.SkipBroken = False,
-    device: opt.Device = None,
-    json: opt.Json = False,
+    how: opt.How,
 ) -> None:
     """Train a classifier, or with --exclude-class the retrained reference.
 
@@ -55,24 +48,22 @@ def train(
     """
     from unhot import training
     from unhot.cli.output import say
-    from unhot.data.preprocessing import Preprocessing
-    from unhot.data.source import load_source
     from unhot.files import check_free
     from unhot.models.bundle import save
 
     check_free(out)
     options = opt.settings(option) | ({} if width is None else {"width": width})
-    source = opt.by_label_map(load_source(dataset, data_dir, download, skip_broken), label_map)
+    source = opt.by_label_map(how.source(dataset), label_map)
     if flip:
         source = replace(source, augment=replace(source.augment, flip=True))
     given = {"epochs": epochs, "batch_size": batch_size, "lr": lr}
-    runtime = opt.make_runtime(device, seed)
+    runtime = how.runtime(seed)
     with _resumable(out) as checkpoint:
         model, record = training.train(
             source,
             arch,
             options=options,
-            preprocessing=Preprocessing.parse(image_size, resize, interpolation, mean, std),
+            preprocessing=preprocessing.parsed(),
             exclude=exclude,
             settings={k: v for k, v in given.items() if v is not None},
             seed=seed,
@@ -85,7 +76,7 @@ def train(
     save(model, out, record)
     if checkpoint is not None:
         checkpoint.unlink(missing_ok=True)
-    if json:
+    if how.json:
         say(record.to_json())
         return
     score = "no test images" if record.test_accuracy is None else f"test accuracy {record.test_accuracy:.4f}"

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from unhot.data.source import Source
     from unhot.deletion.verify import Check
     from unhot.records.deletion import DeletionRecord
-    from unhot.runtime import Runtime
 
 
 def verify(
@@ -48,11 +47,8 @@ def verify(
         bool, typer.Option("--quick", help="Audit again without the attacks that train or optimise.")
     ] = False,
     label_map: opt.LabelMapFile = None,
-    data_dir: opt.DataDir = None,
-    download: opt.Download = False,
-    skip_broken: opt.SkipBroken = False,
-    device: opt.Device = None,
-    json: opt.Json = False,
+    *,
+    how: opt.How,
 ) -> None:
     """Check a deletion record, offline. One line a check; exit code 3 if any fails."""
     from unhot.cli.output import say
@@ -60,13 +56,13 @@ def verify(
     from unhot.deletion.verify import verify as check_all
 
     _check_options(remeasure, model, original, data, retrained, quick)
-    source = None if data is None else _source(data, data_dir, download, skip_broken, label_map)
+    source = None if data is None else opt.by_label_map(how.source(data), label_map)
     found = check_all(record, read_public(key), model, original, before)
     checks = list(found.checks)
     if source is not None and found.record is not None and found.holds and model is not None and original is not None:
-        checks += _measured_again(found.record, model, original, retrained, source, quick, device)
+        checks += _measured_again(found.record, model, original, retrained, source, quick, how)
     holds = not any(check.failed for check in checks)
-    if json:
+    if how.json:
         listed = [{"name": c.name, "holds": c.holds, "found": c.found} for c in checks]
         say(jsonlib.dumps({"holds": holds, "checks": listed}))
         raise typer.Exit(0 if holds else UNMET)
@@ -96,12 +92,6 @@ def _check_options(
         raise OptionError("--data, --retrained and --quick are for an audit. They need --remeasure.")
 
 
-def _source(data: str, data_dir: Path | None, download: bool, skip_broken: bool, label_map: Path | None) -> Source:
-    from unhot.data.source import load_source
-
-    return opt.by_label_map(load_source(data, data_dir, download, skip_broken), label_map)
-
-
 def _measured_again(
     record: DeletionRecord,
     model: Path,
@@ -109,7 +99,7 @@ def _measured_again(
     retrained: list[Path],
     source: Source,
     quick: bool,
-    device: str | None,
+    how: opt.How,
 ) -> list[Check]:
     """Audit again, and compare."""
     from unhot.deletion.remeasure import check_retrained, compared, evidence_against, left_out_slow
@@ -119,7 +109,7 @@ def _measured_again(
     before, *references = (load(path) for path in (original, *retrained))
     evidence = evidence_against(record, before.sha256())
     check_retrained(evidence, [reference.sha256() for reference in references])
-    runtime: Runtime = opt.make_runtime(device, evidence.seed)
+    runtime = how.runtime(evidence.seed)
     auditor = Auditor(before, retrained=references, test=source.test_images, train=source.train, runtime=runtime)
     quick = quick or left_out_slow(evidence)
     holder = evidence.verdict.holder or "features"
