@@ -155,6 +155,29 @@ class Tupled(Plain):
         return x.mean(), out
 
 
+class Averaged(Plain):
+    """Its logits are the mean of a convolution, as in a SqueezeNet without the ReLU after its last one."""
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__(num_classes)
+        self.fc = nn.Conv2d(8, num_classes, 1)  # type: ignore[assignment]
+
+    def forward(self, x: Tensor) -> Any:
+        return self.fc(self.norm(self.conv(x)).relu()).mean((2, 3))
+
+
+class OfTokens(Plain):
+    """Adds the largest logits of all positions, as VOLO does."""
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__(num_classes)
+        self.other = nn.Linear(8, num_classes)
+
+    def forward(self, x: Tensor) -> Any:
+        tokens = self.norm(self.conv(x)).relu().flatten(2).transpose(1, 2)
+        return self.fc(tokens[:, 0]) + 0.5 * self.other(tokens[:, 1:]).amax(1)
+
+
 class OneLogit(Plain):
     def __init__(self, num_classes: int) -> None:
         super().__init__(1)
@@ -324,7 +347,7 @@ KINDS = [
         ARCH,
         "torchvision, a convolution before ReLU and pooling (SqueezeNet)",
         of_arch("torchvision:squeezenet1_1", 64),
-        "whose outputs are changed before they are its logits",
+        "its last convolution 'classifier.1' are changed, as by a ReLU, before they are averaged",
     ),
     Kind(FILE, "state_dict", saved(lambda s, p: s)),
     Kind(FILE, "safetensors", saved(lambda s, p: save_file(s, p), "weights.safetensors")),
@@ -361,6 +384,13 @@ KINDS = [
     Kind(FILE, "bfloat16", saved(lambda s, p: {k: v.bfloat16() if v.is_floating_point() else v for k, v in s.items()})),
     Kind(FILE, "logits in a tuple", saved(lambda s, p: s, kind=Tupled), "Name its logits with --output"),
     Kind(FILE, "logits in a tuple, --output 1", saved(lambda s, p: s, kind=Tupled, output="1")),
+    Kind(FILE, "a convolution, whose outputs are averaged", saved(lambda s, p: s, kind=Averaged)),
+    Kind(
+        FILE,
+        "two heads, one of which takes the largest logits of all positions (VOLO)",
+        saved(lambda s, p: s, kind=OfTokens),
+        "in another way than by adding",
+    ),
     Kind(FILE, "a single output", saved(lambda s, p: s, kind=OneLogit), "single output"),
     Kind(FILE, "a whole module", saved(lambda s, p: Plain(5)), MODULE),
     Kind(FILE, "TorchScript", saved(program), "is a compiled net (TorchScript)"),

@@ -1,8 +1,9 @@
 """Nets whose outputs or heads have another form, around which a net is put that returns the logits of one linear head.
 
 A net may return its logits in a dictionary, an object or a tuple; average the logits of several heads, as distilled
-transformers do; or have a convolution of kernel 1 on pooled features as its head. What is computed stays the same: the
-features of all heads are put side by side, so that one linear layer gives the sum of what they gave.
+transformers do; or have a convolution of kernel 1 as its head, whose outputs are averaged over the picture, if its
+features are not. What is computed stays the same: the features of all heads are put side by side, so that one linear
+layer gives the sum of what they gave.
 """
 
 from __future__ import annotations
@@ -52,15 +53,21 @@ class Adapted(nn.Module):
 
 
 class SideBySide(nn.Module):
-    """Puts features (B, d) in their place among those of all heads, with zeros around them."""
+    """Puts the features of a head in their place among those of all heads, with zeros around them.
 
-    def __init__(self, before: int, after: int) -> None:
+    Args:
+        before: Number of features before them.
+        after: Number of features after them.
+        convolution: Whether features are (B, d, H, W), and not (B, ..., d).
+    """
+
+    def __init__(self, before: int, after: int, convolution: bool) -> None:
         super().__init__()
-        self.around = before, after
+        self.around = (0, 0, 0, 0, before, after) if convolution else (before, after)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Return features (B, D) of features (B, d) or (B, d, 1, 1)."""
-        return functional.pad(features.flatten(1), self.around)
+        """Return D features for d; those of several positions are averaged by the net, which averaged its logits."""
+        return functional.pad(features, self.around)
 
 
 def part_of(out: Any, key: str) -> Any:
@@ -126,24 +133,20 @@ def heads_of(module: nn.Module, shape: tuple[int, ...], output: str) -> tuple[He
         shape: (C, H, W) of its inputs.
         output: Which part of its output is the logits.
     """
-    seen: list[tuple[str, Layer, Tensor, Tensor]] = []
+    seen: list[tuple[str, Layer, Tensor]] = []
 
-    def see(name: str, layer: Layer, args: tuple[Any, ...], out: Any) -> None:
-        if args and isinstance(args[0], Tensor) and isinstance(out, Tensor):
-            seen.append((name, layer, args[0], out.detach().clone()))
+    def see(name: str, layer: Layer, out: Tensor) -> None:
+        seen.append((name, layer, out.detach().clone()))
 
     with ExitStack() as hooks:
         for name, layer in module.named_modules():
             if isinstance(layer, Layer) and _may_be_head(layer):
-                hook = layer.register_forward_hook(lambda m, args, out, name=name: see(name, m, args, out))
-                hooks.enter_context(hook)
+                hooks.enter_context(layer.register_forward_hook(lambda m, _, out, name=name: see(name, m, out)))
         logits, problem = run(Adapted(module, output), _noise(module, shape, seed=0))
     if problem or not isinstance(logits, Tensor) or logits.ndim != 2:
         return ()
     pooled = [
-        (name, layer, out.flatten(1))
-        for name, layer, features, out in seen
-        if features.flatten(1).shape[1] == _width(layer) and out.flatten(1).shape == logits.shape
+        (name, layer, mean) for name, layer, out in seen if (mean := _averaged(out, layer)).shape == logits.shape
     ][-MOST_HEADS:]
     if not pooled or len({name for name, *_ in pooled}) < len(pooled):
         return ()
@@ -162,6 +165,11 @@ def _may_be_head(layer: Layer) -> bool:
     if isinstance(layer, nn.Linear):
         return is_plain(layer)
     return type(layer) is nn.Conv2d and layer.kernel_size == (1, 1) and layer.groups == 1
+
+
+def _averaged(out: Tensor, layer: Layer) -> Tensor:
+    """Return the mean (B, K) over the positions of what a layer gives."""
+    return (out if isinstance(layer, nn.Linear) else out.movedim(1, -1)).flatten(1, -2).mean(1) if out.ndim > 2 else out
 
 
 def _width(layer: Layer) -> int:
@@ -197,7 +205,7 @@ def structured(net: nn.Module, output: str, heads: Sequence[HeadPart], outputs: 
     old = net.get_submodule(heads[0].layer).get_parameter("weight")
     head: nn.Linear = skip_init(nn.Linear, width, outputs, device=old.device, dtype=old.dtype)
     for part in heads:
-        replace_layer(net, part.layer, SideBySide(before, width - before - part.columns))
+        replace_layer(net, part.layer, SideBySide(before, width - before - part.columns, part.convolution))
         before += part.columns
     return Adapted(net, output, head).train(net.training)
 
@@ -244,26 +252,34 @@ def separated(state: Mapping[str, Tensor], heads: Sequence[HeadPart]) -> dict[st
     return found
 
 
-def _refuse_several(module: nn.Module, example: Tensor) -> None:
-    """Refuse a net that makes its logits of several heads in another way than by adding them.
+def _refuse_others(module: nn.Module, example: Tensor) -> None:
+    """Refuse a net that makes its logits of its last layers in another way than by adding and averaging.
 
     Raises:
-        ModelError: It has several linear layers with an output for each class.
+        ModelError: It has several linear layers with an output for each class, or only convolutions.
     """
-    widths: dict[str, int] = {}
+    outputs: dict[str, int] = {}
     with ExitStack() as hooks:
         for name, layer in module.named_modules():
-            if isinstance(layer, nn.Linear):
-                hook = layer.register_forward_hook(lambda m, *_, name=name: widths.update({name: m.out_features}))
+            if isinstance(layer, nn.Linear) or (isinstance(layer, nn.Conv2d) and _may_be_head(layer)):
+                count = len(layer.weight)
+                hook = layer.register_forward_hook(lambda *_, name=name, count=count: outputs.update({name: count}))
                 hooks.enter_context(hook)
         logits, _ = run(module, example)
     if not isinstance(logits, Tensor) or logits.ndim != 2:
         return
-    names = [name for name, width in widths.items() if width == logits.shape[1]]
-    if len(names) > 1:
+    names = [name for name, count in outputs.items() if count == logits.shape[1]]
+    linear = [name for name in names if isinstance(module.get_submodule(name), nn.Linear)]
+    if len(linear) > 1:
         raise ModelError(
-            f"The model does not fit: it makes its logits of the outputs of {shortened(names)} in another way than by "
-            "adding them. unhot needs one linear head, or several whose outputs are added."
+            f"The model does not fit: it makes its logits of the outputs of {shortened(linear)} in another way than by "
+            "adding them. unhot needs one linear head, or several whose outputs are added. Build the net with one."
+        )
+    if names and not linear:
+        raise ModelError(
+            f"The model does not fit: the outputs of its last convolution {names[-1]!r} are changed, as by a ReLU, "
+            "before they are averaged, so that no weights of it can take a class out of the logits. Leave out what "
+            "changes them, train the net a little further, and give that."
         )
 
 
@@ -294,7 +310,7 @@ def _adapted(
     shape = tuple(example.shape[1:])
     heads = heads_of(module, shape, where)
     if not heads:
-        _refuse_several(found, example)
+        _refuse_others(found, example)
         return found, where, ()
     made, x = joined(module, where, heads), _noise(module, shape, seed=1)
     (logits, problem), (wanted, _) = run(made, x), run(found, x)

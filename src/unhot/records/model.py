@@ -77,7 +77,7 @@ class HeadPart(Stored):
         layer: Its dotted name in the net as it came.
         columns: Number of its inputs, which are as many columns of the head's weights.
         share: What its outputs are multiplied by before they are added to the logits.
-        convolution: Whether it is a convolution of kernel 1 on pooled features.
+        convolution: Whether it is a convolution of kernel 1.
     """
 
     layer: str

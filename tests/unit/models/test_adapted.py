@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from unhot.errors import ModelError
 from unhot.models.bundle import load, save
@@ -42,6 +43,9 @@ class Net(nn.Module):
     def h(self, x: Tensor) -> Tensor:
         return self.body(x.flatten(1)).tanh()
 
+    def maps(self, x: Tensor) -> Tensor:
+        return torch.stack([self.h(v) for v in (x, x.sin(), x.cos(), x**2)], -1).unflatten(-1, (2, 2))
+
     def forward(self, x: Tensor) -> Any:
         return self.use(self, x)
 
@@ -59,6 +63,11 @@ HEADS: dict[str, Callable[[Net, Tensor], Any]] = {
     "a weighted sum of three": lambda n, x: (
         n.head(n.h(x)) - 0.25 * n.other(n.h(x)) + 3 * n.conv(n.h(x)[..., None, None]).flatten(1)
     ),
+    "a convolution of kernel 1, averaged": lambda n, x: n.conv(n.maps(x)).mean((2, 3)),
+    "a convolution of kernel 1, pooled by a layer, and another head": lambda n, x: (
+        functional.avg_pool2d(n.conv(n.maps(x)), 2).flatten(1) - 2 * n.head(n.h(x))
+    ),
+    "a linear layer at each position, averaged": lambda n, x: n.other(n.maps(x).movedim(1, -1)).mean((1, 2)),
     "a convolution of kernel 1": lambda n, x: n.conv(n.h(x)[..., None, None]).flatten(1),
     "scaled": lambda n, x: n.head(n.h(x)) * 4,
     "one of several in a dictionary": lambda n, x: {"logits": (n.head(n.h(x)) + n.other(n.h(x))) / 2},
@@ -126,13 +135,16 @@ def test_joined_heads_are_separate_again(kind: str, x: Tensor) -> None:
     [
         lambda n, x: n.head(n.h(x)).maximum(n.other(n.h(x))),
         lambda n, x: n.conv(n.h(x)[..., None, None]).relu().flatten(1),
+        lambda n, x: n.conv(n.maps(x)).relu().mean((2, 3)),
+        lambda n, x: n.conv(n.maps(x)).amax((2, 3)),
+        lambda n, x: n.head(n.h(x)) + n.other(n.maps(x).movedim(1, -1)).amax((1, 2)),
         lambda n, x: n.head(n.h(x)) * n.gate(n.h(x)[..., None, None]).flatten(1).sigmoid(),
     ],
 )
 def test_what_is_no_sum_of_heads_is_refused(forward: Callable[[Net, Tensor], Any], x: Tensor) -> None:
     with pytest.raises(
         ModelError,
-        match=r"in another way than by adding|is not what its head|no nn\.Linear",
+        match=r"in another way than by adding|is not what its head|last convolution 'conv' are changed",
     ):
         Classifier.wrap(Net(forward).eval(), x)
 

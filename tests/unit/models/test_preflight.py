@@ -6,6 +6,7 @@ import copy
 import random
 import re
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -430,3 +431,57 @@ def test_a_wrapped_net_is_taken_for_the_plain_one_inside(name: str, part: bool, 
     assert [(n, id(m)) for n, m in given.named_modules()] == before
     if name != "AveragedModel":
         assert model.head_layer.weight is net.head.weight
+
+
+class Around(nn.Module):
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(x)
+
+
+ADAPTED: dict[str, Callable[[Any, nn.Module, Any], nn.Module]] = {
+    "whole": lambda peft, net, how: peft.get_peft_model(net, how),
+    "within another net": lambda peft, net, how: Around(peft.get_peft_model(net, how)),
+    "compiled": lambda peft, net, how: torch.compile(peft.get_peft_model(net, how), backend="eager"),
+    "without a wrapper": lambda peft, net, how: peft.inject_adapter_in_model(how, net),
+}
+
+
+def adapted(x: Tensor, name: str) -> tuple[Any, nn.Module]:
+    """Return a net of PEFT with an adapter in its body and, where there is a wrapper, a head of its own."""
+    peft = pytest.importorskip("peft", reason="peft is not installed")
+    own = None if name == "without a wrapper" else ["head"]
+    how = peft.LoraConfig(r=2, target_modules=["part.0"], modules_to_save=own, init_lora_weights=False)
+    net = ADAPTED[name](peft, Net(through, part=nn.Sequential(nn.Conv2d(1, 1, 3, padding=1))), how).eval()
+    for parameter in net.parameters():
+        nn.init.normal_(parameter)
+    return peft, net
+
+
+@pytest.mark.usefixtures("keep_generators")
+@pytest.mark.parametrize("name", ADAPTED)
+def test_adapters_of_peft_are_merged(name: str, x: Tensor) -> None:
+    _, net = adapted(x, name)
+    before = {k: v.clone() for k, v in net.state_dict().items()}
+    model = Classifier.wrap(net, x)
+    torch.testing.assert_close(model.logits(x), net(x))
+    assert {type(m) for m in model.module.modules()} <= {Net, Around, nn.Sequential, nn.Conv2d, nn.Linear}
+    plain = Net(through, part=nn.Sequential(nn.Conv2d(1, 1, 3, padding=1)))
+    assert [k.removeprefix("net.") for k in model.module.state_dict()] == list(plain.state_dict())
+    assert all(torch.equal(before[k], v) for k, v in net.state_dict().items())  # the net itself is as it was
+    assert list(net.state_dict()) == list(before)
+
+
+@pytest.mark.usefixtures("keep_generators")
+def test_adapters_of_peft_that_cannot_be_merged_are_refused(x: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
+    peft, net = adapted(x, "whole")
+    net.base_model.disable_adapter_layers()
+    with pytest.raises(ModelError, match=r"are switched off\. Switch them on, or give .* model\.unload\(\) returns"):
+        Classifier.wrap(net, x)
+    net.base_model.enable_adapter_layers()
+    monkeypatch.setattr(peft.tuners.lora.Conv2d, "merge", lambda *_, **__: 1 / 0)
+    with pytest.raises(ModelError, match=r"cannot be merged \(division by zero\)\. Give a net"):
+        Classifier.wrap(net, x)

@@ -149,7 +149,7 @@ def _with_one_head(net: nn.Module, head: str, how: WeightsFile) -> tuple[nn.Modu
         kind = type(found.get_submodule(name)).__name__
         raise ModelError(
             f"{how.arch} ends in the {kind} {head!r}, whose outputs are changed before they are its logits. unhot "
-            "needs a net that ends in an nn.Linear, or in a convolution of pooled features."
+            "needs a net that ends in an nn.Linear, or in a convolution of kernel 1."
         )
     return found, name, origin
 
