@@ -10,12 +10,12 @@ import typer
 
 from unhot.cli.options import PreprocessingOptions, settings
 from unhot.errors import ModelError, shortened
-from unhot.records.model import InputSpec
 
 if TYPE_CHECKING:
     from unhot.data.source import Source
     from unhot.models.classifier import Classifier
     from unhot.models.formats.asked import Asked
+    from unhot.records.model import InputSpec
 
 MODEL = "Bundle, folder of transformers or timm, or weights file with --arch."
 
@@ -60,7 +60,7 @@ class ModelOptions:
             help="Load weights files that may run code: whole nets, TorchScript, .pt2 and other pickles.",
         ),
     ] = False
-    spec: InputSpec | None = None
+    spec: Any = None  # an InputSpec, whose type takes --help too long to import
     data_names: tuple[str, ...] | None = None
 
     def beside(self, spec: InputSpec | None, data_names: tuple[str, ...] | None) -> ModelOptions:
