@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 
 def test_advice_ends_in_a_command_that_runs(unhot, bundle: Path, folders: Path, tmp_path: Path) -> None:
     asked = ["advise", bundle, "--samples", folders / "flat", "--class", "3"]
@@ -30,4 +32,17 @@ def test_what_is_not_there_is_said(unhot, bundle: Path, tmp_path: Path) -> None:
         found = unhot("advise", bundle, *more)
         assert (found.code, said in found.err) == (2, True), found.err
     found = unhot("advise", bundle / "model.safetensors", "--samples", "digits")
-    assert (found.code, "is a file. Give a bundle" in found.err) == (2, True)
+    assert (found.code, "set --arch to their architecture" in found.err) == (2, True)
+
+
+@pytest.mark.filterwarnings("default::unhot.errors.UnhotWarning")
+def test_advice_on_a_weights_file_ends_in_a_command_that_runs(
+    unhot, bundle: Path, folders: Path, tmp_path: Path
+) -> None:
+    model = (bundle / "model.safetensors", "--arch", "lenet5", "--image-size", "16", "--data-dir", folders)
+    said = unhot("advise", *model, "--samples", "digits", "--class", "3", "--holder", "outputs")
+    assert said.code == 0, said.err
+    command = said.out.splitlines()[-1].removeprefix("Then: unhot ").split()
+    assert command[-8:-2] == ["--arch", "lenet5", "--image-size", "16", "--data-dir", str(folders)]
+    command[command.index("unlearned")] = tmp_path / "u"
+    assert unhot(*command, "--force").code == 0

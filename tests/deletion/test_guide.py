@@ -19,7 +19,7 @@ pytestmark = pytest.mark.filterwarnings(NOTES)
 def test_the_story_of_the_guide(tmp_path: Path, capsys, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     said = run(GUIDE, capsys, exits={"--out third": 2})
-    assert len(said) == 21
+    assert len(said) == 22
     assert "holds: all 6 checks." in said["unhot verify first-record --key keys/unhot.pub --model first"].out
     assert "verdict: the same for every holder" in said[next(c for c in said if "--remeasure" in c)].out
     assert "holds: all 8 checks." in said[next(c for c in said if c.startswith("unhot verify second"))].out

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from unhot.cli import options as opt
+from unhot.cli.models import MODEL, ModelOptions
 from unhot.cli.request import MOST, SHOTS, labelled_in, retained_images
 from unhot.errors import OptionError
 from unhot.records.choices import Holder
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def advise(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="Bundle, or folder of transformers or timm.")],
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help=MODEL)],
     samples: Annotated[
         str, typer.Option("--samples", help="Images of the class: a folder or file of them, or a named data set.")
     ],
@@ -36,29 +37,31 @@ def advise(
     retrained: Annotated[
         list[Path], typer.Option("--retrained", help="Model trained without the class, if there is one.")
     ] = [],  # noqa: B006
+    label_map: opt.LabelMapFile = None,
     *,
+    asked: ModelOptions,
     how: opt.DataOptions,
     json: opt.Json = False,
 ) -> None:
     """Say which method suits what you have, why, what it needs, and what can be claimed afterwards; nothing is run."""
     from unhot.cli.output import say
+    from unhot.data import catalogue as datasets
     from unhot.data.unlabelled import Unlabelled
     from unhot.deletion.ledger import check_not_gone, read_ledger
     from unhot.evaluation.advice import Given
     from unhot.evaluation.advice import advise as of
-    from unhot.models.bundle import load
 
-    if model.is_file():
-        raise OptionError(f"{model} is a file. Give a bundle, or see what unhot doctor says of it.")
     for path in (*retrained, *filter(None, [guard])):
         if not path.exists():
             raise OptionError(f"There is nothing at {path}. Check the path.")
-    classifier = load(model)
-    labels = [classifier.label(name) for name in classes]
+    tested = None if data is None else how.source(data)
+    known = how.source(samples) if model.is_file() and samples in datasets else tested
+    classifier = (asked if known is None else asked.beside_source(known)).load(model)
+    concept = opt.concept_of(classifier, classes, label_map) if classes else None
+    labels = [classifier.label(name) for name in (classes if concept is None else concept.touched)]
     check_not_gone(read_ledger(model), [c for c in labels if c in classifier.forgotten])
     rest = None if retain is None else retained_images(retain, True, how)
     others = rest.images if isinstance(rest, Unlabelled) else labelled_in(rest)
-    tested = None if data is None else how.source(data)
     found = of(
         Given(
             holder=holder,
@@ -77,8 +80,10 @@ def advise(
         return
     for line in _lines(found):
         say(line)
-    given = {"--samples": samples, "--retain": retain, "--guard": guard, "--data": data}
-    say(f"Then: {_command(model, [c.name for c in labels] or ['CLASS'], found.method, given)}")
+    given = {"--samples": samples, "--retain": retain, "--guard": guard, "--data": data, "--label-map": label_map}
+    named = classes if concept else [c.name for c in labels]
+    more = [*opt.words(asked), *opt.words(how)]
+    say(f"Then: {_command(model, named or ['CLASS'], found.method, given, more)}")
 
 
 def _count(samples: str, classes: int, how: opt.DataOptions) -> int:
@@ -106,7 +111,7 @@ def _lines(found: Advice) -> Iterator[str]:
     yield f"Other methods that read no more than you have: {', '.join(found.others)}. unhot list has a line on each."
 
 
-def _command(model: Path, classes: list[str], method: str, given: dict[str, str | Path | None]) -> str:
+def _command(model: Path, classes: list[str], method: str, given: dict[str, str | Path | None], more: list[str]) -> str:
     """Return the command that the advice comes to, without what the method does not read."""
     from unhot.methods import get
 
@@ -114,6 +119,6 @@ def _command(model: Path, classes: list[str], method: str, given: dict[str, str 
     words = ["unhot", "forget", str(model), "--method", method]
     words += [word for name in classes for word in ("--class", name)]
     for option, value in given.items():
-        if value is not None and (option in ("--samples", "--data") or option[2:] in read):
+        if value is not None and (option in ("--samples", "--data", "--label-map") or option[2:] in read):
             words += [option, str(value)]
-    return shlex.join([*words, "--out", "unlearned"])
+    return shlex.join([*words, *more, "--out", "unlearned"])

@@ -143,3 +143,13 @@ class ModelOptions:
         if names == self.data_names and self.class_names is None:
             note(f"{path.name} has no class names. Its outputs are assumed to be, in order: {shortened(names)}.")
         return model
+
+
+@dataclass(frozen=True)
+class SignedModelOptions(ModelOptions):
+    """The same of a command whose ``--key`` is that of a signature."""
+
+    weights_key: Annotated[
+        str | None,
+        typer.Option("--weights-key", help="Key of the weights in a file: what --key is of unhot forget."),
+    ] = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import redirect_stderr
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from pathlib import Path
@@ -18,6 +18,7 @@ from unhot.reading import parse_json
 from unhot.records.choices import Interpolation
 
 if TYPE_CHECKING:
+    from unhot.data.concept import Concept
     from unhot.data.preprocessing import Preprocessing
     from unhot.data.source import Source
     from unhot.models.classifier import Classifier
@@ -164,6 +165,20 @@ def _gathered(group: type, given: Mapping[str, object]) -> object:
     )
 
 
+def words(group: object) -> list[str]:
+    """Return what is said in a group of options that differs from its defaults, as words of the command line."""
+    found: list[str] = []
+    for one, hint in _annotated(type(group)):
+        value = getattr(group, one.name)
+        if _is_group(hint):
+            found += words(value)
+        elif value not in (None, False, []):
+            name = str(hint.__metadata__[0].default)  # of Option(NAME, help=...)
+            given = value if isinstance(value, list) else [value]
+            found += [name] if value is True else [word for one_of in given for word in (name, str(one_of))]
+    return found
+
+
 def settings(pairs: list[str]) -> dict[str, Any]:
     """Read ``key=value`` pairs; a value is JSON where it is, else text.
 
@@ -202,6 +217,24 @@ def by_label_map(source: Source, label_map: Path | None) -> Source:
     groups = LabelMap.read(label_map)
     train, test = (None if s is None else groups.coarse(s) for s in (source.train, source.test))
     return replace(source, name=f"{source.name} by {label_map.name}", train=train, test=test)
+
+
+def concept_of(
+    model: Classifier, classes: Sequence[str], label_map: Path | None, given: Sequence[str] = ()
+) -> Concept | None:
+    """Return what classes of a request are for a model, if there is a label map.
+
+    Args:
+        model: The model.
+        classes: Groups or labels of the map, or classes of the model.
+        label_map: The file of the map.
+        given: The labels of which there are samples; all if there are none.
+    """
+    from unhot.data.concept import LabelMap
+
+    if label_map is None:
+        return None
+    return LabelMap.read(label_map).concept(classes, [c.name for c in model.classes], given or None)
 
 
 def requested(

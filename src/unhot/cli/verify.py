@@ -11,6 +11,7 @@ import typer
 
 from unhot.cli import options as opt
 from unhot.cli.failure import UNMET
+from unhot.cli.models import ModelOptions, SignedModelOptions
 from unhot.errors import OptionError
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ def verify(
     ] = False,
     label_map: opt.LabelMapFile = None,
     *,
+    models: SignedModelOptions,
     how: opt.How,
 ) -> None:
     """Check a deletion record, offline. One line a check; exit code 3 if any fails."""
@@ -57,10 +59,13 @@ def verify(
 
     _check_options(remeasure, model, original, data, retrained, quick)
     source = None if data is None else opt.by_label_map(how.source(data), label_map)
-    found = check_all(record, read_public(key), model, original, before)
+    loading = _as_in(model, models)
+    foreign = loading.load(original) if original is not None and _is_foreign(original) else None
+    weights = None if foreign is None else foreign.sha256()
+    found = check_all(record, read_public(key), model, original, before, weights)
     checks = list(found.checks)
     if source is not None and found.record is not None and found.holds and model is not None and original is not None:
-        checks += _measured_again(found.record, model, original, retrained, source, quick, how)
+        checks += _measured_again(found.record, model, original, retrained, source, quick, loading, how)
     holds = not any(check.failed for check in checks)
     if how.json:
         listed = [{"name": c.name, "holds": c.holds, "found": c.found} for c in checks]
@@ -72,6 +77,24 @@ def verify(
         say("Nothing was measured again, since the record does not hold.")
     say(_concluded(record, checks))
     raise typer.Exit(0 if holds else UNMET)
+
+
+def _is_foreign(original: Path) -> bool:
+    """Return whether a model is there, and no bundle, so that torch is needed to know its weights."""
+    from unhot.deletion.weights_file import INFO
+
+    return original.exists() and not (original / INFO).exists()
+
+
+def _as_in(model: Path | None, models: ModelOptions) -> ModelOptions:
+    """Return options of models with what a weights file leaves open as the unlearned bundle has it."""
+    from unhot.deletion.weights_file import INFO
+    from unhot.records.model import BundleInfo
+
+    if model is None or not (model / INFO).is_file():
+        return models
+    info = BundleInfo.read(model / INFO)
+    return models.beside(info.input, tuple(c.name for c in info.classes))
 
 
 def _concluded(record: Path, checks: Sequence[Check]) -> str:
@@ -99,18 +122,18 @@ def _measured_again(
     retrained: list[Path],
     source: Source,
     quick: bool,
+    models: ModelOptions,
     how: opt.How,
 ) -> list[Check]:
     """Audit again, and compare."""
     from unhot.deletion.remeasure import check_retrained, compared, evidence_against, left_out_slow
     from unhot.evaluation.auditor import Auditor
-    from unhot.models.bundle import load
 
-    before, *references = (load(path) for path in (original, *retrained))
+    before, *references = (models.load(path) for path in (original, *retrained))
     evidence = evidence_against(record, before.sha256())
     check_retrained(evidence, [reference.sha256() for reference in references])
     runtime = how.runtime(evidence.seed)
     auditor = Auditor(before, retrained=references, test=source.test_images, train=source.train, runtime=runtime)
     quick = quick or left_out_slow(evidence)
     holder = evidence.verdict.holder or "features"
-    return compared(evidence, auditor.audit(load(model), evidence.classes, quick=quick, holder=holder).record)
+    return compared(evidence, auditor.audit(models.load(model), evidence.classes, quick=quick, holder=holder).record)

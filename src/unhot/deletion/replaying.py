@@ -76,10 +76,12 @@ def asked_again(
     )
 
 
-def shared_again(record: DeletionRecord, data: str) -> Shared:
+def shared_again(record: DeletionRecord, data: str, label_map: Path | None) -> Shared:
     """Return how the audit of a request was made."""
     evidence = record.evidence[0]
-    return Shared(data=data, quick=left_out_slow(evidence), holder=evidence.verdict.holder or "features")
+    return Shared(
+        data=data, label_map=label_map, quick=left_out_slow(evidence), holder=evidence.verdict.holder or "features"
+    )
 
 
 def check_same(record: DeletionRecord, run: ForgetRecord) -> str | None:

@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from datetime import date
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from unhot.deletion.certify import complete
 from unhot.deletion.verify import verify
 from unhot.errors import InputError, OutputError, invalid_values, nearest, raise_all
 from unhot.reading import parse_toml, read_text
-from unhot.records.request import Asked, Begun, RequestFile, Shared
+from unhot.records.request import Asked, Begun, GivenModel, RequestFile, Shared
 
 if TYPE_CHECKING:
     from securesystemslib.signer import CryptoSigner
 
 FILE_BYTES = 2**20  # TOML is parsed in Python, a million bytes a second
 BEGUN = "request.json"
+# the tables of a file, by the first key of a place in it, and where their keys stand
+TABLES: dict[str, tuple[type[BaseModel], str]] = {
+    "": (RequestFile, "above the first table"),
+    "model": (GivenModel, "in [model]"),
+    "request": (Asked, "in a [[request]]"),
+}
 
 
 class Place(NamedTuple):
@@ -66,7 +73,7 @@ def place_in(out: Path, asked: Asked) -> Place:
     return Place(out / (re.sub(r"[^\w.-]+", "-", asked.id).lstrip(".-").rstrip(".") or "request"))
 
 
-def begin(place: Place, asked: Asked, shared: Shared, model_sha256: str) -> None:
+def begin(place: Place, asked: Asked, shared: Shared, model_sha256: str, model_options: Sequence[str] = ()) -> None:
     """Note with what values a request is carried out, or check that it was begun with them.
 
     Args:
@@ -74,6 +81,7 @@ def begin(place: Place, asked: Asked, shared: Shared, model_sha256: str) -> None
         asked: The request.
         shared: What all requests share.
         model_sha256: Digest of the weights that it begins with.
+        model_options: What else is said of the model, as options of the command line.
 
     Raises:
         InputError: It was begun with other values.
@@ -81,8 +89,9 @@ def begin(place: Place, asked: Asked, shared: Shared, model_sha256: str) -> None
     """
     begun = Begun(
         asked=asked,
-        shared=Shared(data=shared.data, quick=shared.quick, holder=shared.holder),
+        shared=Shared.model_validate({name: getattr(shared, name) for name in Shared.model_fields}),
         model_sha256=model_sha256,
+        model_options=tuple(model_options),
     )
     path = place.home / BEGUN
     if path.exists():
@@ -123,14 +132,14 @@ def _said(error: ValidationError) -> list[str]:
 
 def _unknown(at: tuple[int | str, ...]) -> str:
     """Say that a key is unknown where it stands, and which one may be meant, or where it belongs."""
-    top, inner = ([field.alias or name for name, field in table.model_fields.items()] for table in (RequestFile, Asked))
-    own, other, there = (
-        (top, inner, "in a [[request]]") if len(at) == 1 else (inner, top, "above the first [[request]]")
-    )
+    table = str(at[0]) if len(at) > 1 else ""
+    keys = {name: [field.alias or key for key, field in of.model_fields.items()] for name, (of, _) in TABLES.items()}
+    own = keys.pop(table)
+    others = {key: TABLES[name][1] for name, listed in keys.items() for key in listed}
     place, key = repr(".".join(map(str, at))), str(at[-1])
-    if key in other:
-        return f"{place}: unknown here (It belongs {there})"
-    near = next(iter(get_close_matches(key, [*own, *other], n=1)), None)
-    if near in other:
-        return f"{place}: unknown (Did you mean {near!r}? It belongs {there})"
+    if key in others:
+        return f"{place}: unknown here (It belongs {others[key]})"
+    near = next(iter(get_close_matches(key, [*own, *others], n=1)), None)
+    if near in others and near not in own:
+        return f"{place}: unknown (Did you mean {near!r}? It belongs {others[near]})"
     return f"{place}: unknown ({nearest(key, own).rstrip('.')})"

@@ -63,7 +63,12 @@ class Verification:
 
 
 def verify(
-    folder: Path, key: SSlibKey, model: Path | None = None, original: Path | None = None, before: Path | None = None
+    folder: Path,
+    key: SSlibKey,
+    model: Path | None = None,
+    original: Path | None = None,
+    before: Path | None = None,
+    original_sha256: str | None = None,
 ) -> Verification:
     """Check a record.
 
@@ -73,6 +78,7 @@ def verify(
         model: The unlearned model, to be compared by digest.
         original: The model before, likewise.
         before: The folder of the record of the request before, likewise.
+        original_sha256: Digest of the weights of ``original``, if that is no bundle.
 
     Raises:
         InputError: There is no such folder, or it is a model. A damaged one is a check that fails.
@@ -102,7 +108,7 @@ def verify(
             _check("ledger", lambda: _ledger(model, _known(made))),
         ]
     if original is not None:
-        checks.append(_check("original", lambda: _original(original, model, _known(made))))
+        checks.append(_check("original", lambda: _original(original, original_sha256, model, _known(made))))
     if before is not None:
         checks.append(_check("chain", lambda: _before(before, key, _known(made))))
     return Verification(tuple(checks), made.get("record"))
@@ -216,7 +222,11 @@ def _ledger(model: Path, record: DeletionRecord) -> str:
     return f"line {at + 1} of {len(ledger.lines)} names this record, and says what it says"
 
 
-def _original(original: Path, model: Path | None, record: DeletionRecord) -> str:
+def _original(original: Path, sha256: str | None, model: Path | None, record: DeletionRecord) -> str:
+    if sha256 is not None:
+        if sha256 != record.original_sha256:
+            raise InputError(f"{original} has other weights than the model before.")
+        return f"{original} has the weights of the model before; it is no bundle, and no more of it was compared"
     before = BundleFiles.read(original)
     if before.weights_sha256 != record.original_sha256:
         raise InputError(f"{original} has other weights than the model before.")
