@@ -34,6 +34,7 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
+from unhot.data.images import CACHED, at_once
 from unhot.data.samples import ImageSource, as_images
 from unhot.errors import DataError, InputError, raise_all, shortened
 from unhot.files import write_atomic
@@ -52,7 +53,6 @@ NUMBERS = 12_582_912  # numbers in the rows of all replay points: 25 MB
 FLOWS = 1_000  # images of a class whose flow is described: the cost is cubic in them
 SEEN = 2_000  # input rows of a class, from random positions, that describe a layer
 AT_ONCE = 256  # rows that a sketch takes at once: the cost is cubic in them
-IMAGES = 64  # images of one class in a forward pass
 MAX_IMAGES = 10_000  # images that are read by default
 METADATA = "unhot_guard"
 
@@ -108,7 +108,7 @@ class ClassStatistics:
                 mine = mine[torch.randperm(len(mine), generator=runtime.generator("guard", column))[:limit]]
                 rows = runtime.generator("guard rows", column)
                 sketches = _Class(points, sizes, -(-SEEN // len(mine)), rows)
-                for index in mine.split(IMAGES):
+                for index in mine.split(at_once(some.shape, CACHED)):
                     sketches.add(work, found.inputs(index, model.input, runtime.device))
                     advance(len(index))
                 described.append(sketches.tensors())

@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor, nn
 
 import unhot
 from unhot.data.augment import Augment
-from unhot.data.images import LabelledImages, at_once
+from unhot.data.images import CACHED, LabelledImages, at_once
+from unhot.data.samples import Samples
+from unhot.data.source import Source
 from unhot.errors import DataError
+from unhot.evaluation.auditor import _floor
+from unhot.evaluation.view import Views
 from unhot.methods import get
 from unhot.methods.parts.batches import forward
 from unhot.methods.parts.data import Batch
 from unhot.methods.parts.losses import ENCODINGS, Request
+from unhot.methods.svd import Svd
 from unhot.models.classifier import Classifier
+from unhot.models.unused import unused_weights
 from unhot.records.model import InputSpec
 from unhot.runtime import Runtime
+from unhot.statistics import ClassStatistics
 from unhot.training import TrainSettings, batches_of, fit
 
 SPEC = InputSpec.model_validate({"height": 4, "width": 4, "channels": 1, "mean": [0.5], "std": [0.5]})
@@ -60,6 +69,30 @@ def test_how_many_inputs_a_pass_takes() -> None:
     sizes = {28: 512, 39: 512, 64: 196, 112: 64, 224: 16, 1024: 16}
     assert {side: at_once((3, side, side)) for side in sizes} == sizes
     assert at_once(None) == 512
+    assert [at_once((3, side, side), CACHED) for side in (8, 112, 224)] == [64, 64, 16]
+
+
+PASSES: dict[str, Callable[[Classifier, Source, Samples, Runtime], object]] = {
+    "guard collect": lambda m, s, f, r: ClassStatistics.collect(m, s.test_images, r),
+    "svd": lambda m, s, f, r: Svd(per_class=4, alpha_r=1.0, alpha_f=1.0)(m, f, retain=s.train_images, runtime=r),
+    "audit": lambda m, s, f, r: Views(m, m, [], [m.label(3)], {"test": s.test_images}, r).compute(),
+    "the floor of an audit": lambda m, s, f, r: _floor(Views(m, m, [], [m.label(3)], {"test": s.test_images}, r), 70),
+    "unused weights": lambda m, s, f, r: unused_weights(m, torch.zeros(70, 1, 16, 16)),
+    "logits": lambda m, s, f, r: Views(m, m, [], [m.label(3)], {}, r).logits(m, torch.zeros(70, 1, 16, 16)),
+}
+
+
+@pytest.mark.parametrize("what", PASSES)
+def test_no_pass_takes_more_large_pictures_than_fit(
+    what: str, original: Classifier, digits: Source, samples: Samples, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("unhot.data.images.PIXELS", 20 * 16 * 16)
+    sizes: list[int] = []
+    with nn.modules.module.register_module_forward_hook(
+        lambda module, args, out: sizes.append(len(args[0])) if isinstance(module, nn.Conv2d) else None
+    ):
+        PASSES[what](original, digits, samples, runtime())
+    assert max(sizes) == 20
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)

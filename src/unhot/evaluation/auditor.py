@@ -10,6 +10,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from unhot.data.images import at_once
 from unhot.data.samples import ImageSource
 from unhot.errors import ModelError
 from unhot.evaluation import checks, pictures
@@ -231,7 +232,12 @@ def _floor(views: Views, count: int) -> float:
     model.module.eval()
     count = max(1, min(count, len(views.splits["test"])))
     x = views.splits["test"].inputs(torch.arange(count), model.input, runtime.device)
-    return runtime.median_seconds(lambda: model.logits(x).sum().backward())
+
+    def forward_and_back() -> None:
+        for some in x.split(at_once(x.shape)):
+            model.logits(some).sum().backward()
+
+    return runtime.median_seconds(forward_and_back)
 
 
 def _measure(name: str, views: Views) -> Iterator[Measurement]:

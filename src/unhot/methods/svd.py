@@ -13,14 +13,13 @@ from pydantic import Field, JsonValue
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
-from unhot.data.images import LabelledImages
+from unhot.data.images import CACHED, LabelledImages, at_once
 from unhot.methods.base import Data, Method, Outcome, Use
 from unhot.methods.parts.departures import Departures
 from unhot.models.classifier import Classifier
 from unhot.models.layers import input_rows, weight_layers
 from unhot.runtime import Runtime
 
-BATCH = 64  # images in one forward pass: unfolded for a 3x3 convolution they take nine times the memory
 ALPHAS_R, ALPHAS_F = (1000.0, 300.0, 100.0, 30.0, 10.0), (1.0, 3.0, 10.0, 30.0, 100.0)  # mildest first
 
 
@@ -68,8 +67,9 @@ class Svd(Method):
         x, y, _ = data.forget
         weights = projected_weights(model, x[:1])
         before = {name: weight.clone() for name, weight in weights.items()}
-        retained = list(few_of_each(data.retain, self.per_class, runtime).batches(model.input, runtime.device, BATCH))
-        samples = list(zip(x.split(BATCH), y.split(BATCH), strict=True))
+        size = at_once(x.shape, CACHED)  # unfolded for a 3x3 convolution they take nine times the memory
+        retained = list(few_of_each(data.retain, self.per_class, runtime).batches(model.input, runtime.device, size))
+        samples = list(zip(x.split(size), y.split(size), strict=True))
         used_f = self._moments(model, list(weights), [x for x, _ in samples], runtime.generator("forget patches"))
         used_r = self._moments(model, list(weights), [x for x, _ in retained], runtime.generator("retain patches"))
         scores = {}

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from unhot.data.images import at_once
 from unhot.models.classifier import Classifier
 
 FILLS = (1.0, 1e3)  # standard deviations of the numbers
@@ -25,10 +26,12 @@ def unused_weights(model: Classifier, x: Tensor) -> dict[str, int]:
     """
     work = model.trainable(x.device)
     work.module.eval().requires_grad_(True)
+    parts, before = x.split(at_once(x.shape)), list[Tensor]()
     with torch.enable_grad():
-        logits = work.logits(x)
-        logits.sum().backward()
-    before = logits.detach()
+        for some in parts:
+            logits = work.logits(some)
+            logits.sum().backward()
+            before.append(logits.detach())
     normalising = {
         f"{n}.{b}" for n, m in work.module.named_modules() if isinstance(m, _BatchNorm) for b, _ in m.named_buffers()
     }
@@ -39,7 +42,8 @@ def unused_weights(model: Classifier, x: Tensor) -> dict[str, int]:
     with torch.no_grad():
         for name, weight in doubtful.items():
             kept = weight.clone()
-            if all(torch.equal(work.logits(x), before) for _ in _filled(weight)):
+            alike = (all(map(torch.equal, map(work.logits, parts), before)) for _ in _filled(weight))
+            if all(alike):
                 found[name] = weight.numel()
             weight.copy_(kept)
     return found

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from torch.optim import SGD
 
-from unhot.data.images import LabelledImages
+from unhot.data.images import CACHED, LabelledImages, at_once
 from unhot.evaluation.metric import Attack, Case, Finding, NotMeasurable
 from unhot.evaluation.stats import Estimate, mean
 from unhot.models.classifier import Classifier
@@ -91,7 +91,8 @@ class Relearning(Attack):
         for step in range(self.steps + 1):
             if step % self.every == 0:
                 with torch.no_grad():
-                    predicted = torch.cat([model.logits(x).argmax(1) for x in x_test.split(64)])
+                    some = x_test.split(at_once(x_test.shape, CACHED))
+                    predicted = torch.cat([model.logits(x).argmax(1) for x in some])
                 accuracy.append((predicted == y_test).float().mean().item())
             if step == self.steps:
                 break
