@@ -165,11 +165,12 @@ def test_any_pictures_stand_in_for_the_other_classes_and_a_cache_is_used_again(
     unhot: Run, bundle: Path, folders: Path, tmp_path: Path
 ) -> None:
     fast = [part for o in ("images=24", "descent=3", "steps=5", "budget=1") for part in ("-o", o)]
-    call = ["forget", bundle, "--class", 3, "--samples", "digits", "--method", "nhle-renew", *fast, "--json"]
+    call = ["forget", bundle, "--class", 3, "--samples", "digits", *fast, "--json"]
     said = unhot(*call, "--retain", folders / "flat", "--cache", tmp_path / "cache", "--out", tmp_path / "u")
     assert said.code == 0, said.err
     assert "has no class folders. Its images (12) are taken as unlabelled." in said.err
     assert re.search(r"nhle-renew takes about \d+ s, .*: 1 unlabelled image, 23 images to make and 5 steps\.", said.err)
+    assert said.json["method"] == "nhle-renew"  # the default where there are images of other classes
     assert said.json["retain"]["labelled"] is False
     assert said.json["notes"]["mode"] == "unlabelled and bare"
     assert said.json["cost"]["planned_seconds"] > 0

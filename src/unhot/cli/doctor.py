@@ -13,7 +13,7 @@ from unhot.cli.failure import UNUSABLE
 from unhot.cli.models import MODEL, ModelOptions
 from unhot.cli.request import check_reads_retained, labelled_in, retained_images, samples_of
 from unhot.errors import DataError, shortened
-from unhot.methods import DEFAULT, get
+from unhot.methods import DEEP, DEFAULT, default, get
 
 if TYPE_CHECKING:
     from unhot.data.samples import Samples
@@ -34,7 +34,9 @@ def doctor(
     ] = [],  # noqa: B006
     data: Annotated[str | None, typer.Option("--data", help="Test images, on which accuracy is evaluated.")] = None,
     shots: Annotated[int | None, typer.Option("--shots", help="Images of each class.")] = None,
-    method: Annotated[str, typer.Option("--method", help="See: unhot list methods.")] = DEFAULT,
+    method: Annotated[
+        str | None, typer.Option("--method", help=f"See: unhot list methods. [{DEFAULT}; with --retain {DEEP}]")
+    ] = None,
     option: opt.Set = [],  # noqa: B006
     retain: Annotated[
         str | None, typer.Option("--retain", help="Images of other classes, for methods that read them.")
@@ -57,7 +59,7 @@ def doctor(
     from unhot.deletion.ledger import check_not_gone, read_ledger
     from unhot.evaluation.diagnosis import diagnose
 
-    chosen = get(method).of(opt.settings(option))
+    chosen = get(method or default(retained=retain is not None)).of(opt.settings(option))
     named = how.source(samples) if samples in datasets else None
     held_out = None if data is None else how.source(data).test_images
     rest = None if retain is None else retained_images(retain, True, how)

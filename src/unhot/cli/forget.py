@@ -14,7 +14,7 @@ from unhot.cli.models import MODEL, ModelOptions
 from unhot.cli.request import MOST, SHOTS, check_reads_retained, labelled_in, retained_images, samples_of
 from unhot.errors import DataError, OptionError, shortened
 from unhot.escaping import is_unicode
-from unhot.methods import DEFAULT, GUARDED, catalogue, default, get
+from unhot.methods import DEEP, DEFAULT, GUARDED, catalogue, default, get
 
 if TYPE_CHECKING:
     from pydantic import JsonValue
@@ -42,7 +42,9 @@ def forget(
     ] = None,
     method: Annotated[
         str | None,
-        typer.Option("--method", help=f"See: unhot list methods. [{DEFAULT}; with --guard {GUARDED}]"),
+        typer.Option(
+            "--method", help=f"See: unhot list methods. [{DEFAULT}; with --guard {GUARDED}; with --retain {DEEP}]"
+        ),
     ] = None,
     option: opt.Set = [],  # noqa: B006
     retain: Annotated[
@@ -111,7 +113,7 @@ def forget(
         raise OptionError(f"--note takes text in UTF-8 of at most {MOST_TEXT:,} characters. Shorten it.")
     if cache is not None and out is not None and out.absolute() in cache.absolute().parents:
         raise OptionError(f"--cache {cache} lies in --out, which must be empty. Choose another place for it.")
-    method = method or default(guard is not None)
+    method = method or default(guard is not None, retain is not None)
     chosen = get(method).of(opt.settings(option))
     if retain is not None:
         check_reads_retained(chosen)

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from unhot.methods import DEFAULT, GUARDED, REFERENCES, catalogue
+from unhot.methods import DEEP, DEFAULT, GUARDED, REFERENCES, catalogue
 from unhot.records.advice import Advice
 from unhot.records.choices import Holder
 
-DEEP = "nhle-renew"
 REFERENCE = "unhot reference makes a stand-in for one from a few hundred images"
 
 

@@ -67,7 +67,7 @@ def forget(
         {'cut': 'excise'}
     """
     if method is None or isinstance(method, str):
-        method = get(method or default(guard is not None)).of(hyperparameters)
+        method = get(method or default(guard is not None, retain is not None)).of(hyperparameters)
     elif not isinstance(method, Method):
         raise OptionError(f"method takes the name of a method, or a method such as Mask(). Got {method!r}.")
     elif hyperparameters:
