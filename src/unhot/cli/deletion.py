@@ -11,6 +11,7 @@ import typer
 
 from unhot.cli import options as opt
 from unhot.cli.failure import UNMET
+from unhot.records.choices import KeyKind
 
 if TYPE_CHECKING:
     from unhot.records.deletion import DeletionRecord
@@ -21,14 +22,20 @@ Unlearned = Annotated[Path, typer.Argument(metavar="UNLEARNED", help="Bundle tha
 Audits = Annotated[list[Path], typer.Argument(metavar="AUDIT ...", help="Folders of audits of this model.")]
 
 
-def keys(out: opt.Out, json: opt.Json = False) -> None:
+def keys(
+    out: opt.Out,
+    kind: Annotated[
+        KeyKind, typer.Option("--kind", help="Kind of the keys; model-signing, which signs folders, takes ecdsa only.")
+    ] = "ed25519",
+    json: opt.Json = False,
+) -> None:
     """Make a pair of keys to sign deletion records with: unhot.key, which only you may read, and unhot.pub."""
     from unhot.cli.output import say
     from unhot.deletion.keys import PRIVATE, PUBLIC, make_keys
     from unhot.files import check_free
 
     check_free(out)
-    key_id = make_keys(out)
+    key_id = make_keys(out, kind)
     if json:
         say(jsonlib.dumps({"key_id": key_id, "private": str(out / PRIVATE), "public": str(out / PUBLIC)}))
         return
@@ -61,6 +68,7 @@ def certify(
     from unhot.cli.output import say
     from unhot.deletion.certify import Made
     from unhot.deletion.certify import certify as make
+    from unhot.deletion.folder_signature import folder_signer
     from unhot.deletion.keys import read_private
     from unhot.errors import OptionError, invalid_values
     from unhot.evaluation.requirement import Requirement
@@ -81,7 +89,8 @@ def certify(
     except ValidationError as error:
         raise OptionError(f"The request cannot be recorded: {invalid_values(error)[0]}.") from error
     bounds = [Requirement.parse(text) for text in require]
-    record = make(made, asked, read_private(key), out, bounds)
+    signer = read_private(key)
+    record = make(made, asked, signer, out, bounds, folder_signer(key, signer))
     if json:
         say(record.to_json())
     else:
@@ -94,11 +103,14 @@ def certify(
 def _say_certified(record: DeletionRecord, out: Path) -> None:
     from unhot.cli.output import say
     from unhot.deletion.certify import PAGE
+    from unhot.deletion.folder_signature import SIGNATURE
     from unhot.report.deletion import bounds_met
 
     named = ", ".join(c.name for c in record.classes)
     bounds = f" {bounds_met(record)}" if record.bounds else ""
+    signed = f" {SIGNATURE} in it signs the folder of the model." if record.folder_signature_sha256 else ""
     say(
         f"Certified {record.request.id}: forgot {named}; {record.evidence[0].verdict.label}.{bounds} Wrote {out}; to "
-        f"print: {out / PAGE}. {len(record.remaining)} things are left to dispose of, the model before among them."
+        f"print: {out / PAGE}.{signed} {len(record.remaining)} things are left to dispose of, the model before among "
+        "them."
     )

@@ -9,6 +9,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from unhot.deletion.folder_signature import SIGNATURE, FolderSigner
 from unhot.deletion.ledger import line_of
 from unhot.deletion.statement import RECORD, digest_of, result_statement, signed, statement
 from unhot.deletion.weights_file import RUN, BundleFiles
@@ -72,7 +73,12 @@ class Made:
 
 
 def certify(
-    made: Made, request: Request, signer: CryptoSigner, out: Path, bounds: Sequence[Requirement] = ()
+    made: Made,
+    request: Request,
+    signer: CryptoSigner,
+    out: Path,
+    bounds: Sequence[Requirement] = (),
+    sign_folder: FolderSigner | None = None,
 ) -> DeletionRecord:
     """Write a signed deletion record to a new folder, and its line to the ledger of the model.
 
@@ -82,6 +88,7 @@ def certify(
         signer: The private key.
         out: The folder; it does not exist yet or is empty.
         bounds: What the first audit is to meet. Whether it does is said in the record, and in a signed test result.
+        sign_folder: Signs the folder of the model; the signature lies beside the record then.
 
     Raises:
         InputError: The request or the model has a record already, or an audit compares with a foreign model.
@@ -91,12 +98,16 @@ def certify(
     if not all(is_unicode(value) for value in request.model_dump(mode="json").values() if value is not None):
         raise InputError("What describes the request is not text in UTF-8. Write it in UTF-8.")
     certified = datetime.datetime.now(datetime.UTC).replace(microsecond=0)
+    signature = None if sign_folder is None else sign_folder(made.bundle.folder)
     records: list[DeletionRecord] = []
 
     def change(content: bytes) -> bytes:
         ledger = Ledger.parse(content.decode(), str(made.bundle.folder / LEDGER))
-        record = with_page(record_of(made, request, ledger, certified, bounds))
-        _write(record, signer, out)
+        record = record_of(made, request, ledger, certified, bounds)
+        if signature is not None:
+            record = record.model_copy(update={"folder_signature_sha256": sha256(signature).hexdigest()})
+        record = with_page(record)
+        _write(record, signer, out, signature)
         records.append(record)
         return ledger.with_line(line_of(record)).to_text().encode()
 
@@ -180,13 +191,15 @@ def with_page(record: DeletionRecord) -> DeletionRecord:
     return read.model_copy(update={"page_sha256": sha256(render(read).encode()).hexdigest()})
 
 
-def _write(record: DeletionRecord, signer: CryptoSigner, out: Path) -> None:
+def _write(record: DeletionRecord, signer: CryptoSigner, out: Path, signature: bytes | None) -> None:
     texts = {RECORD: record.to_json(), PAGE: render(record), ENVELOPE: signed(statement(record), signer)}
     if record.bounds:
         texts[RESULT] = signed(result_statement(record), signer)
     with staged_folder(out) as stage, output_errors(out):
         for name, text in texts.items():
             (stage / name).write_bytes(text.encode())
+        if signature is not None:
+            (stage / SIGNATURE).write_bytes(signature)
 
 
 def _run_of(unlearned: Path) -> ForgetRecord:

@@ -10,6 +10,7 @@ from unhot.errors import InputError
 from unhot.files import staged_folder
 from unhot.packages import needed
 from unhot.reading import read_text
+from unhot.records.choices import KeyKind
 
 if TYPE_CHECKING:
     from securesystemslib.signer import CryptoSigner, SSlibKey
@@ -21,8 +22,8 @@ KEY_BYTES = 2**16
 KINDS = "an Ed25519, ECDSA or RSA key in PEM form"
 
 
-def make_keys(out: Path) -> str:
-    """Write a new pair of Ed25519 keys to a folder that does not exist yet or is empty.
+def make_keys(out: Path, kind: KeyKind = "ed25519") -> str:
+    """Write a new pair of keys to a folder that does not exist yet or is empty.
 
     ``unhot.key`` is the private one, not encrypted, that only its owner may read; ``unhot.pub`` is for everybody.
 
@@ -36,7 +37,8 @@ def make_keys(out: Path) -> str:
     signer_module, serialization = needed(
         EXTRA, "securesystemslib.signer", "cryptography.hazmat.primitives.serialization"
     )
-    signer: CryptoSigner = signer_module.CryptoSigner.generate_ed25519()
+    made = signer_module.CryptoSigner
+    signer: CryptoSigner = made.generate_ecdsa() if kind == "ecdsa" else made.generate_ed25519()
     public = signer.public_key._crypto_key().public_bytes(
         serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
     )

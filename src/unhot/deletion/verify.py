@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unhot.deletion.certify import ENVELOPE, PAGE, RESULT
+from unhot.deletion.folder_signature import SIGNATURE, check_folder, not_installed
 from unhot.deletion.ledger import changed_in, read_ledger
 from unhot.deletion.statement import PREDICATE_TYPE, RECORD, RESULT_TYPE, digest_of, opened, result_statement, statement
 from unhot.deletion.weights_file import INFO, BundleFiles
@@ -102,11 +103,16 @@ def verify(
     ]
     if (folder / RESULT).exists() or (made.get("record") and made["record"].bounds):
         checks.append(_check("bounds", lambda: _bounds(folder, key, _known(made))))
+    with_signature = (folder / SIGNATURE).exists() or (made.get("record") and made["record"].folder_signature_sha256)
+    if with_signature:
+        checks.append(_check(SIGNATURE, lambda: _folder_signature(folder, _known(made))))
     if model is not None:
         checks += [
             _check("model", lambda: _model(model, _known(made))),
             _check("ledger", lambda: _ledger(model, _known(made))),
         ]
+    if model is not None and with_signature:
+        checks.append(_check("signed folder", lambda: _signed_folder(folder, model, key, _known(made))))
     if original is not None:
         checks.append(_check("original", lambda: _original(original, original_sha256, model, _known(made))))
     if before is not None:
@@ -143,7 +149,7 @@ def _known(made: dict[str, Any]) -> DeletionRecord:
 
 def _names(folder: Path) -> str:
     found = {p.name for p in folder.iterdir()}
-    if extra := sorted(found - NAMES - {RESULT}):
+    if extra := sorted(found - NAMES - {RESULT, SIGNATURE}):
         raise InputError(f"{extra[0]} was added. A record holds {', '.join(sorted(NAMES))} only.")
     if missing := sorted(NAMES - found):
         raise InputError(f"{missing[0]} is missing.")
@@ -192,6 +198,24 @@ def _bounds(folder: Path, key: SSlibKey, record: DeletionRecord) -> str:
         unmet = shortened(bound.requirement for bound in record.unmet)
         return f"{truly}: {len(record.unmet)} of {len(record.bounds)} NOT met, {unmet}"
     return f"{truly}: {len(record.bounds)} of {len(record.bounds)} met"
+
+
+def _folder_signature(folder: Path, record: DeletionRecord) -> str:
+    if record.folder_signature_sha256 is None:
+        raise InputError(f"{SIGNATURE} was added: the record says of none.")
+    if not (folder / SIGNATURE).is_file():
+        raise InputError(f"{SIGNATURE} is missing.")
+    if file_sha256(folder / SIGNATURE) != record.folder_signature_sha256:
+        raise InputError(f"{SIGNATURE} is not the file that the record names: it was changed since.")
+    return f"{SIGNATURE} is the file that the record names"
+
+
+def _signed_folder(folder: Path, model: Path, key: SSlibKey, record: DeletionRecord) -> str:
+    _folder_signature(folder, record)
+    if (missing := not_installed()) is not None:
+        raise _NotCheckedError(missing)
+    check_folder(model, folder / SIGNATURE, key)
+    return f"{model} is the folder that {SIGNATURE} signs, says model-signing"
 
 
 def _model(model: Path, record: DeletionRecord) -> str:

@@ -6,4 +6,5 @@ from typing import Literal
 
 Interpolation = Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"]
 Precision = Literal["fp32", "bf16"]
+KeyKind = Literal["ed25519", "ecdsa"]
 Holder = Literal["outputs", "features", "weights"]

@@ -173,6 +173,8 @@ class DeletionRecord(Record):
         not_shown: What the record does not prove.
         remaining: What is left to dispose of.
         page_sha256: SHA-256 of the page that was made of this record without this value.
+        folder_signature_sha256: SHA-256 of ``model.sig`` beside the record, the signature of the bundle that
+            model-signing checks; left out if there is none.
     """
 
     VERSION: ClassVar[int] = 1
@@ -192,6 +194,7 @@ class DeletionRecord(Record):
     remaining: tuple[Remainder, ...]
     unhot_version: str
     page_sha256: Sha256 | None = None
+    folder_signature_sha256: Sha256 | None = Field(default=None, exclude_if=lambda value: value is None)
 
     @property
     def unmet(self) -> tuple[Bound, ...]:
