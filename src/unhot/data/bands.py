@@ -19,6 +19,7 @@ TIFF = (b"II*\0", b"MM\0*")
 COLOURS = (2, 3, 5, 6, 8)  # photometric interpretations: RGB, palette, CMYK, YCbCr and LAB
 MOST_PLANES = 4  # channels of the largest pictures
 DEFLATE = (8, 32_946)
+PACKED = (5, 32_773, 34_925, 50_000)  # LZW, PackBits, LZMA and Zstandard
 TAGS = {tag.name: number for number, tag in TiffTags.TAGS_V2.items()}
 
 
@@ -85,7 +86,7 @@ def has_channels(content: bytes) -> bool:
 
 
 def read_tiff(content: bytes, name: str, most: int) -> Image.Image | np.ndarray:
-    """Read a TIFF file of any number of channels of 8 or 16 bits, in strips or tiles, plain or deflated.
+    """Read a TIFF file of any number of channels of 8 or 16 bits, in strips or tiles, plain or compressed without loss.
 
     Args:
         content: The file.
@@ -105,7 +106,7 @@ def read_tiff(content: bytes, name: str, most: int) -> Image.Image | np.ndarray:
     if set(bits) not in ({8}, {16}) or set(kinds) != {1}:
         raise DataError(f"{name} has values of {max(bits)} bits in {count} channels. Save pixels of 8 or 16 bits.")
     compression = _number(tags, "Compression", 1)
-    if compression != 1 and compression not in DEFLATE:
+    if compression not in (1, *DEFLATE, *PACKED):
         raise DataError(
             f"{name} is a TIFF file of {count} channels with a compression that is not read. Save it without."
         )
@@ -130,12 +131,26 @@ def _fill(pixels: np.ndarray, content: bytes, tags: Any, dtype: np.dtype[Any]) -
         rows = down if tiled else min(down, height - y)
         length = rows * across * channels * dtype.itemsize
         raw = content[offset : offset + size]
-        if _number(tags, "Compression", 1) in DEFLATE:
+        compression = _number(tags, "Compression", 1)
+        if compression in DEFLATE:
             raw = zlib.decompressobj().decompress(raw, length)
+        elif compression in PACKED:
+            raw = _unpacked(raw, compression, length // rows, rows)
         part = np.frombuffer(raw[:length], dtype).reshape(rows, across, channels)
         if _number(tags, "Predictor", 1) == 2:
             part = np.cumsum(part, axis=1, dtype=pixels.dtype)
         pixels[plane, y : y + rows, x : x + across] = part[: height - y, : width - x]
+
+
+def _unpacked(raw: bytes, compression: int, width: int, height: int) -> bytes:
+    """Decompress the bytes of a strip or tile, as a grey picture of them that Pillow reads."""
+    tags = TiffImagePlugin.ImageFileDirectory_v2(prefix=b"II")
+    of_strip = {"BitsPerSample": 8, "PhotometricInterpretation": 1, "StripOffsets": 0, "StripByteCounts": len(raw)}
+    for tag, value in {"ImageWidth": width, "ImageLength": height, "Compression": compression, **of_strip}.items():
+        tags[TAGS[tag]] = value
+    # Pillow adds to the offset where the tags end
+    file = io.BytesIO(TIFF[0] + (8).to_bytes(4, "little") + tags.tobytes(8) + raw)
+    return TiffImagePlugin.TiffImageFile(file).tobytes()
 
 
 def _tags(content: bytes) -> Any:

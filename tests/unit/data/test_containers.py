@@ -272,6 +272,23 @@ def test_damaged_archives_are_named(tmp_path: Path) -> None:
         read_contents(path).whole.pixels(FIRST, GREY)
 
 
+def test_a_zip_archive_that_was_cut_off_is_named(tmp_path: Path) -> None:
+    path = make_zip(tmp_path / "x.zip", members())
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(DataError, match=r"x\.zip is damaged \(File is not a zip file\)\. Make the archive again"):
+        read_contents(path)
+
+
+@pytest.mark.parametrize("mode", ["w", "w:gz", "w:xz"])
+def test_a_tar_archive_that_was_cut_off_is_named(tmp_path: Path, mode: str) -> None:
+    noise = np.random.default_rng(0).bytes(20_000)
+    pairs = [(f"{i}.{e}", c) for i in range(4) for e, c in (("png", png(i) + noise), ("cls", b"3"))]
+    path = make_tar(tmp_path / "x.tar", pairs, mode)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(DataError, match=r"x\.tar is damaged \(.*\)\. Make the archive again"):
+        read_contents(path)
+
+
 def test_a_file_of_no_known_form(tmp_path: Path) -> None:
     (tmp_path / "x").write_bytes(b"\0\1\2\3" * 50)
     with pytest.raises(DataError, match=r"x holds no images in a form that is known\. Known forms: folder"):
@@ -308,6 +325,10 @@ def test_columns_that_are_no_images(tmp_path: Path) -> None:
     files.write_table(pyarrow.table({"pixels": [1], "label": [0]}), tmp_path / "x.parquet")
     with pytest.raises(DataError, match=r"x.parquet has the columns pixels, label\. Expected one of image, img"):
         read_contents(tmp_path / "x.parquet")
+    none = pyarrow.table({"image": pyarrow.array([], pyarrow.binary()), "label": pyarrow.array([], pyarrow.int64())})
+    files.write_table(none, tmp_path / "x.parquet")
+    with pytest.raises(DataError, match=r"x.parquet holds no images\. Check the file"):
+        read_contents(tmp_path / "x.parquet")
     files.write_table(pyarrow.table({"image": ["a.png"], "label": [0]}), tmp_path / "x.parquet")
     with pytest.raises(DataError, match=r"x.parquet\[0\] does not hold the content of an image file"):
         read_contents(tmp_path / "x.parquet").whole.pixels(FIRST, GREY)
@@ -330,6 +351,10 @@ def test_labels_of_shards(tmp_path: Path) -> None:
     assert (images.class_names, images.y.tolist(), images.keys) == (("cat", "dog"), [0, 1], ("x.tar/x/0", "x.tar/x/1"))
     with pytest.raises(DataError, match=r"x.tar/x/1 has no label\. Add 1.cls"):
         read_contents(make_tar(path, named))
+    for label, said in (([3, 5], "which is not one class"), (-1, "whole numbers from 0")):
+        several = [("0.jpg", png(1)), ("0.json", json.dumps({"label": label}).encode())]
+        with pytest.raises(DataError, match=rf"x.tar/0.json has the label .*{said}"):
+            read_contents(make_tar(path, several))
     with pytest.raises(DataError, match=r"x.tar/x/0.json holds no label"):
         read_contents(make_tar(path, [named[0], ("x/0.json", b"[]")]))
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import sys
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -117,7 +116,18 @@ def test_a_heic_picture_is_read_upright(tmp_path: Path, monkeypatch: pytest.Monk
         open_picture(tmp_path / "photo.jpg")
 
 
-def tiff(pixels: np.ndarray, planar: int = 1, deflate: bool = False, tile: int = 0, predictor: int = 1) -> bytes:
+def packed(raw: bytes, kind: str) -> bytes:
+    """Compress bytes as in TIFF files, with what Pillow writes for a grey picture of one row."""
+    file = io.BytesIO()
+    Image.fromarray(np.frombuffer(raw, np.uint8)[None]).save(file, "TIFF", compression=kind)
+    tags = Image.open(file).tag_v2
+    return file.getvalue()[tags[273][0] :][: tags[279][0]]
+
+
+KINDS = {"": 1, "tiff_adobe_deflate": 8, "tiff_lzw": 5, "packbits": 32_773, "zstd": 50_000, "lzma": 34_925, "jpeg": 7}
+
+
+def tiff(pixels: np.ndarray, planar: int = 1, kind: str = "", tile: int = 0, predictor: int = 1) -> bytes:
     """A TIFF file of pixels (H, W, C), two rows a strip or in square tiles."""
     height, width, channels = pixels.shape
     tags = TiffImagePlugin.ImageFileDirectory_v2(prefix=b"II")
@@ -133,10 +143,10 @@ def tiff(pixels: np.ndarray, planar: int = 1, deflate: bool = False, tile: int =
                 if predictor == 2:
                     part = np.diff(part, axis=1, prepend=part[:, :1] * 0).astype(pixels.dtype)
                 raw = part.astype(pixels.dtype.newbyteorder("<")).tobytes()
-                blocks.append(zlib.compress(raw) if deflate else raw)
+                blocks.append(packed(raw, kind) if kind else raw)
     starts = tuple(sum(map(len, blocks[:i])) for i in range(len(blocks)))
     for tag, value in {
-        256: width, 257: height, 258: (8 * pixels.dtype.itemsize,) * channels, 259: 8 if deflate else 1, 262: 1,
+        256: width, 257: height, 258: (8 * pixels.dtype.itemsize,) * channels, 259: KINDS[kind], 262: 1,
         277: channels, 284: planar, 317: predictor, 338: (0,) * (channels - 1),
     }.items():  # fmt: skip
         tags[tag] = value
@@ -150,7 +160,11 @@ def tiff(pixels: np.ndarray, planar: int = 1, deflate: bool = False, tile: int =
 
 @pytest.mark.parametrize(
     "how",
-    [{}, {"planar": 2}, {"deflate": True}, {"tile": 16}, {"tile": 16, "planar": 2, "deflate": True}, {"predictor": 2}],
+    [
+        *({"kind": kind} for kind in KINDS if kind != "jpeg"),
+        *({"planar": 2}, {"tile": 16}, {"predictor": 2}),
+        *({"tile": 16, "planar": 2, "kind": "tiff_adobe_deflate"}, {"tile": 16, "predictor": 2, "kind": "tiff_lzw"}),
+    ],
     ids=str,
 )
 @pytest.mark.parametrize(("dtype", "channels"), [(np.uint8, 5), (np.uint16, 4), (np.uint8, 13)])
@@ -198,6 +212,8 @@ def test_npy_files_in_class_folders(tmp_path: Path, shape: tuple[int, ...], chan
         (lambda: save_npy(np.array([[{}]], object)), "x is not a readable image"),
         (lambda: save_npy(np.zeros((20, 20), np.uint8))[:-300], r"x is shorter than its shape \(20, 20\) says"),
         (lambda: tiff(np.zeros((8, 8, 5), np.uint8))[:20], "x is not a readable image"),
+        (lambda: tiff(np.zeros((8, 8, 5), np.uint8), kind="tiff_lzw")[:-4], "x is not a readable image"),
+        (lambda: tiff(np.zeros((8, 8, 5), np.uint8), kind="jpeg"), "5 channels with a compression that is not read"),
         (lambda: tiff(np.zeros((8, 8, 5), np.uint32)), "x has values of 32 bits in 5 channels"),
     ],
 )

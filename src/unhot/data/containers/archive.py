@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import lzma
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -12,12 +14,17 @@ from unhot.data.decoding import MAX_FILE_BYTES
 from unhot.data.tree import FileTree
 from unhot.errors import DataError, DataWarning, first_line, shortened, warn
 
+DAMAGES = tarfile.TarError, OSError, EOFError, ValueError, zlib.error, lzma.LZMAError  # what a damaged archive raises
+ZIP = b"PK\3\4"
 MOST_HELD = 2 << 30  # bytes of the files in a compressed tar file, which are held in memory
 
 
 def is_zip(path: Path) -> bool:
-    """Return whether a file is a zip archive."""
-    return path.is_file() and zipfile.is_zipfile(path)
+    """Return whether a file is a zip archive, or the beginning of one."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(len(ZIP)) == ZIP or zipfile.is_zipfile(path)
 
 
 def is_tar(path: Path) -> bool:
@@ -31,7 +38,10 @@ def read_zip(path: Path, wanted: Sequence[str] = ()) -> Contents:
     Raises:
         DataError: It is damaged or encrypted, or its paths lead out of it.
     """
-    archive = zipfile.ZipFile(path)
+    try:
+        archive = zipfile.ZipFile(path)
+    except (zipfile.BadZipFile, *DAMAGES) as error:
+        raise DataError(f"{path} is damaged ({first_line(error)}). Make the archive again.") from error
     found = {info.filename: info for info in archive.infolist()}
     if any(info.flag_bits & 1 for info in found.values()):
         raise DataError(f"{path} is encrypted. Unpack it, and give the folder.")
@@ -71,7 +81,7 @@ def members_of_tar(path: Path) -> tuple[list[str], Callable[[str], bytes]]:
             listed = archive.getmembers()
             plain = path.stat().st_size >= sum(m.size for m in listed if m.isreg()) and _is_plain(path)
             held = {} if plain else _held(archive, listed, path)
-    except (tarfile.TarError, OSError, EOFError, ValueError) as error:
+    except DAMAGES as error:
         raise DataError(f"{path} is damaged ({first_line(error)}). Make the archive again.") from error
     if odd := [m.name for m in listed if not (m.isreg() or m.isdir())]:
         warn(f"{path}: links and devices are left out: {shortened(odd)}.", DataWarning)

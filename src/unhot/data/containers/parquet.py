@@ -74,6 +74,8 @@ def _read(files: list[Path], split: str, root: Path) -> LabelledImages:
     values = [v for f, o in zip(files, opened, strict=True) for v in guarded(f, partial(_values, o, label))]
     raw = [one_label(v, f"{origin}[{i}]") for i, v in enumerate(values)]
     y, names = read_labels(raw, _names(schema, label), origin)
+    if not len(y):
+        raise DataError(f"{origin} holds no images. Check the file.")
     rows = _Rows(opened, image)
     pictures = Pictures(
         lambda i: open_bytes(rows.content(i, f"{origin}[{i}]"), f"{origin}[{i}]"),

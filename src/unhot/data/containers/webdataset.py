@@ -5,16 +5,17 @@ from __future__ import annotations
 import json
 import tarfile
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from unhot.data.containers.archive import is_tar, members_of_tar
+from unhot.data.containers.archive import DAMAGES, is_tar, members_of_tar
 from unhot.data.containers.parquet import split_of
 from unhot.data.contents import Contents
 from unhot.data.decoding import THREADS, open_bytes
 from unhot.data.images import LabelledImages, Pictures
-from unhot.data.labels import Label, read_labels
+from unhot.data.labels import Label, one_label, read_labels
 from unhot.data.tree import SUFFIXES, unwanted
 from unhot.errors import DataError, DataWarning, shortened, warn
 
@@ -36,8 +37,10 @@ def is_shard(path: Path) -> bool:
         return bool(shards) and is_shard(shards[0])
     if not is_tar(path):
         return False
-    with tarfile.open(path) as archive:
-        found = [m.name for m, _ in zip(archive, range(LOOKED_AT), strict=False) if m.isreg()]
+    found = list[str]()
+    with suppress(*DAMAGES), tarfile.open(path) as archive:  # what reads it says that it is damaged
+        for member, _ in zip(archive, range(LOOKED_AT), strict=False):
+            found += [member.name] * member.isreg()
     pictures = {parts(n)[0] for n in found if f".{parts(n)[1]}" in SUFFIXES}
     labels = {parts(n)[0] for n in found if parts(n)[1] in (*CLASSES, "json")}
     return bool(pictures & labels)
@@ -107,8 +110,8 @@ def _label(files: dict[str, str], read: Callable[[str], bytes], name: str) -> La
         raise DataError(f"{name}.{ending} holds no label. Write a number or a name in it.") from error
     if isinstance(value, str) and value and len(value) < MOST_DIGITS:
         return int(value) if value.isascii() and value.isdecimal() and len(value) < 10 else value
-    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
-        return value
+    if isinstance(value, int | list) and not isinstance(value, bool):
+        return one_label(value, f"{name}.{ending}")
     raise DataError(f"{name}.{ending} holds no label. Write a number or a name in it.")
 
 
