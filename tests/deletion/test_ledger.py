@@ -55,7 +55,13 @@ def test_a_model_without_requests(carried: Carried, capsys) -> None:
     assert call("log", carried.original) == 0
     assert capsys.readouterr().out.endswith("has no certified requests.\n")
     assert call("log", carried.original, "--json") == 0
-    assert json.loads(capsys.readouterr().out) == {"lines": [], "in_force": [], "drop": 0, "without_record": []}
+    assert json.loads(capsys.readouterr().out) == {
+        "lines": [],
+        "in_force": [],
+        "drop": 0,
+        "without_record": [],
+        "not_as_recorded": [],
+    }
 
 
 def test_what_all_requests_cost_is_measured_where_an_audit_compares_with_the_first_model(
@@ -122,7 +128,7 @@ FORGED = {
     "classes": [{"index": 1, "name": "1"}],
     "by": "mask",
     "reason": "none",
-    "drop": 0.0,
+    "drop": 0.5,
     "after_sha256": "0" * 64,
 }
 
@@ -143,6 +149,27 @@ def test_a_last_line_that_was_changed_is_found_by_its_record(
         said = capsys.readouterr().out
         assert f"{path}, line {number}: {field!r} is not what the record says." in said
         assert said.endswith("Does not hold: ledger.\n")
+
+
+def test_the_log_compares_lines_with_the_records_beside_the_model(carried: Carried, second: Carried, capsys) -> None:
+    """Whoever changes a line changes its digest, too, where the record does not lie there."""
+    path = second.unlearned / LEDGER
+    before, last = path.read_text().splitlines()
+    capsys.readouterr()
+    assert call("log", second.unlearned) == 0
+    assert re.search(r"R-1 .* agrees .*\n.*R-2 .* agrees ", capsys.readouterr().out)
+    for forged in ({"drop": 0.5}, {"record_sha256": "0" * 64}):
+        path.write_text(f"{before}\n{canonical(json.loads(last) | forged)}\n")
+        assert call("log", second.unlearned) == 3
+        said = capsys.readouterr()
+        assert re.search(r"R-1 .* agrees .*\n.*R-2 .* does not agree ", said.out)
+        assert f"Line 2 (R-2) does not agree with its record: {next(iter(forged))!r} is not what" in said.err
+        assert call("log", second.unlearned, "--json") == 3
+        (found,) = json.loads(capsys.readouterr().out)["not_as_recorded"]
+        assert found == {"line": 2, "record": str(second.record), "fields": list(forged)}
+    (second.record / "record.json").write_text("{}")
+    assert call("log", second.unlearned) == 0
+    assert re.search(r"R-2 .* not found ", capsys.readouterr().out)
 
 
 def test_a_line_that_undoes_a_request_is_compared_with_its_record(carried: Carried, second: Carried) -> None:

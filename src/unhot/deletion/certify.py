@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from unhot.deletion.folder_signature import SIGNATURE, FolderSigner
 from unhot.deletion.ledger import line_of
-from unhot.deletion.statement import RECORD, digest_of, result_statement, signed, statement
+from unhot.deletion.statement import ENVELOPE, RECORD, digest_of, result_statement, signed, statement
 from unhot.deletion.weights_file import RUN, BundleFiles
 from unhot.errors import InputError, shortened
 from unhot.escaping import is_unicode
@@ -34,7 +34,7 @@ from unhot.version import __version__
 if TYPE_CHECKING:
     from securesystemslib.signer import CryptoSigner
 
-PAGE, ENVELOPE, RESULT = "record.html", "record.dsse.json", "test-result.dsse.json"
+PAGE, RESULT = "record.html", "test-result.dsse.json"
 DROP = "retain_drop"
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
-from unhot.deletion.statement import digest_of
-from unhot.errors import DataError, shortened
+from unhot.deletion.statement import ENVELOPE, RECORD, digest_of
+from unhot.errors import DataError, InputError, shortened
 from unhot.reading import read_text
 from unhot.records.deletion import DeletionRecord
 from unhot.records.ledger import LEDGER, Ledger, Line
@@ -54,6 +56,50 @@ def changed_in(line: Line, record: DeletionRecord) -> list[str]:
         told = _reversed(told)
     fields = Line.model_fields.keys() - ({"at", "previous"} if line.action == "revert" else {"previous"})
     return sorted(name for name in fields if getattr(line, name) != getattr(told, name))
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A line of a ledger beside its record.
+
+    Attributes:
+        record: The folder of the record; None if it was not found.
+        changed: The fields of the line that are not as the record says.
+    """
+
+    record: Path | None
+    changed: tuple[str, ...] = ()
+
+
+def records_beside(model: Path) -> dict[Path, DeletionRecord]:
+    """Return the deletion records in folders beside a model, or beside the folder of its request, by their folders.
+
+    A record that cannot be read is left out; no signature is checked.
+    """
+    home, found = model.absolute().parent, {}
+    for envelope in sorted((*home.glob(f"*/{ENVELOPE}"), *home.parent.glob(f"*/*/{ENVELOPE}"))):
+        with suppress(InputError, OSError):
+            found[envelope.parent] = DeletionRecord.read(envelope.parent / RECORD)
+    return found
+
+
+def compared_with(records: Mapping[Path, DeletionRecord], ledger: Ledger) -> list[Comparison]:
+    """Compare each line of a ledger with its record: the one that it names or, if none does that, of the same result.
+
+    Args:
+        records: Records by their folders.
+        ledger: The ledger.
+    """
+    by_digest = {digest_of(record): folder for folder, record in records.items()}
+    named = {by_digest.get(line.record_sha256) for line in ledger.lines}
+    by_result = {record.result_sha256: folder for folder, record in records.items() if folder not in named}
+    found = []
+    for line in ledger.lines:
+        after = line.before_sha256 if line.action == "revert" else line.after_sha256
+        folder = by_digest.get(line.record_sha256) or by_result.get(after)
+        changed = () if folder is None else tuple(changed_in(line, records[folder]))
+        found.append(Comparison(folder, changed))
+    return found
 
 
 def changed_between(ledger: Ledger, now: str) -> list[str]:

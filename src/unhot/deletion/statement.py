@@ -26,7 +26,7 @@ STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 PREDICATE_TYPE = "urn:unhot:deletion-record:v1"
 PATCH_TYPE = "urn:unhot:patch:v1"
 RESULT_TYPE = "https://in-toto.io/attestation/test-result/v0.1"
-RECORD = "record.json"
+RECORD, ENVELOPE = "record.json", "record.dsse.json"
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 
 

@@ -8,10 +8,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from unhot.deletion.certify import ENVELOPE, PAGE, RESULT
+from unhot.deletion.certify import PAGE, RESULT
 from unhot.deletion.folder_signature import SIGNATURE, check_folder, not_installed
 from unhot.deletion.ledger import changed_in, read_ledger
-from unhot.deletion.statement import PREDICATE_TYPE, RECORD, RESULT_TYPE, digest_of, opened, result_statement, statement
+from unhot.deletion.statement import (
+    ENVELOPE,
+    PREDICATE_TYPE,
+    RECORD,
+    RESULT_TYPE,
+    digest_of,
+    opened,
+    result_statement,
+    statement,
+)
 from unhot.deletion.weights_file import INFO, BundleFiles
 from unhot.errors import InputError, shortened
 from unhot.evaluation.requirement import Requirement
