@@ -135,6 +135,18 @@ def test_quiet_leaves_results_and_errors(unhot: Run, bundle: Path, folders: Path
     assert again.err == f"Error: {tmp_path / 'u'} exists and is not empty. Choose another --out, or remove it first.\n"
 
 
+def test_quiet_keeps_back_notes_and_not_why_the_exit_code_is_not_0(unhot: Run, bundle: Path, tmp_path: Path) -> None:
+    models = ["--original", bundle, "--unlearned", bundle, "--class", 3, "--data", "digits", "--quick"]
+    audit = unhot("audit", *models, "--require", "forget_accuracy<=0.01", "--out", tmp_path / "a", "--quiet")
+    assert audit.code == 3
+    assert audit.err.startswith("Not met: forget_accuracy is ")
+    assert len(audit.err.splitlines()) == 1
+    asked = ["doctor", bundle / "model.safetensors", "--arch", "lenet5", "--samples", "digits", "--quiet"]
+    assert unhot(*asked, "--class", 3).err == ""
+    refused = unhot(*asked)
+    assert (refused.code, refused.err) == (2, "Error: Name the class of digits that is to be forgotten: --class.\n")
+
+
 def test_a_note_stands_in_the_record(unhot: Run, bundle: Path, tmp_path: Path) -> None:
     asked = ["forget", bundle, "--class", 3, "--samples", "digits", "--method", "mask", "--out", tmp_path / "u"]
     refused = unhot(*asked, "--note", "x" * 2_001)

@@ -41,6 +41,7 @@ def advise(
     *,
     asked: ModelOptions,
     how: opt.DataOptions,
+    quiet: opt.Quiet = False,
     json: opt.Json = False,
 ) -> None:
     """Say which method suits what you have, why, what it needs, and what can be claimed afterwards; nothing is run."""

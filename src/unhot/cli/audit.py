@@ -143,7 +143,7 @@ def audit(
     how: opt.How,
 ) -> None:
     """Measure an unlearned model beside the original, the masked original and retrained models."""
-    from unhot.cli.output import note, say, table
+    from unhot.cli.output import complain, say, table
     from unhot.evaluation.requirement import Requirement
     from unhot.files import check_free
     from unhot.report.sentences import conclusions, headline, sentence
@@ -172,7 +172,7 @@ def audit(
         say(f"Wrote {out}.")
     failed = [why for r in requirements if (why := r.unmet(result.record))]
     for why in failed:
-        note(f"Not met: {why}.")
+        complain(f"Not met: {why}.")
     raise typer.Exit(UNMET if failed else 0)
 
 

@@ -59,13 +59,13 @@ def certify(
         list[str],
         typer.Option("--require", help="Bound that AUDIT is to meet, as for unhot audit. Exit code 3 if not met."),
     ] = [],  # noqa: B006
+    quiet: opt.Quiet = False,
     json: opt.Json = False,
 ) -> None:
     """Make a signed record of a deletion request: what was asked, done and measured, and what is left to dispose of."""
     from pydantic import ValidationError
 
-    from unhot.cli.output import note as tell
-    from unhot.cli.output import say
+    from unhot.cli.output import complain, say
     from unhot.deletion.certify import Made
     from unhot.deletion.certify import certify as make
     from unhot.deletion.folder_signature import folder_signer
@@ -96,7 +96,7 @@ def certify(
     else:
         _say_certified(record, out)
     for bound in record.unmet:
-        tell(f"Not met: {bound.unmet}.")
+        complain(f"Not met: {bound.unmet}.")
     raise typer.Exit(UNMET if record.unmet else 0)
 
 

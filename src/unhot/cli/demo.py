@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from unhot.cli.options import Json, Seed, make_runtime
+from unhot.cli.options import Json, Quiet, Seed, make_runtime
 
 if TYPE_CHECKING:
     from unhot.evaluation.audit import Audit
@@ -24,6 +24,7 @@ SHOWN = ("forget_accuracy", "retain_accuracy", "recovery_5_shot")
 def demo(
     out: Annotated[Path | None, typer.Option("--out", help="Output folder. [unhot-demo, or the next free one]")] = None,
     seed: Seed = 0,
+    quiet: Quiet = False,
     json: Json = False,
 ) -> None:
     """Run a full example on bundled handwritten digits: train, forget a digit, retrain without it, audit.

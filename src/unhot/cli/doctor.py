@@ -53,7 +53,7 @@ def doctor(
 
     The exit code is 0 if unhot forget would go on, and 2 if it would refuse; then its message is printed.
     """
-    from unhot.cli.output import note, say
+    from unhot.cli.output import complain, say
     from unhot.data import catalogue as datasets
     from unhot.data.source import Source
     from unhot.deletion.ledger import check_not_gone, read_ledger
@@ -89,7 +89,7 @@ def doctor(
         for line in _report(found):
             say(line)
     if found.refusal is not None:
-        note(f"Error: {found.refusal}")
+        complain(f"Error: {found.refusal}")
         raise typer.Exit(UNUSABLE)
 
 

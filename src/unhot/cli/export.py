@@ -32,6 +32,7 @@ def export(
         str | None,
         typer.Option("--arch", help="Code that builds the net, for a bundle that needs it: package.module:factory."),
     ] = None,
+    quiet: opt.Quiet = False,
     json: opt.Json = False,
 ) -> None:
     """Write a model in a form that other programs load.

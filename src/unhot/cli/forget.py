@@ -83,7 +83,6 @@ def forget(
     remark: Annotated[
         str, typer.Option("--note", help="Anything that the record is to say; unhot certify takes it over.")
     ] = "",
-    quiet: opt.Quiet = False,
     seed: opt.Seed = 0,
     *,
     asked: ModelOptions,

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 def log(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="Bundle.")],
+    quiet: opt.Quiet = False,
     json: opt.Json = False,
 ) -> None:
     """List the deletion requests carried out on a model: what was forgotten, when, why, how, and at what cost.
@@ -25,7 +26,7 @@ def log(
     Each line is compared with its record, where that lies in a folder beside the model or beside the folder of its
     request. Exit code 3 if one does not agree.
     """
-    from unhot.cli.output import note, say, table
+    from unhot.cli.output import complain, note, say, table
     from unhot.deletion.ledger import changed_between, compared_with, read_ledger, records_beside
     from unhot.deletion.weights_file import BundleFiles
     from unhot.records.ledger import added
@@ -63,7 +64,7 @@ def log(
     for where in changed:
         note(f"Note: the model was changed {where} without a record. Certify every request to leave no gap.")
     for i, line, found in wrong:
-        note(
+        complain(
             f"Line {i} ({line.id}) does not agree with its record: {shortened(map(repr, found.changed))} is not what "
             f"{found.record} says. See which of the two was changed: unhot verify {found.record} --model {model}."
         )

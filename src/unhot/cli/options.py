@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import redirect_stderr
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeGuard, get_args, get_origin, get_type_hints
@@ -26,10 +24,10 @@ if TYPE_CHECKING:
 
 
 def _hush(context: typer.Context, quiet: bool) -> bool:
-    """Let what a command writes to stderr go nowhere until it ends; its errors are printed after that."""
+    from unhot.cli.output import quieted
+
     if quiet:
-        nowhere = context.with_resource(Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115
-        context.with_resource(redirect_stderr(nowhere))
+        context.with_resource(quieted())
     return quiet
 
 
@@ -78,6 +76,7 @@ class How(DataOptions):
         typer.Option("--skip-broken", help="Leave out images that cannot be read, and say which, instead of stopping."),
     ] = False
     device: Device = None
+    quiet: Quiet = False
     json: Json = False
 
     def runtime(self, seed: int, alone: bool = False) -> Runtime:

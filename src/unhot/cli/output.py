@@ -10,9 +10,9 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, redirect_stderr, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, TextIO
 
 from unhot.escaping import ENCODING_ERRORS, line, terminal
 
@@ -122,6 +122,26 @@ class Board:
             yield lambda done: self._bar.advance(task, done)
         finally:
             self._bar.remove_task(task)
+
+
+@contextmanager
+def quieted() -> Iterator[None]:
+    """Let what is written to stderr go nowhere while the block runs, but for what :func:`complain` prints."""
+    _heard.append(sys.stderr)
+    try:
+        with Path(os.devnull).open("w", encoding="utf-8") as nowhere, redirect_stderr(nowhere):
+            yield
+    finally:
+        _heard.pop()
+
+
+_heard: list[TextIO] = []  # stderr as it was before quieted()
+
+
+def complain(text: str) -> None:
+    """Print to stderr why the exit code is not 0; ``--quiet`` does not keep it back."""
+    with redirect_stderr(_heard[-1] if _heard else sys.stderr):
+        note(text)
 
 
 def note(text: str) -> None:

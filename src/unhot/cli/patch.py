@@ -26,6 +26,7 @@ def diff(
     unlearned: Annotated[Path, typer.Argument(metavar="UNLEARNED", help="Bundle after the request.")],
     out: opt.Out,
     key: Annotated[Path | None, typer.Option("--key", help="Private key to sign the patch with.")] = None,
+    quiet: opt.Quiet = False,
     json: opt.Json = False,
 ) -> None:
     """Write what a request changed in a model as a patch, which unhot apply and unhot revert use."""
@@ -45,7 +46,9 @@ def diff(
         )
 
 
-def apply(model: Model, patch: Patch, out: opt.Out, key: PublicKey = None, json: opt.Json = False) -> None:
+def apply(
+    model: Model, patch: Patch, out: opt.Out, key: PublicKey = None, quiet: opt.Quiet = False, json: opt.Json = False
+) -> None:
     """Apply a patch to the model before a request: the result is the model after it, bit for bit."""
     from unhot.cli.output import note, say
     from unhot.deletion.patch import apply as make
@@ -62,7 +65,9 @@ def apply(model: Model, patch: Patch, out: opt.Out, key: PublicKey = None, json:
         )
 
 
-def revert(model: Model, patch: Patch, out: opt.Out, key: PublicKey = None, json: opt.Json = False) -> None:
+def revert(
+    model: Model, patch: Patch, out: opt.Out, key: PublicKey = None, quiet: opt.Quiet = False, json: opt.Json = False
+) -> None:
     """Undo a request by its patch: the result is the model before the request, bit for bit."""
     from unhot.cli.output import say
     from unhot.deletion.patch import revert as make

@@ -140,7 +140,7 @@ def carry_out(requests: Sequence[Asked], places: Sequence[Place], first: tuple[P
 
 def _carry_out(asked: Asked, place: Place, before: tuple[Path, str], work: Work) -> dict[str, Any]:
     """Do what is left to do of one request, and return what is printed of it as JSON."""
-    from unhot.cli.output import note, say
+    from unhot.cli.output import complain, note, say
     from unhot.deletion.keys import read_private
     from unhot.deletion.request_file import begin, finished
 
@@ -164,7 +164,7 @@ def _carry_out(asked: Asked, place: Place, before: tuple[Path, str], work: Work)
         _run(certify, UNMET, unlearned=place.model, audits=[place.audit], out=place.record, **given)
     except InputError:
         if work.stop_if_unmet:
-            note(_not_certified(asked, place))
+            complain(_not_certified(asked, place))
         raise
     return found | {"done_before": False, "unmet": _unmet(place)}
 
@@ -209,7 +209,7 @@ def _run(command: Callable[..., None], *passed_over: int, **given: object) -> No
 
 def _check_bounds(asked: Asked, place: Place) -> None:
     """End the command where the audit of a request does not meet its bounds."""
-    from unhot.cli.output import note
+    from unhot.cli.output import complain
     from unhot.evaluation.requirement import Requirement
     from unhot.records.audit import AuditRecord
     from unhot.report.audited import RECORD
@@ -219,8 +219,8 @@ def _check_bounds(asked: Asked, place: Place) -> None:
     if not unmet:
         return
     for why in unmet:
-        note(f"Not met: {why}.")
-    note(_not_certified(asked, place))
+        complain(f"Not met: {why}.")
+    complain(_not_certified(asked, place))
     raise typer.Exit(UNMET)
 
 

@@ -37,7 +37,6 @@ def train(
     precision: Annotated[
         Precision | None, typer.Option("--precision", help="Precision of training; the faster one by default.")
     ] = None,
-    quiet: opt.Quiet = False,
     seed: opt.Seed = 0,
     how: opt.How,
 ) -> None:
