@@ -112,6 +112,6 @@ def _of_one_hot(values: np.ndarray, name: str) -> int:
     if values.ndim != 1 or values.size == 0 or not (((values == 0) | (values == 1)).all() and values.sum() == 1):
         raise DataError(
             f"{name} has the label {brief(values.tolist())}, which is not one class. Give its number, its name, or a "
-            "one-hot vector."
+            "one-hot vector; nets of several classes an image (multi-label) are not supported."
         )
     return int(values.argmax())

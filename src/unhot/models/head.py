@@ -15,6 +15,11 @@ from torch.utils.hooks import RemovableHandle
 from unhot.errors import ModelError, first_line, shortened
 from unhot.models.weights import as_input
 
+SINGLE = (
+    "a single output. Forgetting needs one for each class: give the net two, the first of them always 0, so that "
+    "softmax gives what its sigmoid gave."
+)
+
 
 def find_head(module: nn.Module, name: str | None, example: Tensor | None) -> tuple[str, list[str]]:
     """Find the final linear layer.
@@ -81,7 +86,7 @@ def _unlike_logits(logits: Any, count: int, seen: list[tuple[Tensor, Tensor]], h
     if not logits.isfinite().all():
         return ["it returns NaN or infinite logits on the images given. Check its weights and the normalisation."]
     if logits.shape[1] < 2:
-        return ["it has a single output. unhot needs an output for each of two classes or more."]
+        return [f"it has {SINGLE}"]
     if (logits >= 0).all() and torch.allclose(logits.sum(1), logits.new_ones(())):
         return ["its outputs sum to 1 in every row, so they are probabilities. Leave out the final softmax."]
     if torch.allclose(logits.exp().sum(1), logits.new_ones(())):

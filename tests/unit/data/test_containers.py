@@ -183,6 +183,7 @@ def test_splits_of_a_list(tmp_path: Path) -> None:
     ("text", "sentence"),
     [
         ("", r"list.csv is empty\. Write a path and a label a line\."),
+        ("Image Index,Finding\na/0.png,a\nb/0.png,b", r"its first line, Image Index, Finding, names no picture\. Call"),
         ("a/0.png,a\na/9.png,a\nb/8.png,b", r"2 of 3 files are missing: a/9.png, b/8.png\. Paths are relative"),
         ("a/0.png,a\nb/0.png", r"line 2 has 1 columns, and the first has 2\. Correct it\."),
         ("a/0.png,a\nb/0.png,", r"no label for b/0.png\. Write one"),

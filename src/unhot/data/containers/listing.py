@@ -64,7 +64,12 @@ def _contents(path: Path, rows: list[list[str]], at: int, label: int | None, spl
     files = [path.parent / row[at].strip() for row in rows]
     if not files:
         raise DataError(f"{path} names no pictures. Write a path and a label a line.")
-    if missing := [row[at].strip() for row, file in zip(rows, files, strict=True) if not file.is_file()]:
+    missing = [row[at].strip() for row, file in zip(rows, files, strict=True) if not file.is_file()]
+    if len(files) > 1 and missing == [rows[0][at].strip()] and label is not None:
+        raise DataError(
+            f"{path}: its first line, {shortened(rows[0])}, names no picture. Call the columns path and label there."
+        )
+    if missing:
         raise DataError(
             f"{path}: {len(missing)} of {len(files)} files are missing: {shortened(missing)}. Paths are relative to "
             "the list; correct or remove these lines."

@@ -18,7 +18,7 @@ from unhot.models.formats.asked import Asked
 from unhot.models.formats.checkpoint import read_weights
 from unhot.models.formats.preprocessing import own_input, reads_grey
 from unhot.models.formats.state_dicts import of_net
-from unhot.models.head import find_head, is_plain, linear, linear_like, replace_layer
+from unhot.models.head import SINGLE, find_head, is_plain, linear, linear_like, replace_layer
 from unhot.models.preflight import undisturbed
 from unhot.models.weights import BEFORE, check_weights
 from unhot.records.model import InputSpec, Origin
@@ -74,7 +74,7 @@ def fit_weights(state: dict[str, Tensor], how: WeightsFile, path: Path) -> Class
     state, stripped = of_net(state, probe.state_dict().keys(), path, how.prefix)
     head, outputs = _outputs(probe, state, how, path)
     if outputs < 2:
-        raise ModelError(f"{path} has a single output. unhot needs an output for each of two classes or more.")
+        raise ModelError(f"{path} has {SINGLE}")
     with own_generators():
         net = probe if outputs == PROBED else build(how.arch, outputs, how.input, how.arch_options)
     try:
