@@ -169,7 +169,7 @@ def test_the_log_compares_lines_with_the_records_beside_the_model(carried: Carri
         assert found == {"line": 2, "record": str(second.record), "fields": list(forged)}
     (second.record / "record.json").write_text("{}")
     assert call("log", second.unlearned) == 0
-    assert re.search(r"R-2 .* not found ", capsys.readouterr().out)
+    assert re.search(r"R-2 .* not here ", capsys.readouterr().out)
 
 
 def test_a_line_that_undoes_a_request_is_compared_with_its_record(carried: Carried, second: Carried) -> None:

@@ -137,7 +137,7 @@ def _usage(error: Exception) -> int | None:
         return None
     text = io.StringIO()
     show(file=text)
-    note(text.getvalue().rstrip("\n"))
+    note(text.getvalue().rstrip("\n").replace("Value error, ", ""))  # what pydantic puts before a choice that is none
     return code
 
 

@@ -105,12 +105,14 @@ def _say_certified(record: DeletionRecord, out: Path) -> None:
     from unhot.deletion.certify import PAGE
     from unhot.deletion.folder_signature import SIGNATURE
     from unhot.report.deletion import bounds_met
+    from unhot.report.sentences import headline
 
+    verdict = record.evidence[0].verdict
     named = ", ".join(c.name for c in record.classes)
     bounds = f" {bounds_met(record)}" if record.bounds else ""
     signed = f" {SIGNATURE} in it signs the folder of the model." if record.folder_signature_sha256 else ""
     say(
-        f"Certified {record.request.id}: forgot {named}; {record.evidence[0].verdict.label}.{bounds} Wrote {out}; to "
+        f"Certified {record.request.id}: forgot {named}. {headline(verdict)}: {verdict.label}.{bounds} Wrote {out}; to "
         f"print: {out / PAGE}.{signed} {len(record.remaining)} things are left to dispose of, the model before among "
         "them."
     )

@@ -75,4 +75,4 @@ def _state(found: Comparison) -> str:
     """Say how a line compares with its record."""
     if found.changed:
         return "does not agree"
-    return "agrees" if found.record else "not found"
+    return "agrees" if found.record else "not here"
