@@ -84,6 +84,9 @@ def test_requests_begin_with_a_weights_file_and_go_on_from_bundles(
     said = capsys.readouterr().out
     assert "weights.safetensors has the weights of the model before; it is no bundle" in said
     assert "ok     verdict: the same for every holder" in said
+    capsys.readouterr()
+    assert call(*check, "--mean", "0.25") == 0
+    assert "takes pictures that are prepared otherwise" in capsys.readouterr().err
     other = load(bundle)
     other.head_layer.weight.data[0] += 1
     wrong = tmp_path / "wrong.pt"

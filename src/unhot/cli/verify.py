@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from unhot.data.source import Source
     from unhot.deletion.verify import Check
     from unhot.records.deletion import DeletionRecord
+    from unhot.records.model import BundleInfo
 
 
 def verify(
@@ -59,12 +60,12 @@ def verify(
 
     _check_options(remeasure, model, original, data, retrained, quick)
     source = None if data is None else opt.by_label_map(how.source(data), label_map)
-    loading = _as_in(model, models)
-    foreign = loading.load(original) if original is not None and _is_foreign(original) else None
-    weights = None if foreign is None else foreign.sha256()
+    after = _info(model)
+    weights = None if original is None else _foreign_weights(original, models, after)
     found = check_all(record, read_public(key), model, original, before, weights)
     checks = list(found.checks)
     if source is not None and found.record is not None and found.holds and model is not None and original is not None:
+        loading = models.beside(after.input if after else None, _names(after, found.record)).beside_source(source)
         checks += _measured_again(found.record, model, original, retrained, source, quick, loading, how)
     holds = not any(check.failed for check in checks)
     if how.json:
@@ -79,22 +80,34 @@ def verify(
     raise typer.Exit(0 if holds else UNMET)
 
 
-def _is_foreign(original: Path) -> bool:
-    """Return whether a model is there, and no bundle, so that torch is needed to know its weights."""
-    from unhot.deletion.weights_file import INFO
-
-    return original.exists() and not (original / INFO).exists()
-
-
-def _as_in(model: Path | None, models: ModelOptions) -> ModelOptions:
-    """Return options of models with what a weights file leaves open as the unlearned bundle has it."""
+def _info(model: Path | None) -> BundleInfo | None:
+    """Return what the unlearned bundle says of itself, if it is there."""
     from unhot.deletion.weights_file import INFO
     from unhot.records.model import BundleInfo
 
-    if model is None or not (model / INFO).is_file():
-        return models
-    info = BundleInfo.read(model / INFO)
-    return models.beside(info.input, tuple(c.name for c in info.classes))
+    return BundleInfo.read(model / INFO) if model is not None and (model / INFO).is_file() else None
+
+
+def _foreign_weights(original: Path, models: ModelOptions, after: BundleInfo | None) -> str | None:
+    """Return the digest of the weights of a model that is no bundle, which needs torch; None of a bundle."""
+    from unhot.cli.output import note
+    from unhot.deletion.weights_file import INFO
+
+    if not original.exists() or (original / INFO).exists():
+        return None
+    found = models.beside(after.input if after else None, None).load(original)
+    if after is not None and found.input != after.input:
+        note(
+            f"Note: {original} takes pictures that are prepared otherwise than for the model after. If unhot forget "
+            "was told so (--mean and the like), tell unhot verify, too."
+        )
+    return found.sha256()
+
+
+def _names(after: BundleInfo | None, record: DeletionRecord) -> tuple[str, ...] | None:
+    """Return the names of the outputs of the model before, unless earlier requests took some away."""
+    known = {c.index: c.name for c in (*(after.classes if after else ()), *record.classes)}
+    return tuple(known[i] for i in range(len(known))) if known.keys() == set(range(len(known))) else None
 
 
 def _concluded(record: Path, checks: Sequence[Check]) -> str:
