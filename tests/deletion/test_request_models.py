@@ -128,3 +128,31 @@ def test_a_weights_file_without_an_architecture_is_refused_before_anything_runs(
     assert "'model': " in (said := capsys.readouterr().err)
     assert "set --arch to their architecture" in said
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.usefixtures("short_digits")
+def test_a_request_for_a_group_is_carried_out_again_by_the_label_map(
+    carried_out: Carried, tmp_path: Path, capsys
+) -> None:
+    """The model knows groups only; the samples are of one label of the group, and are found again among all."""
+    groups, model, out = tmp_path / "groups.json", tmp_path / "model", tmp_path / "out"
+    groups.write_text(json.dumps({"low": ["0", "1"], "high": ["2", "3", "4", "5", "6", "7", "8", "9"]}))
+    by_map = ("--label-map", groups)
+    assert call("train", "--dataset", "digits", "--arch", "lenet5", *by_map, "--out", model) == 0
+    text = FILE.format(
+        key=carried_out.private, out=out, path=model, first="low", second="", more=f'label_map = "{groups}"'
+    )
+    text = text[: text.rindex("[[request]]")].replace('classes = ["low"]', 'classes = ["low"]\ngiven = ["1"]')
+    (tmp_path / "requests.toml").write_text(text)
+    assert call("request", tmp_path / "requests.toml") == 0
+    assert call("diff", model, out / "R-1" / "model", "--out", tmp_path / "patch") == 0
+    assert call("revert", out / "R-1" / "model", tmp_path / "patch", "--out", tmp_path / "back") == 0
+    again = ("replay", tmp_path / "back", out / "R-1" / "record", "--samples", "digits", "--data", "digits")
+    again += ("--key", carried_out.private, "--out", tmp_path / "again")
+    assert call(*again, *by_map) == 0
+    weights = Path("R-1") / "model" / "model.safetensors"
+    assert (tmp_path / "again" / weights).read_bytes() == (out / weights).read_bytes()
+    (tmp_path / "requests.toml").write_text(text.replace('["low"]\ngiven = ["1"]', '["0"]'))
+    capsys.readouterr()
+    assert call("request", tmp_path / "requests.toml") == 2
+    assert "The request is for a part of low. Only whole classes can be certified" in capsys.readouterr().err
