@@ -7,7 +7,7 @@ import math
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from unhot.methods.parts.damage import LEAST, MOST, SURE, USUAL, Damage, HeldOut, damage, sharpening
 from unhot.methods.parts.data import Batch
@@ -71,6 +71,37 @@ def test_stand_ins_remember_the_original() -> None:
         model.head_layer.weight.mul_(-1)
         assert held.damage(model) == damage(before, model.logits(toy.x), [1])
     assert not held.damage(model).within(0.035)
+
+
+class Halves(nn.Module):
+    """Two convolutions, and a number of images that is that of the inputs or of what flows."""
+
+    def __init__(self, from_inputs: bool) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(1, 4, 3), nn.Conv2d(4, 4, 3)
+        self.head, self.from_inputs = nn.Linear(16, 3), from_inputs
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.second(self.first(x).relu()).relu()
+        return self.head(h.reshape(len(x) if self.from_inputs else len(h), 16))
+
+
+@pytest.mark.usefixtures("keep_generators")
+@pytest.mark.parametrize("from_inputs", [False, True])
+def test_only_the_trained_layers_are_run_again(from_inputs: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    monkeypatch.setattr("unhot.data.images.PIXELS", 20 * 36)
+    net, x = Halves(from_inputs).eval(), torch.randn(50, 1, 6, 6)
+    model = Classifier.wrap(net, x[:2])
+    held, plain = HeldOut.of(model, x, [1], trained=["second"]), HeldOut.of(model, x, [1])
+    assert held.damage(model) == (0, 0)
+    net.second.weight.data.mul_(-1)
+    images: list[int] = []
+    with net.first.register_forward_hook(lambda _, args, out: images.append(len(args[0]))):
+        found = held.run(model)
+    assert torch.equal(found, plain.run(model))
+    assert not torch.equal(found, plain.logits)
+    assert images == ([20, 20, 10] if from_inputs else [1, 1, 1])
 
 
 def confidence(logits: Tensor, temperature: float) -> float:

@@ -432,8 +432,7 @@ def test_more_samples_than_one_pass_takes_are_forgotten_in_batches(toy: Toy, mon
     monkeypatch.setattr(Classifier, "logits", lambda model, x: (sizes.append(len(x)), logits(model, x))[1])
     monkeypatch.setattr("unhot.data.images.PIXELS", 16 * 8 * 8)
     parts = forget(toy.model, samples, **settings)
-    assert max(sizes) == 48  # distorted copies of eight samples, whatever their number
-    assert sorted(set(sizes))[-2:] == [16, 48]
+    assert max(sizes) == 16
     assert parts.record.cost.steps == whole.record.cost.steps
     assert changed(state(toy.model), parts.model) == changed(state(toy.model), whole.model) != set()
     for name, value in state(parts.model).items():

@@ -93,7 +93,7 @@ class NhleCwm(Method):
         if self.budget == 1:
             stop = self._descend(model, data, runtime, layers, away)
             return Outcome(model, stop.reason, {"probability_left": stop.value}, self.cut)
-        held = HeldOut.of(model, _moved(model, data, BARELY, runtime, "held out"), data.columns, data.forget)
+        held = HeldOut.of(model, _moved(model, data, BARELY, runtime, "held out"), data.columns, data.forget, layers)
         weights = [model.module.get_submodule(n).get_parameter("weight") for n in layers]
         start = [w.detach().clone() for w in weights]
         runs = [self._descend(model, data, runtime, layers, away, held)]

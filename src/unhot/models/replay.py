@@ -28,20 +28,42 @@ def replay_points(model: Classifier, layers: Sequence[str], x: Tensor) -> dict[s
         x: An input (1, C, H, W).
     """
     last, found = "", {}
-    seen: list[tuple[object, Tensor | None]] = []
     with torch.no_grad():
-        calls, wanted = _calls(model, x), model.logits(x)
-        for name, flows in calls.items():
-            given, flow = flows[0]
-            # a module around it, or before it, has the same input
-            inner = flow is not None and any(
-                given is other and then is not None and torch.equal(flow, then) for other, then in seen
-            )
-            if flow is not None and len(flows) == 1 and not inner:
-                last = name if _decides(model, name, flow, 1 - x, wanted) else last
-            seen.append((given, flow))
+        calls, wanted = _candidates(model, x)
+        for name, flow in calls.items():
+            if flow is not None and _decides(model, name, flow, 1 - x, wanted):
+                last = name
             found[name] = last
     return {name: found[name] for name in layers}
+
+
+def replay_point(model: Classifier, layer: str, x: Tensor) -> str:
+    """Return the last replay point that is passed no later than a layer; see :func:`replay_points`, which tests all."""
+    with torch.no_grad():
+        calls, wanted = _candidates(model, x)
+        names = list(calls)
+        for name in reversed(names[: names.index(layer) + 1]):
+            flow = calls[name]
+            if flow is not None and _decides(model, name, flow, 1 - x, wanted):
+                return name
+    return ""
+
+
+def _candidates(model: Classifier, x: Tensor) -> tuple[dict[str, Tensor | None], Tensor]:
+    """Return the input of each module, in the order in which they are called, and the logits.
+
+    The input is None where a module is called several times, or has the input of one around it or before it.
+    """
+    calls, found = _calls(model, x), dict[str, Tensor | None]()
+    seen: list[tuple[object, Tensor | None]] = []
+    for name, flows in calls.items():
+        given, flow = flows[0]
+        inner = flow is not None and any(
+            given is other and then is not None and torch.equal(flow, then) for other, then in seen
+        )
+        seen.append((given, flow))
+        found[name] = None if inner or len(flows) > 1 else flow
+    return found, model.logits(x)
 
 
 def _decides(model: Classifier, name: str, flow: Tensor, x: Tensor, wanted: Tensor) -> bool:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from unhot.models.arch import build
 from unhot.models.classifier import Classifier
 from unhot.models.layers import weight_layers
-from unhot.models.replay import replay_points
+from unhot.models.replay import replay_point, replay_points
 from unhot.records.model import InputSpec
 
 pytestmark = pytest.mark.usefixtures("keep_generators")
@@ -17,7 +17,9 @@ pytestmark = pytest.mark.usefixtures("keep_generators")
 
 def found(net: nn.Module, x: Tensor) -> dict[str, str]:
     model = Classifier.wrap(net.eval(), x)
-    return replay_points(model, weight_layers(model, x[:1]), x[:1])
+    points = replay_points(model, weight_layers(model, x[:1]), x[:1])
+    assert points == {layer: replay_point(model, layer, x[:1]) for layer in points}
+    return points
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import chain, count, islice
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 from unhot.data.images import LabelledImages, at_once
 from unhot.methods.parts.data import Batch
 from unhot.models.classifier import Classifier
+from unhot.models.replay import replay_point
 from unhot.runtime import Runtime
 from unhot.training import batches_of
 
@@ -19,6 +21,42 @@ from unhot.training import batches_of
 def logits_of(model: Classifier, x: Tensor) -> Tensor:
     """Return the logits (N, K) of inputs (N, C, H, W), computed in batches."""
     return torch.cat([model.logits(some) for some in x.split(at_once(x.shape))])
+
+
+@torch.no_grad()
+def repeatedly(model: Classifier, x: Tensor, trained: Sequence[str]) -> Callable[[Classifier], Tensor]:
+    """Return what gives the logits (N, K) of the same inputs again and again, while only some layers change.
+
+    What flows into the last replay point before these layers is kept, and replaces what a pass of a single input gives
+    there: nothing before is computed again. Where that does not give the same bits, all of the net is run each time.
+
+    Args:
+        model: The classifier, before it is changed.
+        x: The inputs (N, C, H, W).
+        trained: The layers that will be changed, in the order they are called; any may be if there are none.
+    """
+    whole = partial(logits_of, x=x)
+    point = replay_point(model, trained[0], x[:1]) if trained else ""
+    if not point:
+        return whole
+    flows, logits = list[Tensor](), list[Tensor]()
+    with model.recording([point]) as seen:
+        for some in x.split(at_once(x.shape)):
+            logits.append(model.logits(some))
+            flows.append(seen[point])
+
+    @torch.no_grad()
+    def rest(changed: Classifier) -> Tensor:
+        found = list[Tensor]()
+        for flow in flows:
+            with changed.replacing(point, flow):
+                found.append(changed.logits(x[:1]))
+        return torch.cat(found)
+
+    try:
+        return rest if torch.equal(rest(model), torch.cat(logits)) else whole
+    except Exception:  # the net is the caller's: it may take the number of images from its input
+        return whole
 
 
 def forward(

@@ -18,6 +18,7 @@ it was calibrated on nets of our own (``benchmarks/plain_nets.py``).
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Self
 
@@ -25,7 +26,7 @@ import torch
 from pydantic import JsonValue
 from torch import Tensor
 
-from unhot.methods.parts.batches import logits_of
+from unhot.methods.parts.batches import repeatedly
 from unhot.methods.parts.data import Batch
 from unhot.models.classifier import Classifier
 
@@ -112,19 +113,26 @@ class HeldOut:
     """Stand-ins that a method does not train on, with the original's logits.
 
     Attributes:
-        x: Inputs (N, C, H, W).
-        logits: The original's logits for them, (N, K).
+        run: Returns the logits (N, K) of a model for them.
+        logits: Those of the original.
         columns: The columns of the classes to forget.
         temperature: T, from samples of these classes.
     """
 
-    x: Tensor
+    run: Callable[[Classifier], Tensor]
     logits: Tensor
     columns: list[int]
     temperature: float = 1.0
 
     @classmethod
-    def of(cls, original: Classifier, x: Tensor, columns: list[int], samples: Batch | None = None) -> Self:
+    def of(
+        cls,
+        original: Classifier,
+        x: Tensor,
+        columns: list[int],
+        samples: Batch | None = None,
+        trained: Sequence[str] = (),
+    ) -> Self:
         """Evaluate the original, before it is changed.
 
         Args:
@@ -132,9 +140,11 @@ class HeldOut:
             x: Inputs (N, C, H, W).
             columns: The columns of the classes to forget.
             samples: Samples of these classes; None where x are images of the others.
+            trained: The only layers that will be changed, in the order they are called; any may be if there are none.
         """
-        return cls(x, logits_of(original, x), columns, 1.0 if samples is None else sharpening(samples))
+        run = repeatedly(original, x, trained)
+        return cls(run, run(original), columns, 1.0 if samples is None else sharpening(samples))
 
     def damage(self, model: Classifier) -> Damage:
         """Estimate what the changes of a model since then cost the other classes."""
-        return damage(self.logits, logits_of(model, self.x), self.columns, self.temperature)
+        return damage(self.logits, self.run(model), self.columns, self.temperature)

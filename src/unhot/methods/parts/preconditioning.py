@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from unhot.data.images import at_once
 from unhot.models.classifier import Classifier
 from unhot.models.layers import some_rows
 
@@ -45,12 +46,18 @@ class Preconditioner:
             strength: rho; 0 leaves gradients as they are.
             generator: Chooses which inputs of a convolution are kept.
         """
+        flows: dict[str, list[Tensor]] = {n: [] for n in names}
         with torch.no_grad(), model.recording(names) as seen:
-            model.logits(x)
+            for some in x.split(at_once(x.shape)):
+                model.logits(some)
+                for name, flow in flows.items():
+                    flow.append(seen[name])
         layers = {n: model.module.get_submodule(n) for n in names}
         factors = {}
         for name, layer in layers.items():
-            flowing = seen[name]  # half precision is too coarse for a Cholesky factor, and torch offers none
+            flowing = torch.cat(
+                flows.pop(name)
+            )  # half precision is too coarse for a Cholesky factor, and torch offers none
             rows = some_rows(layer, flowing.to(torch.promote_types(flowing.dtype, torch.float32)), ROWS, generator)
             rows = rows * (strength / rows.square().sum().clamp_min(1e-12)).sqrt()
             factors[name] = rows, torch.linalg.cholesky(torch.eye(len(rows)).to(rows) + rows @ rows.T)
