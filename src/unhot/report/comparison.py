@@ -9,7 +9,6 @@ from typing import get_args
 from unhot.records.audit import Measurement, Subject, Verdict, VerdictLabel
 from unhot.records.measure import Holder
 from unhot.report.audited import Audited
-from unhot.report.sentences import headline
 from unhot.report.tables import SUBJECTS, Row, rows
 
 
@@ -31,8 +30,7 @@ class Comparison:
     """The table: columns, the unlearned models first, and for each measure its row and one cell a column.
 
     Attributes:
-        verdicts: Rows of labels, one for the headline, if all have the same holder, and one for each holder; None for
-            models without such a verdict.
+        verdicts: Rows of labels, one for each holder; None for models without such a verdict.
     """
 
     shared: bool
@@ -67,21 +65,14 @@ def compared(audits: Sequence[Audited]) -> Comparison:
 
 
 def _verdicts(verdicts: Sequence[Verdict | None]) -> Iterator[tuple[str, list[VerdictLabel | None]]]:
-    """Give the labels of the headlines, then those for each holder that a verdict knows.
-
-    Headlines that differ in their holders have no row in common: each stands in that of its holder, and those of files
-    that knew none in one of their own.
-    """
-    titles = {headline(v) for v in verdicts if v is not None}
-    if len(titles) == 1:
-        yield titles.pop(), [None if v is None else v.label for v in verdicts]
-    elif any(v is not None and not v.holders for v in verdicts):
+    """Give the labels of files that knew no holders, if there are any, then those for each holder."""
+    if any(v is not None and not v.holders for v in verdicts):
         yield "Verdict", [None if v is None or v.holders else v.label for v in verdicts]
     holders: tuple[Holder, ...] = get_args(Holder)
     for holder in holders:
         found = [None if v is None else v.holders.get(holder) for v in verdicts]
         if any(found):
-            yield f"Whoever holds the {holder}", [None if c is None else c.label for c in found]
+            yield f"Verdict for whoever holds the {holder}", [None if c is None else c.label for c in found]
 
 
 def _references(audit: Audited) -> tuple[object, ...]:
