@@ -55,6 +55,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "plain-nets": costs.plain,
     "speed": costs.speed,
     "imagenet": costs.imagenet,
+    "full-audit": audits.full_audit,
     "audit-speed": costs.audit_speed,
     "measures": audits.measures,
     "verdicts": audits.verdicts,

@@ -12,6 +12,8 @@ from blocks.records import RECORDS
 from unhot.bench import tables
 from unhot.evaluation.catalogue import BUILTIN
 from unhot.evaluation.verdict import HOLDERS
+from unhot.records.audit import AuditRecord
+from unhot.report.tables import SUBJECTS, value_text
 
 
 def verdicts() -> str:
@@ -77,6 +79,14 @@ def tricks() -> str:
         for model, found in labels.items()
     ]
     return tables.grid(["model", "undone by", "same answers, least", *columns], rows)
+
+
+def full_audit() -> str:
+    """One row a measure that the verdicts of the full audit compare, one column a model."""
+    record = AuditRecord.read(RECORDS / "audit-cifar10-cat.json")
+    shown = ("forget_accuracy", "retain_drop_masked", "original_outputs_r2", "recovery_5_shot", "recovery_all_images")
+    rows = [[BUILTIN[name].title, *(value_text(record.find(name, s)) for s in SUBJECTS)] for name in shown]
+    return tables.grid(["measure", *SUBJECTS], rows)
 
 
 def measures() -> str:
