@@ -20,15 +20,9 @@ MODULES = {
     "testing": ("check_method", "check_metric", "check_attack"),
 }
 
-HEAD = """# Python interface
-
-These names may be relied on from one release to the next. `import unhot` does not import torch; each name is imported
-when it is first used.
-"""
-
 
 def page() -> str:
-    """Return the page.
+    """Return what `make docs` adds to the page.
 
     Raises:
         ValueError: It lacks a public name, or has one that is not public.
@@ -36,7 +30,7 @@ def page() -> str:
     named = [name for names in SECTIONS.values() for name in names]
     if sorted(named) != sorted(unhot.__all__):
         raise ValueError(f"docs/pages/api.py and unhot.__all__ differ: {set(named) ^ set(unhot.__all__)}")
-    text = [HEAD]
+    text = []
     for title, names in SECTIONS.items():
         text.append(f"## {title}\n")
         text += [_entry(name) for name in names]

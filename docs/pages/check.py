@@ -28,7 +28,6 @@ class Names(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         """Note what a tag fetches or links to; called for each."""
-        # Xself, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         found = {name: value or "" for name, value in attrs}
         self.places |= {found[name] for name in ("id", "name") if found.get(name)}
         self.fetched += [found[name] for name in FETCHED & found.keys()]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import posixpath
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from mkdocs.config.defaults import MkDocsConfig
@@ -28,6 +29,14 @@ import records  # noqa: E402
 OUTSIDE = {"CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md", "README.md": "index.md"}
 GALLERY = ROOT / "build" / "gallery"  # gallery.py writes it
 WIDE = ("understand/compare.md",)  # pages whose table takes the place of the table of contents
+MADE: dict[str, Callable[[], str]] = {  # pages, and what takes the place of "made by make docs" in them
+    "reference/cli.md": commands.page,
+    "reference/methods.md": methods.page,
+    "reference/python.md": api.page,
+    "reference/records.md": records.page,
+    "understand/measures.md": lambda: measures.page(GALLERY),
+    "understand/verdicts.md": lambda: verdicts.page(GALLERY),
+}
 EXAMPLES = {f"examples/{p.name}": f"examples/{p.stem}.md" for p in sorted((ROOT / "examples").glob("*.py"))}
 
 
@@ -38,7 +47,7 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add the pages that are made of files outside docs/, of the code, and of the gallery."""
+    """Add the pages that are made of files outside docs/, the schemas, and the pages of the gallery."""
     if not (GALLERY / "ready").exists():
         raise PluginError("The gallery is not there yet. Build the site with: make docs.")
     for source in ("CONTRIBUTING.md", "CHANGELOG.md"):
@@ -46,17 +55,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         files.append(File.generated(config, OUTSIDE[source], content=text))
     for source, page in EXAMPLES.items():
         files.append(File.generated(config, page, content=notebook((ROOT / source).read_text())))
-    made = {
-        "reference/cli.md": commands.page(),
-        "reference/methods.md": methods.page(),
-        "reference/python.md": api.page(),
-        "reference/records.md": records.page(),
-        "understand/measures.md": measures.page(GALLERY),
-        "understand/verdicts.md": verdicts.page(GALLERY),
-    }
-    made |= {f"reference/schemas/{name}.json": schema for name, schema in records.schemas().items()}
-    for page, text in made.items():
-        files.append(File.generated(config, page, content=text))
+    for name, schema in records.schemas().items():
+        files.append(File.generated(config, f"reference/schemas/{name}.json", content=schema))
     for page in sorted(GALLERY.glob("*/report.html")):
         place = f"understand/gallery/{page.parent.name}/report.html"
         files.append(File.generated(config, place, abs_src_path=str(page)))
@@ -73,10 +73,13 @@ def notebook(script: str) -> str:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Point links that leave docs/ to the pages that stand for these files here; read Markdown in what is folded."""
+    """Add what is made; point links that leave docs/ to the pages that stand for these files; read folded Markdown."""
     if page.file.src_uri in WIDE:
         page.meta["hide"] = ["toc"]
     folder = posixpath.dirname(page.file.src_uri)
+    if page.file.src_uri in MADE:
+        made = MADE[page.file.src_uri]()
+        markdown = re.sub("<!-- made by make docs -->.*<!-- end -->", lambda _: made, markdown, flags=re.DOTALL)
 
     def pointed(found: re.Match[str]) -> str:
         source = posixpath.normpath(posixpath.join("docs", folder, found[1]))

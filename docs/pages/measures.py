@@ -12,13 +12,6 @@ from unhot.records.audit import AuditRecord, Subject
 from unhot.records.measure import Group, Measure
 from unhot.report.tables import SUBJECTS, value_text
 
-HEAD = """# What each measure says
-
-Every number of an audit. Under each are the values that it has in one audit, with their intervals: the digit 1, hidden
-by nhle-cwm in a net of handwritten digits ([the whole audit](gallery/hidden/report.html)). The marks are {legend}; the
-line is the range of the measure. The name of a measure, such as `forget_accuracy`, is that in `audit.json` and for
-`--require`.
-"""
 MARKS: dict[Subject, str] = {
     "original": "M-6,0a6,6 0 1,0 12,0a6,6 0 1,0 -12,0",
     "masked": "M-5,-5L5,5M-5,5L5,-5",
@@ -30,14 +23,15 @@ WIDTH, EDGE = 640, 14
 
 
 def page(gallery: Path) -> str:
-    """Return the page.
+    """Return what `make docs` adds to the page.
 
     Args:
         gallery: The folder that gallery.py wrote.
     """
     record = AuditRecord.read(gallery / "hidden" / "audit.json")
     legend = ", ".join(f"{_icon(subject)} the {subject} model" for subject in SUBJECTS)
-    text = [HEAD.format(legend=legend)]
+    whole = "[The whole audit](gallery/hidden/report.html) has its own page."
+    text = [f"{whole} The marks are {legend}; the line is the range of the measure.\n"]
     for group, title in GROUPS.items():
         text.append(f"## {title}\n")
         for name, entry in metrics.catalogue.entries().items():

@@ -12,18 +12,11 @@ from docstrings import fields, markdown, prose
 from unhot import methods
 from unhot.methods.base import Method
 
-HEAD = """# Methods and their settings
-
-What `unhot show METHOD` prints, for all methods. Settings are `-o name=value` on the command line, and arguments in
-Python; `unhot.methods.get("scrub")(alpha=0.5)` is a method with its settings.
-[The methods compared](../understand/compare.md) says how far each gets with the defaults.
-"""
-
 
 def page() -> str:
-    """Return the page."""
+    """Return what `make docs` adds to the page."""
     known = {name: methods.catalogue.known(name) for name in methods.catalogue}
-    text = [HEAD, "| method | what it is |", "| --- | --- |"]
+    text = ["| method | what it is |", "| --- | --- |"]
     text += [f"| [{name}](#{_place(name)}) | {entry.summary} |" for name, entry in known.items()]
     text += [f"\n{_method(name, methods.get(name))}" for name in known]
     return "\n".join(text) + "\n"

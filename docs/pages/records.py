@@ -51,18 +51,10 @@ RECORDS: dict[str, tuple[str, type[Record]]] = {
     "export": ("what `unhot export --json` prints", export.ExportRecord),
 }
 
-HEAD = """# Records
-
-Every JSON file that unhot writes is one of these records. Unknown fields, NaN and infinity are refused when a file is
-read. `schema_version` says which layout it has; a file of a newer layout than this unhot knows is refused by name, and
-files of older layouts are read. Each record has a JSON schema, to check files with in other languages; it is that of
-files as this version writes them.
-"""
-
 
 def page() -> str:
-    """Return the page: a section for each kind of record, and one for each object in it."""
-    text, said = [HEAD], set[str]()
+    """Return what `make docs` adds to the page: a section for each kind of record, and one for each object in it."""
+    text, said = list[str](), set[str]()
     for name, (where, record) in RECORDS.items():
         schema = described(record)
         text.append(f"## {record.__name__}\n\nThis is {where}. [JSON schema](schemas/{name}.json)\n")

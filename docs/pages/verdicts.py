@@ -20,24 +20,16 @@ SHOWN = {
 }
 
 NONE = "None of the models of this page earned this label when the site was built.\n"
-HEAD = """# The verdicts
-
-An audit gives one verdict for each holder: whoever holds the outputs of a model, its features, or its weights. Here is
-what each label says, with models that earn it. They are nets of handwritten digits (LeNet-5, on the digits of
-scikit-learn), which were trained, made to forget the digit 1 and audited when this site was built; their audits are
-shown as they came out. The test set has only a few dozen images of a digit, so intervals are wide. [How a verdict comes
-about](../audit.md#the-verdict) has the rules.
-"""
 
 
 def page(gallery: Path) -> str:
-    """Return the page.
+    """Return what `make docs` adds to the page.
 
     Args:
         gallery: The folder that gallery.py wrote.
     """
     audits = {name: AuditRecord.read(gallery / name / "audit.json") for name in EXAMPLES}
-    text = [HEAD]
+    text = []
     for label, meaning in MEANINGS.items():
         text.append(f"## {label.capitalize()}\n\n{meaning.of('features')}\n")
         mine = {name: record for name, record in audits.items() if record.verdict.label == label}

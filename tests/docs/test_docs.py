@@ -20,6 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 GUIDE_FILE = ROOT / "CONTRIBUTING.md"
 GUIDE = GUIDE_FILE.read_text()
 README = (ROOT / "README.md").read_text()
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 @pytest.fixture(scope="module")
@@ -88,3 +89,25 @@ def test_every_place_that_the_architecture_names_is_there() -> None:
     named = re.findall(r"`((?:[a-z_]+/)*[a-z_]+\.py|(?:[a-z_]+/)+)[`:]", text)
     assert len(named) > 60
     assert [n for n in named if not any(p.endswith(f"/{n.rstrip('/')}") for p in there)] == []
+
+
+def links(page: Path) -> list[tuple[str, str]]:
+    """Return the files of the repository that a page links to, and the place in each, as it is written."""
+    text = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
+    found = [link for link in re.findall(r"\]\(([^)\s]+)\)", text) if not re.match("[a-z]+:", link)]
+    return [(link.partition("#")[0], link.partition("#")[2]) for link in found]
+
+
+def places(page: Path) -> set[str]:
+    """Return the places of a page, named after its headings as code hosts name them."""
+    heads = re.findall(r"^#+ (.*)", re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL), flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", head.lower()).replace(" ", "-") for head in heads}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_links_lead_somewhere_where_the_pages_are_read_as_files(page) -> None:
+    for link, place in links(page):
+        target = (page.parent / link).resolve() if link else page
+        assert target.exists(), link
+        made = target.suffix != ".md" or "<!-- made by make docs -->" in target.read_text()
+        assert not place or made or place in places(target), f"{link}#{place}"
