@@ -44,7 +44,10 @@ def advise(
     quiet: opt.Quiet = False,
     json: opt.Json = False,
 ) -> None:
-    """Say which method suits what you have, why, what it needs, and what can be claimed afterwards; nothing is run."""
+    """Say which method suits what you have, and why.
+
+    It also says what the method needs, and what can be claimed afterwards. Nothing is run.
+    """
     from unhot.cli.output import say
     from unhot.data import catalogue as datasets
     from unhot.data.unlabelled import Unlabelled

@@ -142,7 +142,10 @@ def audit(
     asked: ModelOptions,
     how: opt.How,
 ) -> None:
-    """Measure an unlearned model beside the original, the masked original and retrained models."""
+    """Measure what a model has forgotten, and what is only hidden.
+
+    The model is compared with the original, with the original whose output is masked, and with retrained models.
+    """
     from unhot.cli.output import complain, say, table
     from unhot.evaluation.requirement import Requirement
     from unhot.files import check_free
@@ -192,7 +195,10 @@ def compare(
     asked: ModelOptions,
     how: opt.How,
 ) -> None:
-    """Audit several models that forgot the same classes, and put them in one table and on one page."""
+    """Audit several models that forgot the same classes.
+
+    They are put in one table and on one page.
+    """
     from unhot.cli.output import say, table
     from unhot.files import check_free, staged_folder
     from unhot.report.audited import Audited

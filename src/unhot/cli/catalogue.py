@@ -58,7 +58,7 @@ MORE: dict[Kind, dict[str, Callable[[Any], str]]] = {
 def list_(
     what: Annotated[str, typer.Argument(metavar="|".join([*Kind, MEASURES]), help="What to list.")], json: Json = False
 ) -> None:
-    """List methods, metrics, attacks, the measures of both, models or data sets."""
+    """List methods, metrics, attacks, measures, models or data sets."""
     from unhot.cli.output import say, table
 
     if what == MEASURES:
@@ -91,7 +91,7 @@ def _list_measures(json: bool) -> None:
 def show(
     method: Annotated[str, typer.Argument(metavar="METHOD", help="See: unhot list methods.")], json: Json = False
 ) -> None:
-    """Show a method: formula, source, what it reads, and its hyperparameters."""
+    """Show a method: formula, source, data and hyperparameters."""
     from unhot import methods
     from unhot.cli.output import say, table
     from unhot.cli.plain_text import plain

@@ -29,7 +29,10 @@ def keys(
     ] = "ed25519",
     json: opt.Json = False,
 ) -> None:
-    """Make a pair of keys to sign deletion records with: unhot.key, which only you may read, and unhot.pub."""
+    """Make a pair of keys to sign deletion records with.
+
+    unhot.key signs, and only you may read it; unhot.pub is for whoever checks records.
+    """
     from unhot.cli.output import say
     from unhot.deletion.keys import PRIVATE, PUBLIC, make_keys
     from unhot.files import check_free
@@ -62,7 +65,10 @@ def certify(
     quiet: opt.Quiet = False,
     json: opt.Json = False,
 ) -> None:
-    """Make a signed record of a deletion request: what was asked, done and measured, and what is left to dispose of."""
+    """Make a signed record of a deletion request.
+
+    It says what was asked, done and measured, and what is left to dispose of.
+    """
     from pydantic import ValidationError
 
     from unhot.cli.output import complain, say

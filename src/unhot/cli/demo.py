@@ -27,10 +27,11 @@ def demo(
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
-    """Run a full example on bundled handwritten digits: train, forget a digit, retrain without it, audit.
+    """Train, forget and audit on bundled handwritten digits.
 
-    The digit is forgotten twice: once so that it is hidden, in a second or two, and once so that it is forgotten in the
-    features, which takes longer. Audits show the difference.
+    A net is made to forget a digit, and compared with one that is trained without it. The digit is forgotten twice:
+    once so that it is hidden, in a second or two, and once so that it is forgotten in the features, which takes longer.
+    Audits show the difference.
     """
     from unhot.cli.output import note, say
     from unhot.data.samples import draw

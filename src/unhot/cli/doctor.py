@@ -49,9 +49,10 @@ def doctor(
     asked: ModelOptions,
     how: opt.How,
 ) -> None:
-    """Say what unhot understands of a model and of samples, and what unhot forget would do; change nothing.
+    """Say what unhot understands of a model and of samples.
 
-    The exit code is 0 if unhot forget would go on, and 2 if it would refuse; then its message is printed.
+    It says what unhot forget would do, and changes nothing. The exit code is 0 if unhot forget would go on, and 2 if it
+    would refuse; then its message is printed.
     """
     from unhot.cli.output import complain, say
     from unhot.data import catalogue as datasets

@@ -75,10 +75,12 @@ def forget(
     label_map: opt.LabelMapFile = None,
     given: Annotated[
         list[str],
-        typer.Option("--given", help="Label of which there are samples, if there are none of others; may be repeated."),
+        typer.Option(
+            "--given", help="Label that the samples show, if they show only some of those to forget; may be repeated."
+        ),
     ] = [],  # noqa: B006
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Do all of it, say what it did and cost, and write nothing.")
+        bool, typer.Option("--dry-run", help="Run the method, and print its result and cost, but write nothing.")
     ] = False,
     remark: Annotated[
         str, typer.Option("--note", help="Anything that the record is to say; unhot certify takes it over.")
@@ -88,7 +90,7 @@ def forget(
     asked: ModelOptions,
     how: opt.How,
 ) -> None:
-    """Make a model forget one or more classes, from a few of their images.
+    """Make a model forget classes, from a few of their images.
 
     -o sets hyperparameters of the method (see unhot show METHOD). With --label-map, --class names a group or a label of
     the map, which may be several classes of the model or a part of one; --samples and --retain are labelled by the map.

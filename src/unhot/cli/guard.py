@@ -39,7 +39,7 @@ class _ReadsOldForm(TyperGroup):
 app = typer.Typer(
     name="guard",
     cls=_ReadsOldForm,
-    help="Collect statistics of a model's training images for unhot forget --guard, or drop classes from them.",
+    help="Collect statistics of training images, or drop classes.",
     no_args_is_help=True,
 )
 

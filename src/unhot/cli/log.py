@@ -21,10 +21,10 @@ def log(
     quiet: opt.Quiet = False,
     json: opt.Json = False,
 ) -> None:
-    """List the deletion requests carried out on a model: what was forgotten, when, why, how, and at what cost.
+    """List the deletion requests carried out on a model.
 
-    Each line is compared with its record, where that lies in a folder beside the model or beside the folder of its
-    request. Exit code 3 if one does not agree.
+    The list says what was forgotten, when, why, how, and at what cost. Each line is compared with its record, where that
+    lies in a folder beside the model or beside the folder of its request. Exit code 3 if one does not agree.
     """
     from unhot.cli.output import complain, note, say, table
     from unhot.deletion.ledger import changed_between, compared_with, read_ledger, records_beside

@@ -29,7 +29,10 @@ def diff(
     quiet: opt.Quiet = False,
     json: opt.Json = False,
 ) -> None:
-    """Write what a request changed in a model as a patch, which unhot apply and unhot revert use."""
+    """Write what a request changed in a model as a patch.
+
+    unhot apply and unhot revert use it.
+    """
     from unhot.cli.output import note, say
     from unhot.deletion.keys import read_private
     from unhot.deletion.patch import described
@@ -49,7 +52,10 @@ def diff(
 def apply(
     model: Model, patch: Patch, out: opt.Out, key: PublicKey = None, quiet: opt.Quiet = False, json: opt.Json = False
 ) -> None:
-    """Apply a patch to the model before a request: the result is the model after it, bit for bit."""
+    """Apply a patch to the model before a request.
+
+    The result is the model after the request, bit for bit.
+    """
     from unhot.cli.output import note, say
     from unhot.deletion.patch import apply as make
     from unhot.files import check_free
@@ -68,7 +74,10 @@ def apply(
 def revert(
     model: Model, patch: Patch, out: opt.Out, key: PublicKey = None, quiet: opt.Quiet = False, json: opt.Json = False
 ) -> None:
-    """Undo a request by its patch: the result is the model before the request, bit for bit."""
+    """Undo a request by its patch.
+
+    The result is the model before the request, bit for bit.
+    """
     from unhot.cli.output import say
     from unhot.deletion.patch import revert as make
     from unhot.files import check_free

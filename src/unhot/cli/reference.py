@@ -26,9 +26,10 @@ def reference(
     asked: ModelOptions,
     how: opt.How,
 ) -> None:
-    """Make a stand-in for a retrained model: the original with a fresh last stage, trained on the retained classes.
+    """Make a stand-in for a retrained model.
 
-    It is for audits where no model can be trained without the class: pass it to unhot audit as --retrained.
+    It is the original with a new last stage, trained on images of the retained classes. It is for audits where no model
+    can be trained without the class: pass it to unhot audit as --retrained.
     """
     import torch
 

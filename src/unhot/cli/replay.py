@@ -44,11 +44,12 @@ def replay(
     models: SignedModelOptions,
     how: opt.How,
 ) -> None:
-    """Carry requests out again with the same method, settings, seed and images, and audit and certify each.
+    """Carry out requests again, as their records say.
 
-    For requests that were undone so that one before them could be undone. A command that was stopped goes on where it
-    was when it is given again. A request that does not meet the bounds of its record is certified as one that does not,
-    and the exit code is 3.
+    Each is carried out with the same method, settings, seed and images, audited and certified. This is for requests
+    that were undone so that one before them could be undone. A command that was stopped goes on where it was when it is
+    given again. A request that does not meet the bounds of its record is certified as one that does not, and the exit
+    code is 3.
     """
     from unhot.deletion.keys import read_private
     from unhot.deletion.replaying import asked_again, read_records, shared_again

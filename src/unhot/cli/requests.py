@@ -57,10 +57,11 @@ def request(
     *,
     how: opt.How,
 ) -> None:
-    """Carry out deletion requests: forget, audit and certify each in turn, starting from the model before it.
+    """Forget, audit and certify the requests of a file, one by one.
 
-    Nothing is overwritten. A command that was stopped goes on where it was when it is given again. Where an audit does
-    not meet the bounds of its request (require), that is not certified, and the exit code is 3.
+    Each starts from the model that the one before it left. Nothing is overwritten. A command that was stopped goes on
+    where it was when it is given again. Where an audit does not meet the bounds of its request (require), that is not
+    certified, and the exit code is 3.
     """
     from unhot.cli.output import say
     from unhot.deletion.request_file import place_in, read_requests

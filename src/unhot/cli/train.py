@@ -40,10 +40,11 @@ def train(
     seed: opt.Seed = 0,
     how: opt.How,
 ) -> None:
-    """Train a classifier, or with --exclude-class the retrained reference.
+    """Train a classifier, or a retrained reference.
 
-    -o sets options of the architecture; with --label-map the classes are its groups. An interrupted run resumes
-    when the same command is given again.
+    With --exclude-class it is a reference for audits: a model that never saw the class. -o sets options of the
+    architecture; with --label-map the classes are its groups. An interrupted run resumes when the same command is given
+    again.
     """
     from unhot import training
     from unhot.cli.output import say
