@@ -38,7 +38,7 @@ def test_a_range_in_words(changes: dict[str, Any], words: str) -> None:
 def test_how_to_read_it_in_words() -> None:
     full = declared(low=0, at_original=1, at_retrained=0.5, beside_retrained=True, note="so", higher_is_better=False)
     assert full.reading == (
-        "0 upwards; the original gives 1; a model that never saw the class gives 0.5; read beside the retrained "
+        "0 upwards; the original gives 1; a model that never saw the class gives 0.5; compare with the retrained "
         "model's; so; lower is better"
     )
 

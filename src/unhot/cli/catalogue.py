@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json as jsonlib
+import textwrap
 from collections.abc import Callable
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
@@ -108,7 +109,7 @@ def show(
     given = f"; if given: {', '.join(found.may_use)}" if found.may_use else ""
     say(f"Reads: {', '.join(found.uses) or 'nothing but the class'}{given}\n")
     say(plain(inspect.getdoc(found) or ""))
-    say(f"\n{found.departures}" if any(found.departures) else "")
+    say("\n" + textwrap.fill(str(found.departures), 120) if any(found.departures) else "")
     rows = [
         (name, _kind(f), f["default"] if isinstance(f["default"], str) else jsonlib.dumps(f["default"]), _range(f))
         for name, f in fields.items()

@@ -23,8 +23,9 @@ RAISED = {"2": "²", "{-1}": "⁻¹", "ᵀ": "ᵀ"}
 
 
 def plain(text: str) -> str:
-    """Return a docstring without the markup of reStructuredText."""
+    """Return a docstring of a method without its markup; its attributes are the hyperparameters."""
     text = re.sub(r"^( *)\.\. math::\n((?:\1 +.*\n)+)", _block, f"{text}\n", flags=re.M)
+    text = re.sub(r"^Attributes:$", "Hyperparameters:", text, flags=re.M)
     text = re.sub(r":math:`([^`]*)` ?", _inline, text)
     text = re.sub(r":[a-z]+:`~?([^`]*)`", r"\1", text)
     return text.replace("``", "").removesuffix("\n")

@@ -51,7 +51,7 @@ catalogue: Registry[type[Method], Entry] = Registry(
         ),
         "boundary-shrink": Entry(
             "unhot.methods.boundary_shrink:BoundaryShrink",
-            "fine-tune on the samples with the class across the nearest decision boundary",
+            "fine-tune on the samples under the class across the nearest decision boundary",
             "CVPR 2023",
             reads="forget",
         ),

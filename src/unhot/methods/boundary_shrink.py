@@ -1,4 +1,4 @@
-r"""Boundary Shrink: fine-tune on the samples with the classes across the nearest decision boundary.
+r"""Boundary Shrink: fine-tune on the samples under the classes across the nearest boundary.
 
 Source: Chen, Gao, Liu, Peng, Wang: Boundary unlearning: rapid forgetting of deep networks via shifting the decision
 boundary, CVPR 2023 (arXiv 2303.11570), and its released code.
@@ -23,16 +23,16 @@ from unhot.runtime import Runtime
 
 
 class BoundaryShrink(Method):
-    r"""Fine-tune on each sample with the class that a small step away from its own leads to.
+    r"""Fine-tune on each sample under the class that a small step away from its own leads to.
 
     .. math::
         x' = x + \epsilon \operatorname{sign} \nabla_x \ell(f_o(x), y), \quad
         y' = \operatorname*{argmax}_{k \notin F} f_o(x')_k, \quad
         \min_\theta \operatorname*{mean}_{D_f} \ell(f_\theta(x), y')
 
-    Rate and steps are those with which forgetting eight samples of some classes of Fashion-MNIST and MNIST made the
-    model forget eight others too, at little change of its output on distorted copies
-    (:func:`unhot.data.augment.distort`).
+    Rate and steps were chosen on classes of Fashion-MNIST and MNIST: after forgetting eight samples the model had
+    forgotten eight others of the class, too, and its outputs on distorted copies (:func:`unhot.data.augment.distort`)
+    had changed little.
 
     Attributes:
         lr: Learning rate of SGD with momentum 0.9.

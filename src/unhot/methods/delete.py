@@ -26,9 +26,9 @@ class Delete(Method):
         \min_\theta \operatorname*{mean}_{D_f} \operatorname{KL}(\tilde p(x) \Vert p_\theta(x)), \quad
         \tilde p = \operatorname{softmax}(z_o \text{ with } z_{o,k} = -\infty \text{ for } k \in F)
 
-    The rate is the paper's for CIFAR-10. The steps are the fewest of 10, 20 and 40 with which forgetting eight samples
-    of some classes of Fashion-MNIST and MNIST made the model forget eight others too; outputs on distorted copies
-    (:func:`unhot.data.augment.distort`) were watched as well.
+    The rate is the paper's for CIFAR-10. The number of steps, among 10, 20 and 40, was chosen on classes of
+    Fashion-MNIST and MNIST: after forgetting eight samples the model had forgotten eight others of the class, too, and
+    its outputs on distorted copies (:func:`unhot.data.augment.distort`) had changed little.
 
     Attributes:
         lr: Learning rate of SGD with momentum 0.9.

@@ -35,9 +35,9 @@ class Forsaken(Method):
     From the paper: dummy gradients, the masks, are added to the weights again and again; they are sparse, so that most
     weights keep their values; they bring the output on the samples near q, the output on images that the model does not
     know. The masks are found by proximal steps :math:`\delta \leftarrow S_{a \lambda}(\delta - a \nabla_\delta
-    \operatorname{KL})` with the soft threshold S. The paper's settings are not known: ours are those with which
-    forgetting eight samples of some classes of Fashion-MNIST and MNIST made the model forget eight others too, at the
-    least change of its output on distorted copies.
+    \operatorname{KL})` with the soft threshold S. The paper's settings were not available to us; ours were chosen on
+    classes of Fashion-MNIST and MNIST: after forgetting eight samples the model had forgotten eight others of the
+    class, too, and its outputs on distorted copies (:func:`unhot.data.augment.distort`) had changed little.
 
     Attributes:
         rounds: Maximum number of masks.

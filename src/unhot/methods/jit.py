@@ -29,10 +29,11 @@ class Jit(Method):
         \min_\theta \operatorname*{mean}_{D_f} \operatorname*{mean}_{\xi \sim N(0, \sigma^2)}
         \frac{\lVert f_\theta(x) - \operatorname{sg} f_\theta(x + \xi) \rVert_2}{\lVert \xi \rVert_2}
 
-    sg stops the gradient, as in the released code. sigma and ``copies`` are the paper's; rate and ``clip`` are those
-    with which forgetting eight samples of some classes of Fashion-MNIST and MNIST made the model forget eight others
-    too. Outputs on distorted copies (:func:`unhot.data.augment.distort`) changed much at every rate: on small nets the
-    method harms the other classes. The presets make one pass, at the paper's rates times its batch of 128.
+    sg stops the gradient, as in the released code. sigma and ``copies`` are the paper's; rate and ``clip`` were chosen
+    on classes of Fashion-MNIST and MNIST: after forgetting eight samples the model had forgotten eight others of the
+    class, too. Its outputs on distorted copies (:func:`unhot.data.augment.distort`) changed much at every rate: on
+    small nets the method harms the other classes. The presets make one pass, at the paper's rates times its batch of
+    128.
 
     Attributes:
         lr: Learning rate of SGD.

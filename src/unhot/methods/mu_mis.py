@@ -32,12 +32,12 @@ class MuMis(Method):
         - \lVert \nabla_x z_{c'}(x) \rVert^2 \right), \quad c' \text{ drawn among the retained classes in every step}
 
     The loss has no minimum. The run stops when the sensitivity of the retained classes, which may fall at first, is
-    ``recovered`` times what it was, or when the samples are no longer classified as the class: further steps only harm
-    the other classes, most where there are many and the sensitivity recovers slowly. Second
-    derivatives go through max pooling, ReLU and attention; for the last the fused kernels, which have none, are
-    switched off. Normalisation statistics are frozen. :math:`s_0` is the class's sensitivity in the
-    original model. Our settings were chosen on 16 samples of classes of Fashion-MNIST and MNIST: those after which no
-    sample is classified as the class, and outputs on distorted copies of the samples have drifted least.
+    ``recovered`` times that of the original, or when the samples are no longer classified as the class: further steps
+    only harm the other classes. Second derivatives go through max pooling, ReLU and attention; for the last the fused
+    kernels, which have none, are switched off. Normalisation statistics are frozen. :math:`s_0` is the class's
+    sensitivity in the original model. Our settings were chosen on 16 samples of classes of Fashion-MNIST and MNIST:
+    after the run no sample is classified as the class, and outputs on distorted copies of the samples have changed
+    least.
 
     Attributes:
         lr: Learning rate of SGD with momentum 0.9.

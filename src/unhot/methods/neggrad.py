@@ -27,11 +27,11 @@ class NegGrad(Method):
     .. math::
         \theta \leftarrow \theta + \eta \nabla_\theta \operatorname*{mean}_{D_f} \ell(f_\theta(x), y)
 
-    The usual settings, passes over the whole class at rates of 1e-5 to 1e-3, do nothing while the model is confident
-    of the samples, since the gradient is almost 0, and wreck it once it is not. Hence a large rate, and a gradient
-    that is clipped early, so that most steps are equally long. Both are those with which forgetting eight samples of
-    some classes of Fashion-MNIST and MNIST made the model forget eight others too, at little change of its output on
-    distorted copies (:func:`unhot.data.augment.distort`).
+    The usual settings, passes over the whole class at rates of 1e-5 to 1e-3, do nothing while the model is confident of
+    the samples, since the gradient is almost 0, and destroy it once it is not. So the rate is large and the gradient is
+    clipped to a small norm: most steps are equally long. Both were chosen on classes of Fashion-MNIST and MNIST: after
+    forgetting eight samples the model had forgotten eight others of the class, too, and its outputs on distorted copies
+    (:func:`unhot.data.augment.distort`) had changed little.
 
     Attributes:
         lr: Learning rate of SGD with momentum 0.9.

@@ -43,16 +43,17 @@ class NhleCwm(Method):
         W_l \leftarrow W_l - \eta \lVert W_l \rVert \frac{G_l P_l}{\lVert G_l P_l \rVert}, \quad
         G_l = \nabla_{W_l} L_\text{encoding}(z(x_f)), \quad P_l = (I + \rho S_l / \operatorname{tr} S_l)^{-1}
 
-    From the paper: the two stages and their order; that only a small number of images of the forgotten classes is
-    used; iterating over them. :math:`P_l` spares the directions that distorted copies of the images use
-    (:func:`unhot.data.augment.distort`), which stand in for the other classes. The images are shifted at random in
-    every step, so that the class is forgotten and not just these images. The head is not trained, so that the features
-    change; normalisation statistics are frozen.
+    From the paper: the two stages and their order; only a small number of images of the forgotten classes, which are
+    iterated over. :math:`P_l` shortens steps in the directions that distorted copies of the images use
+    (:func:`unhot.data.augment.distort`); these copies stand in for the other classes. The images are shifted at random
+    in every step, so that the class is forgotten and not just these images. The head is not trained, so that the
+    features change; normalisation statistics are frozen.
 
     What the other classes lose is estimated after every step, on samples that were moved until the model nearly
     classifies them as other classes (:mod:`unhot.methods.parts.damage`). A step after which it might be more than the
-    budget is taken back. The run then starts again with more that is spared: samples that were moved away from the
-    class. Of the two runs the one counts that left least of the class; if neither took a step, only the cut is left.
+    budget is taken back. The run then starts again, and :math:`P_l` also covers samples that were moved far from the
+    class. The run that leaves less of the class is kept; if neither took a step, the classes are only cut from the
+    output.
 
     Attributes:
         encoding: The loss on the samples; see :mod:`unhot.methods.parts.losses`.

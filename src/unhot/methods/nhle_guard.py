@@ -52,14 +52,15 @@ class NhleGuard(Method):
         x_r \sim \mathcal N(\mu_k, \Sigma_k), \quad x_f \in \{ s, \; s + \mathcal N(0, \Sigma_k) \},
         \; k \sim \tilde p^{1/T}(s)
 
-    Only the layers nearest the head are trained. What flows into them, x, is drawn: for the retained classes from
-    their Gaussians at the last replay point before the layers (:mod:`unhot.statistics`), for the classes to forget
-    around shifted samples s, with the spread of the retained class k that is most likely for a sample. :math:`\tilde
-    p` is the original's distribution with the classes to forget left out, frozen; sharpened by T < 1, since a model
-    that never saw the class is more confident of its images than one that must not name it. :math:`h` are the features
-    and the inputs of earlier layers, both scaled by the drawn ones and normalised to length 1, compared with those of
-    the original for x_r, as many of each class as :math:`\tilde p` says. S is the second moment of the inputs of a
-    layer on images of retained classes. The mode, which the record notes, says where Gaussians and S come from:
+    Only the layers nearest the head are trained. Their inputs x are drawn: for the retained classes from the Gaussians
+    of the activations at the last replay point before the layers (:mod:`unhot.statistics`), for the classes to forget
+    around shifted samples s, with the covariance of the retained class k that is most likely for a sample.
+    :math:`\tilde p` is the original's distribution with the classes to forget left out, frozen; sharpened by T < 1,
+    since a model that never saw the class is more confident of its images than one that must not name it. :math:`h` are
+    the features and the inputs of earlier layers, both scaled by the drawn ones and normalised to length 1, compared
+    with those of the original for x_r, as many of each class as :math:`\tilde p` says. S is the second moment of the
+    inputs of a layer on images of retained classes. The mode, which the record notes, says where Gaussians and S come
+    from:
 
     - *guarded*: from a guard that was passed, which was collected from training images;
     - *bare*: from a guard that is collected from samples moved until the model classifies them as retained classes

@@ -89,9 +89,9 @@ class PourD(Method):
         \min_\theta \frac{\sum_x \lVert h_\theta(x) - P h_o(x) \rVert^2}{\sum_x \lVert h_o(x) - P h_o(x) \rVert^2},
         \quad P = I - U^\top U
 
-    The head is neither trained nor cut; normalisation statistics are frozen. The paper's settings
-    are not known to us; ours were chosen on 16 samples of classes of Fashion-MNIST and MNIST: those after which hardly
-    a sample is assigned to the class, and outputs on distorted copies of the samples have drifted least.
+    The head is neither trained nor cut; normalisation statistics are frozen. The paper's settings were not available to
+    us; ours were chosen on 16 samples of classes of Fashion-MNIST and MNIST: after the run hardly a sample is
+    classified as the class, and outputs on distorted copies of the samples have changed least.
 
     Attributes:
         lr: Learning rate of SGD with momentum 0.9.

@@ -26,10 +26,10 @@ class ScrubAndLearn(Method):
         \min_\theta \operatorname*{mean}_{D_f} \ell(f_\theta(x), y'), \quad
         y' = \operatorname*{argmax}_{k \notin F} f_o(x)_k
 
-    From the paper: the labels, computed once by the original, and fine-tuning on images of the class only. The paper
-    studies rates and the choice of samples, in parts that we could not read. Our settings are those with which
-    forgetting eight samples of some classes of Fashion-MNIST and MNIST made the model forget eight others too, at
-    little change of its output on distorted copies (:func:`unhot.data.augment.distort`).
+    From the paper: the labels, computed once by the original, and fine-tuning on images of the class only. The paper's
+    settings were not available to us; ours were chosen on classes of Fashion-MNIST and MNIST: after forgetting eight
+    samples the model had forgotten eight others of the class, too, and its outputs on distorted copies
+    (:func:`unhot.data.augment.distort`) had changed little.
 
     Attributes:
         lr: Learning rate of SGD with momentum 0.9.

@@ -33,9 +33,9 @@ class Ssd(Method):
     :math:`\alpha I_i(D) \ge I_i(D_f)` for every weight, so that with ten classes nothing could be dampened; with many
     classes the two hardly differ.
 
-    ``alpha`` was chosen on training images of Fashion-MNIST and MNIST, 300 of the class and some of the others: the
-    paper's 10 (5 for its ViT) left three of four classes in part, 5 left one. If the loss on the samples is almost 0,
-    as on a few samples of an easy class, there is no gradient and nothing is forgotten; :class:`Lfssd` needs no loss.
+    ``alpha`` was chosen on training images of Fashion-MNIST and MNIST, 300 of the class and some of the others; the
+    paper's is 10, or 5 for its ViT. If the loss on the samples is almost 0, as on a few samples of an easy class, there
+    is no gradient and nothing is forgotten; ``lfssd`` needs no loss.
 
     Attributes:
         alpha: How many times as important to the class a weight must be to be dampened.
@@ -97,13 +97,13 @@ class Ssd(Method):
 
 
 class Lfssd(Ssd):
-    r"""SSD without labels and without a loss; all else is as in :class:`Ssd`.
+    r"""SSD without labels and without a loss; all else is as in ``ssd``.
 
     .. math::
         I_i(S) = \operatorname*{mean}_{x \in S} \left\lvert
         \frac{\partial \lVert z(x) \rVert^2}{\partial \theta_i} \right\rvert
 
-    ``alpha`` was chosen as that of SSD: 10 leaves a class, and 5 harms others.
+    ``alpha`` was chosen as that of ``ssd``.
 
     Attributes:
         alpha: How many times as important to the class a weight must be to be dampened.

@@ -45,8 +45,8 @@ class Tarf(Method):
       left out of the remaining ones by that.
 
     The paper compares k from 0.01 to 0.5; its schedule was not available to us. Ours was chosen on training images of
-    Sandal and Shirt of Fashion-MNIST, after test images of Sandal had shown that the ascent needs a ceiling, and that
-    100 steps of the descent alone bring the class back in part.
+    Sandal and Shirt of Fashion-MNIST; that the ascent needs a ceiling, and that a long descent alone brings the class
+    back in part, was seen on test images of Sandal.
 
     Attributes:
         steps: Number of steps, T.

@@ -107,8 +107,8 @@ class Ugradsl(Method):
 class UgradslPlus(Method):
     r"""Fine-tuning on the retained images, with ascent with negatively smoothed labels in every step.
 
-    The loss is that of :class:`Ugradsl`. An epoch is a pass over the retained images; the samples are repeated as often
-    as needed.
+    The loss is that of ``ugradsl``. An epoch is a pass over the retained images; the samples are repeated as often as
+    needed.
 
     Attributes:
         epochs: Passes over the retained images.

@@ -31,16 +31,16 @@ FLOOR = 0.01  # added to a loss before its reciprocal is taken: the loss of a co
 
 
 class WfNet(Method):
-    r"""Learn gates :math:`\alpha_l[c] \in [0, 1]` on the filters of every layer, weights frozen; then bake them.
+    r"""Learn gates :math:`\alpha_l[c] \in [0, 1]` on the filters of every layer, then multiply them into the weights.
 
     .. math::
         \min_{\alpha[c]} \; \frac{1}{|D_r|} \sum_{D_r} \ell(f_{\alpha[c]}(x), y)
         + \frac{\lambda_1}{|D_f|} \sum_{D_f} \frac{1}{\ell(f_{\alpha[c]}(x), y)}
         + \lambda_2 \operatorname{mean}(1 - \alpha[c]), \qquad \hat w_l = \alpha_l[c] \odot w_l
 
-    As in the paper one row of gates serves one class c, and :meth:`learn` learns the rows of all classes once, to be
-    selected at run time (:class:`unhot.models.weight_filter.WeightFilter`). Rows share nothing, so the method itself
-    learns only the row that it bakes: one for all classes to forget, if there are several.
+    As in the paper one row of gates serves one class c, and all rows can be learned at once, to be selected at run time
+    (:class:`unhot.models.weight_filter.WeightFilter`). Rows share no parameters, so the method learns only the row that
+    it multiplies into the weights: one for all classes to forget, if there are several.
 
     The paper's learning rate, lambdas and number of steps were not available to us; ours were chosen on training images
     of Fashion-MNIST.

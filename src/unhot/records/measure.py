@@ -123,6 +123,6 @@ class Measure(Stored):
         if self.at_retrained is not None:
             yield f"a model that never saw the class gives {self.at_retrained:g}"
         if self.beside_retrained:
-            yield "read beside the retrained model's"
+            yield "compare with the retrained model's"
         yield self.note
         yield self.direction

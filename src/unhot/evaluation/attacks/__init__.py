@@ -72,12 +72,12 @@ def _few_shot(prefix: str, what: str, title: str, holder: Holder, spread: float)
 _ENTRIES = {
     "few-shot-outputs": AttackEntry(
         f"{_HERE}.few_shot:FewShotOutputs",
-        "outputs for one, five or twenty images against those for the other classes, seen in five ways",
+        "recover the class from the outputs for one, five or twenty of its images, by five attacks",
         measures=_few_shot("output_recovery", "outputs", "Recovery by outputs", "outputs", 0.06),
     ),
     "few-shot": AttackEntry(
         f"{_HERE}.few_shot:FewShot",
-        "features of one, five or twenty images against those of the other classes, seen in five ways",
+        "recover the class from the features of one, five or twenty of its images, by five attacks",
         measures=_few_shot("recovery", "features", "Recovery", "features", 0.04),
     ),
     "few-shot-layers": AttackEntry(
@@ -245,7 +245,7 @@ _ENTRIES = {
     ),
     "class-membership": AttackEntry(
         f"{_HERE}.class_membership:ClassMembership",
-        "do outputs tell the class from its neighbours?",
+        "do the outputs tell images of the class from those of its neighbours?",
         measures=(
             Measure(
                 name="class_mia_accuracy",
@@ -275,15 +275,15 @@ _ENTRIES = {
     ),
     "over-unlearning": AttackEntry(
         f"{_HERE}.over_unlearning:OverUnlearning",
-        "how far outputs changed just beside images of the class",
+        "how far outputs changed for slightly perturbed images of the class",
         slow=True,
         measures=(
             Measure(
                 name="over_unlearning",
                 title="Over-unlearning",
                 group="Attacks",
-                sentence="Mean Jensen-Shannon divergence from the original's outputs on images just beside forgotten "
-                "ones.",
+                sentence="Mean Jensen-Shannon divergence from the original's outputs on slightly perturbed forgotten "
+                "images.",
                 low=0,
                 high=math.log(2),
                 unit="nats",
@@ -296,7 +296,7 @@ _ENTRIES = {
     ),
     "inversion": AttackEntry(
         f"{_HERE}.inversion:Inversion",
-        "what the model still draws for the class",
+        "do images that are optimised for the class in the model still show it?",
         slow=True,
         measures=(
             Measure(

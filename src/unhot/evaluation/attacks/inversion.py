@@ -1,4 +1,4 @@
-"""Model inversion: what a model still draws for the forgotten class."""
+"""Model inversion: whether images that are optimised for the forgotten class in a model still show it."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from unhot.records.model import InputSpec
 
 
 class Inversion(Attack):
-    r"""Images are drawn from noise until their features point to where the class lies.
+    r"""Optimise images, from noise, until their features point to where the class lies.
 
     The direction is the mean feature of images of the class minus that of all images, so that a cut or a missing output
     does not matter. Minimised is :math:`-\cos(h(x) - \bar h, \mu_f - \bar h) + \lambda\,TV(x)`, by Adam on pixels.
-    Reported is the share of the drawings that the original model recognises as the class: for the original itself that
-    is how far the attack works, for others how much of the class they still draw.
+    Reported is the share of these images that the original classifies as the class: for the original itself that is how
+    far the attack works, for other models how much of the class can still be drawn from them.
 
     Attributes:
         images: Number of drawings.

@@ -1,4 +1,4 @@
-"""Over-unlearning: how far a model's outputs changed just beside images of the forgotten class."""
+"""Over-unlearning: how far a model's outputs changed for slightly perturbed images of the class."""
 
 from __future__ import annotations
 

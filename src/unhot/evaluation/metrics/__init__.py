@@ -149,7 +149,8 @@ _MEASURES = {
             name="confusion_distance_to_retrained",
             title="Confusion distance from retrained",
             group="Output",
-            sentence="Total variation between where this model and a retrained model put forgotten images.",
+            sentence="Total variation distance between the classes that this model and a retrained model predict for "
+            "forgotten images.",
             low=0,
             high=1,
             higher_is_better=False,

@@ -36,7 +36,7 @@ def activation_distance_to_retrained(case: Case) -> Estimate:
 
 
 def confusion_distance_to_retrained(case: Case) -> Estimate:
-    """Return the total variation between where a model and a retrained one put forgotten images; 0 to 1.
+    """Return the total variation distance between the predictions of two models for forgotten images; 0 to 1.
 
     The interval is that of 20 bootstrap samples of the images.
     """
