@@ -23,8 +23,8 @@ def log(
 ) -> None:
     """List the deletion requests carried out on a model.
 
-    The list says what was forgotten, when, why, how, and at what cost. Each line is compared with its record, where that
-    lies in a folder beside the model or beside the folder of its request. Exit code 3 if one does not agree.
+    The list says what was forgotten, when, why, how, and at what cost. Each line is compared with its record, where
+    that lies in a folder beside the model or beside the folder of its request. Exit code 3 if one does not agree.
     """
     from unhot.cli.output import complain, note, say, table
     from unhot.deletion.ledger import changed_between, compared_with, read_ledger, records_beside
