@@ -2,12 +2,12 @@ r"""ClassStatistics, the guard: statistics of every class, collected once, that 
 
 For every class separately they hold
 
-- the number of its images, and mean and covariance of the values, at every position, that flow through one or a few
-  *replay points* (:mod:`unhot.models.replay`): draws from that Gaussian can be sent through the rest of the net;
+- the number of its images, and mean and covariance of the activations, at every position, of one or a few *replay
+  points* (:mod:`unhot.models.replay`): draws from that Gaussian can be sent through the rest of the net;
 - for each weight layer that can be preconditioned, the second moment of the inputs that its weights multiply.
 
 The covariance at a replay point is kept in its principal directions, r rows B with :math:`S \approx B^\top B`; noise in
-all other directions, even at their variance, would make the draws unlike the values that flow there. Second moments are
+all other directions, even at their variance, would make the draws unlike the activations there. Second moments are
 kept by frequent directions as rows and a scalar, :math:`S \approx B^\top B + \alpha I`, the rest of the trace spread
 evenly. Both are exact as long as r rows suffice. Classes share nothing, so that dropping one leaves what would have
 been collected without it.
@@ -50,7 +50,7 @@ from unhot.runtime import Runtime, usual_settings
 ROWS = 512  # rows of all classes together, for each layer and each replay point
 LEAST, MOST = 32, 200  # rows of a class at a replay point: five have too little spread; MOST if NUMBERS suffice
 NUMBERS = 12_582_912  # numbers in the rows of all replay points: 25 MB
-FLOWS = 1_000  # images of a class whose flow is described: the cost is cubic in them
+FLOWS = 1_000  # images of a class whose activations are described: the cost is cubic in them
 SEEN = 2_000  # input rows of a class, from random positions, that describe a layer
 AT_ONCE = 256  # rows that a sketch takes at once: the cost is cubic in them
 MAX_IMAGES = 10_000  # images that are read by default
@@ -64,7 +64,7 @@ class ClassStatistics:
     Attributes:
         info: The model and the classes that they describe.
         tensors: For K classes in the order of ``info.classes``, and each replay point ``s``: ``s.mean`` (K, ...),
-            float32, and ``s.rows`` (K, r, ...), bfloat16, of the shape of the flow there, and ``s.least`` (K,),
+            float32, and ``s.rows`` (K, r, ...), bfloat16, of the shape of the activations there, and ``s.least`` (K,),
             float32: the Gaussian of each class, and the lowest value that occurred. For each layer ``l``:
             ``l.input_rows`` (K, r, d), bfloat16, ``l.input_rest`` (K,), float32: the second moment of its inputs.
     """
@@ -159,7 +159,7 @@ class ClassStatistics:
         return (shares.sqrt().to(rows)[:, None, None] * rows).flatten(0, 1), (shares.to(rest) * rest).sum()
 
     def draw(self, point: str, classes: Tensor, generator: torch.Generator, around: Tensor | None = None) -> Tensor:
-        """Draw flows through a replay point from the Gaussians of some classes.
+        """Draw activations of a replay point from the Gaussians of some classes.
 
         Args:
             point: A replay point of ``info.replay_points``.
@@ -168,7 +168,7 @@ class ClassStatistics:
             around: Means in place of those of the classes, (N, ...).
 
         Returns:
-            Flows (N, ...), in the number type of the guard, clipped below at the lowest value that occurred.
+            Activations (N, ...), in the number type of the guard, clipped below at the lowest value that occurred.
         """
         mean, rows, least = (self.tensors[f"{point}.{part}"] for part in ("mean", "rows", "least"))
         drawn = mean[classes] if around is None else around.clone()

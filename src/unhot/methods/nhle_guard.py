@@ -220,21 +220,21 @@ class _Draws:
         }
 
     def _rest(self, flow: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Return logits (N, K) and the pooled inputs of ``matched`` for flows through the replay point (N, ...)."""
+        """Return logits (N, K) and the pooled inputs of ``matched`` for activations of the replay point (N, ...)."""
         with self.model.replacing(self.point, flow), self.model.recording(self.matched) as inputs:
             logits = self.model.logits(self.example)
         return logits, [pooled(inputs[layer]) for layer in self.matched]
 
     @torch.no_grad()
     def _with_outputs(self, flow: Tensor, y: Tensor) -> tuple[Batch, list[Tensor]]:
-        """Return a flow (N, ...), its columns (N,) and the original's logits for it; and its pooled features."""
+        """Return activations (N, ...) with their columns (N,) and the original's logits; and their pooled features."""
         logits, features = zip(*(self._rest(some) for some in flow.split(FORWARD)), strict=True)
         whole = [torch.cat(parts) for parts in zip(*features, strict=True)]
         return Batch(flow, y.to(flow.device), torch.cat(logits)), whole
 
     @torch.no_grad()
     def _views(self, data: Data, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Return the flows through the replay point for shifted samples, (VIEWS B, ...), and their columns."""
+        """Return the activations of the replay point for shifted samples, (VIEWS B, ...), and their columns."""
         x, y, _ = data.forget
         shifted, flows = Augment(round(self.method.shift * x.shape[-1])), []
         with self.model.recording([self.point]) as seen:

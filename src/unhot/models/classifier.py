@@ -172,7 +172,7 @@ class Classifier(Outputs):
 
     @contextmanager
     def recording(self, layers: Iterable[str], after: Iterable[str] = ()) -> Iterator[dict[str, Tensor]]:
-        """Record what flows in every forward pass of the block, by dotted name of a module.
+        """Record activations in every forward pass of the block, by dotted name of a module.
 
         The records are copies: the net may change tensors in place. An output that is no tensor is not recorded.
 

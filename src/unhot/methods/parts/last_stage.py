@@ -16,7 +16,7 @@ from unhot.models.replay import replay_points
 
 
 class Flow(NamedTuple):
-    """What flows into the last stage for some images, and what the original makes of it.
+    """Inputs of the last stage for some images, and the original's logits and features for them.
 
     Attributes:
         into: Inputs of the stage (N, ...), in bfloat16 to save memory.
@@ -94,7 +94,7 @@ class LastStage:
 
     @torch.no_grad()
     def flow(self, x: Tensor, copies: int = 1, shift: int = 0, generator: torch.Generator | None = None) -> Flow:
-        """Record what flows into the stage.
+        """Record the inputs of the stage.
 
         Args:
             x: Inputs (N, C, H, W).
@@ -113,12 +113,12 @@ class LastStage:
 
     @torch.no_grad()
     def replayed(self, into: Tensor) -> Flow:
-        """Run the stage on what may flow into it, (N, ...)."""
+        """Run the stage on inputs of it, (N, ...)."""
         image = torch.arange(len(into), device=into.device)
         return Flow.of([Flow(into[i].bfloat16(), *self(into[i].bfloat16()), i) for i in image.split(FORWARD)])
 
     def mixes(self, flow: Flow, generator: torch.Generator) -> Flow:
-        """Return what the stage, as it is, makes of mixes of what flows into it: as many, each of two at random.
+        """Return mixes of two random inputs of the stage, as many as there are, with its outputs for them.
 
         Where there are few images, these show it more of what it would do between them.
 
@@ -130,7 +130,7 @@ class LastStage:
         return Flow(mixed.into, mixed.logits, mixed.features, flow.image[first])
 
     def __call__(self, into: Tensor) -> tuple[Tensor, Tensor]:
-        """Return logits (N, K) and features (N, d) of what flows into the stage, (N, ...)."""
+        """Return logits (N, K) and features (N, d) for inputs of the stage, (N, ...)."""
         kind = self.example.dtype
         with self.model.replacing(self.point, into.to(kind)), self.model.recording([self.model.head]) as seen:
             logits = self.model.logits(self.example)

@@ -1,4 +1,4 @@
-"""Draws of a guard: flows from the Gaussians of the retained classes at the point where the last stage begins."""
+"""Draws of a guard: inputs of the last stage from the Gaussians of the retained classes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Guarded(Source):
         return f"{self.images * COPIES} draws of the guard"
 
     def flow(self, stage: LastStage, data: Data, runtime: Runtime) -> Flow:
-        """Draw what flows into the last stage."""
+        """Draw inputs of the last stage."""
         guard, generator = data.guard.to(stage.example), runtime.generator("guarded")
         classes = torch.arange(self.images * COPIES) % len(guard.info.classes)
         return Flow.of([stage.replayed(guard.draw(stage.point, c, generator)) for c in classes.split(FORWARD)])

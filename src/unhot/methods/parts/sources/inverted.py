@@ -97,7 +97,7 @@ class Inverted(Source):
         return runtime.median_seconds(inversion.step, 1) * self.descent / some * self.whole / self.images
 
     def flow(self, stage: LastStage, data: Data, runtime: Runtime) -> Flow:
-        """Make the images, or read them from the cache, and return what flows into the last stage for them."""
+        """Make the images, or read them from the cache, and return the inputs of the last stage for them."""
         x = self._images(stage, runtime).to(stage.example)
         flow = stage.flow(x, COPIES, SHIFT, runtime.generator("copies of inverted"))
         return flow.part(~torch.isin(flow.logits.argmax(1), torch.tensor(data.columns, device=x.device)))

@@ -42,7 +42,7 @@ class Retained(Source):
         return 1.6
 
     def flow(self, stage: LastStage, data: Data, runtime: Runtime) -> Flow:
-        """Return what flows into the last stage for shifted copies of the images."""
+        """Return the inputs of the last stage for shifted copies of the images."""
         some = torch.randperm(len(data.retain), generator=runtime.generator("retained"))[: self.images]
         x = data.retain.inputs(some, stage.model.input, runtime.device).to(stage.example)
         return stage.flow(x, self.copies, SHIFT, runtime.generator("copies of retained"))

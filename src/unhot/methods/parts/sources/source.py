@@ -68,4 +68,4 @@ class Source(ABC):
 
     @abstractmethod
     def flow(self, stage: LastStage, data: Data, runtime: Runtime) -> Flow:
-        """Return what flows into the last stage for the stand-ins, several copies of each image."""
+        """Return the inputs of the last stage for the stand-ins, several copies of each image."""
