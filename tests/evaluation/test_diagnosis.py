@@ -35,8 +35,26 @@ def test_a_request_that_goes_on(original: Classifier, digits: Source, samples: u
     shares = [right[y == c].float().mean().item() for c in range(10)]
     assert found.data.worst.label.index == shares.index(min(shares))
     assert found.plan.pass_seconds > 0
+    assert (found.plan.seconds is None) == (found.plan.method != "nhle-cwm")
     assert found.plan.reads == ()
     assert type(found).parse(found.to_json(), "it") == found
+
+
+@pytest.mark.filterwarnings("ignore::unhot.errors.UnhotWarning")
+@pytest.mark.parametrize(("stop_at", "budget", "end"), [(1.0, 0.035, 0), (0.0, 1.0, 1)])
+def test_the_time_is_that_of_the_images_that_pass(
+    original: Classifier, samples: unhot.Samples, stop_at: float, budget: float, end: int
+) -> None:
+    """Each of them costs no less than a third of a pass forward and back, and no more than all of it."""
+    method, forward = get("nhle-cwm")(stop_at=stop_at, steps=40, budget=budget), list[int]()
+    with nn.modules.module.register_module_forward_hook(
+        lambda module, args, out: forward.append(len(args[0]) * (getattr(module, "in_channels", 0) == 1))
+    ):
+        method(original, samples, runtime=CPU)
+    found = unhot.diagnose(original, samples, method, runtime=CPU).plan
+    counted = found.seconds[end] / found.pass_seconds * 16
+    assert sum(forward) / 3 < counted < sum(forward)
+    assert found.seconds[0] < found.seconds[1]
 
 
 def test_the_refusal_is_that_of_the_request(original: Classifier, digits: Source) -> None:

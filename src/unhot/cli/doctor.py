@@ -151,5 +151,13 @@ def _of_plan(plan: Plan) -> str:
     steps = "" if plan.most_steps is None else f" with steps={plan.most_steps}"
     cut = plan.hyperparameters.get("cut")
     how = "" if cut is None else f", cut={cut}"
-    timed = "" if plan.pass_seconds is None else f" A pass over the samples and back takes {plan.pass_seconds:.2g} s."
-    return f"unhot forget runs {plan.method}{steps}{how}.{timed}"
+    return f"unhot forget runs {plan.method}{steps}{how}.{_timed(plan)}"
+
+
+def _timed(plan: Plan) -> str:
+    if plan.seconds is not None:
+        least, most = plan.seconds
+        if most < 1:
+            return " It takes about a second, or less."
+        return f" It takes about {least:.{0 if least > 10 else 1}f} to {most:.{0 if most > 10 else 1}f} s."
+    return "" if plan.pass_seconds is None else f" A pass over the samples and back takes {plan.pass_seconds:.2g} s."

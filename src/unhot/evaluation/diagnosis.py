@@ -60,7 +60,8 @@ def diagnose(
             answers = answers_of(model, given.images, runtime)
             data = method.rehearse(model, given, retain=retain, runtime=runtime, force=force)
             seconds = _pass_seconds(model, data, runtime)
-            plan = plan.model_copy(update={"reads": data.uses, "pass_seconds": seconds})
+            whole = _whole_seconds(method, len(data.samples.y), seconds)
+            plan = plan.model_copy(update={"reads": data.uses, "pass_seconds": seconds, "seconds": whole})
         except UnhotError as error:
             refusal = error.command_line or str(error)
         if check is not None:
@@ -132,6 +133,15 @@ def _most_steps(method: Method) -> int | None:
     """Return the cap of steps that a method has, under the name that they give it."""
     steps = getattr(method, "steps", None)
     return steps if isinstance(steps, int) else None
+
+
+def _whole_seconds(method: Method, samples: int, pass_seconds: float | None) -> tuple[float, float] | None:
+    """Return the least and the greatest time of a run, from that of a pass over at most :data:`TIMED` samples."""
+    images = method.image_passes(samples)
+    if images is None or pass_seconds is None:
+        return None
+    each = pass_seconds / min(samples, TIMED)
+    return images[0] * each, images[1] * each
 
 
 def _pass_seconds(model: Classifier, data: Data, runtime: Runtime) -> float | None:

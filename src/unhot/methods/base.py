@@ -158,6 +158,14 @@ class Method(BaseModel, ABC):
             runtime: Device, generators, optimiser steps.
         """
 
+    def image_passes(self, samples: int) -> tuple[float, float] | None:
+        """Return how many images a run of that many samples takes forward and back through all of the net.
+
+        Returns:
+            The fewest and the most; None if the method does not say.
+        """
+        return None
+
     @final
     @usual_settings()
     def __call__(

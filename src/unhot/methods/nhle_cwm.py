@@ -33,6 +33,7 @@ EncodingName = Literal["literal", "zero-sum", "margin", "mse", "complement", "ma
 
 DISTORTED = 8  # samples of which distorted copies are made; more do not help
 MOVED = 96  # samples that are moved to other classes
+FORWARD, TO_INPUTS, BACK = 1 / 3, 1 / 3, 2 / 3  # of a pass to all weights: forward, back to the inputs, to the weights
 BARELY, WELL = 4, 10  # steps of that: to near a boundary, and away from the class
 
 
@@ -109,6 +110,17 @@ class NhleCwm(Method):
         if best.refused and all(map(torch.equal, weights, start)):
             reason = "the budget allows no step"
         return Outcome(model, reason, {"probability_left": best.value, **held.damage(model).note()}, self.cut)
+
+    def image_passes(self, samples: int) -> tuple[float, float]:
+        """Count images from what a run does: with no step, and with all steps of both runs."""
+        copies = 6 * min(samples, DISTORTED)
+        step = samples * (FORWARD + self.depth * BACK)
+        if self.budget == 1:
+            return copies * FORWARD, copies * FORWARD + self.steps * step
+        moved, estimate = MOVED * (FORWARD + TO_INPUTS), MOVED * FORWARD
+        least = BARELY * moved + copies * FORWARD + estimate
+        second = WELL * moved + (copies + MOVED) * FORWARD
+        return least, least + second + 2 * self.steps * (step + self.depth * estimate)
 
     def _descend(
         self,

@@ -79,7 +79,8 @@ class Plan(Stored):
         hyperparameters: Those of the method.
         reads: Data that it would read.
         most_steps: The most optimiser steps of one run of it, of which it may make several; None if it says no number.
-        pass_seconds: Time of one forward and backward pass over the samples.
+        pass_seconds: Time of one forward and backward pass over the samples, at most 16 of them.
+        seconds: Time that the run would take, at least and at most; None if the method does not say.
     """
 
     method: str
@@ -87,6 +88,7 @@ class Plan(Stored):
     reads: tuple[str, ...] = ()
     most_steps: Count | None = None
     pass_seconds: Seconds | None = None
+    seconds: tuple[Seconds, Seconds] | None = None
 
 
 class Diagnosis(Record):
