@@ -1,4 +1,4 @@
-"""Check a built site: nothing on a page is fetched from elsewhere, and every link leads to something that is there.
+"""Check a built site: nothing is fetched from elsewhere, every picture has words, and every link leads somewhere.
 
 python docs/pages/check.py site
 """
@@ -17,12 +17,13 @@ LINKS_OPENED = {"stylesheet", "icon", "preload", "preconnect", "dns-prefetch", "
 
 
 class Names(HTMLParser):
-    """What a page fetches, where it links to, and the places in it that can be linked to."""
+    """What a page fetches, its pictures without words, its links, and the places in it that can be linked to."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
         self.fetched: list[str] = []
         self.links: list[str] = []
+        self.unnamed: list[str] = []
         self.places: set[str] = {"", "__toc", "__drawer", "__search"}
         self.feed(text)
 
@@ -33,6 +34,8 @@ class Names(HTMLParser):
         self.fetched += [found[name] for name in FETCHED & found.keys()]
         if tag == "link" and LINKS_OPENED & set(found.get("rel", "").split()):
             self.fetched.append(found.get("href", ""))
+        elif tag == "img" and "alt" not in found:
+            self.unnamed.append(found.get("src", ""))
         elif tag in ("a", "area") and found.get("href"):
             self.links.append(found["href"])
 
@@ -49,6 +52,7 @@ def problems(site: Path) -> list[str]:
     for path, names in pages.items():
         where = path.relative_to(site)
         found += [f"{where} fetches {address}" for address in names.fetched if foreign(address)]
+        found += [f"{where} shows {address[:80]} without words (alt)" for address in names.unnamed]
         for link in [*names.links, *names.fetched]:
             parts = urlsplit(link)
             if parts.scheme or parts.netloc or link.startswith("data:"):

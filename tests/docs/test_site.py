@@ -46,7 +46,7 @@ def site(folder: Path, body: str) -> Path:
     "body",
     [
         '<a href="other.html#place">there</a> <a href="https://example.org/">elsewhere, if somebody clicks</a>',
-        '<img src="data:image/png;base64,AA=="><a href="#">here</a>',
+        '<img src="data:image/png;base64,AA==" alt=""><a href="#">here</a>',
     ],
 )
 def test_a_site_that_is_whole_has_no_problems(page: Page, tmp_path: Path, body: str) -> None:
@@ -60,7 +60,8 @@ def test_a_site_that_is_whole_has_no_problems(page: Page, tmp_path: Path, body: 
         ('<link rel="stylesheet" href="//fonts.example/x.css">', "index.html fetches //fonts.example/x.css"),
         ('<a href="gone.html">gone</a>', "index.html links to gone.html, which is not there"),
         ('<a href="other.html#gone">gone</a>', "index.html links to other.html#gone, a place that is not there"),
-        ('<img src="gone.svg">', "index.html links to gone.svg, which is not there"),
+        ('<img src="gone.svg" alt="A picture">', "index.html links to gone.svg, which is not there"),
+        ('<img src="data:image/png;base64,AA==">', "index.html shows data:image/png;base64,AA== without words (alt)"),
     ],
 )
 def test_what_is_wrong_with_a_site_is_named(page: Page, tmp_path: Path, body: str, problem: str) -> None:
