@@ -164,7 +164,7 @@ def test_bad_requests_of_a_model_of_groups(
 ) -> None:
     call = ["forget", coarse, "--label-map", groups, "--out", tmp_path / "u"]
     whole = unhot(*call, "--samples", "digits", "--class", "0")
-    can = "nhle-cwm cannot forget a mere part of a class, here 0. Choose a method that can: tarf."
+    can = "nhle-cwm cannot forget only a part of a class, here 0. Choose a method that can: tarf."
     assert (whole.code, can in whole.err) == (2, True)
     both = unhot(*call, "--samples", "digits", "--class", "0", "--class", "high", *TARF)
     assert (both.code, "all of high but only part of low" in both.err) == (2, True)

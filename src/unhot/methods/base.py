@@ -324,7 +324,7 @@ class Method(BaseModel, ABC):
         if not whole and not self.parts:
             able = shortened(name for name in catalogue.builtin if get(name).parts)
             raise DataError(
-                f"{self.name} cannot forget a mere part of a class, here {samples.part}. Choose a method that can: "
+                f"{self.name} cannot forget only a part of a class, here {samples.part}. Choose a method that can: "
                 f"{able}."
             )
         if again := [c.name for c in labels if c in model.forgotten]:
