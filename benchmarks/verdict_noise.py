@@ -2,9 +2,10 @@
 
     python benchmarks/verdict_noise.py --dataset digits --arch lenet5 --classes 1 3 5 8
 
-Every model is measured once, by the measures that decide the verdict. `judged` then takes one or two of the retrained
-models as references and gives the verdict on the others: all of these are to be "at the level of a retrained model",
-and the masked original "hidden at the output only". docs/audit.md has the table of it.
+Every model is measured once, by the measures that decide the verdict, and the record is written after every class.
+`judged` then takes one or two of the retrained models as references and gives the verdict on the others: all of these
+are to be "at the level of a retrained model", and the masked original "hidden at the output only". docs/audit.md has
+the table of it.
 
 With --share .15 two more references are measured, of 15 % of the training images: `partial`, the original with a fresh
 last stage (unhot reference), and `fewer`, a net trained on them without the class.
@@ -118,13 +119,14 @@ def main() -> None:
     given = args.parse_args()
     warnings.simplefilter("ignore", unhot.errors.SampleWarning)
     source = unhot.load_source(given.dataset)
+    out = given.out or Path(__file__).parent / "records" / f"verdict-noise-{given.dataset}-{given.arch}.json"
+    head = {"dataset": given.dataset, "arch": " ".join([given.arch, *given.arch_option]), "full": given.full}
+    head |= {"training": given.setting, "environment": unhot.Runtime().environment().model_dump()}
     done: list[dict[str, Any]] = []
     for cell in cells(source, given):
         done.append(cell)
+        cell_lines.write(out, head | {"cells": done})
         print(cell["class"], Counter(judged(cell["models"], 1)), flush=True)
-    out = given.out or Path(__file__).parent / "records" / f"verdict-noise-{given.dataset}-{given.arch}.json"
-    head = {"dataset": given.dataset, "arch": " ".join([given.arch, *given.arch_option]), "full": given.full}
-    cell_lines.write(out, head | {"environment": unhot.Runtime().environment().model_dump(), "cells": done})
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 from blocks.records import read, results
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from unhot.bench.results import pictures
@@ -25,6 +26,17 @@ GROWING = {
     "parameters": "parameters",
 }
 KINDS = {"forget": "o", "audit": "s"}
+PARTS = ("image", "first layers", "last stage", "features", "head", "outputs")
+HELD = {  # by each holder: the first and the last part, and how the class is attacked
+    "outputs": (5, 5, "recovery from probabilities"),
+    "features": (3, 3, "recovery from features"),
+    "weights": (1, 5, "recovery from any layer, and relearning"),
+}
+SHOWN = {
+    "Sandal": {"nhle-cwm": "", "nhle-renew": "", "nhle-renew guard=20000": " with --guard"},
+    "Bag": {"nhle-cwm": "", "nhle-renew retain=1000": " with --retain"},
+}
+INK, CLASS = "#7d7d7d", "#d1495b"  # both are read on light and on dark
 
 
 def size(cell: dict[str, Any]) -> int:
@@ -74,10 +86,62 @@ def cost_growth() -> bytes:
     return buffer.getvalue()
 
 
+def held(axes: Axes) -> None:
+    """Draw the parts of a net, and which of them each holder has."""
+    axes.set(xlim=(-0.6, 5.6), ylim=(-3.4, 0.6))
+    axes.axis("off")
+    for x, part in enumerate(PARTS):
+        axes.text(x, 0, part, ha="center", va="center", color=INK, bbox={"fc": "none", "ec": INK, "boxstyle": "round"})
+        if x:
+            axes.annotate("", (x - 0.4, 0), (x - 0.6, 0), arrowprops={"arrowstyle": "->", "color": INK})
+    for y, (holder, (first, last, attack)) in enumerate(HELD.items(), 1):
+        axes.plot([first - 0.4, last + 0.4], [-y, -y], color=CLASS, lw=3)
+        axes.text(last + 0.4, -y - 0.1, f"{holder}: {attack}", ha="right", va="top", color=INK)
+
+
+def judged(axes: Axes) -> None:
+    """Draw what five images recover from features: masked and retrained, and models between, with their verdicts."""
+    cells = read("deep-fashion-mnist")["cells"]
+    for y, (name, runs) in enumerate(SHOWN.items()):
+        mine = {c["run"]: c for c in cells if (c["class"], c["draw"]) == (name, 0)}
+        found = {run: mine[run]["measures"]["recovery_5_shot"] for run in runs}
+        ends = {kind: found["nhle-cwm"][kind] for kind in ("masked", "retrained")}
+        axes.axhline(-y, color=INK, lw=0.8)
+        for kind, x in ends.items():
+            axes.plot(x, -y, "s" if kind == "masked" else "D", color=INK)
+            axes.text(x, -y - 0.16, kind, ha="center", va="top", color=INK)
+        for i, (run, given) in enumerate(runs.items()):
+            x, top = found[run]["unlearned"], -y + 0.16 + 0.17 * (len(runs) - 1 - i)
+            axes.plot([x, x], [-y, top], color=CLASS, lw=0.8)
+            axes.plot(x, -y, "^", color=CLASS, ms=9)
+            said = f"{run.split()[0]}{given}: {mine[run]['labels']['features']}"
+            axes.text(x - 0.003, top, said, ha="right", va="center", color=CLASS)
+        axes.text(0.43, -y - 0.16, name, va="top", color=INK, weight="bold")
+    axes.set(
+        xlim=(0.43, 1.03),
+        ylim=(-1.5, 0.85),
+        yticks=[],
+        xlabel="share of the class recovered from features with five images",
+    )
+    axes.spines[["left", "right", "top"]].set_visible(False)
+
+
+def audit() -> bytes:
+    """Draw whose verdicts there are, and where models with a verdict lie."""
+    with mpl.rc_context({"text.color": INK, "axes.labelcolor": INK, "xtick.color": INK, "axes.edgecolor": INK}):
+        fig = Figure(figsize=(9, 6.5), layout="constrained")
+        top, bottom = fig.subplots(2, 1, height_ratios=(1, 1.3))
+        held(top)
+        judged(bottom)
+        buffer = io.BytesIO()
+        fig.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+    return buffer.getvalue()
+
+
 def main() -> None:
     mpl.rcParams["svg.hashsalt"] = "unhot"  # the same picture from the same records
     OUT.mkdir(exist_ok=True)
-    drawn = {"cost-growth": cost_growth()} | pictures(results("budget"))
+    drawn = {"audit": audit(), "cost-growth": cost_growth()} | pictures(results("budget"))
     drawn |= {f"guard-{name}": svg for name, svg in pictures(results("guard-budget")).items()}
     for name, svg in drawn.items():
         (OUT / f"{name}.svg").write_bytes(svg)

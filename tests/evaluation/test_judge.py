@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Mapping
 from statistics import NormalDist
+from types import MappingProxyType
 from typing import Any, get_args
 
 import pytest
@@ -181,10 +182,10 @@ def test_reasons_name_what_they_are_about() -> None:
 def test_every_threshold_on_both_sides(holder: Holder) -> None:
     recovery, similarity = OF[holder]
 
-    def sides(at: float, name: str) -> tuple[str, str]:
+    def sides(at: float, name: str, besides: Values = MappingProxyType({})) -> tuple[str, str]:
         return (
-            label(own(at - STEP, name), holder=holder),
-            label(own(at + STEP, name), holder=holder),
+            label(own(at - STEP, name), besides, holder=holder),
+            label(own(at + STEP, name), besides, holder=holder),
         )
 
     assert Thresholds().model_dump() == {
@@ -197,7 +198,8 @@ def test_every_threshold_on_both_sides(holder: Holder) -> None:
     assert sides(0.1, "retain_drop_masked") == (LEVEL, "model damaged")
     assert sides(0.05, "forget_accuracy") == (LEVEL, "not forgotten")
     assert sides(0.05, "worst_forget_accuracy") == (LEVEL, "not forgotten")
-    assert sides(0.98, similarity) == (LEVEL, HIDDEN)
+    assert sides(0.98, similarity, {(similarity, "retrained"): None}) == (LEVEL, HIDDEN)
+    assert sides(1 - 0.2 * 0.6, similarity, own(0.7, *RECOVERIES)) == (SHORT, HIDDEN)
     assert sides(0.3 + NOISE, recovery) == (LEVEL, SHORT)
     assert sides(0.3 - NOISE, recovery) == (BEYOND, LEVEL)
     assert sides(0.9 - 0.2 * 0.6, recovery) == (SHORT, HIDDEN)
@@ -208,7 +210,7 @@ def test_every_threshold_on_both_sides(holder: Holder) -> None:
     [
         ("damage", 0.3, {("retain_drop_masked", "unlearned"): 0.2}, "model damaged", LEVEL),
         ("forgotten", 0.3, {("forget_accuracy", "unlearned"): 0.2}, "not forgotten", LEVEL),
-        ("unchanged", 0.9, own(0.95, "held_r2"), LEVEL, HIDDEN),
+        ("unchanged", 0.8, own(0.85, "held_r2"), LEVEL, HIDDEN),
         ("closed", 0.6, own(0.6, "held"), SHORT, HIDDEN),
         ("errors", 6.0, own(0.6, "held"), SHORT, LEVEL),
     ],
@@ -323,7 +325,7 @@ def test_what_the_features_say_by_similarity_holds_for_the_weights_too() -> None
 # similarity
 
 
-def test_similarity_decides_only_where_no_recovery_tells_masked_from_retrained() -> None:
+def test_similarity_decides_alone_where_no_recovery_tells_masked_from_retrained() -> None:
     assert label(own(0.7, *SIMILAR)) == LEVEL
     for similar, wanted in ((0.4, LEVEL), (0.7, LEVEL), (0.9, HIDDEN), (0.0, LEVEL)):
         found = verdict(NO_RECOVERY, own(similar, *SIMILAR))
@@ -332,6 +334,22 @@ def test_similarity_decides_only_where_no_recovery_tells_masked_from_retrained()
     lines = said(verdict(NO_RECOVERY, own(0.7, *SIMILAR)), NO_RECOVERY, own(0.7, *SIMILAR))
     assert lines[0].startswith("No recovery tells the masked original from a retrained model")
     assert "held_r2 (unlearned) 0.7" in lines[1]
+
+
+@pytest.mark.parametrize("holder", get_args(Holder))
+def test_a_similarity_that_closes_less_than_a_fifth_hides_the_class_unless_a_recovery_closes_half(
+    holder: Holder,
+) -> None:
+    similar = OF[holder][1]
+    few: Values = {(n, "unlearned"): (0.65, 0.3) for n in RECOVERIES}  # not told apart from the retrained model's 0.3
+    assert label(few, own(0.88 - STEP, similar), holder=holder) == LEVEL
+    found = verdict(few, own(0.88 + STEP, similar)).holders[holder]
+    assert found.label == HIDDEN
+    assert [r.code for r in found.because] == ["measured", "nearly_all_left"]
+    half: Values = {(n, "unlearned"): (0.6 - STEP, 0.3) for n in ("said", "held", "deep")}
+    assert label(few, half, own(0.88 + STEP, similar), holder=holder) == LEVEL
+    apart: Values = {(similar, "retrained"): (0.4, 0.6)}  # an interval that reaches the masked original's
+    assert label(few, own(0.95, similar), apart, holder=holder) == LEVEL
 
 
 @pytest.mark.parametrize("holder", get_args(Holder))

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from handmade import Board, Outputs, random_board
+from scipy.stats import norm
 from sklearn.feature_selection import f_classif
 from sklearn.kernel_approximation import Nystroem
 from sklearn.linear_model import RidgeCV
@@ -89,6 +90,13 @@ def test_more_noise_tells_less() -> None:
     assert found[0] - found[-1] > 0.5
 
 
+def ranked(known: np.ndarray, asked: np.ndarray) -> np.ndarray:
+    """Normal quantiles of the middle ranks of numbers among known ones, dimension by dimension."""
+    known, asked = known.astype(np.float32), asked.astype(np.float32)
+    below, within = (compare(known[None], asked[:, None]).sum(1) for compare in (np.less, np.less_equal))
+    return norm.ppf((below + within + 1) / (2 * len(known) + 2))
+
+
 def by_hand(known: dict[str, tuple[np.ndarray, np.ndarray]], read: dict[str, np.ndarray], column: int) -> float:
     """By medians and scikit-learn, for one class and few enough images that all are learnt from."""
     (aims, y), (wanted, asked) = known["train"], known["test"]
@@ -107,10 +115,12 @@ def by_hand(known: dict[str, tuple[np.ndarray, np.ndarray]], read: dict[str, np.
             z, t = (x - middle) / spread, (q - middle) / spread
             near = rows & (np.sort(abs(z), 1)[:, (z.shape[1] - 1) // 2] <= 3)
             order = np.argsort(f_classif(z[~mine], y[~mine])[1], kind="stable")  # of fewer than eight, all are kept
-            z, t = np.clip(z[:, order], -5, 5), np.clip(t[:, order], -5, 5)
-            kernel = Nystroem(gamma=0.1 / z.shape[1], n_components=min(300, near.sum()), random_state=0).fit(z[near])
-            for a, b in ((z, t), (np.c_[z, 10 * kernel.transform(z)], np.c_[t, 10 * kernel.transform(t)])):
-                errors.append(left(RidgeCV(np.logspace(-6, 4, 11)).fit(a[near], aims[near]).predict(b)))
+            z, t = z[near][:, order], t[:, order]
+            for own, other in ((np.clip(z, -5, 5), np.clip(t, -5, 5)), (ranked(z, z), ranked(z, t))):
+                kernel = Nystroem(gamma=0.1 / z.shape[1], n_components=min(150, len(z)), random_state=0).fit(own)
+                curved = [np.c_[h, 10 * kernel.transform(h)] for h in (own, other)]
+                for a, b in ((own, other), curved):
+                    errors.append(left(RidgeCV(np.logspace(-10, 4, 15)).fit(a, aims[near]).predict(b)))
     return 1 - min(errors) / left(aims[mine].mean(0))
 
 

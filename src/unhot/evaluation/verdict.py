@@ -37,6 +37,7 @@ HOLDERS: dict[Holder, tuple[Holder, ...]] = {
 
 Z = statistics.NormalDist().inv_cdf(0.975)  # standard errors in half a 95 % interval
 INFORMATIVE = 0.5  # a similarity that is lower for the masked original itself says nothing
+HALF = 0.5  # of its gap; features that are much like the original's are disguised, unless a recovery closes as much
 
 
 class Meaning(NamedTuple):
@@ -223,18 +224,24 @@ class _Comparison:
 
     def judged(self) -> Judged:
         """Judge what can be measured."""
-        if same := [m for m in self.similarities if self._unchanged(m)]:
+        informative = [m for m in self.similarities if _value(self.find(m.name, "masked")) >= INFORMATIVE]
+        if same := [m for m in informative if self._unchanged(m)]:
             return "hidden at the output only", [reason("unchanged", self.find(same[0].name, "unlearned"))]
         if not (self.recoveries or self.similarities):
             return "undecided", [reason("nothing_measured")]
         if all(self.find(m.name, "retrained").value is None for m in (*self.recoveries, *self.similarities)):
             return "undecided", [self._about("no_retrained_model", self._strongest())]
+        alike = {m.name: self._alike(m) for m in self.similarities if self._apart(m)}
         if told := [m for m in self.recoveries if self._told_apart(m)]:
-            return self._worst({m.name: self._recovered(m) for m in told})
+            found = {m.name: self._recovered(m) for m in told}
+            if all(self._closed(m) < HALF for m in told):
+                left = [m.name for m in informative if alike.get(m.name) == "nearly_all_left"]
+                found |= dict.fromkeys(left, "nearly_all_left")
+            return self._worst(found)
         why = self._about("not_told_apart", self.recoveries[:1])
-        if not (told := [m for m in self.similarities if self._apart(m)]):
+        if not alike:
             return "undecided", [why]
-        label, because = self._worst({m.name: self._alike(m) for m in told})
+        label, because = self._worst(alike)
         return label, [why, *because]
 
     def _strongest(self) -> list[Measure]:
@@ -291,7 +298,7 @@ class _Comparison:
 
     def _unchanged(self, m: Measure) -> bool:
         own, masked = (_value(self.find(m.name, s)) for s in ("unlearned", "masked"))
-        return masked >= INFORMATIVE and own >= self.limits.unchanged * masked
+        return own >= self.limits.unchanged * masked
 
     def _noise(self, m: Measure, subject: Subject) -> float:
         """Return by how much a model may differ from retrained ones by the draw of images and by its seed.

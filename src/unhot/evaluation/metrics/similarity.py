@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from unhot.evaluation.metric import Case, Labelled, NotMeasurable
-from unhot.evaluation.representations import DIMENSIONS, telling, variance_ratios
+from unhot.evaluation.representations import DIMENSIONS, normal_scores, telling, variance_ratios
 from unhot.evaluation.stats import Estimate, around
 from unhot.evaluation.view import View
 
@@ -147,12 +147,13 @@ def _errors(case: Case, read: Read, aim: Read, few: bool = False) -> Tensor:
 def _regressions(
     learn: Labelled, aims: Tensor, column: int, forgotten: Tensor, asked: Tensor, few: bool
 ) -> Iterator[Tensor]:
-    """Tell the original's numbers from a model's by ten ridge regressions or more.
+    """Tell the original's numbers from a model's by eighteen ridge regressions or more.
 
     These take the numbers as :func:`_readings` gives them, learnt from images of all classes or of the class alone;
-    linear ones or with a radial kernel. Numbers are standardised by median and median deviation, and clipped; images
-    that lie far off are not learnt from. Of all classes a linear regression takes every number unclipped, too, which
-    undoes every invertible linear map.
+    linear ones or with a radial kernel. Numbers are standardised by median and median deviation, and clipped; or they
+    are normal scores of their ranks, which are the same after every increasing function of a number. Images that lie
+    far off are not learnt from. Of all classes a linear regression takes every number unclipped, too, which undoes
+    every invertible linear map.
 
     Args:
         learn: Images to learn from.
@@ -160,25 +161,31 @@ def _regressions(
         column: The forgotten class.
         forgotten: Which images are of forgotten classes, bool (N,).
         asked: Images of the class to tell them for, (M, d).
-        few: Whether only the numbers as they are and images of all classes are taken.
+        few: Whether only the numbers as they are, without ranks, and images of all classes are taken.
     """
     groups = [torch.ones_like(forgotten), *([] if few else [learn.y == column])]
     for reading in [Tensor.double] if few else _readings(learn.features[~forgotten], learn.y[~forgotten]):
         for rows in groups:
             z, of = _standardised(reading(learn.features), rows, reading(asked))
             if not z.shape[1]:  # nothing is told by numbers that are the same for all images
-                yield from [aims[rows].mean(0).expand(len(asked), -1)] * (3 if rows.all() else 2)
+                same = (2 if few else 4) + int(rows.all())  # as many for every class
+                yield from [aims[rows].mean(0).expand(len(asked), -1)] * same
                 continue
             near = rows & (z.abs().median(1).values <= OUTLIER)
             chosen = telling(z[~forgotten], learn.y[~forgotten])
-            x, q = (h[:, chosen].clamp(-CLIP, CLIP).numpy() for h in (z, of))
-            kernel = Nystroem(gamma=0.1 / len(chosen), n_components=min(KERNEL, int(near.sum())), random_state=0)
-            kernel.fit(x[near])
-            curved = [np.c_[h, KERNEL_WEIGHT * kernel.transform(h)] for h in (x, q)]
-            whole = [(z.numpy(), of.numpy())] if rows.all() else []
-            for known, wanted in ((x, q), curved, *whole):
-                fit = RidgeCV(STRENGTHS).fit(known[near], aims[near].numpy())
-                yield torch.from_numpy(fit.predict(wanted)).view(len(asked), -1)
+            forms = [(z[near].clamp(-CLIP, CLIP), of.clamp(-CLIP, CLIP))]
+            if not few:
+                ranked = normal_scores(z[near])
+                forms.append((ranked(z[near]), ranked(of)))
+            pairs = [(z[near], of)] if rows.all() else []
+            for form in forms:
+                x, q = (h[:, chosen] for h in form)
+                kernel = Nystroem(gamma=0.1 / len(chosen), n_components=min(KERNEL, len(x)), random_state=0).fit(x)
+                known, wanted = (torch.from_numpy(np.c_[h, KERNEL_WEIGHT * kernel.transform(h)]) for h in (x, q))
+                pairs += [(x, q), (known, wanted)]
+            for known, wanted in pairs:
+                fit = RidgeCV(STRENGTHS).fit(known.numpy(), aims[near].numpy())
+                yield torch.from_numpy(fit.predict(wanted.numpy())).view(len(asked), -1)
 
 
 def _readings(h: Tensor, y: Tensor) -> Iterator[Callable[[Tensor], Tensor]]:
