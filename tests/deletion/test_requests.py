@@ -167,6 +167,7 @@ def test_what_does_not_meet_its_bounds_is_not_certified(file: Path, out: Path, c
         ('method = "mask"', 'method = "msk"', "A/2 of today: 'method': Unknown method 'msk'. Did you mean 'mask'?"),
         ('{cut = "mask"}', '{ct = "mask"}', "Unknown hyperparameter of mask: 'ct'. Did you mean 'cut'?"),
         ('method = "mask"\noptions = {cut = "mask"}', 'method = "scrub"', "scrub needs 'retain'."),
+        ('method = "mask"\noptions = {cut = "mask"}', 'retain = "digits"\noptions = {x = 1}', "of nhle-renew: 'x'."),
         ('method = "mask"', 'method = "mask"\nretain = "digits"', "mask does not read images of the retained classes"),
         ('method = "mask"', 'method = "mask"\nretrained = ["no"]', "'retrained': There is nothing at no."),
         ("forget_accuracy<=", "forgt_accuracy<=", "R-1: 'require': Unknown measurement 'forgt_accuracy'."),

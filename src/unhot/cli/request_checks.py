@@ -57,7 +57,8 @@ def _check(asked: Asked, file: RequestFile, how: opt.How, problems: list[str]) -
     from unhot.methods import default, get
 
     with _noted(problems, f"{asked.id}: 'method'"):
-        chosen = get(asked.method or default(asked.guard is not None)).of(asked.options)
+        method = asked.method or default(asked.guard is not None, asked.retain is not None)
+        chosen = get(method).of(asked.options)
         if asked.retain is not None:
             check_reads_retained(chosen)
         if missing := [use for use in ("retain", "guard") if use in chosen.uses and getattr(asked, use) is None]:
