@@ -52,6 +52,9 @@ def test_a_record_holds_on_a_machine_with_nothing_but_itself_the_key_and_the_mod
     assert call("verify", carried.record, "--key", carried.public, "--model", "nosuch", "--json") == 3
     states = {c["name"]: c["holds"] for c in json.loads(capsys.readouterr().out)["checks"]}
     assert (states["model"], states["ledger"]) == (False, None)
+    (carried.unlearned / "bundle.json").write_text("{")
+    assert call("verify", carried.record, *given) == 3
+    assert "FAILED model: " in capsys.readouterr().out
 
 
 def test_it_is_checked_without_torch(carried: Carried) -> None:

@@ -189,6 +189,20 @@ def test_what_is_wrong_is_said_before_anything_is_done(
     assert not out.exists()
 
 
+def test_a_request_that_is_refused_leaves_nothing_that_stands_in_the_way(
+    file: Path, out: Path, tmp_path: Path, capsys
+) -> None:
+    (tmp_path / "pictures").mkdir()
+    (tmp_path / "pictures" / "a.png").write_bytes(b"no picture")
+    right = file.read_text()[: file.read_text().rindex("[[request]]")]
+    file.write_text(right.replace('samples = "digits"', f'samples = "{tmp_path / "pictures"}"'))
+    assert call("request", file) == 2
+    assert "a.png" in capsys.readouterr().err
+    assert not (out / "R-1").exists()
+    file.write_text(right)
+    assert call("request", file) == 0
+
+
 def test_what_was_not_forgotten_is_not_certified(file: Path, out: Path, capsys) -> None:
     """No step, and no cut: the samples are still recognised."""
     text = file.read_text().replace('require = ["forget_accuracy<=0.05"]', "")

@@ -41,6 +41,7 @@ def test_what_is_deployed_and_what_there_is_decide() -> None:
     assert advise(replace(bare, holder="outputs")).method == "nhle-cwm"
     assert advise(bare).method == advise(replace(bare, holder="weights")).method == "nhle-renew"
     assert advise(replace(bare, guard=True)).method == "nhle-guard"
+    assert advise(replace(bare, guard=True, retained=1_000)).method == "nhle-renew"  # as unhot forget does
     assert any("none are given" in text for text in advise(bare).needs)
     assert any("the 500 images without classes" in t for t in advise(replace(bare, retained=500, labelled=False)).needs)
     assert any("look like noise" in t for t in advise(replace(bare, batch_norm=False)).needs)

@@ -66,7 +66,8 @@ def log(
     for i, line, found in wrong:
         complain(
             f"Line {i} ({line.id}) does not agree with its record: {shortened(map(repr, found.changed))} is not what "
-            f"{found.record} says. See which of the two was changed: unhot verify {found.record} --model {model}."
+            f"{found.record} says. See which of the two was changed: unhot verify {found.record} --key PUB --model "
+            f"{model}."
         )
     raise typer.Exit(UNMET if wrong else 0)
 

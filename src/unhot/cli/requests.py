@@ -143,7 +143,7 @@ def _carry_out(asked: Asked, place: Place, before: tuple[Path, str], work: Work)
     """Do what is left to do of one request, and return what is printed of it as JSON."""
     from unhot.cli.output import complain, note, say
     from unhot.deletion.keys import read_private
-    from unhot.deletion.request_file import begin, finished
+    from unhot.deletion.request_file import begin, finished, withdraw
 
     begin(place, asked, work.shared, before[1], opt.words(work.models))
     found = {"id": asked.id, "model": str(place.model), "record": str(place.record)}
@@ -152,7 +152,11 @@ def _carry_out(asked: Asked, place: Place, before: tuple[Path, str], work: Work)
         return found | {"done_before": True, "unmet": _unmet(place)}
     if not place.model.exists():
         note(f"{asked.id}: forgetting {', '.join(asked.classes)} ...")
-        work.forgetting(asked, before[0], place.model)
+        try:
+            work.forgetting(asked, before[0], place.model)
+        except InputError:
+            withdraw(place)  # nothing was done by these values, which can be put right
+            raise
     if not place.audit.exists():
         note(f"{asked.id}: auditing ...")
         _audit(asked, place, before[0], work)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json as jsonlib
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,7 +13,7 @@ import typer
 from unhot.cli import options as opt
 from unhot.cli.failure import UNMET
 from unhot.cli.models import ModelOptions, SignedModelOptions
-from unhot.errors import OptionError
+from unhot.errors import InputError, OptionError
 
 if TYPE_CHECKING:
     from unhot.data.source import Source
@@ -85,7 +86,9 @@ def _info(model: Path | None) -> BundleInfo | None:
     from unhot.deletion.weights_file import INFO
     from unhot.records.model import BundleInfo
 
-    return BundleInfo.read(model / INFO) if model is not None and (model / INFO).is_file() else None
+    with suppress(InputError):  # a damaged one fails the check of the model
+        return BundleInfo.read(model / INFO) if model is not None and (model / INFO).is_file() else None
+    return None
 
 
 def _foreign_weights(original: Path, models: ModelOptions, after: BundleInfo | None) -> str | None:

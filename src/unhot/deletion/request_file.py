@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import date
 from difflib import get_close_matches
 from pathlib import Path
@@ -105,6 +106,14 @@ def begin(place: Place, asked: Asked, shared: Shared, model_sha256: str, model_o
         raise OutputError(f"{place.home} is not empty, and holds no request. Choose another 'out'.")
     place.home.mkdir(parents=True, exist_ok=True)
     begun.write(path)
+
+
+def withdraw(place: Place) -> None:
+    """Forget that a request was begun, if it made no model."""
+    if not place.model.exists():
+        (place.home / BEGUN).unlink(missing_ok=True)
+        with suppress(OSError):  # a killed writer's files may be left
+            place.home.rmdir()
 
 
 def finished(place: Place, asked: Asked, signer: CryptoSigner) -> bool:

@@ -145,8 +145,10 @@ def _check(name: str, check: Callable[[], str]) -> Check:
         return Check(name, True, check())
     except _NotCheckedError as error:
         return Check(name, None, str(error))
-    except (InputError, OSError) as error:
+    except InputError as error:
         return Check(name, False, str(error))
+    except OSError as error:
+        return Check(name, False, f"{error.filename} cannot be read: {error.strerror}.")
 
 
 def _known(made: dict[str, Any]) -> DeletionRecord:

@@ -41,7 +41,7 @@ class Given:
 
 def advise(given: Given) -> Advice:
     """Choose a method by what it is made for and what it reads; nothing is run."""
-    deep = GUARDED if given.guard else DEEP
+    deep = GUARDED if given.guard and not given.retained else DEEP
     method = DEFAULT if given.holder == "outputs" else deep
     why = _for_outputs() if method == DEFAULT else _for_features(given, method)
     claims, no_claims = _claims(given)
