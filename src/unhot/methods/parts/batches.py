@@ -24,8 +24,8 @@ def logits_of(model: Classifier, x: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def repeatedly(model: Classifier, x: Tensor, trained: Sequence[str]) -> Callable[[Classifier], Tensor]:
-    """Return what gives the logits (N, K) of the same inputs again and again, while only some layers change.
+def repeatedly(model: Classifier, x: Tensor, trained: Sequence[str]) -> tuple[Callable[[Classifier], Tensor], Tensor]:
+    """Return what gives the logits (N, K) of the same inputs again and again, while only some layers change, and these.
 
     What flows into the last replay point before these layers is kept, and replaces what a pass of a single input gives
     there: nothing before is computed again. Where that does not give the same bits, all of the net is run each time.
@@ -38,11 +38,11 @@ def repeatedly(model: Classifier, x: Tensor, trained: Sequence[str]) -> Callable
     whole = partial(logits_of, x=x)
     point = replay_point(model, trained[0], x[:1]) if trained else ""
     if not point:
-        return whole
-    flows, logits = list[Tensor](), list[Tensor]()
+        return whole, whole(model)
+    flows, parts = list[Tensor](), list[Tensor]()
     with model.recording([point]) as seen:
         for some in x.split(at_once(x.shape)):
-            logits.append(model.logits(some))
+            parts.append(model.logits(some))
             flows.append(seen[point])
 
     @torch.no_grad()
@@ -53,10 +53,11 @@ def repeatedly(model: Classifier, x: Tensor, trained: Sequence[str]) -> Callable
                 found.append(changed.logits(x[:1]))
         return torch.cat(found)
 
+    logits = torch.cat(parts)
     try:
-        return rest if torch.equal(rest(model), torch.cat(logits)) else whole
+        return (rest if torch.equal(rest(model), logits) else whole), logits
     except Exception:  # the net is the caller's: it may take the number of images from its input
-        return whole
+        return whole, logits
 
 
 def forward(

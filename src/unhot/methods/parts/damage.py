@@ -142,8 +142,8 @@ class HeldOut:
             samples: Samples of these classes; None where x are images of the others.
             trained: The only layers that will be changed, in the order they are called; any may be if there are none.
         """
-        run = repeatedly(original, x, trained)
-        return cls(run, run(original), columns, 1.0 if samples is None else sharpening(samples))
+        run, logits = repeatedly(original, x, trained)
+        return cls(run, logits, columns, 1.0 if samples is None else sharpening(samples))
 
     def damage(self, model: Classifier) -> Damage:
         """Estimate what the changes of a model since then cost the other classes."""

@@ -55,9 +55,8 @@ class Preconditioner:
         layers = {n: model.module.get_submodule(n) for n in names}
         factors = {}
         for name, layer in layers.items():
-            flowing = torch.cat(
-                flows.pop(name)
-            )  # half precision is too coarse for a Cholesky factor, and torch offers none
+            flowing = torch.cat(flows.pop(name))
+            # half precision is too coarse for a Cholesky factor, and torch offers none
             rows = some_rows(layer, flowing.to(torch.promote_types(flowing.dtype, torch.float32)), ROWS, generator)
             rows = rows * (strength / rows.square().sum().clamp_min(1e-12)).sqrt()
             factors[name] = rows, torch.linalg.cholesky(torch.eye(len(rows)).to(rows) + rows @ rows.T)
