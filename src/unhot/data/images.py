@@ -26,12 +26,18 @@ BLOCK = 1_024  # pictures that are decoded at once to be cached
 FORWARD = 512  # images in one forward pass: thousands at once would not fit into memory
 CACHED = 64  # small ones, which stay in the cache of a CPU: twice as fast as 512
 PIXELS, FEWEST = 16 * 224 * 224, 16  # pixels of the images in one pass; images that are never taken apart
+PIXEL_BYTES = 16 << 10  # of the memory of a GPU for each of these pixels: a pass and its gradients take 1 to 8 KiB
 T = TypeVar("T")
 
 
-def at_once(shape: Sequence[int] | None, most: int = FORWARD) -> int:
-    """Return how many inputs of a shape (..., H, W) one pass takes: as many as fit, 16 of 224 by 224 pixels."""
-    return most if shape is None else min(most, max(FEWEST, PIXELS // (shape[-2] * shape[-1])))
+def at_once(shape: Sequence[int] | None, most: int = FORWARD, device: torch.device | None = None) -> int:
+    """Return how many inputs of a shape (..., H, W) one pass takes: 16 of 224 by 224 pixels, more on a large GPU."""
+    if shape is None:
+        return most
+    memory = (
+        torch.cuda.get_device_properties(device).total_memory if device is not None and device.type == "cuda" else 0
+    )
+    return min(most, max(FEWEST, max(PIXELS, memory // PIXEL_BYTES) // (shape[-2] * shape[-1])))
 
 
 @dataclass(frozen=True)
@@ -248,7 +254,7 @@ class LabelledImages:
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield every image once, in order, as (inputs, labels): as many as one pass takes, if no size is given."""
         shape = spec.shape if spec else self.x.shape if isinstance(self.x, Tensor) else None
-        for index in torch.arange(len(self)).split(size or at_once(shape)):
+        for index in torch.arange(len(self)).split(size or at_once(shape, device=device)):
             yield self.inputs(index, spec, device), self.y[index].to(device)
 
     def cached(self, spec: InputSpec) -> LabelledImages:

@@ -191,7 +191,7 @@ class Views:
         """Return logits (N, K) float32 of inputs (N, C, H, W), in the columns of the original."""
         work = model.copy(x.device)
         work.module.eval()
-        out = torch.cat([work.logits(part).float().cpu() for part in x.split(at_once(x.shape, CACHED))])
+        out = torch.cat([work.logits(part).float().cpu() for part in x.split(at_once(x.shape, CACHED, x.device))])
         return self._placed(model, out)
 
     def _placed(self, model: Classifier, logits: Tensor) -> Tensor:
@@ -202,7 +202,7 @@ class Views:
     def _view(self, model: Classifier, subject: Subject, split: Split) -> View:
         device, images = self.runtime.device, self.splits[split]
         shape = model.input_shape
-        size = at_once(shape, CACHED) if device.type == "cpu" else max(CACHED, at_once(shape, 1024))
+        size = at_once(shape, CACHED if device.type == "cpu" else 1024, device)
         work = model.copy(device)
         work.module.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         names = self._layers(work, images)

@@ -21,7 +21,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from unhot.data.augment import Augment
-from unhot.data.images import input_range
+from unhot.data.images import at_once, input_range
 from unhot.files import check_new
 from unhot.methods.parts.data import Data
 from unhot.methods.parts.last_stage import Flow, LastStage
@@ -31,7 +31,7 @@ from unhot.models.classifier import Classifier
 from unhot.records.inversion import InversionInfo
 from unhot.runtime import Runtime
 
-AT_ONCE = 256  # images of all classes, of which the statistics are compared with those of the training images
+MOST, FEWEST = 256, 64  # images of all classes of which the statistics are compared with those of the training images
 LEAST = 0.4  # share of the first class in a mix of two; the most is 1
 NOISE = 0.5  # standard deviation of the first images
 FALL = 0.75  # the amplitudes of a wave of frequency f are in units of f to the power of minus this
@@ -92,7 +92,7 @@ class Inverted(Source):
         """Return how long one image takes, from one timed step; nothing if the images are kept in a cache."""
         if self.kept is not None:
             return 0.0
-        some = min(self.whole, AT_ONCE)
+        some = min(self.whole, _in_a_group(stage.example))
         inversion = Inversion(stage.model, stage.example, some, self.descent, runtime.generator("timing"))
         return runtime.median_seconds(inversion.step, 1) * self.descent / some * self.whole / self.images
 
@@ -135,9 +135,10 @@ def inverted(model: Classifier, like: Tensor, count: int, steps: int, runtime: R
         Inputs (N, C, H, W).
     """
     generator, made = replace(runtime, seed=0).generator("inversion"), []
-    with runtime.progress("steps of inversion", steps * len(range(0, count, AT_ONCE))) as advance:
-        for start in range(0, count, AT_ONCE):
-            inversion = Inversion(model, like, min(AT_ONCE, count - start), steps, generator)
+    group = _in_a_group(like)
+    with runtime.progress("steps of inversion", steps * len(range(0, count, group))) as advance:
+        for start in range(0, count, group):
+            inversion = Inversion(model, like, min(group, count - start), steps, generator)
             for _ in range(steps):
                 inversion.step()
                 advance(1)
@@ -190,6 +191,11 @@ class Inversion:
 
     def _drawn(self) -> Tensor:
         return _of_waves(self.waves, self.units).to(self.target.dtype)
+
+
+def _in_a_group(like: Tensor) -> int:
+    """Return how many images of a shape (B, C, H, W) are made together: as many as fit into memory."""
+    return max(FEWEST, at_once(like.shape, MOST, like.device))
 
 
 def _units(size: torch.Size, device: torch.device) -> Tensor:
