@@ -330,12 +330,17 @@ def test_a_missing_package_is_named(
         unhot.export(masked(own()), "onnx", tmp_path / "m.onnx")
 
 
-def test_the_names_of_the_classes_are_in_the_onnx_file(masked: Callable[..., Classifier], tmp_path: Path) -> None:
+def test_an_onnx_file_names_its_classes_and_the_number_of_its_images(
+    masked: Callable[..., Classifier], tmp_path: Path
+) -> None:
     import json
 
     import onnx
 
     model = masked(own(), "excise")
     unhot.export(model, "onnx", tmp_path / "m.onnx")
-    found = {p.key: p.value for p in onnx.load(tmp_path / "m.onnx").metadata_props}
+    file = onnx.load(tmp_path / "m.onnx")
+    found = {p.key: p.value for p in file.metadata_props}
     assert json.loads(found["classes"]) == [c.name for c in model.classes]
+    for value in (*file.graph.input, *file.graph.output):
+        assert value.type.tensor_type.shape.dim[0].dim_param == "batch"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -16,12 +16,12 @@ from unhot.models.formats.exports.target import Run, Target
 from unhot.packages import needed
 from unhot.runtime.silence import silence
 
-INPUT, OUTPUT = "images", "logits"
+INPUT, OUTPUT, BATCH = "images", "logits", "batch"
 LARGEST = 2**31  # bytes of a file of protobuf
 
 
 class Onnx(Target):
-    """A file whose input is ``images`` (B, C, H, W) and whose output is ``logits`` (B, K).
+    """A file whose input is ``images`` (B, C, H, W) and whose output is ``logits`` (B, K); B is named ``batch``.
 
     The names of the classes are among its metadata, as a JSON list under ``classes``.
     """
@@ -44,6 +44,7 @@ class Onnx(Target):
                     program, dynamo=True, verbose=False, input_names=[INPUT], output_names=[OUTPUT]
                 )
                 assert made is not None  # as dynamo=True returns
+                _name_batch(made.model.graph)
                 made.model.metadata_props["classes"] = json.dumps([c.name for c in self.model.classes])
                 made.save(path, external_data=False)
         except OSError:
@@ -65,3 +66,12 @@ class Onnx(Target):
             return torch.from_numpy(logits)
 
         return run
+
+
+def _name_batch(graph: Any) -> None:
+    """Name the number of images, which the trace gives a number as its name."""
+    traced = graph.inputs[0].shape[0]
+    for value in (*graph.inputs, *(out for node in graph for out in node.outputs)):
+        for i, size in enumerate(value.shape or ()):
+            if size == traced:
+                value.shape[i] = BATCH
