@@ -63,6 +63,9 @@ def _arguments() -> argparse.Namespace:
     args.add_argument("--retrained", type=_pair, nargs="+", required=True, metavar="CLASS=DIR")
     args.add_argument("--run", action="append", required=True, metavar="METHOD [NAME=VALUE ...]")
     args.add_argument("--draws", type=int, nargs="+", default=[0, 1])
+    args.add_argument(
+        "--cache", type=Path, help="keeps inverted images: only the first run takes the time to make them"
+    )
     args.add_argument("--full", action="store_true", help="audits with everything instead of quick ones")
     args.add_argument("--out", type=Path, required=True)
     return args.parse_args()
@@ -88,7 +91,8 @@ def _cell(
     samples = unhot.draw(source.train_images, classes=[label], shots=SHOTS, seed=draw)
     read = dict(_read(given, source, original, samples, draw, settings))
     settings = {key: json.loads(value) for key, value in settings.items()}
-    result = unhot.forget(original, samples, method=name, seed=draw, force=True, **read, **settings)
+    runtime = unhot.Runtime(cache=given.cache)
+    result = unhot.forget(original, samples, method=name, seed=draw, force=True, runtime=runtime, **read, **settings)
     started = time.perf_counter()
     record = auditor.audit(result.classifier, [label], quick=not given.full).record
     cell: Cell = {"seconds": round(result.record.cost.seconds, 1), "notes": result.record.notes, **_judged(record)}
@@ -130,6 +134,7 @@ def _record(given: argparse.Namespace) -> dict[str, Any]:
     if given.out.exists():
         return dict(json.loads(given.out.read_text()))
     head = {"dataset": given.dataset, "shots": SHOTS, "quick": not given.full, "train_images": given.train_images}
+    head |= {"cached": given.cache is not None}
     return head | {"environment": unhot.Runtime().environment().model_dump(), "cells": []}
 
 

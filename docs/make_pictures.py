@@ -36,6 +36,7 @@ SHOWN = {
     "Sandal": {"nhle-cwm": "", "nhle-renew": "", "nhle-renew guard=20000": " with --guard"},
     "Bag": {"nhle-cwm": "", "nhle-renew retain=1000": " with --retain"},
 }
+RENEWED = r"$a\,W + \sqrt{1-a^2}\ \mathrm{std}(W)\,\epsilon$"
 INK, CLASS = "#7d7d7d", "#d1495b"  # both are read on light and on dark
 
 
@@ -138,10 +139,54 @@ def audit() -> bytes:
     return buffer.getvalue()
 
 
+def box(axes: Axes, x: float, y: float, text: str, color: str, **about: Any) -> None:
+    """Write a text in a box."""
+    frame = {"fc": "none", "ec": color, "boxstyle": "round,pad=0.5"}
+    axes.text(x, y, text, ha="center", va="center", color=color, bbox=frame, linespacing=1.5, **about)
+
+
+def arrow(axes: Axes, x: tuple[float, float], y: tuple[float, float], color: str) -> None:
+    """Draw an arrow from the first place to the second."""
+    style = {"arrowstyle": "->", "color": color, "shrinkA": 0, "shrinkB": 0}
+    axes.annotate("", (x[1], y[1]), (x[0], y[0]), arrowprops=style)
+
+
+def renew() -> bytes:
+    """Draw what nhle-renew trains, on what, and towards what."""
+    with mpl.rc_context({"text.color": INK}):
+        fig = Figure(figsize=(9, 4.4), layout="constrained")
+        axes = fig.subplots()
+        axes.set(xlim=(-0.8, 5.3), ylim=(-1.6, 1.6))
+        axes.axis("off")
+        for y, color, what in ((0.36, CLASS, "samples\nof the class"), (-0.36, INK, "stand-ins for\nother classes")):
+            box(axes, -0.2, y, what, color)
+            for start, end in ((0.28, 0.72), (1.66, 2.0), (3.4, 3.7), (4.28, 4.64)):
+                arrow(axes, (start, end), (y, y), color)
+        for x, text, color in (
+            (1.2, "first layers\n\nnot trained,\nrun once\n", INK),
+            (2.7, f"last stage\n\nmade partly new:\n{RENEWED},\nthen trained", CLASS),
+            (4.0, "head\n\nnot\ntrained\n", INK),
+        ):
+            box(axes, x, 0, text, color, fontsize=10)
+        axes.text(4.7, 0.36, "outputs", va="center", color=CLASS)
+        axes.text(4.7, -0.36, "outputs", va="center", color=INK)
+        for x, y, color, text in (
+            (3.57, 1.0, CLASS, "features: spread like those\nof stand-ins"),
+            (5.0, 1.0, CLASS, "as of the original,\nwithout the class,\nand surer"),
+            (3.57, -1.0, INK, "features: those\nof the original"),
+            (5.0, -1.0, INK, "as of the original,\nwithout the class"),
+        ):
+            axes.text(x, y, text, ha="center", va="bottom" if y > 0 else "top", color=color)
+            arrow(axes, (x, x), (0.48 if y > 0 else -0.48, 0.95 * y), color)
+        buffer = io.BytesIO()
+        fig.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+    return buffer.getvalue()
+
+
 def main() -> None:
     mpl.rcParams["svg.hashsalt"] = "unhot"  # the same picture from the same records
     OUT.mkdir(exist_ok=True)
-    drawn = {"audit": audit(), "cost-growth": cost_growth()} | pictures(results("budget"))
+    drawn = {"audit": audit(), "renew": renew(), "cost-growth": cost_growth()} | pictures(results("budget"))
     drawn |= {f"guard-{name}": svg for name, svg in pictures(results("guard-budget")).items()}
     for name, svg in drawn.items():
         (OUT / f"{name}.svg").write_bytes(svg)

@@ -387,10 +387,10 @@ def test_stand_ins_that_are_images_of_the_other_classes_are_believed_more(toy: T
     training = distillation(NhleRenew(), stage, data, stage.flow(toy.x[toy.y != 1]))
     stage.renew(stage.state(), 0.3, torch.Generator().manual_seed(0))
     made, given = (training.damage(source) for source in (Inverted(9, 1, 9), Retained(9)))
-    assert 0 < given.estimate == pytest.approx(made.estimate / 1.5)
+    assert 0 < given.estimate == pytest.approx(made.estimate / 1.3)
     least = 0.005 * max(1, nhle_renew.ENOUGH / len(training.held_out))
     assert given.at_most - least == pytest.approx(1.6 * given.estimate)
-    assert UnlabelledImages(9).most == Inverted(9, 1, 9).most
+    assert UnlabelledImages(9).most > Inverted(9, 1, 9).most > Retained(9).most
 
 
 def test_the_estimate_of_a_net_without_stored_statistics_is_a_guess(toy: Toy) -> None:

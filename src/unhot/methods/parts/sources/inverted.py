@@ -36,6 +36,7 @@ LEAST = 0.4  # share of the first class in a mix of two; the most is 1
 NOISE = 0.5  # standard deviation of the first images
 FALL = 0.75  # the amplitudes of a wave of frequency f are in units of f to the power of minus this
 LR, BETAS = 0.2, (0.5, 0.9)  # of Adam
+STATISTICS = 10.0  # weight of the statistics: at 1 they are four times as far away after the same number of steps
 ROUGHNESS = 2e-4  # weight of the total variation
 TINY = 1e-8  # keeps the gradient of a root finite
 
@@ -63,6 +64,16 @@ class Inverted(Source):
         """How many of what there are, in words."""
         images = f"{self.images} image{'s' * (self.images != 1)}"
         return f"{images} to make" if self.kept is None else f"{images} of the cache"
+
+    @property
+    def usual(self) -> float:
+        """Accuracy that real images usually lose, as a share of what held-out stand-ins lose."""
+        return 1.3
+
+    @property
+    def most(self) -> float:
+        """The same at most; for two classes each of Fashion-MNIST and CIFAR-10 it was 1.2 to 1.4 times as much."""
+        return 1.8
 
     @property
     def calibrated(self) -> bool:
@@ -116,13 +127,13 @@ def inverted(model: Classifier, like: Tensor, count: int, steps: int, runtime: R
     r"""Make images that a net classifies as its classes, or as mixes of two.
 
     .. math::
-        \min_x \operatorname{CE}(z(x), t) + \sum_l \frac{1}{d_l} \sum_i \left[ \frac{(\mu_i - \hat\mu_i)^2}
+        \min_x \operatorname{CE}(z(x), t) + \nu \sum_l \frac{1}{d_l} \sum_i \left[ \frac{(\mu_i - \hat\mu_i)^2}
         {\hat\sigma_i^2} + \left( \frac{\sigma_i}{\hat\sigma_i} - 1 \right)^2 \right] + \lambda \operatorname{TV}(x)
 
     :math:`\mu, \sigma` are the statistics of the inputs of the batch normalisation l over the images,
-    :math:`\hat\mu, \hat\sigma` the stored ones. Since these are of all classes, so are the images. Adam descends on
-    waves from noise, each step on shifted images. What is drawn does not depend on the seed of the run, so that the
-    images depend on the model alone.
+    :math:`\hat\mu, \hat\sigma` the stored ones, and :math:`\nu` is 10. Since these are of all classes, so are the
+    images. Adam descends on waves from noise, each step on shifted images. What is drawn does not depend on the seed of
+    the run, so that the images depend on the model alone.
 
     Args:
         model: The classifier, in eval mode; the gradients of its weights are not touched.
@@ -179,7 +190,7 @@ class Inversion:
         with _departures(self.model) as departures:
             logits = self.model.logits(self.shifted(x, self.generator))
         variation = sum(x.diff(dim=d).square().sum((1, 2, 3)).mean() for d in (2, 3))
-        loss = cross_entropy(logits, self.target) + sum(departures) + ROUGHNESS * variation
+        loss = cross_entropy(logits, self.target) + STATISTICS * sum(departures) + ROUGHNESS * variation
         (self.waves.grad,) = torch.autograd.grad(loss, self.waves)  # none of the weights
         self.optimizer.step()
         self.schedule.step()
