@@ -133,9 +133,15 @@ def _record(given: argparse.Namespace) -> dict[str, Any]:
     """Return the record as it is now."""
     if given.out.exists():
         return dict(json.loads(given.out.read_text()))
-    head = {"dataset": given.dataset, "shots": SHOTS, "quick": not given.full, "train_images": given.train_images}
-    head |= {"cached": given.cache is not None}
-    return head | {"environment": unhot.Runtime().environment().model_dump(), "cells": []}
+    return {
+        "dataset": given.dataset,
+        "shots": SHOTS,
+        "quick": not given.full,
+        "train_images": given.train_images,
+        "cached": given.cache is not None,
+        "environment": unhot.Runtime().environment().model_dump(),
+        "cells": [],
+    }
 
 
 def _add(given: argparse.Namespace, cell: Cell) -> None:

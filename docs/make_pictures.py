@@ -82,9 +82,25 @@ def cost_growth() -> bytes:
             panel.set(xscale="log", yscale="log")
             panel.grid(alpha=0.3)
             panel.legend(fontsize=7)
+    return svg(fig)
+
+
+def svg(fig: Figure, **about: Any) -> bytes:
+    """Return a picture as SVG, the same bytes whenever it is drawn."""
     buffer = io.BytesIO()
-    fig.savefig(buffer, format="svg", metadata={"Date": None})
+    fig.savefig(buffer, format="svg", metadata={"Date": None}, **about)
     return buffer.getvalue()
+
+
+def box(axes: Axes, x: float, y: float, text: str, color: str, **about: Any) -> None:
+    """Write a text in a box."""
+    frame = {"fc": "none", "ec": color, "boxstyle": "round"}
+    axes.text(x, y, text, ha="center", va="center", color=color, bbox=frame, **about)
+
+
+def arrow(axes: Axes, x: tuple[float, float], y: tuple[float, float], color: str) -> None:
+    """Draw an arrow from the first place to the second."""
+    axes.annotate("", (x[1], y[1]), (x[0], y[0]), arrowprops={"arrowstyle": "->", "color": color})
 
 
 def held(axes: Axes) -> None:
@@ -92,9 +108,9 @@ def held(axes: Axes) -> None:
     axes.set(xlim=(-0.6, 5.6), ylim=(-3.4, 0.6))
     axes.axis("off")
     for x, part in enumerate(PARTS):
-        axes.text(x, 0, part, ha="center", va="center", color=INK, bbox={"fc": "none", "ec": INK, "boxstyle": "round"})
+        box(axes, x, 0, part, INK)
         if x:
-            axes.annotate("", (x - 0.4, 0), (x - 0.6, 0), arrowprops={"arrowstyle": "->", "color": INK})
+            arrow(axes, (x - 0.6, x - 0.4), (0, 0), INK)
     for y, (holder, (first, last, attack)) in enumerate(HELD.items(), 1):
         axes.plot([first - 0.4, last + 0.4], [-y, -y], color=CLASS, lw=3)
         axes.text(last + 0.4, -y - 0.1, f"{holder}: {attack}", ha="right", va="top", color=INK)
@@ -134,21 +150,7 @@ def audit() -> bytes:
         top, bottom = fig.subplots(2, 1, height_ratios=(1, 1.3))
         held(top)
         judged(bottom)
-        buffer = io.BytesIO()
-        fig.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
-    return buffer.getvalue()
-
-
-def box(axes: Axes, x: float, y: float, text: str, color: str, **about: Any) -> None:
-    """Write a text in a box."""
-    frame = {"fc": "none", "ec": color, "boxstyle": "round,pad=0.5"}
-    axes.text(x, y, text, ha="center", va="center", color=color, bbox=frame, linespacing=1.5, **about)
-
-
-def arrow(axes: Axes, x: tuple[float, float], y: tuple[float, float], color: str) -> None:
-    """Draw an arrow from the first place to the second."""
-    style = {"arrowstyle": "->", "color": color, "shrinkA": 0, "shrinkB": 0}
-    axes.annotate("", (x[1], y[1]), (x[0], y[0]), arrowprops=style)
+        return svg(fig, transparent=True)
 
 
 def renew() -> bytes:
@@ -159,7 +161,7 @@ def renew() -> bytes:
         axes.set(xlim=(-0.8, 5.3), ylim=(-1.6, 1.6))
         axes.axis("off")
         for y, color, what in ((0.36, CLASS, "samples\nof the class"), (-0.36, INK, "stand-ins for\nother classes")):
-            box(axes, -0.2, y, what, color)
+            box(axes, -0.2, y, what, color, linespacing=1.5)
             for start, end in ((0.28, 0.72), (1.66, 2.0), (3.4, 3.7), (4.28, 4.64)):
                 arrow(axes, (start, end), (y, y), color)
         for x, text, color in (
@@ -167,7 +169,7 @@ def renew() -> bytes:
             (2.7, f"last stage\n\nmade partly new:\n{RENEWED},\nthen trained", CLASS),
             (4.0, "head\n\nnot\ntrained\n", INK),
         ):
-            box(axes, x, 0, text, color, fontsize=10)
+            box(axes, x, 0, text, color, fontsize=10, linespacing=1.5)
         axes.text(4.7, 0.36, "outputs", va="center", color=CLASS)
         axes.text(4.7, -0.36, "outputs", va="center", color=INK)
         for x, y, color, text in (
@@ -178,9 +180,7 @@ def renew() -> bytes:
         ):
             axes.text(x, y, text, ha="center", va="bottom" if y > 0 else "top", color=color)
             arrow(axes, (x, x), (0.48 if y > 0 else -0.48, 0.95 * y), color)
-        buffer = io.BytesIO()
-        fig.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
-    return buffer.getvalue()
+        return svg(fig, transparent=True)
 
 
 def main() -> None:

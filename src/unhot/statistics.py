@@ -108,7 +108,7 @@ class ClassStatistics:
                 mine = mine[torch.randperm(len(mine), generator=runtime.generator("guard", column))[:limit]]
                 rows = runtime.generator("guard rows", column)
                 sketches = _Class(points, sizes, -(-SEEN // len(mine)), rows)
-                for index in mine.split(at_once(some.shape, CACHED, some.device)):
+                for index in mine.split(at_once(some, CACHED)):
                     sketches.add(work, found.inputs(index, model.input, runtime.device))
                     advance(len(index))
                 described.append(sketches.tensors())

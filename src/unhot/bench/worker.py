@@ -152,7 +152,7 @@ class Worker:
         x = samples.images.inputs(torch.arange(len(samples)), model.input, runtime.device)
         y = model.align(samples.images).y.to(runtime.device)
 
-        size = at_once(x.shape, device=x.device)
+        size = at_once(x)
 
         def one_pass() -> None:
             for some, labels in zip(x.split(size), y.split(size), strict=True):

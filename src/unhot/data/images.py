@@ -30,10 +30,17 @@ PIXEL_BYTES = 16 << 10  # of the memory of a GPU for each of these pixels: a pas
 T = TypeVar("T")
 
 
-def at_once(shape: Sequence[int] | None, most: int = FORWARD, device: torch.device | None = None) -> int:
-    """Return how many inputs of a shape (..., H, W) one pass takes: 16 of 224 by 224 pixels, more on a large GPU."""
-    if shape is None:
+def at_once(like: Tensor | Sequence[int] | None, most: int = FORWARD, device: torch.device | None = None) -> int:
+    """Return how many inputs one pass takes: 16 of 224 by 224 pixels, more on a large GPU.
+
+    Args:
+        like: Such inputs, or their shape (..., H, W), if it is known.
+        most: The largest number.
+        device: Where the pass runs, if only the shape is given; on the CPU if None.
+    """
+    if like is None:
         return most
+    shape, device = (like.shape, like.device) if isinstance(like, Tensor) else (like, device)
     memory = (
         torch.cuda.get_device_properties(device).total_memory if device is not None and device.type == "cuda" else 0
     )

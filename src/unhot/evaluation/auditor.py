@@ -234,7 +234,7 @@ def _floor(views: Views, count: int) -> float:
     x = views.splits["test"].inputs(torch.arange(count), model.input, runtime.device)
 
     def forward_and_back() -> None:
-        for some in x.split(at_once(x.shape, device=x.device)):
+        for some in x.split(at_once(x)):
             model.logits(some).sum().backward()
 
     return runtime.median_seconds(forward_and_back)

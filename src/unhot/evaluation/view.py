@@ -191,7 +191,7 @@ class Views:
         """Return logits (N, K) float32 of inputs (N, C, H, W), in the columns of the original."""
         work = model.copy(x.device)
         work.module.eval()
-        out = torch.cat([work.logits(part).float().cpu() for part in x.split(at_once(x.shape, CACHED, x.device))])
+        out = torch.cat([work.logits(part).float().cpu() for part in x.split(at_once(x, CACHED))])
         return self._placed(model, out)
 
     def _placed(self, model: Classifier, logits: Tensor) -> Tensor:

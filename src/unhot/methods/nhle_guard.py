@@ -239,7 +239,7 @@ class _Draws:
         shifted, flows = Augment(round(self.method.shift * x.shape[-1])), []
         with self.model.recording([self.point]) as seen:
             for _ in range(VIEWS):
-                for some in shifted(x, generator).split(at_once(x.shape, device=x.device)):
+                for some in shifted(x, generator).split(at_once(x)):
                     self.model.logits(some)
                     flows.append(seen[self.point])
         return torch.cat(flows), y.repeat(VIEWS)

@@ -117,7 +117,7 @@ class PourD(Method):
         x, y, _ = data.forget
         away = span(model.head_layer.weight[data.columns])
         with torch.no_grad():
-            h = torch.cat([model.features(some) for some in x.split(at_once(x.shape, device=x.device))])
+            h = torch.cat([model.features(some) for some in x.split(at_once(x))])
             target = project_out(h, away)
             taken_out = (h - target).square().sum(1).mean().clamp_min(torch.finfo(h.dtype).tiny)
         optimizer = torch.optim.SGD(model.module.parameters(), self.lr, momentum=0.9)

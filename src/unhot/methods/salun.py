@@ -84,7 +84,7 @@ class SalUn(Method):
         """Return which elements of each weight are salient, in the order of the net's parameters."""
         weights = list(model.module.parameters())
         total = [torch.zeros_like(w) for w in weights]
-        batch = at_once(forget.x.shape, device=forget.x.device)
+        batch = at_once(forget.x)
         for x, y in zip(forget.x.split(batch), forget.y.split(batch), strict=True):
             loss = cross_entropy(model.logits(x), y, reduction="sum")
             for so_far, gradient in zip(total, torch.autograd.grad(loss, weights, materialize_grads=True), strict=True):

@@ -67,7 +67,7 @@ class Svd(Method):
         x, y, _ = data.forget
         weights = projected_weights(model, x[:1])
         before = {name: weight.clone() for name, weight in weights.items()}
-        size = at_once(x.shape, CACHED, x.device)  # unfolded for a 3x3 convolution they take nine times the memory
+        size = at_once(x, CACHED)  # unfolded for a 3x3 convolution they take nine times the memory
         retained = list(few_of_each(data.retain, self.per_class, runtime).batches(model.input, runtime.device, size))
         samples = list(zip(x.split(size), y.split(size), strict=True))
         used_f = self._moments(model, list(weights), [x for x, _ in samples], runtime.generator("forget patches"))

@@ -26,7 +26,7 @@ def unused_weights(model: Classifier, x: Tensor) -> dict[str, int]:
     """
     work = model.trainable(x.device)
     work.module.eval().requires_grad_(True)
-    parts, before = x.split(at_once(x.shape, device=x.device)), list[Tensor]()
+    parts, before = x.split(at_once(x)), list[Tensor]()
     with torch.enable_grad():
         for some in parts:
             logits = work.logits(some)

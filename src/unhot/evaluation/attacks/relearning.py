@@ -91,7 +91,7 @@ class Relearning(Attack):
         for step in range(self.steps + 1):
             if step % self.every == 0:
                 with torch.no_grad():
-                    some = x_test.split(at_once(x_test.shape, CACHED, x_test.device))
+                    some = x_test.split(at_once(x_test, CACHED))
                     predicted = torch.cat([model.logits(x).argmax(1) for x in some])
                 accuracy.append((predicted == y_test).float().mean().item())
             if step == self.steps:

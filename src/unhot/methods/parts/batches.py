@@ -20,7 +20,7 @@ from unhot.training import batches_of
 @torch.no_grad()
 def logits_of(model: Classifier, x: Tensor) -> Tensor:
     """Return the logits (N, K) of inputs (N, C, H, W), computed in batches."""
-    return torch.cat([model.logits(some) for some in x.split(at_once(x.shape, device=x.device))])
+    return torch.cat([model.logits(some) for some in x.split(at_once(x))])
 
 
 @torch.no_grad()
@@ -41,7 +41,7 @@ def repeatedly(model: Classifier, x: Tensor, trained: Sequence[str]) -> tuple[Ca
         return whole, whole(model)
     flows, parts = list[Tensor](), list[Tensor]()
     with model.recording([point]) as seen:
-        for some in x.split(at_once(x.shape, device=x.device)):
+        for some in x.split(at_once(x)):
             parts.append(model.logits(some))
             flows.append(seen[point])
 
@@ -73,7 +73,7 @@ def forward(
         samples: The samples.
         loss: The mean loss of logits (B, K) of some samples.
     """
-    size, n = at_once(samples.x.shape, device=samples.x.device), len(samples.y)
+    size, n = at_once(samples.x), len(samples.y)
     if n <= size:
         logits = model.logits(samples.x)
         return logits, lambda weights: torch.autograd.grad(loss(logits, samples), list(weights))

@@ -105,7 +105,7 @@ class LastStage:
         shifted, parts = Augment(shift), []
         with self.model.recording([self.point, self.model.head]) as seen:
             for copy in range(copies):
-                for image in torch.arange(len(x), device=x.device).split(at_once(x.shape, device=x.device)):
+                for image in torch.arange(len(x), device=x.device).split(at_once(x)):
                     some = x[image] if not copy or generator is None else shifted(x[image], generator)
                     logits = self.model.logits(some)
                     parts.append(Flow(seen[self.point].bfloat16(), logits, seen[self.model.head], image))

@@ -48,7 +48,7 @@ class Preconditioner:
         """
         flows: dict[str, list[Tensor]] = {n: [] for n in names}
         with torch.no_grad(), model.recording(names) as seen:
-            for some in x.split(at_once(x.shape, device=x.device)):
+            for some in x.split(at_once(x)):
                 model.logits(some)
                 for name, flow in flows.items():
                     flow.append(seen[name])

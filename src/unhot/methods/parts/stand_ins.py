@@ -66,7 +66,7 @@ def stand_ins(
     share = 1 - mixed * (1 - LEAST) * torch.rand(count, generator=generator)
     one, other = (one_hot(retained.cpu()[k], logits.shape[1]) for k in (first, second))
     target = (share[:, None] * one + (1 - share)[:, None] * other).to(x)
-    size = min(AT_ONCE, at_once(x.shape, device=x.device))
+    size = at_once(x, AT_ONCE)
     pieces = zip(start.split(size), target.split(size), strict=True)
     made = torch.cat([_moved(model, some, towards, steps) for some, towards in pieces])
     runtime.steps += steps
