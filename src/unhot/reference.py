@@ -18,8 +18,8 @@ from unhot.models.layers import nearest_head, weight_layers
 from unhot.records.environment import Cost
 from unhot.records.model import ClassLabel
 from unhot.records.train import TrainRecord
-from unhot.runtime import Runtime, usual_settings
-from unhot.training import TrainSettings, fit, usual_precision
+from unhot.runtime import Runtime, usual_precision, usual_settings
+from unhot.training import TrainSettings, fit
 
 DEPTH = 1 / 3  # share of the layers before the head that are made new
 LARGE = 3_000  # images; fewer take more and smaller steps

@@ -31,9 +31,7 @@ from unhot.records.choices import Precision
 from unhot.records.environment import Cost
 from unhot.records.model import InputSpec
 from unhot.records.train import TrainRecord
-from unhot.runtime import Runtime, fast_bf16, usual_settings
-
-BF16_PARAMETERS = 200_000  # smaller nets are slower in bfloat16, because of conversions
+from unhot.runtime import Runtime, usual_precision, usual_settings
 
 
 class TrainSettings(Stored):
@@ -254,12 +252,6 @@ def train(
         environment=runtime.environment(),
     )
     return model, record
-
-
-def usual_precision(net: nn.Module, device: torch.device) -> Precision:
-    """Return the precision in which a net is trained if none is asked for: the faster one on this device."""
-    big = sum(p.numel() for p in net.parameters()) > BF16_PARAMETERS
-    return "bf16" if big and fast_bf16(device) else "fp32"
 
 
 def complete(settings: dict[str, Any], source: Source, arch: str) -> TrainSettings:

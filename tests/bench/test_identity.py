@@ -131,12 +131,12 @@ def test_the_precision_is_chosen_when_the_grid_is_read(tmp_path: Path, monkeypat
         return read_grid(path).cells[0].spec.original
 
     large = SMALL.replace('"lenet5"', '"resnet9"')
-    monkeypatch.setattr("unhot.training.fast_bf16", lambda device: True)
+    monkeypatch.setattr("unhot.runtime.device.fast_bf16", lambda device: True)
     assert spec_of(SMALL).precision == "fp32"  # a small net
     fast = spec_of(large)
     assert fast.precision == "bf16"
     asked = spec_of(large.replace("[fixed]", '[fixed]\nprecision = "fp32"'))
-    monkeypatch.setattr("unhot.training.fast_bf16", lambda device: False)
+    monkeypatch.setattr("unhot.runtime.device.fast_bf16", lambda device: False)
     slow = spec_of(large)
     assert slow.precision == asked.precision == "fp32"
     assert slow.digest == asked.digest != fast.digest

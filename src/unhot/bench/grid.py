@@ -22,8 +22,8 @@ from unhot.models.arch import build, channels_of
 from unhot.records.bench import Cell, TrainSpec, Work
 from unhot.records.choices import Precision
 from unhot.records.model import InputSpec
-from unhot.runtime import own_generators, pick_device
-from unhot.training import complete, usual_precision
+from unhot.runtime import own_generators, pick_device, usual_precision
+from unhot.training import complete
 from unhot.version import __version__
 
 W = TypeVar("W", bound=Work, covariant=True)

@@ -54,6 +54,7 @@ def advise(
     from unhot.deletion.ledger import check_not_gone, read_ledger
     from unhot.evaluation.advice import Given
     from unhot.evaluation.advice import advise as of
+    from unhot.models.layers import normalisations
 
     for path in (*retrained, *filter(None, [guard])):
         if not path.exists():
@@ -76,7 +77,7 @@ def advise(
             evaluated=tested is not None,
             with_train=tested is not None and tested.train is not None,
             retrained=len(retrained),
-            batch_norm=any(getattr(m, "running_mean", None) is not None for m in classifier.module.modules()),
+            batch_norm=any(normalisations(classifier.module)),
         )
     )
     if json:

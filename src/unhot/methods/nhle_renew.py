@@ -27,7 +27,7 @@ from unhot.methods.parts.stopping import probability
 from unhot.methods.parts.work import Work
 from unhot.models.classifier import Classifier
 from unhot.models.cut import Cut
-from unhot.runtime import Runtime
+from unhot.runtime import Runtime, usual_precision
 
 COPIES = 32  # copies of each sample
 FORGET, RETAIN, NEAR = 64, 192, 128  # per step: views of samples; stand-ins; features that are approached
@@ -70,6 +70,8 @@ class NhleRenew(Method):
     eight is held out. If by these the other classes may lose more than ``budget`` of their accuracy, the run begins
     again with more of the old weights, and ends with the cut alone when that does not suffice.
 
+    Images are made and the stage is trained in bfloat16, if the device is fast in it and the net is not small.
+
     Attributes:
         kept: Share a of the old weights, in the first try; later ones keep more.
         depth: Smallest share of the layers that is renewed, counted from the head.
@@ -95,7 +97,7 @@ class NhleRenew(Method):
     makes_images: ClassVar[bool] = True
     takes_unlabelled: ClassVar[bool] = True
 
-    kept: float = Field(default=0.7, ge=0, le=1)
+    kept: float = Field(default=0.85, ge=0, le=1)
     depth: float = Field(default=0.375, gt=0, le=1)
     images: int = Field(default=1024, ge=16)
     descent: int = Field(default=30, ge=1)
@@ -113,13 +115,12 @@ class NhleRenew(Method):
 
     def run(self, model: Classifier, data: Data, runtime: Runtime) -> Outcome:
         """Renew and distil, with more of the old weights each time, until the estimated damage is within the budget."""
+        runtime.precision = usual_precision(model.module, runtime.device)
         known = set(data.guard.info.replay_points.values()) if "guard" in data.uses else None
         stage = LastStage(model, data.forget.x[:1], self.depth, known)
         if not stage.layers:
             return Outcome(model, "nothing to train before the head", {}, self.cut)
-        x = data.forget.x
-        forget = stage.flow(x, COPIES, round(self.shift * x.shape[-1]), runtime.generator("shift"))
-        sources, work = self._planned(stage, data, forget, runtime)
+        forget, sources, work = self._planned(stage, data, runtime)
         stand_ins = Flow.of([s.flow(stage, data, runtime) for s in sources])
         if len(stand_ins) < HELD_OUT:
             raise MethodFailedError(f"{self.name} made no images of the other classes. Give some with retain=....")
@@ -152,12 +153,19 @@ class NhleRenew(Method):
         }
         return Outcome(model, reason, notes, self.cut, work.seconds)
 
-    def _planned(self, stage: LastStage, data: Data, forget: Flow, runtime: Runtime) -> tuple[list[Source], Work]:
-        """Time one step of each kind, choose how much to do, and announce how long it takes."""
+    def _planned(self, stage: LastStage, data: Data, runtime: Runtime) -> tuple[Flow, list[Source], Work]:
+        """Time one step of each kind, choose how much to do, and announce how long it takes.
+
+        Returns:
+            Views of the samples, the sources, and how much to do.
+        """
         *given, last = (s.ready(stage, runtime) for s in sources_of(data, self.images, self.descent))
         if runtime.cache is not None and not isinstance(last, Inverted):
             runtime.announce(f"Enough images are given, so none are made: the cache {runtime.cache} is not used.")
         each = last.seconds(stage, runtime)
+        Work(last.images, self.steps, each, 0.0).within(self.minutes)  # refused before anything else takes time
+        x = data.forget.x
+        forget = stage.flow(x, COPIES, round(self.shift * x.shape[-1]), runtime.generator("shift"))
         trial = _Distillation(self, stage, data, forget, forget, runtime)  # on stand-ins a step takes as long
         step = runtime.median_seconds(lambda: torch.autograd.grad(trial.loss(), stage.trained()), 1)
         work = Work(last.images, self.steps, each, step, TRIES).within(self.minutes)
@@ -167,7 +175,7 @@ class NhleRenew(Method):
             f"{self.name} takes about {work.seconds:.0f} s, at most {work.longest:.0f} s if it has to begin again: "
             f"{', '.join(s.what for s in sources)} and {work.steps} steps{fitted}."
         )
-        return sources, work
+        return forget, sources, work
 
 
 class _Distillation:
@@ -177,7 +185,7 @@ class _Distillation:
         self, method: NhleRenew, stage: LastStage, data: Data, forget: Flow, stand_ins: Flow, runtime: Runtime
     ) -> None:
         self.method, self.stage, self.columns, self.forget = method, stage, data.columns, forget
-        self.generator = runtime.generator("steps")
+        self.autocast, self.generator = runtime.autocast, runtime.generator("steps")
         held_out = stand_ins.image % HELD_OUT == 0
         self.held_out, retained = stand_ins.part(held_out), stand_ins.part(~held_out)
         self.retained = Flow.of([retained, stage.mixes(retained, runtime.generator("mixes"))])
@@ -202,7 +210,8 @@ class _Distillation:
         """Return the loss of a step."""
         views, others = self._draw(self.forget, FORGET), self._draw(self.retained, RETAIN)
         forget, y, retained = self.forget.part(views), self.y[views], self.retained.part(others)
-        logits, h = self.stage(torch.cat([forget.into, retained.into]))
+        with self.autocast():
+            logits, h = (v.to(retained.logits) for v in self.stage(torch.cat([forget.into, retained.into])))
         moved = (h[FORGET:] - retained.features).square().sum(1).mean() / self.unit
         self.whitening.add(h[FORGET:], self.classes[others])
         return (

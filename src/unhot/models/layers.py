@@ -9,6 +9,7 @@ from contextlib import ExitStack, contextmanager
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.parametrize import is_parametrized
 
 from unhot.models.classifier import Classifier
@@ -39,6 +40,13 @@ def weight_layers(model: Classifier, x: Tensor) -> list[str]:
     with torch.no_grad(), model.recording(found) as seen:
         model.logits(x)
     return list(seen)
+
+
+def normalisations(module: nn.Module) -> Iterator[tuple[nn.Module, Tensor, Tensor]]:
+    """Yield the batch normalisations of a net with the means and variances (C,) that they stored."""
+    for m in module.modules():
+        if isinstance(m, _BatchNorm) and m.running_mean is not None and m.running_var is not None:
+            yield m, m.running_mean, m.running_var + m.eps
 
 
 def stages(model: Classifier, x: Tensor) -> list[str]:

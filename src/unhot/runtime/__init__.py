@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from unhot.runtime.device import fast_bf16, pick_device
+from unhot.runtime.device import pick_device, usual_precision
 from unhot.runtime.run import LONG_RUN, Progress, Runtime, no_progress
 from unhot.runtime.seeds import own_generators, stream_seed
 from unhot.runtime.settings import usual_settings
@@ -11,10 +11,10 @@ __all__ = [
     "LONG_RUN",
     "Progress",
     "Runtime",
-    "fast_bf16",
     "no_progress",
     "own_generators",
     "pick_device",
     "stream_seed",
+    "usual_precision",
     "usual_settings",
 ]

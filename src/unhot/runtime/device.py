@@ -1,10 +1,14 @@
-"""The device, and whether it is fast in bfloat16."""
+"""The device, and the precision that is the faster one on it."""
 
 from __future__ import annotations
 
 import torch
+from torch import nn
 
 from unhot.errors import OptionError
+from unhot.records.choices import Precision
+
+BF16_PARAMETERS = 200_000  # smaller nets are slower in bfloat16, because of conversions
 
 
 def pick_device(name: str | None = None) -> torch.device:
@@ -34,3 +38,9 @@ def fast_bf16(device: torch.device) -> bool:
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return device.type == "cpu" and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def usual_precision(net: nn.Module, device: torch.device) -> Precision:
+    """Return the precision in which a net is trained if none is asked for: the faster one on this device."""
+    big = sum(p.numel() for p in net.parameters()) > BF16_PARAMETERS
+    return "bf16" if big and fast_bf16(device) else "fp32"

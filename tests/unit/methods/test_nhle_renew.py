@@ -76,6 +76,26 @@ def test_copies_are_shifted_and_know_their_image(toy: Toy) -> None:
     assert not torch.equal(flow.into[5:10], flow.into[:5])
 
 
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_it_computes_in_the_faster_precision(toy: Toy, monkeypatch: pytest.MonkeyPatch, precision: str) -> None:
+    seen: set[torch.dtype] = set()
+    monkeypatch.setattr(nhle_renew, "usual_precision", lambda *_: precision)
+    toy.model[4].register_forward_hook(lambda _, args, out: seen.add(out.dtype))  # type: ignore[index,operator]
+    result = run(toy)
+    assert result.record.environment.precision == precision
+    assert seen == ({torch.float32, torch.bfloat16} if precision == "bf16" else {torch.float32})
+    assert {p.dtype for p in result.model.parameters()} == {torch.float32}
+
+
+def test_what_takes_too_long_is_refused_before_the_samples_are_passed(
+    toy: Toy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Inverted, "seconds", lambda *_: 3_600.0)
+    monkeypatch.setattr(LastStage, "flow", lambda *_: pytest.fail("the samples were passed"))
+    with pytest.raises(OptionError, match="minutes=10 allows less"):
+        run(toy)
+
+
 def test_mixes_lie_between_two_and_are_answered_by_the_stage_as_it_is(toy: Toy) -> None:
     stage, _ = stage_of(toy)
     flow = stage.flow(toy.x[:40])
@@ -222,7 +242,7 @@ def test_unlabelled_images_stand_in_but_for_those_that_look_like_the_class(toy: 
 
 def test_images_are_moved_until_they_are_classified_as_wanted(toy: Toy) -> None:
     model = Classifier.wrap(toy.model, toy.x[:2])
-    inversion = Inversion(model, toy.x[:9], 64, 60, torch.Generator().manual_seed(0))
+    inversion = Inversion(model, toy.x[:9], 64, 60, torch.Generator().manual_seed(0), Runtime())
 
     def wrong() -> float:
         with torch.no_grad():
@@ -245,7 +265,9 @@ def test_waves_are_in_units_that_fall_with_their_frequency(size: tuple[int, int]
 
 
 def test_inverted_images_are_within_the_range_of_the_inputs(toy: Toy) -> None:
-    inversion = Inversion(Classifier.wrap(toy.model, toy.x[:2]), toy.x, 32, 20, torch.Generator().manual_seed(0))
+    inversion = Inversion(
+        Classifier.wrap(toy.model, toy.x[:2]), toy.x, 32, 20, torch.Generator().manual_seed(0), Runtime()
+    )
     inversion.waves.data *= 50
     inversion.step()
     low, high = toy.x.amin((0, 2, 3)), toy.x.amax((0, 2, 3))
@@ -357,12 +379,12 @@ def test_more_of_the_old_weights_is_kept_until_the_budget_is_kept(toy: Toy, monk
     monkeypatch.setattr(_Distillation, "damage", lambda self, source: next(found))
     said: list[str] = []
     record = run(toy, Runtime(torch.device("cpu"), announce=said.append), budget=0.03).record
-    assert record.stop_reason == "0.85 of the old weights kept instead of 0.7, to stay within the budget"
+    assert record.stop_reason == "0.925 of the old weights kept instead of 0.85, to stay within the budget"
     assert said[1:] == [
-        "The other classes might lose 0.400, and the budget is 0.03: beginning again with 0.85 of the old weights."
+        "The other classes might lose 0.400, and the budget is 0.03: beginning again with 0.925 of the old weights."
     ]
     notes = record.notes
-    assert (notes["kept"], notes["loss_on_other_classes"]) == (0.85, {"estimate": 0.01, "at_most": 0.02})
+    assert (notes["kept"], notes["loss_on_other_classes"]) == (0.925, {"estimate": 0.01, "at_most": 0.02})
 
 
 def test_sources_fill_up_what_is_missing(toy: Toy) -> None:

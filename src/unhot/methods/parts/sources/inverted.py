@@ -17,7 +17,6 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, one_hot
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from unhot.data.augment import Augment
@@ -28,6 +27,7 @@ from unhot.methods.parts.last_stage import Flow, LastStage
 from unhot.methods.parts.sources import cache
 from unhot.methods.parts.sources.source import COPIES, SHIFT, Source
 from unhot.models.classifier import Classifier
+from unhot.models.layers import normalisations
 from unhot.records.inversion import InversionInfo
 from unhot.runtime import Runtime
 
@@ -77,7 +77,7 @@ class Inverted(Source):
 
     def ready(self, stage: LastStage, runtime: Runtime) -> Inverted:
         """Read the images of the cache, if there are some, and look for normalisations."""
-        ready = replace(self, normalised=any(True for _ in _normalisations(stage.model)))
+        ready = replace(self, normalised=any(normalisations(stage.model.module)))
         if runtime.cache is None:
             return replace(ready, whole=self.images)  # none but these are needed
         if not runtime.cache.exists():
@@ -95,8 +95,8 @@ class Inverted(Source):
         """Return how long one image takes, from one timed step; nothing if the images are kept in a cache."""
         if self.kept is not None:
             return 0.0
-        some = min(self.whole, _in_a_group(stage.example))
-        inversion = Inversion(stage.model, stage.example, some, self.descent, runtime.generator("timing"))
+        some = min(self.whole, at_once(stage.example, MOST))
+        inversion = Inversion(stage.model, stage.example, some, self.descent, runtime.generator("timing"), runtime)
         return runtime.median_seconds(inversion.step, 1) * self.descent / some * self.whole / self.images
 
     def flow(self, stage: LastStage, data: Data, runtime: Runtime) -> Flow:
@@ -132,7 +132,7 @@ def inverted(model: Classifier, like: Tensor, count: int, steps: int, runtime: R
         like: Inputs of the shape wanted, (B, C, H, W).
         count: Number of images to make.
         steps: Number of steps of Adam for each.
-        runtime: Shows progress.
+        runtime: Shows progress; its precision is that of the passes.
 
     Returns:
         Inputs (N, C, H, W).
@@ -141,7 +141,7 @@ def inverted(model: Classifier, like: Tensor, count: int, steps: int, runtime: R
     group = _in_a_group(like)
     with runtime.progress("steps of inversion", steps * len(range(0, count, group))) as advance:
         for start in range(0, count, group):
-            inversion = Inversion(model, like, min(group, count - start), steps, generator)
+            inversion = Inversion(model, like, min(group, count - start), steps, generator, runtime)
             for _ in range(steps):
                 inversion.step()
                 advance(1)
@@ -158,10 +158,19 @@ class Inversion:
         count: Number of images.
         steps: Number of steps, over which the learning rate falls to 0.
         generator: Gives noise, classes, shares and shifts.
+        runtime: Its precision is that of the passes.
     """
 
-    def __init__(self, model: Classifier, like: Tensor, count: int, steps: int, generator: torch.Generator) -> None:
-        self.model, self.generator, classes = model, generator, len(model.classes)
+    def __init__(
+        self,
+        model: Classifier,
+        like: Tensor,
+        count: int,
+        steps: int,
+        generator: torch.Generator,
+        runtime: Runtime,
+    ) -> None:
+        self.model, self.generator, self.runtime, classes = model, generator, runtime, len(model.classes)
         first = torch.randperm(count, generator=generator) % classes
         second = torch.randint(classes, (count,), generator=generator)
         mixed = torch.rand(count, generator=generator) < 0.5
@@ -179,8 +188,8 @@ class Inversion:
         """Descend one step."""
         drawn = self._drawn()
         x = drawn + (drawn.clamp(self.low, self.high) - drawn).detach()  # where it is clipped, the gradient is kept
-        with _departures(self.model) as departures:
-            logits = self.model.logits(self.shifted(x, self.generator))
+        with _departures(self.model) as departures, self.runtime.autocast():
+            logits = self.model.logits(self.shifted(x, self.generator)).to(self.target)
         variation = sum(x.diff(dim=d).square().sum((1, 2, 3)).mean() for d in (2, 3))
         loss = cross_entropy(logits, self.target) + STATISTICS * sum(departures) + ROUGHNESS * variation
         (self.waves.grad,) = torch.autograd.grad(loss, self.waves)  # none of the weights
@@ -220,17 +229,10 @@ def _departures(model: Classifier) -> Iterator[list[Tensor]]:
     found: list[Tensor] = []
 
     def hook(_: nn.Module, args: tuple[Any, ...], mean: Tensor, var: Tensor) -> None:
-        now, at = torch.var_mean(args[0], [0, *range(2, args[0].ndim)], correction=0)
+        now, at = torch.var_mean(args[0].to(mean), [0, *range(2, args[0].ndim)], correction=0)
         found.append(((at - mean).square() / var).mean() + ((now / var + TINY).sqrt() - 1).square().mean())
 
     with ExitStack() as hooks:
-        for layer, mean, var in _normalisations(model):
+        for layer, mean, var in normalisations(model.module):
             hooks.enter_context(layer.register_forward_pre_hook(partial(hook, mean=mean, var=var)))
         yield found
-
-
-def _normalisations(model: Classifier) -> Iterator[tuple[nn.Module, Tensor, Tensor]]:
-    """Yield the batch normalisations of a net with the means and variances (C,) that they stored."""
-    for m in model.module.modules():
-        if isinstance(m, _BatchNorm) and m.running_mean is not None and m.running_var is not None:
-            yield m, m.running_mean, m.running_var + m.eps
