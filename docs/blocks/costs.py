@@ -70,7 +70,6 @@ def imagenet() -> str:
         "steps",
         "CPU seconds",
         "passes",
-        "peak memory, GiB",
         "test photos of the class",
     ]
     return tables.grid([*heads, "accuracy on other classes", "quick audit, of its forward passes"], rows)
