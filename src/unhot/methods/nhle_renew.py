@@ -47,7 +47,7 @@ class NhleRenew(Method):
         + \nu \operatorname{energy}(\Sigma^{-1/2} h(x_f), \Sigma^{-1/2} h(x_r)) \\
         + \mu \operatorname{KL}(\tilde p \Vert p(x_r)) + \phi \lVert h(x_r) - h^o(x_r) \rVert^2
 
-    :math:`x_f` are shifted views of the samples, :math:`x_r` stand-ins for images of the retained classes;
+    :math:`x_f` are shifted and flipped views of the samples, :math:`x_r` stand-ins for images of the retained classes;
     :math:`\tilde p` is the original's distribution with the classes to forget left out, frozen, and sharpened by T < 1,
     since a model that never saw the class is more confident of its images than one that must not name it; h are the
     features, in units of the length of the original's :math:`h^o`. The energy distance approaches the features of
@@ -165,7 +165,7 @@ class NhleRenew(Method):
         each = last.seconds(stage, runtime)
         Work(last.images, self.steps, each, 0.0).within(self.minutes)  # refused before anything else takes time
         x = data.forget.x
-        forget = stage.flow(x, COPIES, round(self.shift * x.shape[-1]), runtime.generator("shift"))
+        forget = stage.flow(x, COPIES, round(self.shift * x.shape[-1]), runtime.generator("shift"), flip=True)
         trial = _Distillation(self, stage, data, forget, forget, runtime)  # on stand-ins a step takes as long
         step = runtime.median_seconds(lambda: torch.autograd.grad(trial.loss(), stage.trained()), 1)
         work = Work(last.images, self.steps, each, step, TRIES).within(self.minutes)

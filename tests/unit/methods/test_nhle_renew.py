@@ -76,6 +76,15 @@ def test_copies_are_shifted_and_know_their_image(toy: Toy) -> None:
     assert not torch.equal(flow.into[5:10], flow.into[:5])
 
 
+def test_copies_may_be_flipped(toy: Toy) -> None:
+    stage, _ = stage_of(toy)
+    as_they_are, flipped = stage.flow(toy.x[:40]).into, stage.flow(toy.x[:40].flip(3)).into
+    copies = stage.flow(toy.x[:40], 2, 0, torch.Generator().manual_seed(0), flip=True).into[40:]
+    was, is_now = ([torch.equal(a, b) for a, b in zip(copies, x, strict=True)] for x in (as_they_are, flipped))
+    assert all(a or b for a, b in zip(was, is_now, strict=True))
+    assert 5 < sum(is_now) < 35
+
+
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_it_computes_in_the_faster_precision(toy: Toy, monkeypatch: pytest.MonkeyPatch, precision: str) -> None:
     seen: set[torch.dtype] = set()

@@ -93,20 +93,23 @@ class LastStage:
             p.copy_(new if old.ndim > 1 else old)
 
     @torch.no_grad()
-    def flow(self, x: Tensor, copies: int = 1, shift: int = 0, generator: torch.Generator | None = None) -> Flow:
+    def flow(
+        self, x: Tensor, copies: int = 1, shift: int = 0, generator: torch.Generator | None = None, flip: bool = False
+    ) -> Flow:
         """Record the inputs of the stage.
 
         Args:
             x: Inputs (N, C, H, W).
-            copies: Number of copies of each; all but the first are shifted.
+            copies: Number of copies of each; all but the first are shifted, and flipped at random.
             shift: Farthest shift of the copies, in pixels.
             generator: Gives the shifts.
+            flip: Whether left and right of the copies may be swapped.
         """
-        shifted, parts = Augment(shift), []
+        augment, parts = Augment(shift, flip), []
         with self.model.recording([self.point, self.model.head]) as seen:
             for copy in range(copies):
                 for image in torch.arange(len(x), device=x.device).split(at_once(x)):
-                    some = x[image] if not copy or generator is None else shifted(x[image], generator)
+                    some = x[image] if not copy or generator is None else augment(x[image], generator)
                     logits = self.model.logits(some)
                     parts.append(Flow(seen[self.point].bfloat16(), logits, seen[self.model.head], image))
         return Flow.of(parts)
