@@ -54,7 +54,9 @@ def deep_met() -> str:
 def deep_cells() -> list[tuple[str, dict[str, Any]]]:
     """Return the cells of the records of benchmarks/deep.py with the data that their nets were trained on."""
     contents = [json.loads(path.read_text()) for path in sorted(RECORDS.glob("deep-*.json"))]
-    cells = [(", ".join(filter(None, (r["dataset"], r.get("note")))), c) for r in contents for c in r["cells"]]
+    cells = [
+        (", ".join(filter(None, (r["dataset"], r.get("note"), c.get("note")))), c) for r in contents for c in r["cells"]
+    ]
     return sorted(cells, key=lambda cell: (cell[0], cell[1]["run"], cell[1]["class"], cell[1]["draw"]))
 
 
