@@ -116,6 +116,8 @@ def test_a_net_that_is_right_more_often_than_it_is_confident_is_sharpened() -> N
     assert confidence(logits, sharpening(samples)) == pytest.approx(9 / 10, abs=1e-3)
     unknown = samples._replace(y=(y + 1) % 4)
     assert confidence(logits, sharpening(unknown)) == pytest.approx(SURE, abs=1e-3)
+    less = 0.9 - 2 * (0.9 * 0.1 / 8) ** 0.5
+    assert confidence(logits, sharpening(samples, errors=2)) == pytest.approx(less, abs=1e-3)
     assert sharpening(samples._replace(logits=20 * logits)) == 1
     many = Batch(*(torch.cat([part] * 50) for part in samples))
     assert confidence(many.logits, sharpening(many)) == pytest.approx(SURE, abs=1e-3)

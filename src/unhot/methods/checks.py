@@ -269,7 +269,7 @@ def estimated(record: ForgetRecord) -> str:
         return ""
     if left_unchanged(record):
         return "Every step might have cost the other classes more than the budget: the features are unchanged."
-    rough = "" if found.get("calibrated", True) else " (a guess: the net stores no statistics of its training images)"
+    rough = "" if found.get("calibrated", True) else " (a guess: it was not calibrated on nets like this one)"
     return f"Estimated loss on other classes: {found['estimate']:.3f}, at most {found['at_most']:.3f}{rough}."
 
 

@@ -16,7 +16,7 @@ from torch.optim.lr_scheduler import OneCycleLR
 
 from unhot.errors import MethodFailedError
 from unhot.methods.base import Data, Method, Outcome, Use
-from unhot.methods.parts.damage import Damage, damage
+from unhot.methods.parts.damage import Damage, damage, sharpening
 from unhot.methods.parts.last_stage import Flow, LastStage
 from unhot.methods.parts.likeness import Whitening, energy_of_features
 from unhot.methods.parts.losses import Request, masked
@@ -126,11 +126,13 @@ class NhleRenew(Method):
             raise MethodFailedError(f"{self.name} made no images of the other classes. Give some with retain=....")
         distillation = _Distillation(self, stage, data, forget, stand_ins, runtime)
         most = max(sources, key=lambda s: s.images)
+        # a net that is right more often than it is confident was trained briefly; some lost six times the upper end
+        temperature = 1.0 if most.mode == "retained" else sharpening(data.forget, errors=1.0)
         original, kept, reason = stage.state(), self.kept, "all steps done"
         for left in reversed(range(TRIES)):
             stage.renew(original, kept, runtime.generator("renewal"))
             distillation.run(work.steps, runtime)
-            found = distillation.damage(most)
+            found = distillation.damage(most, temperature)
             if found.within(self.budget):
                 break
             kept = (1 + kept) / 2
@@ -149,7 +151,7 @@ class NhleRenew(Method):
             "trained": len(stage.layers),
             "kept": kept,
             "probability_left": distillation.probability_left(),
-            **found.note(most.calibrated),
+            **found.note(most.calibrated and temperature == 1),
         }
         return Outcome(model, reason, notes, self.cut, work.seconds)
 
@@ -255,10 +257,10 @@ class _Distillation:
         return (self.classes @ (shares / self.classes.sum(0).clamp_min(1))).cpu()
 
     @torch.no_grad()
-    def damage(self, source: Source) -> Damage:
+    def damage(self, source: Source, temperature: float) -> Damage:
         """Estimate by the held-out stand-ins, most of which are of a source, what the other classes lose."""
         now, least = self.stage.replayed(self.held_out.into).logits, LEAST * max(1.0, ENOUGH / len(self.held_out))
-        return damage(self.held_out.logits, now, self.columns, usual=source.usual, most=source.most, least=least)
+        return damage(self.held_out.logits, now, self.columns, temperature, source.usual, source.most, least)
 
     @torch.no_grad()
     def probability_left(self) -> float:

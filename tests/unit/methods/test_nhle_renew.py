@@ -385,7 +385,7 @@ def test_where_no_renewal_fits_the_budget_the_cut_alone_is_left(toy: Toy) -> Non
 
 def test_more_of_the_old_weights_is_kept_until_the_budget_is_kept(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
     found = iter([nhle_renew.Damage(0.2, 0.4), nhle_renew.Damage(0.01, 0.02)])
-    monkeypatch.setattr(_Distillation, "damage", lambda self, source: next(found))
+    monkeypatch.setattr(_Distillation, "damage", lambda self, source, temperature: next(found))
     said: list[str] = []
     record = run(toy, Runtime(torch.device("cpu"), announce=said.append), budget=0.03).record
     assert record.stop_reason == "0.925 of the old weights kept instead of 0.85, to stay within the budget"
@@ -417,8 +417,9 @@ def test_stand_ins_that_are_images_of_the_other_classes_are_believed_more(toy: T
     stage, data = stage_of(toy)
     training = distillation(NhleRenew(), stage, data, stage.flow(toy.x[toy.y != 1]))
     stage.renew(stage.state(), 0.3, torch.Generator().manual_seed(0))
-    made, given = (training.damage(source) for source in (Inverted(9, 1, 9), Retained(9)))
+    made, given = (training.damage(source, 1.0) for source in (Inverted(9, 1, 9), Retained(9)))
     assert 0 < given.estimate == pytest.approx(made.estimate / 1.3)
+    assert training.damage(Inverted(9, 1, 9), 0.5).estimate > made.estimate
     least = 0.005 * max(1, nhle_renew.ENOUGH / len(training.held_out))
     assert given.at_most - least == pytest.approx(1.6 * given.estimate)
     assert UnlabelledImages(9).most > Inverted(9, 1, 9).most > Retained(9).most
@@ -431,8 +432,15 @@ def test_the_estimate_of_a_net_without_stored_statistics_is_a_guess(toy: Toy) ->
     assert (known.calibrated, unsure.calibrated) == (True, False)
     record = run(toy_problem(batch_norm=False)).record
     assert record.notes["loss_on_other_classes"]["calibrated"] is False  # type: ignore[index,call-overload]
-    assert "(a guess: the net stores no statistics of its training images)" in estimated(record)
+    assert "(a guess: it was not calibrated on nets like this one)" in estimated(record)
     assert "guess" not in estimated(run(toy).record)
+
+
+def test_the_estimate_of_a_briefly_trained_net_is_a_guess(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nhle_renew, "sharpening", lambda samples, errors: 0.9)
+    assert "(a guess" in estimated(run(toy).record)
+    plenty = tuple(torch.cat([t, t]) for t in toy.retain())
+    assert "guess" not in estimated(run(toy, retain=plenty).record)
 
 
 def test_unlabelled_images_that_are_left_out_are_counted(toy: Toy) -> None:

@@ -91,15 +91,20 @@ def damage(
     return Damage(min(usual * lost, 1.0), min(most * lost + least, 1.0))
 
 
-def sharpening(samples: Batch) -> float:
+def sharpening(samples: Batch, errors: float = 0.0) -> float:
     """Return the temperature, at most 1, at which a model is as confident of samples as it is right about them.
 
     Of n samples of which r are classified as their class, a share (r + 1) / (n + 2) is expected to be, but no more than
     0.95; and 0.95 where fewer than half are, since a model that does not know the class tells nothing by it.
+
+    Args:
+        samples: The samples.
+        errors: Number of standard errors by which the model may be less confident than that without being sharpened.
     """
     logits = samples.logits.double()
     right = int((logits.argmax(1) == samples.y).sum())
     expected = min((right + 1) / (len(logits) + 2), SURE) if 2 * right >= len(logits) else SURE
+    expected -= errors * (expected * (1 - expected) / len(logits)) ** 0.5
     low, high = 0.0, 1.0
     for _ in range(20):  # confidence falls as the temperature rises
         middle = (low + high) / 2
