@@ -24,6 +24,7 @@ class Retained(Source):
     copies: int = COPIES
 
     mode: ClassVar[str] = "retained"
+    real: ClassVar[bool] = True
     kind: ClassVar[str] = "given"
     usual: ClassVar[float] = 1.0
     most: ClassVar[float] = 1.6  # on nets of Fashion-MNIST and of CIFAR-10
@@ -44,6 +45,7 @@ class UnlabelledImages(Retained):
     """Some of the images that nobody labelled, and that the original does not classify as a class to forget."""
 
     mode: ClassVar[str] = "unlabelled"
+    real: ClassVar[bool] = False
     kind: ClassVar[str] = "unlabelled"
     usual = Source.usual
     most = Source.most

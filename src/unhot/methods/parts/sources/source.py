@@ -20,6 +20,7 @@ class Source(ABC):
     Attributes:
         images: Number of images.
         mode: Its name in the record.
+        real: Whether they are images of the other classes themselves.
         usual: Accuracy that real images usually lose, as a share of what held-out stand-ins lose. Set on nets of
             Fashion-MNIST.
         most: The same at most.
@@ -28,6 +29,7 @@ class Source(ABC):
     images: int
 
     mode: ClassVar[str]
+    real: ClassVar[bool] = False
     usual: ClassVar[float] = 1.5
     most: ClassVar[float] = 2.25
 
