@@ -16,6 +16,7 @@ from torch.optim.lr_scheduler import OneCycleLR
 
 from unhot.errors import MethodFailedError
 from unhot.methods.base import Data, Method, Outcome, Use
+from unhot.methods.parts.blends import mixed, patched
 from unhot.methods.parts.damage import Damage, damage, sharpening
 from unhot.methods.parts.last_stage import Flow, LastStage
 from unhot.methods.parts.likeness import Whitening, energy_of_features
@@ -30,7 +31,9 @@ from unhot.models.cut import Cut
 from unhot.runtime import Runtime, usual_precision
 
 COPIES = 32  # copies of each sample
-FORGET, RETAIN, NEAR = 64, 192, 128  # per step: views of samples; stand-ins; features that are approached
+FORGET, RETAIN, BLENDS = 64, 96, 32  # per step: views of samples; stand-ins; blends of each of three kinds
+NEAR = 128  # features that are approached in a step
+FOREIGN = 0.5  # largest area of a sample in a blend
 TINY = 1e-30  # least chance of a stand-in to be drawn
 HELD_OUT = 8  # one image in so many is held out, with all of its copies
 TRIES = 3  # with more and more of the old weights
@@ -63,7 +66,8 @@ class NhleRenew(Method):
     - *guarded*: draws from the Gaussians of a guard;
     - *bare*: with none of these, or to make up the number, images inverted from the net.
 
-    As many mixes of two of them are added, mixed where the last stage begins, with what the original makes of these.
+    As many blends are shown beside them in each step, blended where the last stage begins, with what the original makes
+    of these: mixes of two stand-ins, stand-ins with a rectangle of another, and stand-ins with a rectangle of a sample.
 
     Only the layers from the last replay point (:mod:`unhot.models.replay`) before the nearest ``depth`` of them are
     trained; the others are run once. The head is not trained; normalisation statistics are frozen. One stand-in in
@@ -189,8 +193,8 @@ class _Distillation:
         self.method, self.stage, self.columns, self.forget = method, stage, data.columns, forget
         self.autocast, self.generator = runtime.autocast, runtime.generator("steps")
         held_out = stand_ins.image % HELD_OUT == 0
-        self.held_out, retained = stand_ins.part(held_out), stand_ins.part(~held_out)
-        self.retained = Flow.of([retained, stage.mixes(retained, runtime.generator("mixes"))])
+        self.held_out, self.retained = stand_ins.part(held_out), stand_ins.part(~held_out)
+        self.original = stage.frozen()
         self.y = data.forget.y[forget.image]
         self.unit = self.retained.features.square().sum(1).mean()
         masked_logits = self._request(self.retained.logits).without_forgotten(self.retained.logits)
@@ -211,17 +215,30 @@ class _Distillation:
     def loss(self) -> Tensor:
         """Return the loss of a step."""
         views, others = self._draw(self.forget, FORGET), self._draw(self.retained, RETAIN)
-        forget, y, retained = self.forget.part(views), self.y[views], self.retained.part(others)
+        forget, y = self.forget.part(views), self.y[views]
+        kept = Flow.of([self.retained.part(others), self._blends()])
         with self.autocast():
-            logits, h = (v.to(retained.logits) for v in self.stage(torch.cat([forget.into, retained.into])))
-        moved = (h[FORGET:] - retained.features).square().sum(1).mean() / self.unit
-        self.whitening.add(h[FORGET:], self.classes[others])
+            logits, h = (v.to(kept.logits) for v in self.stage(torch.cat([forget.into, kept.into])))
+        moved = (h[FORGET:] - kept.features).square().sum(1).mean() / self.unit
+        beside = h[FORGET : FORGET + RETAIN]
+        self.whitening.add(beside, self.classes[others])
         return (
             masked(logits[:FORGET], self._request(forget.logits / self.method.temperature))
-            + self._distance(h[:FORGET], y, h[FORGET:], others)
-            + self.method.replay * masked(logits[FORGET:], self._request(retained.logits))
+            + self._distance(h[:FORGET], y, beside, others)
+            + self.method.replay * masked(logits[FORGET:], self._request(kept.logits))
             + self.method.same * moved
         )
+
+    @torch.no_grad()
+    def _blends(self) -> Flow:
+        """Return random blends of stand-ins with each other and with samples, and what the original makes of them."""
+        a, b, c, *others = (self.retained.into[self._draw(self.retained, BLENDS)] for _ in range(5))
+        sample = self.forget.into[self._draw(self.forget, BLENDS)]
+        g = self.generator
+        with self.autocast():
+            return self.original.replayed(
+                torch.cat([mixed(a, others[0], g), patched(b, others[1], g), patched(c, sample, g, FOREIGN)])
+            )
 
     def _draw(self, flow: Flow, count: int) -> Tensor:
         return torch.randint(len(flow), (count,), generator=self.generator).to(self.y.device)

@@ -105,21 +105,32 @@ def test_what_takes_too_long_is_refused_before_the_samples_are_passed(
         run(toy)
 
 
-def test_mixes_lie_between_two_and_are_answered_by_the_stage_as_it_is(toy: Toy) -> None:
-    stage, _ = stage_of(toy)
-    flow = stage.flow(toy.x[:40])
-    mixes = stage.mixes(flow, torch.Generator().manual_seed(0))
-    assert len(mixes) == 40
-    for mix, image in zip(mixes.into.float(), mixes.image, strict=True):
-        towards = flow.into.float() - flow.into[image].float()
-        step = mix - flow.into[image].float()
-        along = (towards @ step) / towards.square().sum(1).clamp_min(1e-9)  # the share of the second
-        off = (step - along[:, None] * towards).norm(dim=1) / flow.into.float().norm(dim=1).mean()
-        nearest = int(off.argmin())
-        assert off[nearest] < 0.02
-        assert -0.01 <= along[nearest] <= 1.01
+def test_blends_are_answered_as_the_original_answers_them_and_differ_from_step_to_step(toy: Toy) -> None:
+    stage, data = stage_of(toy)
+    training = distillation(NhleRenew(), stage, data, stage.flow(toy.x[toy.y != 1]))
+    blends, more = training._blends(), training._blends()
+    assert len(blends) == 3 * nhle_renew.BLENDS
+    assert not torch.equal(blends.into, more.into)
     with torch.no_grad():
-        torch.testing.assert_close(stage(mixes.into)[0], mixes.logits)
+        torch.testing.assert_close(stage(blends.into)[0], blends.logits)
+        torch.testing.assert_close(stage(blends.into)[1], blends.features)
+        stage.renew(stage.state(), 0.2, torch.Generator().manual_seed(0))
+        again = training.original.replayed(blends.into)
+        assert torch.equal(again.logits, blends.logits)
+        assert not torch.allclose(stage(blends.into)[0], blends.logits, rtol=0.1)
+
+
+def test_a_third_of_the_blends_holds_samples_in_at_most_half_of_their_area(toy: Toy) -> None:
+    stage, data = stage_of(toy, 1.0)
+    training = distillation(NhleRenew(), stage, data, stage.flow(toy.x[toy.y != 1]))
+    training.retained = Flow(torch.zeros_like(training.retained.into), *training.retained[1:])
+    training.forget = Flow(torch.ones_like(training.forget.into), *training.forget[1:])
+    between, patched, foreign = training._blends().into[:, 0].float().split(nhle_renew.BLENDS)
+    assert not between.any()
+    assert not patched.any()
+    assert 0.15 < foreign.mean().item() < 0.35
+    assert foreign.mean((1, 2)).max().item() <= 0.6  # sides are rounded
+    assert set(foreign.unique().tolist()) == {0.0, 1.0}
 
 
 @pytest.mark.parametrize("kept", [0.0, 0.5, 1.0])
@@ -144,6 +155,9 @@ def test_the_loss_is_the_sum_of_its_five_parts(toy: Toy, monkeypatch: pytest.Mon
     stand_ins = stage.flow(toy.x[toy.y != 1])
     method = NhleRenew(temperature=0.7, spread=2.0, whitened=4.0, replay=5.0, same=3.0)
     training = distillation(method, stage, data, stand_ins)
+    blends = training._blends()
+    training.generator = Runtime(torch.device("cpu")).generator("steps")
+    monkeypatch.setattr(training, "_blends", lambda: blends)
     stage.renew(stage.state(), 0.8, torch.Generator().manual_seed(0))
     chosen: list[Tensor] = []
     real = torch.randint
@@ -159,7 +173,7 @@ def test_the_loss_is_the_sum_of_its_five_parts(toy: Toy, monkeypatch: pytest.Mon
     generator = _same_draws(training, len(training.forget), len(training.retained))
     near = training.likely[1].multinomial(nhle_renew.NEAR, True, generator=generator)
     now = training.likely[1][others].multinomial(nhle_renew.NEAR, True, generator=generator)
-    forget, retained = training.forget.part(views), training.retained.part(others)
+    forget, retained = training.forget.part(views), Flow.of([training.retained.part(others), blends])
     with torch.no_grad():
         (z_f, h_f), (z_r, h_r) = stage(forget.into), stage(retained.into)
 
@@ -204,7 +218,7 @@ def test_no_copy_of_a_held_out_image_is_trained_on(toy: Toy) -> None:
     flow = stage.flow(toy.x[toy.y != 1], 4, 1, torch.Generator().manual_seed(0))
     training = distillation(NhleRenew(), stage, data, flow)
     assert not set(training.held_out.image.tolist()) & set(training.retained.image.tolist())
-    assert len(training.held_out) + len(training.retained) / 2 == len(flow)  # the other half are mixes
+    assert len(training.held_out) + len(training.retained) == len(flow)
 
 
 def test_stand_ins_come_from_all_that_is_given_and_are_made_where_too_few_are(toy: Toy) -> None:

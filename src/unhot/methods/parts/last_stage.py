@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Container, Sequence
+from copy import copy, deepcopy
 from typing import NamedTuple
 
 import torch
@@ -120,17 +121,11 @@ class LastStage:
         image = torch.arange(len(into), device=into.device)
         return Flow.of([Flow(into[i].bfloat16(), *self(into[i].bfloat16()), i) for i in image.split(FORWARD)])
 
-    def mixes(self, flow: Flow, generator: torch.Generator) -> Flow:
-        """Return mixes of two random inputs of the stage, as many as there are, with its outputs for them.
-
-        Where there are few images, these show it more of what it would do between them.
-
-        Source: Verma, Lamb, Beckham, Najafi, Mitliagkas, Lopez-Paz, Bengio: Manifold mixup, ICML 2019.
-        """
-        first, second = (torch.randperm(len(flow), generator=generator).to(flow.image.device) for _ in range(2))
-        share = torch.rand(len(flow), *[1] * (flow.into.ndim - 1), generator=generator).to(flow.into)
-        mixed = self.replayed(torch.lerp(flow.into[first], flow.into[second], share))
-        return Flow(mixed.into, mixed.logits, mixed.features, flow.image[first])
+    def frozen(self) -> LastStage:
+        """Return the stage as it is now, of a copy of the net."""
+        stage = copy(self)
+        stage.model = deepcopy(self.model)
+        return stage
 
     def __call__(self, into: Tensor) -> tuple[Tensor, Tensor]:
         """Return logits (N, K) and features (N, d) for inputs of the stage, (N, ...)."""
