@@ -63,6 +63,10 @@ class OptionError(InputError):
     """A hyperparameter or an option is unknown or out of range."""
 
 
+class TooLongError(OptionError):
+    """A method cannot do enough of its work in the time that it may take."""
+
+
 class ModelError(InputError):
     """The model does not fit."""
 

@@ -208,10 +208,11 @@ def test_it_works_where_the_caller_has_switched_gradients_off(toy: Toy) -> None:
         assert unhot.forget(toy.model, toy.samples(), method=NhleCwm(steps=1)).record.cost.steps == 1
 
 
-def test_it_works_with_weight_normalisation(toy: Toy) -> None:
+@pytest.mark.parametrize("method", [NhleCwm(), NhleRenew(images=16, descent=1, steps=2)])
+def test_it_works_with_weight_normalisation(toy: Toy, method: Method) -> None:
     for i in (4, 7):
         nn.utils.parametrizations.weight_norm(toy.model[i])
-    assert unhot.forget(toy.model, toy.samples()).record.cost.steps > 0
+    assert unhot.forget(toy.model, toy.samples(), method=method).record.cost.steps > 0
 
 
 def test_images_of_other_classes_are_not_trained_on(toy: Toy) -> None:

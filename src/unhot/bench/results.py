@@ -16,7 +16,7 @@ from unhot.bench.store import Store
 from unhot.bench.tables import Setting, grouped, heads, of_row
 from unhot.escaping import csv_cell, line, markdown
 from unhot.files import write_atomic
-from unhot.methods import DEFAULT, REFERENCES
+from unhot.methods import QUICK, REFERENCES
 from unhot.records.bench import Track
 from unhot.records.choices import Holder
 from unhot.records.environment import Environment
@@ -124,8 +124,8 @@ def _markdown(results: Results) -> str:
     if usual:
         parts += ["## Leaderboards\n", tables.leaderboard(results)]
     methods = {r.method for r in usual}
-    if DEFAULT in methods and len(methods - REFERENCES.keys()) > 1:
-        parts += [f"## Paired differences to {DEFAULT}\n", tables.paired(results, DEFAULT), ""]
+    if QUICK in methods and len(methods - REFERENCES.keys()) > 1:
+        parts += [f"## Paired differences to {QUICK}\n", tables.paired(results, QUICK), ""]
     if len({r.shots for r in usual}) > 1:
         parts += ["## Number of images\n", tables.budget(results), ""]
     if len({len(r.classes) for r in usual}) > 1:

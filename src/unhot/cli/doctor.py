@@ -13,7 +13,7 @@ from unhot.cli.failure import UNUSABLE
 from unhot.cli.models import MODEL, ModelOptions
 from unhot.cli.request import check_reads_retained, labelled_in, retained_images, samples_of
 from unhot.errors import DataError, shortened
-from unhot.methods import DEEP, DEFAULT, default, get
+from unhot.methods import DEEP, QUICK, get
 
 if TYPE_CHECKING:
     from unhot.data.samples import Samples
@@ -35,7 +35,12 @@ def doctor(
     data: Annotated[str | None, typer.Option("--data", help="Test images, on which accuracy is evaluated.")] = None,
     shots: Annotated[int | None, typer.Option("--shots", help="Images of each class.")] = None,
     method: Annotated[
-        str | None, typer.Option("--method", help=f"See: unhot list methods. [{DEFAULT}; with --retain {DEEP}]")
+        str | None,
+        typer.Option(
+            "--method",
+            help=f"See: unhot list methods. [{DEEP} with --retain and for nets with batch normalisation; {QUICK} for "
+            "others]",
+        ),
     ] = None,
     option: opt.Set = [],  # noqa: B006
     retain: Annotated[
@@ -59,8 +64,10 @@ def doctor(
     from unhot.data.source import Source
     from unhot.deletion.ledger import check_not_gone, read_ledger
     from unhot.evaluation.diagnosis import diagnose
+    from unhot.methods.forget import usual_method
 
-    chosen = get(method or default(retained=retain is not None)).of(opt.settings(option))
+    settings = opt.settings(option)
+    named_method = None if method is None else get(method).of(settings)
     named = how.source(samples) if samples in datasets else None
     held_out = None if data is None else how.source(data).test_images
     rest = None if retain is None else retained_images(retain, True, how)
@@ -68,6 +75,7 @@ def doctor(
     train = None if named is None else named.train
     names = next((i.class_names for i in (train, held_out) if i is not None and i.class_names), None)
     classifier = asked.beside(None if named is None else named.input, names).load(model)
+    chosen = named_method or get(usual_method(classifier, retained=retain is not None)).of(settings)
     runtime = how.runtime(seed)
 
     def take(positions: list[int], labels: Sequence[ClassLabel]) -> Samples:

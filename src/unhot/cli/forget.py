@@ -14,7 +14,7 @@ from unhot.cli.models import MODEL, ModelOptions
 from unhot.cli.request import MOST, SHOTS, check_reads_retained, labelled_in, retained_images, samples_of
 from unhot.errors import DataError, OptionError, shortened
 from unhot.escaping import is_unicode
-from unhot.methods import DEEP, DEFAULT, GUARDED, catalogue, default, get
+from unhot.methods import DEEP, GUARDED, QUICK, catalogue, get
 
 if TYPE_CHECKING:
     from pydantic import JsonValue
@@ -43,7 +43,9 @@ def forget(
     method: Annotated[
         str | None,
         typer.Option(
-            "--method", help=f"See: unhot list methods. [{DEFAULT}; with --guard {GUARDED}; with --retain {DEEP}]"
+            "--method",
+            help=f"See: unhot list methods. [{DEEP} with --retain; {GUARDED} with --guard; with neither, {DEEP} for "
+            f"nets with batch normalisation and {QUICK} for others]",
         ),
     ] = None,
     option: opt.Set = [],  # noqa: B006
@@ -102,6 +104,7 @@ def forget(
     from unhot.data.unlabelled import Unlabelled
     from unhot.deletion.ledger import check_not_gone, read_ledger
     from unhot.files import check_free
+    from unhot.methods.forget import run, usual_method
     from unhot.models.bundle import save
     from unhot.records.forget import MOST_TEXT
     from unhot.statistics import ClassStatistics
@@ -114,10 +117,10 @@ def forget(
         raise OptionError(f"--note takes text in UTF-8 of at most {MOST_TEXT:,} characters. Shorten it.")
     if cache is not None and out is not None and out.absolute() in cache.absolute().parents:
         raise OptionError(f"--cache {cache} lies in --out, which must be empty. Choose another place for it.")
-    method = method or default(guard is not None, retain is not None)
-    chosen = get(method).of(opt.settings(option))
-    if retain is not None:
-        check_reads_retained(chosen)
+    settings = opt.settings(option)
+    named_method = None if method is None else get(method).of(settings)
+    if named_method is not None and retain is not None:
+        check_reads_retained(named_method)
     groups = None if label_map is None else LabelMap.read(label_map)
     if given and groups is None:
         raise OptionError("--given names labels of a label map. It needs --label-map.")
@@ -129,6 +132,7 @@ def forget(
     held_out = None if data is None else how.source(data).test_images
     names = next((i.class_names for i in (train, held_out, others) if i is not None and i.class_names), None)
     classifier = asked.beside(spec, names).load(model)
+    chosen = named_method or get(usual_method(classifier, guard is not None, retain is not None)).of(settings)
     earlier = read_ledger(model)
     if groups is None:
         labels = list(dict.fromkeys(classifier.label(c) for c in classes))  # one may be named twice
@@ -146,9 +150,11 @@ def forget(
         )
     stored = None if guard is None else ClassStatistics.load(guard)
     runtime = replace(how.runtime(seed), announce=note, cache=cache)
-    result = chosen(
+    result = run(
+        chosen,
         classifier,
         images,
+        asked=bool(method or retain or guard or settings),
         retain=rest if isinstance(rest, Unlabelled) else others,
         guard=stored,
         check=held_out,
@@ -164,8 +170,8 @@ def forget(
         found = [c.label.name for c in record.recognised if c.label not in record.classes]
         if set(found) != set(concept.hidden):
             note(
-                f"{method} found {shortened(found) or 'nothing'} as the rest of the concept; by the label map it is "
-                f"{shortened(concept.hidden) or 'nothing'}. Give images of all of it to skip this search."
+                f"{chosen.name} found {shortened(found) or 'nothing'} as the rest of the concept; by the label map it "
+                f"is {shortened(concept.hidden) or 'nothing'}. Give images of all of it to skip this search."
             )
     if not dry_run and out is not None:
         save(result.classifier, out, record, requests=earlier)

@@ -42,7 +42,7 @@ def checked(path: Path, file: RequestFile, models: ModelOptions, how: opt.How) -
     with _noted(problems, "'model'"):
         first = models.load(file.model.path)
     for asked in file.request:
-        _check(asked, file, how, problems)
+        _check(asked, file, first, how, problems)
     if first is not None:
         _check_classes(file, first, problems)
     homes = [place_in(file.out, asked).home.name.casefold() for asked in file.request]
@@ -51,15 +51,16 @@ def checked(path: Path, file: RequestFile, models: ModelOptions, how: opt.How) -
     return models, "" if first is None else first.sha256()
 
 
-def _check(asked: Asked, file: RequestFile, how: opt.How, problems: list[str]) -> None:
+def _check(asked: Asked, file: RequestFile, first: Classifier | None, how: opt.How, problems: list[str]) -> None:
     """Note what is wrong with one request, but for its classes."""
     from unhot.evaluation.requirement import Requirement
-    from unhot.methods import default, get
+    from unhot.methods import get
+    from unhot.methods.forget import usual_method
 
     with _noted(problems, f"{asked.id}: 'method'"):
-        method = asked.method or default(asked.guard is not None, asked.retain is not None)
-        chosen = get(method).of(asked.options)
-        if asked.retain is not None:
+        guarded, retained = asked.guard is not None, asked.retain is not None
+        chosen = get(asked.method or usual_method(first, guarded, retained)).of(asked.options)
+        if retained:
             check_reads_retained(chosen)
         if missing := [use for use in ("retain", "guard") if use in chosen.uses and getattr(asked, use) is None]:
             raise OptionError(f"{chosen.name} needs {missing[0]!r}. Give it, or choose another method.")

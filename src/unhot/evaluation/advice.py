@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from unhot.methods import DEEP, DEFAULT, GUARDED, REFERENCES, catalogue
+from unhot.methods import DEEP, GUARDED, QUICK, REFERENCES, catalogue
 from unhot.records.advice import Advice
 from unhot.records.choices import Holder
 
@@ -42,8 +42,8 @@ class Given:
 def advise(given: Given) -> Advice:
     """Choose a method by what it is made for and what it reads; nothing is run."""
     deep = GUARDED if given.guard and not given.retained else DEEP
-    method = DEFAULT if given.holder == "outputs" else deep
-    why = _for_outputs() if method == DEFAULT else _for_features(given, method)
+    method = QUICK if given.holder == "outputs" else deep
+    why = _for_outputs() if method == QUICK else _for_features(given, method)
     claims, no_claims = _claims(given)
     return Advice(
         holder=given.holder,
@@ -72,7 +72,7 @@ def _for_outputs() -> Iterator[str]:
 
 
 def _for_features(given: Given, method: str) -> Iterator[str]:
-    yield f"{DEFAULT}, the usual method, mostly hides a class: whoever holds the {given.holder} finds it again."
+    yield f"{QUICK}, the quick method, mostly hides a class: whoever holds the {given.holder} finds it again."
     if method == GUARDED:
         yield "It matches the features of the class to those of the other classes, which the guard describes."
         yield f"If an audit finds too much left, {DEEP} with the same guard goes further, and costs more time."
@@ -87,7 +87,7 @@ def _needs(given: Given, method: str) -> Iterator[str]:
     if method == DEEP:
         yield "Minutes; it says how many before it begins, and fits its work to -o minutes=."
         yield from _stand_ins(given)
-    if method != DEFAULT and not given.guard:
+    if method != QUICK and not given.guard:
         yield f"A guard (unhot guard collect), if training images are still at hand, lets {GUARDED} be used."
     if method != GUARDED:
         yield "The loss on the other classes is estimated, and kept within -o budget=."

@@ -9,7 +9,7 @@ from unhot.registry import Entry, Registry
 if TYPE_CHECKING:
     from unhot.methods.base import Method
 
-DEFAULT, GUARDED, DEEP = "nhle-cwm", "nhle-guard", "nhle-renew"
+QUICK, GUARDED, DEEP = "nhle-cwm", "nhle-guard", "nhle-renew"
 REFERENCES = {"mask": "masked", "retrain": "retrained"}  # they make subjects of every audit, and are not ranked
 
 catalogue: Registry[type[Method], Entry] = Registry(
@@ -165,17 +165,6 @@ catalogue: Registry[type[Method], Entry] = Registry(
         ),
     },
 )
-
-
-def default(guarded: bool = False, retained: bool = False) -> str:
-    """Return the name of the default method: the one that makes most of what there is besides the samples.
-
-    Args:
-        guarded: Whether there are stored statistics of the training images.
-        retained: Whether there are images of the other classes.
-    """
-    return DEEP if retained else GUARDED if guarded else DEFAULT
-
 
 get = catalogue.get
 register = catalogue.register

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 from pydantic import JsonValue
 from torch import nn
 
 from unhot.data.samples import ImageSource, Samples
 from unhot.data.unlabelled import Unlabelled
-from unhot.errors import OptionError, shortened
-from unhot.methods import default, get
+from unhot.errors import MethodFailedError, OptionError, TooLongError, shortened
+from unhot.methods import DEEP, GUARDED, QUICK, get
 from unhot.methods.base import ForgetResult, Method
+from unhot.methods.parts.damage import LOSS
 from unhot.models.classifier import Classifier
+from unhot.models.layers import normalisations
+from unhot.records.forget import ForgetRecord
 from unhot.runtime import Runtime, pick_device
 from unhot.statistics import ClassStatistics
 
@@ -38,7 +44,9 @@ def forget(
     Args:
         model: Any net that returns logits, or a classifier of ``unhot.load``. It is not changed.
         samples: The images of the classes to forget, from ``unhot.draw`` or ``unhot.folder``.
-        method: A method with its hyperparameters, or the name of one; :func:`unhot.methods.default` if None.
+        method: A method with its hyperparameters, or the name of one. If None, that of :func:`usual_method`; nhle-cwm
+            where nothing but the samples is given and that takes too long, fails, renews nothing or only guesses the
+            loss.
         retain: Images of the other classes, for the methods that use them; for some without labels
             (:func:`unhot.unlabelled`).
         guard: Stored statistics of the model, for the methods that use them.
@@ -66,13 +74,84 @@ def forget(
         >>> unhot.forget(net, samples, method="mask", cut="excise").record.hyperparameters
         {'cut': 'excise'}
     """
-    if method is None or isinstance(method, str):
-        method = get(method or default(guard is not None, retain is not None)).of(hyperparameters)
+    asked = bool(method is not None or retain is not None or guard is not None or hyperparameters)
+    if method is None:
+        method = usual_method(model, guard is not None, retain is not None)
+    if isinstance(method, str):
+        method = get(method).of(hyperparameters)
     elif not isinstance(method, Method):
         raise OptionError(f"method takes the name of a method, or a method such as Mask(). Got {method!r}.")
     elif hyperparameters:
         raise OptionError(f"Give {shortened(hyperparameters)} to the method itself: {type(method).__name__}(...).")
     runtime = runtime or Runtime(device=pick_device(device))
-    return method(
-        model, samples, retain=retain, guard=guard, check=check, seed=seed, runtime=runtime, head=head, force=force
+    return run(
+        method,
+        model,
+        samples,
+        asked=asked,
+        runtime=runtime,
+        retain=retain,
+        guard=guard,
+        check=check,
+        seed=seed,
+        head=head,
+        force=force,
     )
+
+
+def usual_method(model: nn.Module | Classifier | None, guarded: bool = False, retained: bool = False) -> str:
+    """Return the name of the default method: the one that makes most of what there is besides the samples.
+
+    Args:
+        model: The net; None if it is not known. If it has batch normalisation, images of the other classes can be made
+            from what that stored.
+        guarded: Whether there are stored statistics of the training images (a guard).
+        retained: Whether there are images of the other classes.
+    """
+    if guarded and not retained:
+        return GUARDED
+    net = model.module if isinstance(model, Classifier) else model
+    normalised = isinstance(net, nn.Module) and any(normalisations(net))
+    return DEEP if retained or normalised else QUICK
+
+
+def run(
+    method: Method,
+    model: nn.Module | Classifier,
+    samples: Samples,
+    *,
+    asked: bool,
+    runtime: Runtime,
+    **given: Any,
+) -> ForgetResult:
+    """Call a method, or nhle-cwm where nobody asked for that method and it does not fit the net.
+
+    Args:
+        method: The method.
+        model: What it is called with.
+        samples: The same.
+        asked: Whether it was asked for, by its name, by its hyperparameters or by images and statistics that it reads.
+        runtime: What it is called with; announces why another method is called.
+        given: What it is called with.
+    """
+    try:
+        result = method(model, samples, runtime=runtime, **given)
+        reason = None if asked else _doubt(result.record)
+    except (TooLongError, MethodFailedError) as error:
+        if asked:
+            raise
+        reason = "it would take too long here" if isinstance(error, TooLongError) else "it makes this net unusable"
+    if reason is None:
+        return result
+    runtime.announce(f"{method.name} is not used: {reason}. {QUICK} is used, which takes seconds and mostly hides.")
+    return get(QUICK)()(model, samples, runtime=replace(runtime, cache=None), **given)
+
+
+def _doubt(record: ForgetRecord) -> str | None:
+    """Return why what a method did to a net should not be what an owner gets unasked; None if it may be."""
+    loss = record.notes.get(LOSS)
+    if record.notes.get("kept") == 1:
+        return "it can renew nothing within its budget"
+    if isinstance(loss, dict) and not loss.get("calibrated", True):
+        return "it can only guess what the other classes would lose"
+    return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from unhot.errors import OptionError, spelled
+from unhot.errors import TooLongError, spelled
 
 HALVINGS = 3  # of the work, at most: an eighth of it does little
 
@@ -48,13 +48,13 @@ class Work:
         It is halved, and not cut to measure, so that the same machine does the same work again.
 
         Raises:
-            OptionError: The time does not suffice for an eighth.
+            TooLongError: The time does not suffice for an eighth.
         """
         for images, steps in zip(halvings(self.images), halvings(self.steps), strict=True):
             part = replace(self, images=images, steps=steps)
             if part.longest <= 60 * minutes:
                 return part
-        error = OptionError(
+        error = TooLongError(
             f"Even an eighth of the work may take {part.longest / 60:.2g} minutes on this device, and "
             f"minutes={minutes:g} allows less. Allow more, use a GPU, or choose method='nhle-cwm'."
         )
