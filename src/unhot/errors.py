@@ -6,6 +6,7 @@
     ├── InputError (ValueError)     an input cannot be used; the command line exits with 2
     │   ├── UnknownNameError (LookupError)   no such class, method, data set, ...; suggests a similar one
     │   ├── OptionError             a hyperparameter or option is unknown or out of range
+    │   │   └── TooLongError        a method cannot do enough of its work in the time that it may take
     │   ├── ModelError              the model does not fit; lists every reason
     │   ├── DataError               images or labels do not fit
     │   └── OutputError (OSError)   the place to write to is taken or full

@@ -18,6 +18,7 @@ def test_the_tree_is_as_drawn() -> None:
         assert issubclass(leaf, errors.UnhotError)
     for leaf in (errors.OptionError, ModelError, DataError, errors.OutputError, UnknownNameError):
         assert issubclass(leaf, errors.InputError)
+    assert issubclass(errors.TooLongError, errors.OptionError)
     drawn = errors.__doc__ or ""
     assert all(name in drawn for name, e in vars(errors).items() if isinstance(e, type) and issubclass(e, Exception))
 

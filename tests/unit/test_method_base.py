@@ -20,9 +20,10 @@ from unhot.errors import (
     UndeclaredReadError,
     UnknownNameError,
 )
-from unhot.methods.base import Data, Outcome
+from unhot.methods.base import Data, Method, Outcome
 from unhot.methods.mask import Mask
 from unhot.methods.nhle_cwm import NhleCwm
+from unhot.methods.nhle_renew import NhleRenew
 from unhot.models.classifier import Classifier
 from unhot.runtime import Runtime
 from unhot.testing import Toy, toy_problem

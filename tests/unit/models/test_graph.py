@@ -124,7 +124,8 @@ train, test = unhot.load_named("digits", train=True), unhot.load_named("digits",
 said = {}
 for here in map(Path, sys.argv[1:]):
     model = unhot.load(here / "original")
-    result = unhot.forget(model, unhot.draw(train, classes=[3], shots=16, seed=0), device="cpu")
+    samples = unhot.draw(train, classes=[3], shots=16, seed=0)
+    result = unhot.forget(model, samples, method="nhle-cwm", device="cpu")
     unhot.save(result.classifier, here / "unlearned", result.record)
     again = unhot.load(here / "unlearned")
     audit = unhot.audit(original=model, unlearned=again, classes=[3], test=test, quick=True)
@@ -455,7 +456,7 @@ def test_without_the_package_it_forgets_is_audited_and_saved(mine: Any, digits: 
         model, record = train(digits, f"nets_of_mine:{kind}", settings=settings, runtime=runtime)
         save(model, tmp_path / kind / "original", record)
         samples = unhot.draw(digits.train_images, classes=[3], shots=16, seed=0)
-        lived[kind] = unhot.forget(model, samples, device="cpu")
+        lived[kind] = unhot.forget(model, samples, method="nhle-cwm", device="cpu")
     env = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
     (tmp_path / "elsewhere").mkdir()
     command = [sys.executable, "-c", ALONE, *(str(tmp_path / kind) for kind in KINDS)]
