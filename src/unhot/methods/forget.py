@@ -134,11 +134,12 @@ def run(
         runtime: What it is called with; announces why another method is called.
         given: What it is called with.
     """
+    final = asked or method.name == QUICK
     try:
         result = method(model, samples, runtime=runtime, **given)
-        reason = None if asked else _doubt(result.record)
+        reason = None if final else _doubt(result.record)
     except (TooLongError, MethodFailedError) as error:
-        if asked:
+        if final:
             raise
         reason = "it would take too long here" if isinstance(error, TooLongError) else "it makes this net unusable"
     if reason is None:

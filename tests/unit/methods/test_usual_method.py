@@ -9,8 +9,9 @@ import torch
 from torch import nn
 
 import unhot
-from unhot.errors import TooLongError
+from unhot.errors import MethodFailedError, TooLongError
 from unhot.methods import nhle_renew
+from unhot.methods.base import Method
 from unhot.methods.forget import run, usual_method
 from unhot.methods.nhle_renew import NhleRenew
 from unhot.methods.parts.damage import Damage
@@ -78,6 +79,25 @@ def test_the_quick_method_runs_where_the_usual_one_cannot_answer_for_the_loss(
     unasked, asked = (run(method, toy.model, toy.samples(), asked=a, runtime=runtime).record for a in (False, True))
     assert (unasked.method, asked.method) == ("nhle-cwm", "nhle-renew")
     assert said.count(INSTEAD.format(reason)) == 1
+
+
+@pytest.mark.parametrize(("batch_norm", "methods"), [(True, ["nhle-renew", "nhle-cwm"]), (False, ["nhle-cwm"])])
+def test_what_fails_is_tried_once_with_each_method(
+    monkeypatch: pytest.MonkeyPatch, batch_norm: bool, methods: list[str]
+) -> None:
+    tried: list[str] = []
+
+    def fails(self: Method, *_: object, **__: object) -> None:
+        tried.append(self.name)
+        raise MethodFailedError("The weights are not finite.")
+
+    monkeypatch.setattr(Method, "__call__", fails)
+    said: list[str] = []
+    runtime, toy = Runtime(torch.device("cpu"), announce=said.append), toy_problem(batch_norm)
+    with pytest.raises(MethodFailedError, match="not finite"):
+        unhot.forget(toy.model, toy.samples(), runtime=runtime)
+    assert tried == methods
+    assert said == [INSTEAD.format("it makes this net unusable")] * batch_norm
 
 
 @pytest.mark.usefixtures("long")
