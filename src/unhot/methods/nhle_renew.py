@@ -132,7 +132,7 @@ class NhleRenew(Method):
         most = max(sources, key=lambda s: s.images)
         # a net that is right more often than it is confident was trained briefly; some lost six times the upper end
         temperature = 1.0 if most.real else sharpening(data.forget, errors=1.0)
-        original, kept, reason = stage.state(), self.kept, "all steps done"
+        original, kept, reason = distillation.original.trained(), self.kept, "all steps done"
         for left in reversed(range(TRIES)):
             stage.renew(original, kept, runtime.generator("renewal"))
             distillation.run(work.steps, runtime)

@@ -114,7 +114,7 @@ def test_blends_are_answered_as_the_original_answers_them_and_differ_from_step_t
     with torch.no_grad():
         torch.testing.assert_close(stage(blends.into)[0], blends.logits)
         torch.testing.assert_close(stage(blends.into)[1], blends.features)
-        stage.renew(stage.state(), 0.2, torch.Generator().manual_seed(0))
+        stage.renew(stage.frozen().trained(), 0.2, torch.Generator().manual_seed(0))
         again = training.original.replayed(blends.into)
         assert torch.equal(again.logits, blends.logits)
         assert not torch.allclose(stage(blends.into)[0], blends.logits, rtol=0.1)
@@ -136,7 +136,7 @@ def test_a_third_of_the_blends_holds_samples_in_at_most_half_of_their_area(toy: 
 @pytest.mark.parametrize("kept", [0.0, 0.5, 1.0])
 def test_renewed_weights_keep_their_share_and_their_spread(toy: Toy, kept: float) -> None:
     stage, _ = stage_of(toy)
-    old = stage.state()
+    old = stage.frozen().trained()
     stage.renew(old, kept, torch.Generator().manual_seed(0))
     weight, bias = (p.detach() for p in stage.trained())
     assert torch.equal(bias, old[1])
@@ -158,7 +158,7 @@ def test_the_loss_is_the_sum_of_its_five_parts(toy: Toy, monkeypatch: pytest.Mon
     blends = training._blends()
     training.generator = Runtime(torch.device("cpu")).generator("steps")
     monkeypatch.setattr(training, "_blends", lambda: blends)
-    stage.renew(stage.state(), 0.8, torch.Generator().manual_seed(0))
+    stage.renew(stage.frozen().trained(), 0.8, torch.Generator().manual_seed(0))
     chosen: list[Tensor] = []
     real = torch.randint
 
@@ -430,7 +430,7 @@ def test_of_many_images_more_are_taken_with_fewer_copies(toy: Toy, images: int, 
 def test_stand_ins_that_are_images_of_the_other_classes_are_believed_more(toy: Toy) -> None:
     stage, data = stage_of(toy)
     training = distillation(NhleRenew(), stage, data, stage.flow(toy.x[toy.y != 1]))
-    stage.renew(stage.state(), 0.3, torch.Generator().manual_seed(0))
+    stage.renew(stage.frozen().trained(), 0.3, torch.Generator().manual_seed(0))
     made, given = (training.damage(source, 1.0) for source in (Inverted(9, 1, 9), Retained(9)))
     assert 0 < given.estimate == pytest.approx(made.estimate / 1.3)
     assert training.damage(Inverted(9, 1, 9), 0.5).estimate > made.estimate

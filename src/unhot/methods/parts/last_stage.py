@@ -75,16 +75,12 @@ class LastStage:
         layers = [self.model.module.get_submodule(name) for name in self.layers]
         return [p for layer in layers for p in layer.parameters(recurse=False)]
 
-    def state(self) -> list[Tensor]:
-        """Return copies of the weights and biases."""
-        return [p.detach().clone() for p in self.trained()]
-
     @torch.no_grad()
     def renew(self, original: Sequence[Tensor], kept: float, generator: torch.Generator) -> None:
         """Set the weights to a share of the original ones, plus noise under which their spread stays; and the biases.
 
         Args:
-            original: The :meth:`state` of the original.
+            original: Weights and biases of the original, in the order of :meth:`trained`.
             kept: The share, 0 to 1.
             generator: Gives the noise.
         """
