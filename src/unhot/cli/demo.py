@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from unhot.records.base import Record
 
 FORGOTTEN, SHOTS = 3, 16
+ARCH, WIDTH = "resnet9", 8  # it has batch normalisation, so that the default method is nhle-renew
 METHODS = {"unlearned": "nhle-cwm", "renewed": "nhle-renew"}  # folder -> method
 SHOWN = ("forget_accuracy", "retain_accuracy", "recovery_5_shot")
 
@@ -45,8 +46,8 @@ def demo(
     runtime, digits = make_runtime(None, seed), load_source("digits")
     made: dict[str, tuple[Classifier, Record]] = {}
     with staged_folder(out) as stage:
-        note("Training a LeNet-5 on handwritten digits ...")
-        made["original"] = original, trained = train(digits, "lenet5", seed=seed, runtime=runtime)
+        note("Training a small ResNet-9 on handwritten digits ...")
+        made["original"] = original, trained = train(digits, ARCH, options={"width": WIDTH}, seed=seed, runtime=runtime)
         samples = draw(digits.train_images, [FORGOTTEN], SHOTS, seed)
         results = {}
         for folder, method in METHODS.items():
@@ -54,7 +55,9 @@ def demo(
             results[folder] = forget(original, samples, method=method, seed=seed, runtime=runtime)
             made[folder] = results[folder].classifier, results[folder].record
         note(f"Training again without the digit {FORGOTTEN}, to compare ...")
-        retrained, again = train(digits, "lenet5", exclude=[FORGOTTEN], seed=seed + 1, runtime=runtime)
+        retrained, again = train(
+            digits, ARCH, options={"width": WIDTH}, exclude=[FORGOTTEN], seed=seed + 1, runtime=runtime
+        )
         made["retrained"] = retrained, again
         auditor = Auditor(original, retrained=retrained, test=digits.test_images, train=digits.train, runtime=runtime)
         audits: dict[str, Audit] = {}
