@@ -27,6 +27,7 @@ from pydantic import JsonValue
 import cell_lines
 import unhot
 from unhot.evaluation.catalogue import BUILTIN
+from unhot.methods import get
 from unhot.records.audit import AuditRecord, Subject
 
 SHOTS = 16
@@ -91,7 +92,7 @@ def _cell(
     samples = unhot.draw(source.train_images, classes=[label], shots=SHOTS, seed=draw)
     read = dict(_read(given, source, original, samples, draw, settings))
     settings = {key: json.loads(value) for key, value in settings.items()}
-    runtime = unhot.Runtime(cache=given.cache)
+    runtime = unhot.Runtime(cache=given.cache if get(name).makes_images else None)
     result = unhot.forget(original, samples, method=name, seed=draw, force=True, runtime=runtime, **read, **settings)
     started = time.perf_counter()
     record = auditor.audit(result.classifier, [label], quick=not given.full).record

@@ -39,6 +39,7 @@ HELD_OUT = 8  # one image in so many is held out, with all of its copies
 TRIES = 3  # with more and more of the old weights
 LEAST = 0.005  # loss of accuracy that is never ruled out,
 ENOUGH = 512  # if so many stand-ins are held out; more where there are fewer
+GUESSED = 4 / 3  # upper end of a guess over that of an estimate: some guesses were a third too low
 
 
 class NhleRenew(Method):
@@ -132,11 +133,12 @@ class NhleRenew(Method):
         most = max(sources, key=lambda s: s.images)
         # a net that is right more often than it is confident was trained briefly; some lost six times the upper end
         temperature = 1.0 if most.real else sharpening(data.forget, errors=1.0)
+        calibrated = most.calibrated and temperature == 1
         original, kept, reason = distillation.original.trained(), self.kept, "all steps done"
         for left in reversed(range(TRIES)):
             stage.renew(original, kept, runtime.generator("renewal"))
             distillation.run(work.steps, runtime)
-            found = distillation.damage(most, temperature)
+            found = distillation.damage(most, temperature, 1.0 if calibrated else GUESSED)
             if found.within(self.budget):
                 break
             kept = (1 + kept) / 2
@@ -155,7 +157,7 @@ class NhleRenew(Method):
             "trained": len(stage.layers),
             "kept": kept,
             "probability_left": distillation.probability_left(),
-            **found.note(most.calibrated and temperature == 1),
+            **found.note(calibrated),
         }
         return Outcome(model, reason, notes, self.cut, work.seconds)
 
@@ -274,10 +276,10 @@ class _Distillation:
         return (self.classes @ (shares / self.classes.sum(0).clamp_min(1))).cpu()
 
     @torch.no_grad()
-    def damage(self, source: Source, temperature: float) -> Damage:
+    def damage(self, source: Source, temperature: float, wider: float = 1.0) -> Damage:
         """Estimate by the held-out stand-ins, most of which are of a source, what the other classes lose."""
         now, least = self.stage.replayed(self.held_out.into).logits, LEAST * max(1.0, ENOUGH / len(self.held_out))
-        return damage(self.held_out.logits, now, self.columns, temperature, source.usual, source.most, least)
+        return damage(self.held_out.logits, now, self.columns, temperature, source.usual, wider * source.most, least)
 
     @torch.no_grad()
     def probability_left(self) -> float:

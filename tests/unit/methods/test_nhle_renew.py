@@ -399,7 +399,7 @@ def test_where_no_renewal_fits_the_budget_the_cut_alone_is_left(toy: Toy) -> Non
 
 def test_more_of_the_old_weights_is_kept_until_the_budget_is_kept(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
     found = iter([nhle_renew.Damage(0.2, 0.4), nhle_renew.Damage(0.01, 0.02)])
-    monkeypatch.setattr(_Distillation, "damage", lambda self, source, temperature: next(found))
+    monkeypatch.setattr(_Distillation, "damage", lambda *_: next(found))
     said: list[str] = []
     record = run(toy, Runtime(torch.device("cpu"), announce=said.append), budget=0.03).record
     assert record.stop_reason == "0.925 of the old weights kept instead of 0.85, to stay within the budget"
@@ -452,7 +452,14 @@ def test_the_estimate_of_a_net_without_stored_statistics_is_a_guess(toy: Toy) ->
 
 def test_the_estimate_of_a_briefly_trained_net_is_a_guess(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(nhle_renew, "sharpening", lambda samples, errors: 0.9)
-    assert "(a guess" in estimated(run(toy).record)
+    record = run(toy).record
+    assert "(a guess" in estimated(record)
+    monkeypatch.setattr(nhle_renew, "GUESSED", 1.0)
+    wide, usual = (r.notes["loss_on_other_classes"] for r in (record, run(toy).record))
+    assert isinstance(wide, dict)
+    assert isinstance(usual, dict)
+    assert wide["estimate"] == usual["estimate"] > 0
+    assert wide["at_most"] - usual["at_most"] == pytest.approx(0.6 / 1.3 * usual["estimate"])
     plenty = tuple(torch.cat([t, t]) for t in toy.retain())
     assert "guess" not in estimated(run(toy, retain=plenty).record)
 
