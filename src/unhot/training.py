@@ -33,6 +33,8 @@ from unhot.records.model import InputSpec
 from unhot.records.train import TrainRecord
 from unhot.runtime import Runtime, usual_precision, usual_settings
 
+NEAR_CHANCE = 0.1  # of the way from guessing to all correct
+
 
 class TrainSettings(Stored):
     """The settings of :func:`fit`: SGD with Nesterov momentum on a one-cycle schedule.
@@ -275,6 +277,11 @@ def accuracy(model: Classifier, images: LabelledImages, runtime: Runtime) -> flo
             advance(len(y))
     shares = runtime.processes.all_gather(torch.tensor([[right, len(aligned)]]))
     return int(shares[:, 0].sum()) / int(shares[:, 1].sum())
+
+
+def near_chance(accuracy: float, classes: int) -> bool:
+    """Return whether an accuracy is hardly above that of guessing one of so many classes."""
+    return accuracy - 1 / classes < NEAR_CHANCE * (1 - 1 / classes)
 
 
 def _input(source: Source, preprocessing: Preprocessing) -> InputSpec:

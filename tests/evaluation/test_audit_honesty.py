@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar, get_args
@@ -190,6 +191,20 @@ def test_a_record_of_other_weights_is_not_believed() -> None:
         other = audited(model, test, unlearned=model, made_by=result.record)
     assert (other.record.made_by, other.record.cost.forget_seconds) == (None, None)
     assert any("is of other weights" in f for f in flags(other))
+
+
+def test_a_model_that_was_made_from_another_original_is_noticed() -> None:
+    model, test = level_net(5, names=NAMES), level_images([20] * 5, NAMES)
+    result = get("mask")()(model, draw(test, ["cat"], 4))
+    changed = replace(model, module=deepcopy(model.module))
+    with torch.no_grad():
+        changed.head_layer.weight.mul_(1.5)
+    with pytest.warns(ModelWarning, match="made from a model with weights"):
+        found = audited(changed, test, unlearned=result.classifier, made_by=result.record)
+    assert any("made from another model than the original" in f for f in flags(found))
+    again = get("mask")()(result.classifier, draw(test, ["dog"], 4))
+    chain = audited(model, test, unlearned=again.classifier, made_by=again.record, classes=["cat", "dog"])
+    assert not any("made from another model" in f for f in flags(chain))
 
 
 # pictures

@@ -113,7 +113,7 @@ def _lines(found: Advice) -> Iterator[str]:
     for title, texts in parts.items():
         yield f"{title}:"
         yield from (f"  {text}" for text in texts)
-    yield f"Other methods that read no more than you have: {', '.join(found.others)}. unhot list has a line on each."
+    yield f"Other methods that read no more than you have: {', '.join(found.others)}. See: unhot list methods."
 
 
 def _command(model: Path, classes: list[str], method: str, given: dict[str, str | Path | None], more: list[str]) -> str:

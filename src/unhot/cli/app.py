@@ -59,6 +59,7 @@ app = typer.Typer(
 )
 # commands that several processes share, of which number 0 writes; of any other command only number 0 runs
 SHARED = ("train", "forget", "audit", "compare", "bench")
+TRACEBACK = "--traceback"
 
 app.command("demo")(spread(demo))
 app.command("train")(spread(train))
@@ -90,7 +91,7 @@ app.command("env")(spread(env))
 def options(
     context: typer.Context,
     show_version: bool = typer.Option(False, "--version", help="Show the version and exit.", is_eager=True),
-    show_traceback: bool = typer.Option(False, "--traceback", help="Show the traceback of an error."),
+    show_traceback: bool = typer.Option(False, TRACEBACK, help="Show the traceback of an error."),
 ) -> None:
     """Take the options that come before a command."""
     if show_version:
@@ -109,6 +110,8 @@ def run(argv: list[str], interrupted: Callable[[], bool]) -> int:
     """
     prepare_streams()
     keep_freed_memory()
+    if TRACEBACK in argv:  # wherever it stands
+        argv = [TRACEBACK, *(word for word in argv if word != TRACEBACK)]
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _one_line  # type: ignore[assignment]
@@ -122,7 +125,7 @@ def run(argv: list[str], interrupted: Callable[[], bool]) -> int:
     except Exception as error:
         if interrupted():
             raise
-        if "--traceback" in argv:
+        if TRACEBACK in argv:
             note(traceback.format_exc())
         if (code := _usage(error)) is None:
             message, code = described(error)

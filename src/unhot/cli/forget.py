@@ -115,8 +115,8 @@ def forget(
         check_free(out)
     if len(remark) > MOST_TEXT or not is_unicode(remark):
         raise OptionError(f"--note takes text in UTF-8 of at most {MOST_TEXT:,} characters. Shorten it.")
-    if cache is not None and out is not None and out.absolute() in cache.absolute().parents:
-        raise OptionError(f"--cache {cache} lies in --out, which must be empty. Choose another place for it.")
+    if cache is not None and out is not None and out.absolute() in (cache.absolute(), *cache.absolute().parents):
+        raise OptionError(f"--cache {cache} is --out, or lies in it. Choose another place for it.")
     settings = opt.settings(option)
     named_method = None if method is None else get(method).of(settings)
     if named_method is not None and retain is not None:
@@ -195,11 +195,15 @@ def _summary(record: ForgetRecord, what: str, written: str) -> Iterator[str]:
     done += [f"{'and c' if done else 'C'}ut {', '.join(c.label.name for c in cut)} from the output"] if cut else []
     said = estimated(record)
     yield (
-        f"{' '.join(done)} with {record.method} from {sum(record.samples.count)} images in {cost.seconds:.2f} s "
+        f"{' '.join(done)} with {record.method} from {_images(sum(record.samples.count))} in {cost.seconds:.2f} s "
         f"({cost.steps} steps; {record.stop_reason}). {said and said + ' '}{written}."
     )
     if record.retained_accuracy is not None and not loss(record):
         yield f"Accuracy on the retained classes: {retained(record.retained_accuracy)}."
+
+
+def _images(count: int) -> str:
+    return f"{count} image{'s' * (count != 1)}"
 
 
 def _searching(method: Method, concept: Concept) -> Method:

@@ -84,17 +84,16 @@ def _check_images(model: Classifier, images: LabelledImages, runtime: Runtime) -
     """
     import torch
 
-    from unhot.evaluation.checks import NEAR_CHANCE
-    from unhot.training import accuracy
+    from unhot.training import accuracy, near_chance
 
     some = images.select(torch.randperm(len(images), generator=runtime.generator("guard check"))[:CHECKED])
     known = model.align(some, model.forgotten)
-    right, chance = accuracy(model, known, runtime) if len(known) else 1.0, 1 / len(model.classes)
-    if right - chance < NEAR_CHANCE * (1 - chance):
+    right, classes = accuracy(model, known, runtime) if len(known) else 1.0, len(model.classes)
+    if near_chance(right, classes):
         warnings.warn(
-            f"The model classifies {right:.3f} of {len(known):,} images correctly; guessing would give {chance:.3f}. "
-            "Check that it was trained on these images, their preprocessing (size, mean, standard deviation) and the "
-            "order of the classes.",
+            f"The model classifies {right:.3f} of {len(known):,} images correctly; guessing would give "
+            f"{1 / classes:.3f}. Check that it was trained on these images, their preprocessing (size, mean, standard "
+            "deviation) and the order of the classes.",
             DataWarning,
             stacklevel=2,
         )

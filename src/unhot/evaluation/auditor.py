@@ -120,6 +120,7 @@ class Auditor:
             raise ModelError("The unlearned model is also given as a retrained one. Leave it out there.")
         given = gather(self._original, after, tuple(self._known[1:]), classes, self._pools)
         made_by, flags = checks.believed(made_by, after.sha256())
+        flags += checks.origin_flags(made_by, self._original.sha256(), after.model)
         views = given.views(runtime)
         views.compute()
         checks.check_models(views)

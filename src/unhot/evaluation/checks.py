@@ -17,8 +17,8 @@ from unhot.models.preflight import gradient_problem
 from unhot.models.unused import unused_weights
 from unhot.records.audit import Flag, Measurement, Reason, Subject
 from unhot.records.forget import ForgetRecord
+from unhot.training import near_chance
 
-NEAR_CHANCE = 0.1  # of the way from chance to all correct
 TRIED = 16  # images of either kind that tell whether a weight has an effect
 HARD = 0.5  # accuracy of an original that hardly knows the classes in these images, or any
 KNOWS = 0.1  # forget accuracy above which a model cannot have been trained without the classes
@@ -39,13 +39,14 @@ def check_models(views: Views) -> None:
     """
     names = shortened(c.name for c in views.labels)
     guesses = _retained(views, "original") < HARD  # a model that was hardly trained: then flags say so
+    classes = len(views.models["original"][0].classes)
     for run in range(len(views.models["retrained"])):
         if (share := _hits(views, "retrained", run)) > KNOWS:
             raise ModelError(
                 f"Retrained model {run + 1} classifies {share:.0%} of the test images of {names} correctly, so it was "
                 "trained on them. Give a model that was trained without them, or none."
             )
-        if _near_chance(views, share := _retained(views, "retrained", run)) and not guesses:
+        if near_chance(share := _retained(views, "retrained", run), classes) and not guesses:
             raise ModelError(
                 f"Retrained model {run + 1} classifies {share:.0%} of the retained test images correctly, hardly more "
                 "than by guessing. Give one that was trained on the other classes, in the order of the original's."
@@ -71,20 +72,43 @@ def believed(record: ForgetRecord | None, sha256: str) -> tuple[ForgetRecord | N
     return None, [flag("other_weights")]
 
 
+def origin_flags(record: ForgetRecord | None, original: str, unlearned: Classifier) -> Iterator[Flag]:
+    """Say so where the unlearned model was made from another model than the original, by one run alone.
+
+    Args:
+        record: How the unlearned model was made.
+        original: SHA-256 of the weights of the original.
+        unlearned: The unlearned model. If it has forgotten more than the record says, it went through several runs, and
+            the original may be the model before the first.
+    """
+    if record is None or record.model_sha256 == original:
+        return
+    if {c.name for c in unlearned.forgotten} - {c.name for c in record.classes}:
+        return
+    warnings.warn(
+        f"By its record the unlearned model was made from a model with weights {record.model_sha256[:12]}. The "
+        f"original given here has weights {original[:12]}. Give the model that it was made from as the original.",
+        ModelWarning,
+        stacklevel=3,
+    )
+    yield flag("other_original")
+
+
 def original_flags(views: Views, by_name: Mapping[tuple[str, Subject], Measurement]) -> Iterator[Flag]:
     """Say so where the original hardly knows the classes, or classifies the others little better than by guessing."""
     if _hits(views, "original") < HARD:
         yield flag("hard_class", by_name["forget_accuracy", "original"])
-    accuracy, chance = by_name["retain_accuracy", "original"], _chance(views)
-    if accuracy.value is None or not _near_chance(views, accuracy.value):
+    accuracy, classes = by_name["retain_accuracy", "original"], len(views.models["original"][0].classes)
+    if accuracy.value is None or not near_chance(accuracy.value, classes):
         return
     warnings.warn(
         f"The original model classifies {accuracy.value:.3f} of the retained test images correctly; guessing would "
-        f"give {chance:.3f}. Check the preprocessing (size, mean, standard deviation) and the order of the classes.",
+        f"give {1 / classes:.3f}. Check the preprocessing (size, mean, standard deviation) and the order of the "
+        "classes.",
         DataWarning,
         stacklevel=3,
     )
-    yield flag("near_chance", accuracy, accuracy=accuracy.value, chance=chance)
+    yield flag("near_chance", accuracy, accuracy=accuracy.value, chance=1 / classes)
 
 
 def reference_flags(views: Views, by_name: Mapping[tuple[str, Subject], Measurement]) -> Iterator[Flag]:
@@ -134,14 +158,6 @@ def _retained(views: Views, subject: Subject, run: int = 0) -> float:
     """Return the share of retained test images that a model classifies correctly."""
     view = views.of(subject, "test", run)
     return float(view.correct[~view.is_forget].double().mean())
-
-
-def _chance(views: Views) -> float:
-    return 1 / len(views.models["original"][0].classes)
-
-
-def _near_chance(views: Views, accuracy: float) -> bool:
-    return accuracy - _chance(views) < NEAR_CHANCE * (1 - _chance(views))
 
 
 def _likeness(views: Views, run: int) -> tuple[float, float]:

@@ -11,6 +11,7 @@ from torch import Tensor
 from unhot.data.images import LabelledImages
 from unhot.errors import (
     DataError,
+    DataWarning,
     MethodFailedError,
     ModelWarning,
     SampleWarning,
@@ -29,6 +30,7 @@ from unhot.models.plain import branched
 from unhot.records.forget import ForgetRecord, Recognised, RetainedAccuracy
 from unhot.records.model import ClassLabel
 from unhot.runtime import Runtime
+from unhot.training import near_chance
 
 IMAGES = 5_000  # images of the retained classes on which accuracy is evaluated, at most
 NEARLY_ALL = 0.9  # of the samples are classified as their class; fewer cause a warning
@@ -161,8 +163,16 @@ class Classified:
             return cls(model, data)
         some = torch.randperm(len(images), generator=runtime.generator("check"))[:IMAGES].sort().values
         chosen = images.select(some) if model.input is None else images.select(some).cached(model.input)
-        read = check is None and "retain" in data.uses
-        return cls(model, data, chosen, len(images), read, _columns(model, model, chosen, runtime))
+        read, found = check is None and "retain" in data.uses, _columns(model, model, chosen, runtime)
+        right, classes = (found == chosen.y).double().mean().item(), len(model.classes)
+        if near_chance(right, classes):
+            warn(
+                f"The model classifies {right:.3f} of the images of the other classes correctly; guessing would give "
+                f"{1 / classes:.3f}. Check that they are of its classes, their preprocessing (size, mean, standard "
+                "deviation) and the order of the classes.",
+                DataWarning,
+            )
+        return cls(model, data, chosen, len(images), read, found)
 
     def after(self, unlearned: Classifier, runtime: Runtime) -> tuple[tuple[Recognised, ...], RetainedAccuracy | None]:
         """Classify with the unlearned model, in eval mode.
@@ -257,9 +267,10 @@ def loss(record: ForgetRecord) -> str:
 
 
 def left_unchanged(record: ForgetRecord) -> bool:
-    """Return whether every step was taken back, since it might have cost the other classes too much."""
+    """Return whether nothing was changed but the output, since it might have cost the other classes too much."""
     found = record.notes.get(LOSS)
-    return isinstance(found, dict) and found["at_most"] == 0 and record.cost.steps > 0
+    tried = record.cost.steps > 0 or record.notes.get("kept") == 1
+    return isinstance(found, dict) and found["at_most"] == 0 and tried
 
 
 def estimated(record: ForgetRecord) -> str:
@@ -268,7 +279,7 @@ def estimated(record: ForgetRecord) -> str:
     if not isinstance(found, dict):
         return ""
     if left_unchanged(record):
-        return "Every step might have cost the other classes more than the budget: the features are unchanged."
+        return "Any change might have cost the other classes more than the budget: the features are unchanged."
     rough = "" if found.get("calibrated", True) else " (a guess: it was not calibrated on nets like this one)"
     return f"Estimated loss on other classes: {found['estimate']:.3f}, at most {found['at_most']:.3f}{rough}."
 

@@ -135,7 +135,12 @@ class NhleRenew(Method):
         temperature = 1.0 if most.real else sharpening(data.forget, errors=1.0)
         calibrated = most.calibrated and temperature == 1
         original, kept, reason = distillation.original.trained(), self.kept, "all steps done"
-        for left in reversed(range(TRIES)):
+        if (least := distillation.least) > self.budget:
+            runtime.announce(
+                f"So few stand-ins are held out ({len(distillation.held_out)}) that a loss of {least:.3f} on the other "
+                f"classes could not be ruled out, and the budget is {self.budget:g}: nothing is renewed."
+            )
+        for left in reversed(range(TRIES if least <= self.budget else 0)):
             stage.renew(original, kept, runtime.generator("renewal"))
             distillation.run(work.steps, runtime)
             found = distillation.damage(most, temperature, 1.0 if calibrated else GUESSED)
@@ -174,7 +179,9 @@ class NhleRenew(Method):
         Work(last.images, self.steps, each, 0.0).within(self.minutes)  # refused before anything else takes time
         x = data.forget.x
         forget = stage.flow(x, COPIES, round(self.shift * x.shape[-1]), runtime.generator("shift"), flip=True)
-        trial = _Distillation(self, stage, data, forget, forget, runtime)  # on stand-ins a step takes as long
+        each_view = torch.arange(len(forget), device=forget.image.device)  # one sample alone might be held out
+        as_many = Flow(forget.into, forget.logits, forget.features, each_view)  # on stand-ins a step takes as long
+        trial = _Distillation(self, stage, data, forget, as_many, runtime)
         step = runtime.median_seconds(lambda: torch.autograd.grad(trial.loss(), stage.trained()), 1)
         work = Work(last.images, self.steps, each, step, TRIES).within(self.minutes)
         sources = [*given, last.fewer(work.images) if each else last]
@@ -196,6 +203,7 @@ class _Distillation:
         self.autocast, self.generator = runtime.autocast, runtime.generator("steps")
         held_out = stand_ins.image % HELD_OUT == 0
         self.held_out, self.retained = stand_ins.part(held_out), stand_ins.part(~held_out)
+        self.least = LEAST * max(1.0, ENOUGH / max(len(self.held_out), 1))
         self.original = stage.frozen()
         self.y = data.forget.y[forget.image]
         self.unit = self.retained.features.square().sum(1).mean()
@@ -278,8 +286,8 @@ class _Distillation:
     @torch.no_grad()
     def damage(self, source: Source, temperature: float, wider: float = 1.0) -> Damage:
         """Estimate by the held-out stand-ins, most of which are of a source, what the other classes lose."""
-        now, least = self.stage.replayed(self.held_out.into).logits, LEAST * max(1.0, ENOUGH / len(self.held_out))
-        return damage(self.held_out.logits, now, self.columns, temperature, source.usual, wider * source.most, least)
+        now, most = self.stage.replayed(self.held_out.into).logits, wider * source.most
+        return damage(self.held_out.logits, now, self.columns, temperature, source.usual, most, self.least)
 
     @torch.no_grad()
     def probability_left(self) -> float:

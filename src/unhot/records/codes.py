@@ -53,6 +53,7 @@ FlagCode = Literal[
     "earlier_classes_left_out",
     "test_images_in_train",
     "other_weights",
+    "other_original",
     "near_chance",
     "reference_accuracy",
     "reference_architecture",

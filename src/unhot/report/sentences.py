@@ -63,6 +63,8 @@ SENTENCES: dict[ReasonCode | FlagCode, str] = {
     "them, and what is measured on them says little about other images.",
     "other_weights": "The record that came with the unlearned model is of other weights (its SHA-256 differs): how the "
     "model was made, and what that took, is not known.",
+    "other_original": "By its record the unlearned model was made from another model than the original given here: "
+    "comparisons with the original then mean nothing.",
     "near_chance": "The original model classifies {accuracy:.3f} of the retained test images correctly; guessing would "
     "give {chance:.3f}. Check the preprocessing (size, mean, standard deviation) and the order of the classes: "
     "what is measured here says little if they are not those of the training.",

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from unhot.data.samples import as_images
+from unhot.data.samples import as_images, draw
 from unhot.data.unlabelled import unlabelled
 from unhot.errors import DataError, InputError, OptionError, OutputError
 from unhot.methods import nhle_renew
@@ -397,14 +397,28 @@ def test_where_no_renewal_fits_the_budget_the_cut_alone_is_left(toy: Toy) -> Non
     assert result.record.notes["kept"] == 1.0
 
 
+def test_too_few_held_out_stand_ins_are_no_reason_to_try(toy: Toy) -> None:
+    said: list[str] = []
+    record = run(toy, Runtime(torch.device("cpu"), announce=said.append), budget=0.01).record
+    assert (record.notes["kept"], record.cost.steps) == (1.0, 0)
+    assert "So few stand-ins are held out" in said[1]
+    assert "could not be ruled out, and the budget is 0.01: nothing is renewed." in said[1]
+
+
+def test_one_sample_is_enough_to_run(toy: Toy) -> None:
+    one = draw((toy.x, toy.y), [1], 1)
+    result = NhleRenew.of(FAST)(toy.model, one, runtime=Runtime(torch.device("cpu")))  # type: ignore[arg-type]
+    assert result.record.notes["kept"] == 0.85
+
+
 def test_more_of_the_old_weights_is_kept_until_the_budget_is_kept(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = iter([nhle_renew.Damage(0.2, 0.4), nhle_renew.Damage(0.01, 0.02)])
+    found = iter([nhle_renew.Damage(0.2, 0.6), nhle_renew.Damage(0.01, 0.02)])
     monkeypatch.setattr(_Distillation, "damage", lambda *_: next(found))
     said: list[str] = []
-    record = run(toy, Runtime(torch.device("cpu"), announce=said.append), budget=0.03).record
+    record = run(toy, Runtime(torch.device("cpu"), announce=said.append), budget=0.5).record
     assert record.stop_reason == "0.925 of the old weights kept instead of 0.85, to stay within the budget"
     assert said[1:] == [
-        "The other classes might lose 0.400, and the budget is 0.03: beginning again with 0.925 of the old weights."
+        "The other classes might lose 0.600, and the budget is 0.5: beginning again with 0.925 of the old weights."
     ]
     notes = record.notes
     assert (notes["kept"], notes["loss_on_other_classes"]) == (0.925, {"estimate": 0.01, "at_most": 0.02})

@@ -32,6 +32,8 @@ def read(path: Path, wanted: InversionInfo, shape: tuple[int, ...]) -> Tensor:
     Raises:
         InputError: The file is damaged, or its images were made of another model or in another way.
     """
+    if path.is_dir():
+        raise InputError(f"The cache {path} is a folder. Name a file.")
     try:
         metadata, tensors = read_tensors(path)
     except Exception as error:  # of an unknown number type it raises a KeyError
