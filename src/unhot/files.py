@@ -186,7 +186,7 @@ def _check_new(out: Path) -> None:
     if out.exists() or out.is_symlink():
         raise OutputError(f"{out} exists. Choose another --out, or remove it first.")
     if not (parent := out.absolute().parent).is_dir():
-        raise OutputError(f"{parent} is not a folder. Make it first, or choose another --out.")
+        raise OutputError(f"{parent} is not a folder. Make it first, or choose another place.")
 
 
 @contextmanager

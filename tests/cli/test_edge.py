@@ -58,6 +58,7 @@ def test_every_error_is_a_sentence(
     shown = unhot("--traceback", "report", tmp_path, "--out", tmp_path / "r.html")
     assert "Traceback" in shown.err
     assert "\x1b" not in shown.err
+    assert "Traceback" in unhot("report", tmp_path, "--out", tmp_path / "r.html", "--traceback").err
 
 
 def test_memory_that_torch_cannot_have(unhot: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -194,7 +194,14 @@ def test_any_pictures_stand_in_for_the_other_classes_and_a_cache_is_used_again(
     assert again.json["weights_sha256"] == said.json["weights_sha256"]
     refused = unhot(*call[:6], "--cache", tmp_path / "cache", "--out", tmp_path / "w")
     assert refused.code == 2
-    assert "nhle-cwm makes no images that a cache could keep. Leave --cache out." in refused.err
+    assert "nhle-cwm makes no images that a cache could keep. Leave --cache out, or choose nhle-renew." in refused.err
+    inside = unhot(*call, "--cache", tmp_path / "w", "--out", tmp_path / "w")
+    assert inside.err == f"Error: --cache {tmp_path / 'w'} is --out, or lies in it. Choose another place for it.\n"
+    lost = unhot(*call, "--retain", folders / "flat", "--cache", tmp_path / "none" / "c", "--out", tmp_path / "w")
+    assert f"{tmp_path / 'none'} is not a folder. Make it first, or choose another place." in lost.err
+    folder = unhot(*call, "--retain", folders / "flat", "--cache", folders, "--out", tmp_path / "w")
+    assert f"The cache {folders} is a folder. Name a file." in folder.err
+    assert not (tmp_path / "w").exists()
 
 
 def test_the_estimated_loss_is_printed_and_recorded(unhot: Run, bundle: Path, tmp_path: Path) -> None:

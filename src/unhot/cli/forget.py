@@ -45,7 +45,7 @@ def forget(
         typer.Option(
             "--method",
             help=f"See: unhot list methods. [{DEEP} with --retain; {GUARDED} with --guard; with neither, {DEEP} for "
-            f"nets with batch normalisation and {QUICK} for others]",
+            f"nets with batch normalisation, if that suits the net, and {QUICK} for others]",
         ),
     ] = None,
     option: opt.Set = [],  # noqa: B006

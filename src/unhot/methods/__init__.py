@@ -28,7 +28,7 @@ catalogue: Registry[type[Method], Entry] = Registry(
         ),
         "nhle-renew": Entry(
             "unhot.methods.nhle_renew:NhleRenew",
-            "make the last stage partly new, and distil into it all but the class",
+            "make the last stage partly new, and distil all but the class into it",
             reads="forget, retain if given, guard if given",
         ),
         "mask": Entry(

@@ -346,7 +346,10 @@ class Method(BaseModel, ABC):
             )
         given = {"retain": retain, "guard": guard}
         if runtime.cache is not None and not self.makes_images:
-            error = OptionError(f"{self.name} makes no images that a cache could keep. Leave cache=... out.")
+            able = shortened(name for name in catalogue.builtin if get(name).makes_images)
+            error = OptionError(
+                f"{self.name} makes no images that a cache could keep. Leave cache=... out, or choose {able}."
+            )
             raise spelled(error, "cache=...", "--cache")
         if isinstance(retain, Unlabelled) and not self.takes_unlabelled:
             raise OptionError(f"{self.name} takes no unlabelled images. Give labelled ones, or another method.")

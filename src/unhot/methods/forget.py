@@ -144,7 +144,9 @@ def run(
         reason = "it would take too long here" if isinstance(error, TooLongError) else "it makes this net unusable"
     if reason is None:
         return result
-    runtime.announce(f"{method.name} is not used: {reason}. {QUICK} is used, which takes seconds and mostly hides.")
+    runtime.announce(
+        f"{method.name} is not used: {reason}. {QUICK} is used, which takes seconds and mostly only hides the class."
+    )
     return get(QUICK)()(model, samples, runtime=replace(runtime, cache=None), **given)
 
 

@@ -1,4 +1,4 @@
-r"""NHLE-Renew: make the last stage of a net partly new, and distil into it all but the class.
+r"""NHLE-Renew: make the last stage of a net partly new, and distil all but the class into it.
 
 Source: ours. The targets and the cut are those of NHLE-CWM (Wang, Bie, Jing, Zhi, Scientific Reports 2026); weights
 that are shrunk and perturbed are from Ash, Adams: On warm-starting neural network training, NeurIPS 2020.
