@@ -75,7 +75,7 @@ def test_the_quick_method_runs_where_the_usual_one_cannot_answer_for_the_loss(
         monkeypatch.setattr(Damage, "within", lambda *_: True)
     toy, said = toy_problem(), list[str]()
     runtime = Runtime(torch.device("cpu"), announce=said.append)
-    method = NhleRenew(images=16, descent=1, steps=2)
+    method = NhleRenew(images=16, descent=1, steps=2, budget=1)
     unasked, asked = (run(method, toy.model, toy.samples(), asked=a, runtime=runtime).record for a in (False, True))
     assert (unasked.method, asked.method) == ("nhle-cwm", "nhle-renew")
     assert said.count(INSTEAD.format(reason)) == 1
