@@ -168,8 +168,6 @@ def _timed(plan: Plan) -> str:
         if most < 1:
             return " It takes about a second, or less."
         return f" It takes about {least:.{0 if least > 10 else 1}f} to {most:.{0 if most > 10 else 1}f} s."
-    return (
-        ""
-        if plan.pass_seconds is None
-        else f" A forward and backward pass over the samples takes {plan.pass_seconds:.2g} s."
-    )
+    if plan.pass_seconds is None:
+        return ""
+    return f" A forward and backward pass over the samples takes {plan.pass_seconds:.2g} s."

@@ -203,7 +203,7 @@ class _Distillation:
         self.autocast, self.generator = runtime.autocast, runtime.generator("steps")
         held_out = stand_ins.image % HELD_OUT == 0
         self.held_out, self.retained = stand_ins.part(held_out), stand_ins.part(~held_out)
-        self.least = LEAST * max(1.0, ENOUGH / max(len(self.held_out), 1))
+        self.least = min(LEAST * max(1.0, ENOUGH / max(len(self.held_out), 1)), 1.0)
         self.original = stage.frozen()
         self.y = data.forget.y[forget.image]
         self.unit = self.retained.features.square().sum(1).mean()
