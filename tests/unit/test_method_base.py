@@ -13,6 +13,7 @@ import unhot
 from unhot.data.samples import Samples, as_images
 from unhot.errors import (
     DataError,
+    DataWarning,
     MethodFailedError,
     ModelError,
     OptionError,
@@ -209,7 +210,7 @@ def test_it_works_where_the_caller_has_switched_gradients_off(toy: Toy) -> None:
         assert unhot.forget(toy.model, toy.samples(), method=NhleCwm(steps=1)).record.cost.steps == 1
 
 
-@pytest.mark.parametrize("method", [NhleCwm(), NhleRenew(images=16, descent=1, steps=2)])
+@pytest.mark.parametrize("method", [NhleCwm(), NhleRenew(images=16, descent=1, steps=2, budget=1)])
 def test_it_works_with_weight_normalisation(toy: Toy, method: Method) -> None:
     for i in (4, 7):
         nn.utils.parametrizations.weight_norm(toy.model[i])
@@ -273,3 +274,11 @@ def test_cutting_once_more_leaves_the_model_before_that_cut(toy: Toy) -> None:
     again = Mask()(once, unhot.draw((toy.x, toy.y), classes=[2], shots=4))
     assert torch.equal(again.uncut.logits(toy.x), before)
     assert again.uncut.forgotten == once.forgotten
+
+
+def test_images_of_other_classes_than_the_models_are_noticed(toy: Toy) -> None:
+    x, y = toy.retain()
+    names = y.unique()
+    mixed_up = names.roll(1)[torch.searchsorted(names, y)]
+    with pytest.warns(DataWarning, match=r"images of the other classes correctly; guessing would give 0\.250"):
+        Mask()(toy.model, toy.samples(), check=(x, mixed_up))
