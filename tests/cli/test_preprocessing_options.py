@@ -65,7 +65,6 @@ def test_what_a_weights_file_is_taken_for_is_said(unhot: Run, weights: Path, tmp
 
 @pytest.mark.usefixtures("keep_generators")
 @pytest.mark.filterwarnings("default::unhot.errors.SampleWarning")
-@pytest.mark.filterwarnings("ignore:The model classifies:unhot.errors.DataWarning")  # the weights are random
 def test_a_weights_file_has_the_class_names_of_the_data(unhot: Run, tmp_path: Path) -> None:
     """--data names the outputs of a weights file, as it does for an audit, also if the samples are a folder."""
     weights = tmp_path / "lenet5.safetensors"

@@ -33,6 +33,7 @@ from unhot.runtime import Runtime
 from unhot.training import near_chance
 
 IMAGES = 5_000  # images of the retained classes on which accuracy is evaluated, at most
+TELLING = 50  # of these: of fewer, a model may classify few correctly by chance
 NEARLY_ALL = 0.9  # of the samples are classified as their class; fewer cause a warning
 DROP = 0.035  # a greater drop of accuracy on the retained classes causes a warning
 
@@ -165,7 +166,7 @@ class Classified:
         chosen = images.select(some) if model.input is None else images.select(some).cached(model.input)
         read, found = check is None and "retain" in data.uses, _columns(model, model, chosen, runtime)
         right, classes = (found == chosen.y).double().mean().item(), len(model.classes)
-        if near_chance(right, classes):
+        if len(chosen) >= TELLING and near_chance(right, classes):
             warn(
                 f"The model classifies {right:.3f} of the images of the other classes correctly; guessing would give "
                 f"{1 / classes:.3f}. Check that they are of its classes, their preprocessing (size, mean, standard "
