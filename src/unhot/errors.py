@@ -151,6 +151,11 @@ def shortened(items: Iterable[object], limit: int = 12) -> str:
     return ", ".join(texts[:limit]) + more
 
 
+def counted(count: int, what: str) -> str:
+    """Return a number of things in words: ``1 image``, ``2 images``."""
+    return f"{count} {what}{'s' * (count != 1)}"
+
+
 def brief(value: object, limit: int = 60) -> str:
     """Return the repr of a value, cut to ``limit`` characters."""
     text = repr(value)

@@ -279,9 +279,9 @@ def accuracy(model: Classifier, images: LabelledImages, runtime: Runtime) -> flo
     return int(shares[:, 0].sum()) / int(shares[:, 1].sum())
 
 
-def near_chance(accuracy: float, classes: int) -> bool:
-    """Return whether an accuracy is hardly above that of guessing one of so many classes."""
-    return accuracy - 1 / classes < NEAR_CHANCE * (1 - 1 / classes)
+def near_chance(accuracy: float, chance: float) -> bool:
+    """Return whether an accuracy is hardly above that of guessing."""
+    return accuracy - chance < NEAR_CHANCE * (1 - chance)
 
 
 def _input(source: Source, preprocessing: Preprocessing) -> InputSpec:

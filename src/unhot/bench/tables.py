@@ -15,6 +15,7 @@ from typing import NamedTuple, TypeVar, get_args
 
 import numpy as np
 
+from unhot.errors import counted
 from unhot.escaping import markdown
 from unhot.evaluation.catalogue import BUILTIN
 from unhot.evaluation.stats import mean
@@ -121,17 +122,13 @@ def leaderboard(results: Results) -> str:
         draws = len({r.seed for r in rows})
         parts.append(
             f"### {markdown(f'{dataset}, {arch}')}, {shots or 'all'} images of each class; "
-            f"{_counted(classes, 'request')}, {_counted(draws, 'draw')}\n"
+            f"{counted(classes, 'request')}, {counted(draws, 'draw')}\n"
         )
         for track in dict.fromkeys(r.track for r in rows if r.track != "reference"):
             parts.append(f"Track: {track}\n")
             mine = [r for r in rows if r.track == track]
             parts.append(_board(mine, [r for r in rows if r.track == "reference"], results.timings) + "\n")
     return "\n".join(parts)
-
-
-def _counted(count: int, what: str) -> str:
-    return f"{count} {what}{'s' * (count != 1)}"
 
 
 def _board(rows: list[CellRow], references: list[CellRow], timings: Sequence[TimingRow]) -> str:

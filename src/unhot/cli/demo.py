@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json as jsonlib
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -47,7 +48,8 @@ def demo(
     made: dict[str, tuple[Classifier, Record]] = {}
     with staged_folder(out) as stage:
         note("Training a small ResNet-9 on handwritten digits ...")
-        made["original"] = original, trained = train(digits, ARCH, options={"width": WIDTH}, seed=seed, runtime=runtime)
+        trained_net = partial(train, digits, ARCH, options={"width": WIDTH}, runtime=runtime)
+        made["original"] = original, trained = trained_net(seed=seed)
         samples = draw(digits.train_images, [FORGOTTEN], SHOTS, seed)
         results = {}
         for folder, method in METHODS.items():
@@ -55,9 +57,7 @@ def demo(
             results[folder] = forget(original, samples, method=method, seed=seed, runtime=runtime)
             made[folder] = results[folder].classifier, results[folder].record
         note(f"Training again without the digit {FORGOTTEN}, to compare ...")
-        retrained, again = train(
-            digits, ARCH, options={"width": WIDTH}, exclude=[FORGOTTEN], seed=seed + 1, runtime=runtime
-        )
+        retrained, again = trained_net(exclude=[FORGOTTEN], seed=seed + 1)
         made["retrained"] = retrained, again
         auditor = Auditor(original, retrained=retrained, test=digits.test_images, train=digits.train, runtime=runtime)
         audits: dict[str, Audit] = {}

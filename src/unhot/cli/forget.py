@@ -12,7 +12,7 @@ import typer
 from unhot.cli import options as opt
 from unhot.cli.models import MODEL, ModelOptions
 from unhot.cli.request import MOST, SHOTS, check_reads_retained, labelled_in, retained_images, samples_of
-from unhot.errors import DataError, OptionError, shortened
+from unhot.errors import DataError, OptionError, counted, shortened
 from unhot.escaping import is_unicode
 from unhot.methods import DEEP, GUARDED, QUICK, catalogue, get
 
@@ -115,7 +115,7 @@ def forget(
         check_free(out)
     if len(remark) > MOST_TEXT or not is_unicode(remark):
         raise OptionError(f"--note takes text in UTF-8 of at most {MOST_TEXT:,} characters. Shorten it.")
-    if cache is not None and out is not None and out.absolute() in (cache.absolute(), *cache.absolute().parents):
+    if cache is not None and out is not None and cache.absolute().is_relative_to(out.absolute()):
         raise OptionError(f"--cache {cache} is --out, or lies in it. Choose another place for it.")
     settings = opt.settings(option)
     named_method = None if method is None else get(method).of(settings)
@@ -193,17 +193,13 @@ def _summary(record: ForgetRecord, what: str, written: str) -> Iterator[str]:
         what = ", ".join(c.label.name for c in record.recognised if c.forgotten and c not in cut)
     done = [f"Forgot {what or 'nothing'}"] if what or not cut else []
     done += [f"{'and c' if done else 'C'}ut {', '.join(c.label.name for c in cut)} from the output"] if cut else []
-    said = estimated(record)
+    said, images = estimated(record), counted(sum(record.samples.count), "image")
     yield (
-        f"{' '.join(done)} with {record.method} from {_images(sum(record.samples.count))} in {cost.seconds:.2f} s "
+        f"{' '.join(done)} with {record.method} from {images} in {cost.seconds:.2f} s "
         f"({cost.steps} steps; {record.stop_reason}). {said and said + ' '}{written}."
     )
     if record.retained_accuracy is not None and not loss(record):
         yield f"Accuracy on the retained classes: {retained(record.retained_accuracy)}."
-
-
-def _images(count: int) -> str:
-    return f"{count} image{'s' * (count != 1)}"
 
 
 def _searching(method: Method, concept: Concept) -> Method:

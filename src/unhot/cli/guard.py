@@ -88,12 +88,12 @@ def _check_images(model: Classifier, images: LabelledImages, runtime: Runtime) -
 
     some = images.select(torch.randperm(len(images), generator=runtime.generator("guard check"))[:CHECKED])
     known = model.align(some, model.forgotten)
-    right, classes = accuracy(model, known, runtime) if len(known) else 1.0, len(model.classes)
-    if near_chance(right, classes):
+    right, chance = accuracy(model, known, runtime) if len(known) else 1.0, 1 / len(model.classes)
+    if near_chance(right, chance):
         warnings.warn(
-            f"The model classifies {right:.3f} of {len(known):,} images correctly; guessing would give "
-            f"{1 / classes:.3f}. Check that it was trained on these images, their preprocessing (size, mean, standard "
-            "deviation) and the order of the classes.",
+            f"The model classifies {right:.3f} of {len(known):,} images correctly; guessing would give {chance:.3f}. "
+            "Check that it was trained on these images, their preprocessing (size, mean, standard deviation) and the "
+            "order of the classes.",
             DataWarning,
             stacklevel=2,
         )

@@ -39,14 +39,14 @@ def check_models(views: Views) -> None:
     """
     names = shortened(c.name for c in views.labels)
     guesses = _retained(views, "original") < HARD  # a model that was hardly trained: then flags say so
-    classes = len(views.models["original"][0].classes)
+    chance = _chance(views)
     for run in range(len(views.models["retrained"])):
         if (share := _hits(views, "retrained", run)) > KNOWS:
             raise ModelError(
                 f"Retrained model {run + 1} classifies {share:.0%} of the test images of {names} correctly, so it was "
                 "trained on them. Give a model that was trained without them, or none."
             )
-        if near_chance(share := _retained(views, "retrained", run), classes) and not guesses:
+        if near_chance(share := _retained(views, "retrained", run), chance) and not guesses:
             raise ModelError(
                 f"Retrained model {run + 1} classifies {share:.0%} of the retained test images correctly, hardly more "
                 "than by guessing. Give one that was trained on the other classes, in the order of the original's."
@@ -98,17 +98,16 @@ def original_flags(views: Views, by_name: Mapping[tuple[str, Subject], Measureme
     """Say so where the original hardly knows the classes, or classifies the others little better than by guessing."""
     if _hits(views, "original") < HARD:
         yield flag("hard_class", by_name["forget_accuracy", "original"])
-    accuracy, classes = by_name["retain_accuracy", "original"], len(views.models["original"][0].classes)
-    if accuracy.value is None or not near_chance(accuracy.value, classes):
+    accuracy, chance = by_name["retain_accuracy", "original"], _chance(views)
+    if accuracy.value is None or not near_chance(accuracy.value, chance):
         return
     warnings.warn(
         f"The original model classifies {accuracy.value:.3f} of the retained test images correctly; guessing would "
-        f"give {1 / classes:.3f}. Check the preprocessing (size, mean, standard deviation) and the order of the "
-        "classes.",
+        f"give {chance:.3f}. Check the preprocessing (size, mean, standard deviation) and the order of the classes.",
         DataWarning,
         stacklevel=3,
     )
-    yield flag("near_chance", accuracy, accuracy=accuracy.value, chance=1 / classes)
+    yield flag("near_chance", accuracy, accuracy=accuracy.value, chance=chance)
 
 
 def reference_flags(views: Views, by_name: Mapping[tuple[str, Subject], Measurement]) -> Iterator[Flag]:
@@ -158,6 +157,10 @@ def _retained(views: Views, subject: Subject, run: int = 0) -> float:
     """Return the share of retained test images that a model classifies correctly."""
     view = views.of(subject, "test", run)
     return float(view.correct[~view.is_forget].double().mean())
+
+
+def _chance(views: Views) -> float:
+    return 1 / len(views.models["original"][0].classes)
 
 
 def _likeness(views: Views, run: int) -> tuple[float, float]:

@@ -165,11 +165,11 @@ class Classified:
         some = torch.randperm(len(images), generator=runtime.generator("check"))[:IMAGES].sort().values
         chosen = images.select(some) if model.input is None else images.select(some).cached(model.input)
         read, found = check is None and "retain" in data.uses, _columns(model, model, chosen, runtime)
-        right, classes = (found == chosen.y).double().mean().item(), len(model.classes)
-        if len(chosen) >= TELLING and near_chance(right, classes):
+        right, chance = (found == chosen.y).double().mean().item(), 1 / len(model.classes)
+        if len(chosen) >= TELLING and near_chance(right, chance):
             warn(
                 f"The model classifies {right:.3f} of the images of the other classes correctly; guessing would give "
-                f"{1 / classes:.3f}. Check that they are of its classes, their preprocessing (size, mean, standard "
+                f"{chance:.3f}. Check that they are of its classes, their preprocessing (size, mean, standard "
                 "deviation) and the order of the classes.",
                 DataWarning,
             )

@@ -135,12 +135,14 @@ class NhleRenew(Method):
         temperature = 1.0 if most.real else sharpening(data.forget, errors=1.0)
         calibrated = most.calibrated and temperature == 1
         original, kept, reason = distillation.original.trained(), self.kept, "all steps done"
-        if (least := distillation.least) > self.budget:
+        tries, least = TRIES, distillation.least
+        if least > self.budget:
+            tries = 0
             runtime.announce(
                 f"So few stand-ins are held out ({len(distillation.held_out)}) that a loss of {least:.3f} on the other "
                 f"classes could not be ruled out, and the budget is {self.budget:g}: nothing is renewed."
             )
-        for left in reversed(range(TRIES if least <= self.budget else 0)):
+        for left in reversed(range(tries)):
             stage.renew(original, kept, runtime.generator("renewal"))
             distillation.run(work.steps, runtime)
             found = distillation.damage(most, temperature, 1.0 if calibrated else GUESSED)

@@ -63,4 +63,4 @@ def _names(path: Path) -> list[str]:
         with zipfile.ZipFile(path) as archive:
             return archive.namelist()
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
-        return []
+        return []  # zipfile raises the last for an archive of a newer version than it reads

@@ -21,6 +21,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from unhot.data.augment import Augment
 from unhot.data.images import at_once, input_range
+from unhot.errors import counted
 from unhot.files import check_new
 from unhot.methods.parts.data import Data
 from unhot.methods.parts.last_stage import Flow, LastStage
@@ -64,7 +65,7 @@ class Inverted(Source):
     @property
     def what(self) -> str:
         """How many of what there are, in words."""
-        images = f"{self.images} image{'s' * (self.images != 1)}"
+        images = counted(self.images, "image")
         return f"{images} to make" if self.kept is None else f"{images} of the cache"
 
     @property

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 import torch
 
+from unhot.errors import counted
 from unhot.methods.parts.data import Data
 from unhot.methods.parts.last_stage import Flow, LastStage
 from unhot.methods.parts.sources.source import COPIES, SHIFT, Source
@@ -32,7 +33,7 @@ class Retained(Source):
     @property
     def what(self) -> str:
         """How many of what there are, in words."""
-        return f"{self.images} {self.kind} image{'s' * (self.images != 1)}"
+        return counted(self.images, f"{self.kind} image")
 
     def flow(self, stage: LastStage, data: Data, runtime: Runtime) -> Flow:
         """Return the inputs of the last stage for shifted copies of the images."""
