@@ -10,8 +10,9 @@ import unhot
 from support import CPU
 from unhot.data.source import Source
 from unhot.errors import DataError
-from unhot.methods import get
+from unhot.methods import get, nhle_renew
 from unhot.models.classifier import Classifier
+from unhot.testing import toy_problem
 
 
 def test_a_request_that_goes_on(original: Classifier, digits: Source, samples: unhot.Samples) -> None:
@@ -106,3 +107,22 @@ def test_what_would_be_warned_of_is_said(keep_generators: None) -> None:
     found = unhot.diagnose(model, unhot.draw((x, y), [label], 2, 0), get("mask")(), runtime=CPU)
     assert found.refusal is None
     assert "no gradient reaches the layers before its head" in found.warnings[-1]
+
+
+def test_the_plan_of_the_default_method_is_what_forget_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It gives a time, and where nobody asked for the method and it does not suit, it names the one that is used."""
+    monkeypatch.setattr(nhle_renew, "sharpening", lambda *_, **__: 1.0)
+    toy = toy_problem()
+    model, method = Classifier.wrap(toy.model, toy.x[:2]), get("nhle-renew")(images=16, descent=2, steps=8)
+    found = unhot.diagnose(model, toy.samples(), method, runtime=CPU, asked=False)
+    assert (found.plan.method, found.refusal, found.warnings) == ("nhle-renew", None, ())
+    assert 0 < found.plan.seconds[0] < found.plan.seconds[1]
+    hurried = method.model_copy(update={"minutes": 1e-9})
+    asked, unasked = (unhot.diagnose(model, toy.samples(), hurried, runtime=CPU, asked=a) for a in (True, False))
+    assert asked.refusal.startswith("Even an eighth of the work may take")
+    assert (unasked.plan.method, unasked.refusal) == ("nhle-cwm", None)
+    assert unasked.warnings[-1].startswith("nhle-renew is not used: it would take too long here. nhle-cwm is used")
+    monkeypatch.setattr(nhle_renew, "sharpening", lambda *_, **__: 0.9)
+    brief = unhot.diagnose(model, toy.samples(), method, runtime=CPU, asked=False)
+    assert brief.plan.method == "nhle-cwm"
+    assert "it can only guess what the other classes would lose" in brief.warnings[-1]

@@ -91,7 +91,16 @@ def doctor(
         positions = [] if train is None else classifier.positions(train, labels)
         return take(positions, labels)
 
-    found = diagnose(classifier, taken, chosen, check=held_out, retain=others, runtime=runtime, force=force)
+    found = diagnose(
+        classifier,
+        taken,
+        chosen,
+        check=held_out,
+        retain=others,
+        runtime=runtime,
+        force=force,
+        asked=bool(method or retain or settings),
+    )
     if how.json:
         say(found.to_json())
     else:

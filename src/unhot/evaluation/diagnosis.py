@@ -12,8 +12,10 @@ from torch import Tensor
 from unhot.data.images import LabelledImages
 from unhot.data.samples import Samples
 from unhot.data.unlabelled import Unlabelled
-from unhot.errors import ModelWarning, UnhotError, UnhotWarning, warn
+from unhot.errors import ModelWarning, TooLongError, UnhotError, UnhotWarning, warn
+from unhot.methods import QUICK, get
 from unhot.methods.base import Data, Method
+from unhot.methods.forget import TOO_LONG, not_used
 from unhot.models.classifier import Classifier
 from unhot.models.head import is_plain
 from unhot.models.preflight import gradient_problem
@@ -36,6 +38,7 @@ def diagnose(
     retain: LabelledImages | Unlabelled | None = None,
     runtime: Runtime | None = None,
     force: bool = False,
+    asked: bool = True,
 ) -> Diagnosis:
     """Say what is known of a model and what a request to forget would do; nothing is changed or trained.
 
@@ -47,21 +50,21 @@ def diagnose(
         retain: Images of the other classes, for a method that reads them.
         runtime: Device and progress.
         force: Whether samples that are classified as other classes are accepted.
+        asked: Whether the method was asked for. If not, nhle-cwm is planned where :func:`unhot.forget` would use it
+            instead, and a warning says why.
     """
     runtime = runtime or Runtime()
     refusal: str | None = None
     answers: tuple[Answers, ...] = ()
     accuracy: Accuracy | None = None
-    plan = Plan(method=method.name, hyperparameters=method.model_dump(mode="json"), most_steps=_most_steps(method))
+    plan = _plan_of(method)
     with SHARED_STATE, warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UnhotWarning)
         try:
             given = samples() if callable(samples) else samples
             answers = answers_of(model, given.images, runtime)
             data = method.rehearse(model, given, retain=retain, runtime=runtime, force=force)
-            seconds = _pass_seconds(model, data, runtime)
-            whole = _whole_seconds(method, len(data.samples.y), seconds)
-            plan = plan.model_copy(update={"reads": data.uses, "pass_seconds": seconds, "seconds": whole})
+            plan = _planned(method, model, data, runtime, asked)
         except UnhotError as error:
             refusal = error.command_line or str(error)
         if check is not None:
@@ -129,27 +132,59 @@ def _accuracy(answers: tuple[Answers, ...]) -> Accuracy | None:
     return Accuracy(n=sum(a.n for a in answers), correct=sum(a.right for a in answers), worst=worst)
 
 
+def _planned(method: Method, model: Classifier, data: Data, runtime: Runtime, asked: bool) -> Plan:
+    """Return what would be done and about how long it takes; warn if that is not the method.
+
+    Raises:
+        TooLongError: The method was asked for, and would refuse.
+    """
+    each = _pass_seconds(model, data, runtime)
+    reason = None if asked else method.objection(data)
+    try:
+        whole = None if reason else _seconds(method, model, data, runtime, each)
+    except TooLongError:
+        if asked:
+            raise
+        reason, whole = TOO_LONG, None
+    if reason is not None:
+        warn(not_used(method, reason), ModelWarning)
+        method = get(QUICK)()
+        whole = _seconds(method, model, data, runtime, each)
+    return _plan_of(method).model_copy(update={"reads": data.uses, "pass_seconds": each, "seconds": whole})
+
+
+def _plan_of(method: Method) -> Plan:
+    return Plan(method=method.name, hyperparameters=method.model_dump(mode="json"), most_steps=_most_steps(method))
+
+
 def _most_steps(method: Method) -> int | None:
     """Return the cap of steps that a method has, under the name that they give it."""
     steps = getattr(method, "steps", None)
     return steps if isinstance(steps, int) else None
 
 
-def _whole_seconds(method: Method, samples: int, pass_seconds: float | None) -> tuple[float, float] | None:
-    """Return the least and the greatest time of a run, from that of a pass over at most :data:`TIMED` samples."""
-    images = method.image_passes(samples)
-    if images is None or pass_seconds is None:
+def _seconds(
+    method: Method, model: Classifier, data: Data, runtime: Runtime, pass_seconds: float | None
+) -> tuple[float, float] | None:
+    """Return the least and the greatest time of a run; ``pass_seconds`` is that of :func:`_pass_seconds`."""
+    if pass_seconds is None:
         return None
-    each = pass_seconds / min(samples, TIMED)
-    return images[0] * each, images[1] * each
+    each = pass_seconds / min(len(data.samples.y), TIMED)
+    return method.planned(_for_a_run(model, runtime), data, replace(runtime, steps=0), each)
 
 
 def _pass_seconds(model: Classifier, data: Data, runtime: Runtime) -> float | None:
     """Return the time of a forward and backward pass over some samples; warn if no gradient reaches the layers."""
-    work, x = model.trainable(runtime.device), data.samples.x[:TIMED]
-    work.module.eval().requires_grad_(True)
+    work, x = _for_a_run(model, runtime), data.samples.x[:TIMED]
     if problem := gradient_problem(work.module, x[:1], work.head):
         warn(f"Methods that train layers before the head cannot run on this model: {problem}", ModelWarning)
         return None
     timed = replace(runtime, steps=0)
     return timed.median_seconds(lambda: work.logits(x).sum().backward(), repeats=1, what="a pass over the samples")
+
+
+def _for_a_run(model: Classifier, runtime: Runtime) -> Classifier:
+    """Return a copy as a method is given it."""
+    work = model.trainable(runtime.device)
+    work.module.eval().requires_grad_(True)
+    return work

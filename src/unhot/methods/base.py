@@ -158,12 +158,24 @@ class Method(BaseModel, ABC):
             runtime: Device, generators, optimiser steps.
         """
 
-    def image_passes(self, samples: int) -> tuple[float, float] | None:
-        """Return how many images a run of that many samples takes forward and back through all of the net.
+    def planned(
+        self, model: Classifier, data: Data, runtime: Runtime, image_seconds: float
+    ) -> tuple[float, float] | None:
+        """Return the least and the greatest time of a run, in seconds; None if the method does not say.
 
-        Returns:
-            The fewest and the most; None if the method does not say.
+        Args:
+            model: A copy that may be changed, as in a run.
+            data: What the run would read.
+            runtime: That of the run; for a method that times a step of its own.
+            image_seconds: Time of a forward and backward pass of one image through all of the net.
+
+        Raises:
+            TooLongError: The run would refuse, since it would take too long.
         """
+        return None
+
+    def objection(self, data: Data) -> str | None:
+        """Return why nobody should get this method unasked, as far as the data tell before a run; None for nothing."""
         return None
 
     @final
@@ -253,11 +265,12 @@ class Method(BaseModel, ABC):
     @usual_settings()
     def rehearse(
         self,
-        model: Classifier,
+        model: nn.Module | Classifier,
         samples: Samples,
         *,
         retain: ImageSource | Unlabelled | None = None,
         runtime: Runtime | None = None,
+        head: str | None = None,
         force: bool = False,
     ) -> Data:
         """Make the checks that come before a run, as a call does, and return what the run would read.
@@ -266,7 +279,7 @@ class Method(BaseModel, ABC):
             InputError: A call would refuse.
         """
         runtime = runtime or Runtime()
-        work, x = opened(model, samples, None, runtime)
+        work, x = opened(model, samples, head, runtime)
         with torch.enable_grad(), working(work.module):
             data = self._prepare(work, samples, x, retain, None, force, runtime)
         for use in data.uses:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 from typing import Any
 
@@ -13,12 +14,13 @@ from unhot.data.unlabelled import Unlabelled
 from unhot.errors import MethodFailedError, OptionError, TooLongError, shortened
 from unhot.methods import DEEP, GUARDED, QUICK, get
 from unhot.methods.base import ForgetResult, Method
-from unhot.methods.parts.damage import LOSS
+from unhot.methods.checks import left_unchanged
 from unhot.models.classifier import Classifier
 from unhot.models.layers import normalisations
-from unhot.records.forget import ForgetRecord
 from unhot.runtime import Runtime, pick_device
 from unhot.statistics import ClassStatistics
+
+TOO_LONG = "it would take too long here"
 
 
 def forget(
@@ -134,27 +136,38 @@ def run(
         runtime: What it is called with; announces why another method is called.
         given: What it is called with.
     """
-    final = asked or method.name == QUICK
-    try:
-        result = method(model, samples, runtime=runtime, **given)
-        reason = None if final else _doubt(result.record)
-    except (TooLongError, MethodFailedError) as error:
-        if final:
-            raise
-        reason = "it would take too long here" if isinstance(error, TooLongError) else "it makes this net unusable"
+    if asked or method.name == QUICK:
+        return method(model, samples, runtime=runtime, **given)
+    reason = _objection(method, model, samples, runtime, **given)
     if reason is None:
-        return result
-    runtime.announce(
-        f"{method.name} is not used: {reason}. {QUICK} is used, which takes seconds and mostly only hides the class."
-    )
+        try:
+            result = method(model, samples, runtime=runtime, **given)
+        except (TooLongError, MethodFailedError) as error:
+            reason = TOO_LONG if isinstance(error, TooLongError) else "it makes this net unusable"
+        else:
+            if not left_unchanged(result.record):
+                return result
+            reason = "it can renew nothing within its budget"
+    runtime.announce(not_used(method, reason))
     return get(QUICK)()(model, samples, runtime=replace(runtime, cache=None), **given)
 
 
-def _doubt(record: ForgetRecord) -> str | None:
-    """Return why what a method did to a net should not be what an owner gets unasked; None if it may be."""
-    loss = record.notes.get(LOSS)
-    if record.notes.get("kept") == 1:
-        return "it can renew nothing within its budget"
-    if isinstance(loss, dict) and not loss.get("calibrated", True):
-        return "it can only guess what the other classes would lose"
-    return None
+def not_used(method: Method, reason: str) -> str:
+    """Say in a sentence why nhle-cwm is used instead of a method."""
+    return f"{method.name} is not used: {reason}. {QUICK} is used, which takes seconds and mostly only hides the class."
+
+
+def _objection(
+    method: Method,
+    model: nn.Module | Classifier,
+    samples: Samples,
+    runtime: Runtime,
+    head: str | None = None,
+    force: bool = False,
+    **_: Any,
+) -> str | None:
+    """Return why a method should not be called unasked, as far as that is known before the call."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the call itself warns of the same
+        data = method.rehearse(model, samples, head=head, runtime=runtime, force=force)
+    return method.objection(data)

@@ -111,8 +111,12 @@ class NhleCwm(Method):
             reason = "the budget allows no step"
         return Outcome(model, reason, {"probability_left": best.value, **held.damage(model).note()}, self.cut)
 
-    def image_passes(self, samples: int) -> tuple[float, float]:
-        """Count images from what a run does: with no step, and with all steps of both runs."""
+    def planned(self, model: Classifier, data: Data, runtime: Runtime, image_seconds: float) -> tuple[float, float]:
+        """Return the time of the images that pass: with no step, and with all steps of both runs."""
+        fewest, most = self._image_passes(len(data.forget.x))
+        return fewest * image_seconds, most * image_seconds
+
+    def _image_passes(self, samples: int) -> tuple[float, float]:
         copies = 6 * min(samples, DISTORTED)
         step = samples * (FORWARD + self.depth * BACK)
         if self.budget == 1:

@@ -39,6 +39,9 @@ HELD_OUT = 8  # one image in so many is held out, with all of its copies
 TRIES = 3  # with more and more of the old weights
 LEAST = 0.005  # loss of accuracy that is never ruled out,
 ENOUGH = 512  # if so many stand-ins are held out; more where there are fewer
+# a net that is right about the samples by so many standard errors more than it is confident was trained briefly; some
+# lost six times the upper end
+BRIEFLY = 1.0
 GUESSED = 4 / 3  # upper end of a guess over that of an estimate: some guesses were a third too low
 
 
@@ -120,9 +123,7 @@ class NhleRenew(Method):
 
     def run(self, model: Classifier, data: Data, runtime: Runtime) -> Outcome:
         """Renew and distil, with more of the old weights each time, until the estimated damage is within the budget."""
-        runtime.precision = usual_precision(model.module, runtime.device)
-        known = set(data.guard.info.replay_points.values()) if "guard" in data.uses else None
-        stage = LastStage(model, data.forget.x[:1], self.depth, known)
+        stage = self._stage(model, data, runtime)
         if not stage.layers:
             return Outcome(model, "nothing to train before the head", {}, self.cut)
         forget, sources, work = self._planned(stage, data, runtime)
@@ -131,8 +132,7 @@ class NhleRenew(Method):
             raise MethodFailedError(f"{self.name} made no images of the other classes. Give some with retain=....")
         distillation = _Distillation(self, stage, data, forget, stand_ins, runtime)
         most = max(sources, key=lambda s: s.images)
-        # a net that is right more often than it is confident was trained briefly; some lost six times the upper end
-        temperature = 1.0 if most.real else sharpening(data.forget, errors=1.0)
+        temperature = 1.0 if most.real else sharpening(data.forget, errors=BRIEFLY)
         calibrated = most.calibrated and temperature == 1
         original, kept, reason = distillation.original.trained(), self.kept, "all steps done"
         tries, least = TRIES, distillation.least
@@ -167,6 +167,26 @@ class NhleRenew(Method):
             **found.note(calibrated),
         }
         return Outcome(model, reason, notes, self.cut, work.seconds)
+
+    def planned(
+        self, model: Classifier, data: Data, runtime: Runtime, image_seconds: float
+    ) -> tuple[float, float] | None:
+        """Time one step of each kind."""
+        stage = self._stage(model, data, runtime)
+        if not stage.layers:
+            return None
+        *_, work = self._planned(stage, data, runtime)
+        return work.seconds, work.longest
+
+    def objection(self, data: Data) -> str | None:
+        """Object to a net of which inverted images do not tell what is lost."""
+        brief = sharpening(data.forget, errors=BRIEFLY) < 1
+        return "it can only guess what the other classes would lose" if brief else None
+
+    def _stage(self, model: Classifier, data: Data, runtime: Runtime) -> LastStage:
+        runtime.precision = usual_precision(model.module, runtime.device)
+        known = set(data.guard.info.replay_points.values()) if "guard" in data.uses else None
+        return LastStage(model, data.forget.x[:1], self.depth, known)
 
     def _planned(self, stage: LastStage, data: Data, runtime: Runtime) -> tuple[Flow, list[Source], Work]:
         """Time one step of each kind, choose how much to do, and announce how long it takes.

@@ -59,15 +59,16 @@ def test_the_quick_method_runs_where_the_usual_one_would_take_too_long() -> None
 
 
 @pytest.mark.parametrize(
-    ("cannot", "reason"),
+    ("cannot", "reason", "runs"),
     [
-        ("sharpening", "it can only guess what the other classes would lose"),
-        ("within", "it can renew nothing within its budget"),
+        ("sharpening", "it can only guess what the other classes would lose", 1),
+        ("within", "it can renew nothing within its budget", 2),
     ],
 )
 def test_the_quick_method_runs_where_the_usual_one_cannot_answer_for_the_loss(
-    monkeypatch: pytest.MonkeyPatch, cannot: str, reason: str
+    monkeypatch: pytest.MonkeyPatch, cannot: str, reason: str, runs: int
 ) -> None:
+    """Where that is known before its work begins, it is not begun."""
     if cannot == "within":
         monkeypatch.setattr(Damage, "within", lambda *_: False)
     else:
@@ -79,6 +80,15 @@ def test_the_quick_method_runs_where_the_usual_one_cannot_answer_for_the_loss(
     unasked, asked = (run(method, toy.model, toy.samples(), asked=a, runtime=runtime).record for a in (False, True))
     assert (unasked.method, asked.method) == ("nhle-cwm", "nhle-renew")
     assert said.count(INSTEAD.format(reason)) == 1
+    assert sum(s.startswith("nhle-renew takes about") for s in said) == runs
+
+
+def test_samples_that_are_refused_are_refused_once() -> None:
+    toy = toy_problem()
+    wrong = unhot.draw((toy.x, (toy.y + 1) % 3), [1], 4, 0)
+    with pytest.warns(unhot.errors.SampleWarning) as caught:
+        unhot.forget(toy.model, wrong, force=True)
+    assert len({str(w.message) for w in caught}) == len(caught)
 
 
 @pytest.mark.parametrize(("batch_norm", "methods"), [(True, ["nhle-renew", "nhle-cwm"]), (False, ["nhle-cwm"])])
