@@ -114,11 +114,16 @@ class SampleWarning(UnhotWarning):
     """The samples can be used, but not as one would expect, or their classes were not forgotten."""
 
 
+MOST_NAMES = 20  # that are listed where none is like the one that was given
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """Return a sentence that offers the known name that is most like another one, or all of them."""
     known = [str(k) for k in known]
+    if not known:
+        return "There are none."
     near = [] if name.isdigit() else difflib.get_close_matches(name, known, n=1)
-    return f"Did you mean {near[0]!r}?" if near else f"Known: {shortened(known)}."
+    return f"Did you mean {near[0]!r}?" if near else f"Known: {shortened(known, MOST_NAMES)}."
 
 
 def spelled(said: Said, python: str, command_line: str) -> Said:
@@ -181,7 +186,8 @@ def invalid_values(error: ValidationError, known: Iterable[str] = ()) -> list[st
         if known and e["type"] == "extra_forbidden":
             found.append(f"{at!r}: unknown ({nearest(at, known).rstrip('.')})")
             continue
-        found.append(f"{at!r}: " * bool(at) + e["msg"].removeprefix("Value error, ") + got)
+        said = e["msg"].removeprefix("Value error, ").replace("Input should", "It must")
+        found.append(f"{at!r}: " * bool(at) + said + got)
     return found
 
 

@@ -222,6 +222,17 @@ def test_a_traceback_is_shown_when_asked_for(unhot: Run) -> None:
     assert "Traceback" in unhot("--traceback", "show", "masks").err
 
 
+def test_an_empty_argument_is_no_path(unhot: Run, bundle: Path, tmp_path: Path) -> None:
+    """Else it would be the current folder."""
+    asked = "forget", bundle, "--class", 3, "--out", tmp_path / "out"
+    for given in (("--samples", ""), ("--samples=",)):
+        said = unhot(*asked, *given)
+        assert (said.code, said.err) == (2, "Error: --samples is empty. Is a variable of the shell not set?\n")
+    assert "An argument is empty" in unhot("report", "").err
+    assert unhot(*asked, "--samples", "digits", "--method", "mask", "--note", "").code == 0
+    assert (tmp_path / "out").is_dir()
+
+
 def test_only_as_sure_as_the_samples(unhot: Run, bundle: Path, folders: Path, tmp_path: Path) -> None:
     threes, fives = (sorted((folders / "nested" / name).iterdir()) for name in "35")
     for name, files in (("most", [*threes, *fives[:4]]), ("few", [*threes[:2], *fives])):

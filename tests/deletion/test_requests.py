@@ -150,7 +150,7 @@ def test_what_does_not_meet_its_bounds_is_not_certified(file: Path, out: Path, c
         ),
         ('reason = "licence ended"', "", "request 2, 'reason': Field required."),
         ("classes = [5]", 'classes = ["3"]', "the class 3 comes twice"),
-        ("classes = [5]", "classes = [true]", "request 2, 'classes.0': Input should be a valid string"),
+        ("classes = [5]", "classes = [true]", "request 2, 'classes.0': It must be a valid string"),
         ("classes = [5]", 'classes = ["x"]', "A/2 of today: 'classes': Unknown class 'x'."),
         ("classes = [5]", 'classes = [5, "3 "]', "A/2 of today: 'classes': Unknown class '3 '."),
         (
@@ -172,7 +172,7 @@ def test_what_does_not_meet_its_bounds_is_not_certified(file: Path, out: Path, c
         ('method = "mask"', 'method = "mask"\nretrained = ["no"]', "'retrained': There is nothing at no."),
         ("forget_accuracy<=", "forgt_accuracy<=", "R-1: 'require': Unknown measurement 'forgt_accuracy'."),
         ("forget_accuracy<=0.05", "relearn_steps>=5", "--quick leaves relearn_steps out"),
-        ("schema = 1", "schema = 2", "'schema': Input should be 1"),
+        ("schema = 1", "schema = 2", "'schema': It must be 1"),
         ("[[request]]", "[[request", "is not valid TOML"),
     ],
 )

@@ -31,6 +31,7 @@ def test_unknown_name_offers_the_nearest() -> None:
 
 def test_unknown_name_lists_what_is_known_when_nothing_is_near() -> None:
     assert str(UnknownNameError("class", 77, ["cat", "dog"])) == "Unknown class '77'. Known: cat, dog."
+    assert str(UnknownNameError("option of lenet5:", "x", [])) == "Unknown option of lenet5: 'x'. There are none."
 
 
 def test_long_lists_are_shortened() -> None:

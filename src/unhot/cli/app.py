@@ -35,6 +35,7 @@ from unhot.cli.report import report
 from unhot.cli.requests import request
 from unhot.cli.train import train
 from unhot.cli.verify import verify
+from unhot.errors import OptionError
 from unhot.version import __version__
 
 
@@ -60,6 +61,7 @@ app = typer.Typer(
 # commands that several processes share, of which number 0 writes; of any other command only number 0 runs
 SHARED = ("train", "forget", "audit", "compare", "bench")
 TRACEBACK = "--traceback"
+MAY_BE_EMPTY = ("--note",)
 
 app.command("demo")(spread(demo))
 app.command("train")(spread(train))
@@ -113,6 +115,7 @@ def run(argv: list[str], interrupted: Callable[[], bool]) -> int:
     if TRACEBACK in argv:  # wherever it stands
         argv = [TRACEBACK, *(word for word in argv if word != TRACEBACK)]
     try:
+        _refuse_empty(argv)
         with warnings.catch_warnings():
             warnings.showwarning = _one_line  # type: ignore[assignment]
             code = app(argv, standalone_mode=False)
@@ -131,6 +134,19 @@ def run(argv: list[str], interrupted: Callable[[], bool]) -> int:
             message, code = described(error)
             note(f"Error: {message}")
     return code if isinstance(code, int) else 0
+
+
+def _refuse_empty(argv: list[str]) -> None:
+    """Refuse an empty argument, which as a path would be the current folder; the text of a record may be empty.
+
+    Raises:
+        OptionError: There is one, as where a variable of the shell is not set.
+    """
+    for before, word in zip(["", *argv], argv, strict=False):
+        option = before if word == "" else word.removesuffix("=")
+        if (word == "" or (word.startswith("--") and word.endswith("="))) and option not in MAY_BE_EMPTY:
+            what = f"{option} is empty" if option.startswith("-") else "An argument is empty"
+            raise OptionError(f"{what}. Is a variable of the shell not set?")
 
 
 def _usage(error: Exception) -> int | None:

@@ -50,7 +50,8 @@ def build(arch: str, outputs: int, spec: InputSpec | None, options: Mapping[str,
     try:
         net = builder(**given)
     except (TypeError, ValueError, RuntimeError, AssertionError) as error:
-        raise OptionError(f"{arch} cannot be built with {given}: {error}.") from error
+        listed = ", ".join(f"{k}={v!r}" for k, v in given.items())
+        raise OptionError(f"{arch} cannot be built with {listed}: {error}.") from error
     if not isinstance(net, nn.Module):
         raise ModelError(f"{arch} returned {type(net).__name__}. The factory must return a torch.nn.Module.")
     return net

@@ -138,9 +138,9 @@ def test_names_that_are_no_text(tmp_path: Path) -> None:
         ({"arch_options": {"width": None}}, "cannot be built with"),
         ({"arch_options": {"width": 2.5}}, "cannot be built with"),
         ({"arch_options": {"width": [1]}}, "cannot be built with"),
-        ({"outputs": 2**40}, "'outputs': Input should be less than or equal to 524288"),
+        ({"outputs": 2**40}, "'outputs': It must be less than or equal to 524288"),
         ({"arch": "vit_tiny", "arch_options": {}, "input": {"height": 8192, "width": 8192}}, "does not fit"),
-        ({"input": {"height": 20_000}}, "'input.height': Input should be less than or equal to 8192"),
+        ({"input": {"height": 20_000}}, "'input.height': It must be less than or equal to 8192"),
         (
             {"arch": "torchvision:mobilenet_v2", "arch_options": {"inverted_residual_setting": [[1, 16, 10**9, 1]]}},
             "arch_options has 1000000000",
