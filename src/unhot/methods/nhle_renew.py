@@ -35,6 +35,7 @@ FORGET, RETAIN, BLENDS = 64, 96, 32  # per step: views of samples; stand-ins; bl
 NEAR = 128  # features that are approached in a step
 FOREIGN = 0.5  # largest area of a sample in a blend
 TINY = 1e-30  # least chance of a stand-in to be drawn
+FEW = 20  # given images of each class: beside fewer as many are made as without any, if the time suffices
 HELD_OUT = 8  # one image in so many is held out, with all of its copies
 TRIES = 3  # with more and more of the old weights
 LEAST = 0.005  # loss of accuracy that is never ruled out,
@@ -68,15 +69,17 @@ class NhleRenew(Method):
     - *retained*: images of the other classes; they need not be training images;
     - *unlabelled*: any images, without those that the original classifies as a class to forget;
     - *guarded*: draws from the Gaussians of a guard;
-    - *bare*: with none of these, or to make up the number, images inverted from the net.
+    - *bare*: images inverted from the net; with none of these, to make up the number, or beside fewer than 20 retained
+      images of each class of the net alone, if the time suffices.
 
     As many blends are shown beside them in each step, blended where the last stage begins, with what the original makes
     of these: mixes of two stand-ins, stand-ins with a rectangle of another, and stand-ins with a rectangle of a sample.
 
-    Only the layers from the last replay point (:mod:`unhot.models.replay`) before the nearest ``depth`` of them are
-    trained; the others are run once. The head is not trained; normalisation statistics are frozen. One stand-in in
-    eight is held out. If by these the other classes may lose more than ``budget`` of their accuracy, the run begins
-    again with more of the old weights, and ends with the cut alone when that does not suffice.
+    The layers nearest the head are trained: a share ``depth`` of all, and as many more as it takes to begin where a
+    single flow determines the output (:mod:`unhot.models.replay`); those before are run once. The head is not trained;
+    normalisation statistics are frozen. One stand-in in eight is held out. If the other classes may lose more than
+    ``budget`` of their accuracy, by the estimate from these, the run begins again with more of the old weights, and
+    ends with the cut alone when that does not suffice.
 
     Images are made and the stage is trained in bfloat16, if the device is fast in it and the net is not small.
 
@@ -179,7 +182,7 @@ class NhleRenew(Method):
         return work.seconds, work.longest
 
     def objection(self, data: Data) -> str | None:
-        """Object to a net of which inverted images do not tell what is lost."""
+        """Object where the loss on the other classes could only be guessed."""
         brief = sharpening(data.forget, errors=BRIEFLY) < 1
         return "it can only guess what the other classes would lose" if brief else None
 
@@ -188,15 +191,16 @@ class NhleRenew(Method):
         known = set(data.guard.info.replay_points.values()) if "guard" in data.uses else None
         return LastStage(model, data.forget.x[:1], self.depth, known)
 
+    def _sources(self, stage: LastStage, data: Data, runtime: Runtime, beside: bool = False) -> list[Source]:
+        return [s.ready(stage, runtime) for s in sources_of(data, self.images, self.descent, beside)]
+
     def _planned(self, stage: LastStage, data: Data, runtime: Runtime) -> tuple[Flow, list[Source], Work]:
         """Time one step of each kind, choose how much to do, and announce how long it takes.
 
         Returns:
             Views of the samples, the sources, and how much to do.
         """
-        *given, last = (s.ready(stage, runtime) for s in sources_of(data, self.images, self.descent))
-        if runtime.cache is not None and not isinstance(last, Inverted):
-            runtime.announce(f"Enough images are given, so none are made: the cache {runtime.cache} is not used.")
+        *given, last = self._sources(stage, data, runtime)
         each = last.seconds(stage, runtime)
         Work(last.images, self.steps, each, 0.0).within(self.minutes)  # refused before anything else takes time
         x = data.forget.x
@@ -207,6 +211,14 @@ class NhleRenew(Method):
         step = runtime.median_seconds(lambda: torch.autograd.grad(trial.loss(), stage.trained()), 1)
         work = Work(last.images, self.steps, each, step, TRIES).within(self.minutes)
         sources = [*given, last.fewer(work.images) if each else last]
+        alone = "retain" in data.uses and data.labelled and "guard" not in data.uses
+        if alone and len(data.retain) < FEW * len(stage.model.classes):
+            more = self._sources(stage, data, runtime, beside=True)
+            larger = Work(more[-1].images, self.steps, more[-1].seconds(stage, runtime), step, TRIES)
+            if more[-1].calibrated and larger.longest <= 60 * self.minutes:
+                sources, work = more, larger
+        if runtime.cache is not None and not isinstance(sources[-1], Inverted):
+            runtime.announce(f"Enough images are given, so none are made: the cache {runtime.cache} is not used.")
         fitted = f", to fit {self.minutes:g} minutes instead of {self.steps}" if work.steps < self.steps else ""
         runtime.announce(
             f"{self.name} takes about {work.seconds:.0f} s, at most {work.longest:.0f} s if it has to begin again: "

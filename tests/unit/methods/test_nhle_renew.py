@@ -221,7 +221,10 @@ def test_no_copy_of_a_held_out_image_is_trained_on(toy: Toy) -> None:
     assert len(training.held_out) + len(training.retained) == len(flow)
 
 
-def test_stand_ins_come_from_all_that_is_given_and_are_made_where_too_few_are(toy: Toy) -> None:
+def test_stand_ins_come_from_all_that_is_given_and_are_made_where_too_few_are(
+    toy: Toy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(nhle_renew, "FEW", 1)
     assert run(toy).record.notes["mode"] == "bare"
     assert run(toy, retain=toy.retain()).record.notes["mode"] == "retained"
     few = tuple(t[:5] for t in toy.retain())
@@ -317,7 +320,10 @@ def test_the_cache_is_used_again_and_gives_the_same_model(toy: Toy, tmp_path: Pa
     assert run(toy, runtime, images=16).record.notes["stand_ins"] < first.record.notes["stand_ins"]  # type: ignore[operator]
 
 
-def test_a_cache_serves_requests_with_other_images_given(toy: Toy, tmp_path: Path) -> None:
+def test_a_cache_serves_requests_with_other_images_given(
+    toy: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(nhle_renew, "FEW", 1)
     said: list[str] = []
     runtime = Runtime(torch.device("cpu"), cache=tmp_path / "cache", announce=said.append)
     for count in (5, 9, 0):
@@ -329,6 +335,24 @@ def test_a_cache_serves_requests_with_other_images_given(toy: Toy, tmp_path: Pat
     ]
     run(toy, runtime, retain=toy.retain())
     assert f"the cache {tmp_path / 'cache'} is not used" in said[-2]
+
+
+def test_beside_few_images_of_each_class_more_are_made_if_the_time_suffices(
+    toy: Toy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = {"retain": tuple(t[:70] for t in toy.retain())}
+
+    def made(toy: Toy = toy, **given: object) -> tuple[object, object]:
+        notes = run(toy, **given).record.notes  # type: ignore[arg-type]
+        return notes["mode"], notes["work"]["images"]  # type: ignore[index,call-overload]
+
+    assert made(**given) == ("retained and bare", 102)
+    assert made(**given, guard=toy.guard()) == ("retained and guarded", 102)
+    assert made(toy_problem(batch_norm=False), **given) == ("retained", 70)  # what is made of this net looks like noise
+    monkeypatch.setattr(Inverted, "seconds", lambda *_: 10.0)
+    assert made(**given, minutes=5) == ("retained", 70)
+    monkeypatch.setattr(nhle_renew, "FEW", 17)
+    assert made(**given) == ("retained", 70)
 
 
 def test_a_cache_that_does_not_fit_is_refused(toy: Toy, tmp_path: Path) -> None:
