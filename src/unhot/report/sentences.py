@@ -72,8 +72,8 @@ SENTENCES: dict[ReasonCode | FlagCode, str] = {
     "more than {limit:g} ({values}). It may not be what the original would be without the class, and then the verdict "
     "says little.",
     "reference_partial": "A retrained model shares {share:.0%} of its weights with the original: it is a partial "
-    "reference, with a fresh last stage. Such a model gives away about as much as a retrained one, or a little more, so a model that "
-    "is at its level may be short of a retrained one.",
+    "reference, with a fresh last stage. Such a model gives away about as much as a retrained one, or a little more, "
+    "so a model that is at its level may be short of a retrained one.",
     "reference_alike": "The weights of a retrained model are like the original's (correlation {correlation:.2f}). Both "
     "may have been trained from the same weights; but if it is the original with its weights changed, the verdict is "
     "worth nothing.",
