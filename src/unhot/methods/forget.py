@@ -154,7 +154,7 @@ def run(
 
 def not_used(method: Method, reason: str) -> str:
     """Say in a sentence why nhle-cwm is used instead of a method."""
-    return f"{method.name} is not used: {reason}. {QUICK} is used, which takes seconds and mostly only hides the class."
+    return f"{method.name} is not used: {reason}. {QUICK} is used, which is quicker and mostly only hides the class."
 
 
 def _objection(

@@ -19,7 +19,7 @@ from unhot.models.classifier import Classifier
 from unhot.runtime import Runtime
 from unhot.testing import Toy, toy_problem
 
-INSTEAD = "nhle-renew is not used: {}. nhle-cwm is used, which takes seconds and mostly only hides the class."
+INSTEAD = "nhle-renew is not used: {}. nhle-cwm is used, which is quicker and mostly only hides the class."
 
 
 @pytest.fixture
