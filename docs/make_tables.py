@@ -47,6 +47,7 @@ TABLES: dict[str, Callable[[], str]] = {
     ),
     "settings": trials.settings,
     "deep": deep.deep,
+    "deep-full": deep.deep_full,
     "deep-met": deep.deep_met,
     "deep-verdicts": deep.deep_verdicts,
     "verdict-summary": deep.verdict_summary,

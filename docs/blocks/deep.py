@@ -51,6 +51,21 @@ def deep_met() -> str:
     return tables.grid(heads, rows, text=2)
 
 
+def deep_full() -> str:
+    """One row a cell that was audited with everything: what only then is measured, for three models."""
+    rows = []
+    for data, c in deep_cells():
+        found = c["measures"]
+        if "unlearned" not in found["relearn_accuracy"]:
+            continue
+        row = [data.partition(",")[0], c["class"], c["run"], *(tables.short(c["labels"][h]) for h in HOLDERS)]
+        for name, digits in (("recovery_all_images", 3), ("relearn_steps", 0), ("relearn_accuracy", 3)):
+            row.append(" / ".join(f"{found[name][s]:.{digits}f}" for s in ("unlearned", "retrained", "masked")))
+        rows.append(row)
+    heads = ["trained on", "class", "run", *HOLDERS, "recovered from all images: unlearned / retrained / masked"]
+    return tables.grid([*heads, "steps of relearning", "accuracy while relearning"], rows, text=6)
+
+
 def deep_cells() -> list[tuple[str, dict[str, Any]]]:
     """Return the cells of the records of benchmarks/deep.py with the data that their nets were trained on."""
     contents = [json.loads(path.read_text()) for path in sorted(RECORDS.glob("deep-*.json"))]
@@ -72,7 +87,7 @@ def verdict_summary() -> str:
 
 def _verdicts(cells: Iterable[tuple[str, dict[str, Any]]]) -> str:
     rows = []
-    as_they_are = [cell for cell in cells if "," not in cell[0]]  # not the methods of earlier versions
+    as_they_are = [cell for cell in cells if "," not in cell[0]]  # no earlier version, and a quick audit
     for (data, run), group in tables.grouped(as_they_are, lambda cell: (cell[0], cell[1]["run"])).items():
         counts = [tables.label_counts(c["labels"][h] for _, c in group) for h in HOLDERS]
         rows.append([data, run, str(len(group)), *counts])

@@ -11,7 +11,7 @@ from handmade import runtime
 from levels import level_images, level_net
 from torch import nn
 
-from unhot.errors import ModelError
+from unhot.errors import ModelError, ModelWarning
 from unhot.evaluation.audit import Audit
 from unhot.evaluation.auditor import Auditor, audit
 from unhot.evaluation.verdict import Thresholds
@@ -77,6 +77,17 @@ def test_a_reference_that_knows_the_class_is_refused() -> None:
     knows = never("bee", -2e6)
     with pytest.raises(ModelError, match=r"Retrained model 2 classifies 100% of the test images of cat correctly"):
         audited(retrained=[never("cat", -2e6), knows])
+
+
+def test_where_nothing_is_concluded_from_it_such_a_reference_is_only_flagged() -> None:
+    """The unlearned model still recognises the class: the other measures, matched by name, are right all the same."""
+    same = net()
+    same.head_layer.bias.data += 1
+    with pytest.warns(ModelWarning, match="classifies 100% of the test images of cat correctly"):
+        found = audited(unlearned=same, retrained=never("bee", -2e6))
+    assert found.record.verdict.label == "not forgotten"
+    assert flags(found)["reference_unfit"].startswith("A retrained model is none: it was trained on the class")
+    assert found.get("forget_accuracy", "original").value == 1
 
 
 @pytest.mark.parametrize(("known", "refused"), [(2, False), (3, True)])

@@ -123,7 +123,8 @@ class Auditor:
         flags += checks.origin_flags(made_by, self._original.sha256(), after.model)
         views = given.views(runtime)
         views.compute()
-        checks.check_models(views)
+        thresholds = thresholds or Thresholds()
+        flags += checks.check_models(views, thresholds.forgotten)
         forwarded = runtime.clock()
         found = _measure_all(views, quick)
         by_name = {(m.name, m.subject): m for m in found.measured if m.split == "test"}
@@ -136,7 +137,7 @@ class Auditor:
             verdict=judge(
                 lambda name, subject: by_name[name, subject],
                 declared,
-                thresholds or Thresholds(),
+                thresholds,
                 holder,
                 flags,
                 checks.doubts(views),

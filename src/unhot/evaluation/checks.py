@@ -31,29 +31,44 @@ INSIDE = 0.1  # of the original's weights that are in a model which has as many 
 KEPT = 0.9  # correlation of weights that were changed little
 
 
-def check_models(views: Views) -> None:
-    """Refuse retrained models that are none.
+def check_models(views: Views, forgotten: float) -> Iterator[Flag]:
+    """Refuse retrained models that are none; only say so of them where nothing is concluded from them.
+
+    Args:
+        views: The models and their test images.
+        forgotten: Forget accuracy above which the unlearned model has not forgotten, whatever retrained models give
+            away.
 
     Raises:
         ModelError: A retrained model was trained on the classes, is the original changed, or knows nothing.
     """
+    for problem in _unfit(views):
+        if _hits(views, "unlearned") <= forgotten:
+            raise ModelError(problem)
+        warnings.warn(problem, ModelWarning, stacklevel=3)
+        yield flag("reference_unfit")
+        return
+
+
+def _unfit(views: Views) -> Iterator[str]:
+    """Say what is wrong with retrained models that are none."""
     names = shortened(c.name for c in views.labels)
     guesses = _retained(views, "original") < HARD  # a model that was hardly trained: then flags say so
     chance = _chance(views)
     for run in range(len(views.models["retrained"])):
         if (share := _hits(views, "retrained", run)) > KNOWS:
-            raise ModelError(
+            yield (
                 f"Retrained model {run + 1} classifies {share:.0%} of the test images of {names} correctly, so it was "
                 "trained on them. Give a model that was trained without them, or none."
             )
         if near_chance(share := _retained(views, "retrained", run), chance) and not guesses:
-            raise ModelError(
+            yield (
                 f"Retrained model {run + 1} classifies {share:.0%} of the retained test images correctly, hardly more "
                 "than by guessing. Give one that was trained on the other classes, in the order of the original's."
             )
         kept, rest = _likeness(views, run)
         if kept > SHARED and rest > FRESH:
-            raise ModelError(
+            yield (
                 f"Retrained model {run + 1} is the original, changed: {kept:.0%} of its weights are the original's, "
                 f"and the others are like them (correlation {rest:.2f}). Give one that was trained without {names}, "
                 "or what unhot reference makes."

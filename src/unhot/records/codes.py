@@ -58,6 +58,7 @@ FlagCode = Literal[
     "reference_accuracy",
     "reference_architecture",
     "reference_partial",
+    "reference_unfit",
     "reference_alike",
     "hard_class",
     "below_retrained",  # of files that knew no holders

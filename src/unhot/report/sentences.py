@@ -71,6 +71,9 @@ SENTENCES: dict[ReasonCode | FlagCode, str] = {
     "reference_accuracy": "The accuracy of a retrained model on the retained classes differs from the original's by "
     "more than {limit:g} ({values}). It may not be what the original would be without the class, and then the verdict "
     "says little.",
+    "reference_unfit": "A retrained model is none: it was trained on the class, is the original with its weights "
+    "changed, or knows nothing of the other classes. The verdict does not depend on it, since the unlearned model "
+    "itself still recognises the class; the values of the retrained models mean nothing.",
     "reference_partial": "A retrained model shares {share:.0%} of its weights with the original: it is a partial "
     "reference, with a fresh last stage. Such a model gives away about as much as a retrained one, or a little more, "
     "so a model that is at its level may be short of a retrained one.",
