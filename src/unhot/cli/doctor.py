@@ -165,13 +165,15 @@ def _counted(answers: Answers) -> str:
 
 
 def _of_plan(plan: Plan) -> str:
-    steps = "" if plan.most_steps is None else f" with steps={plan.most_steps}"
+    steps = "" if plan.most_steps is None or plan.announced else f" with steps={plan.most_steps}"
     cut = plan.hyperparameters.get("cut")
     how = "" if cut is None else f", cut={cut}"
     return f"unhot forget runs {plan.method}{steps}{how}.{_timed(plan)}"
 
 
 def _timed(plan: Plan) -> str:
+    if plan.announced:
+        return f" {' '.join(plan.announced)}"
     if plan.seconds is not None:
         least, most = plan.seconds
         if most < 1:

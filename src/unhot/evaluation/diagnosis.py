@@ -138,8 +138,9 @@ def _planned(method: Method, model: Classifier, data: Data, runtime: Runtime, as
     Raises:
         TooLongError: The method was asked for, and would refuse.
     """
-    each = _pass_seconds(model, data, runtime)
+    each, said = _pass_seconds(model, data, runtime), list[str]()
     reason = None if asked else method.objection(data)
+    runtime = replace(runtime, steps=0, announce=said.append)
     try:
         whole = None if reason else _seconds(method, model, data, runtime, each)
     except TooLongError:
@@ -150,7 +151,8 @@ def _planned(method: Method, model: Classifier, data: Data, runtime: Runtime, as
         warn(not_used(method, reason), ModelWarning)
         method = get(QUICK)()
         whole = _seconds(method, model, data, runtime, each)
-    return _plan_of(method).model_copy(update={"reads": data.uses, "pass_seconds": each, "seconds": whole})
+    found = {"reads": data.uses, "pass_seconds": each, "seconds": whole, "announced": tuple(said)}
+    return _plan_of(method).model_copy(update=found)
 
 
 def _plan_of(method: Method) -> Plan:
@@ -170,7 +172,7 @@ def _seconds(
     if pass_seconds is None:
         return None
     each = pass_seconds / min(len(data.samples.y), TIMED)
-    return method.planned(_for_a_run(model, runtime), data, replace(runtime, steps=0), each)
+    return method.planned(_for_a_run(model, runtime), data, runtime, each)
 
 
 def _pass_seconds(model: Classifier, data: Data, runtime: Runtime) -> float | None:

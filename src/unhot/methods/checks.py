@@ -16,6 +16,7 @@ from unhot.errors import (
     ModelWarning,
     SampleWarning,
     UnhotWarning,
+    counted,
     first_line,
     shortened,
     spelled,
@@ -197,9 +198,12 @@ class Classified:
         y, was, now = self.images.y, self.before, _columns(self.model, unlearned, self.images, runtime)
         hidden = self.model.columns(more)
         found += [_count(self.model, c, y, was, now) for c in hidden]
-        return tuple(found), self._accuracy(y, was, now, [c for c in y.unique().tolist() if c not in hidden])
+        gone = (*self.model.forgotten, *self.data.labels, *more)
+        return tuple(found), self._accuracy(y, was, now, [c for c in y.unique().tolist() if c not in hidden], gone)
 
-    def _accuracy(self, y: Tensor, was: Tensor, now: Tensor, retained: list[int]) -> RetainedAccuracy | None:
+    def _accuracy(
+        self, y: Tensor, was: Tensor, now: Tensor, retained: list[int], gone: Sequence[ClassLabel]
+    ) -> RetainedAccuracy | None:
         each = [_count(self.model, c, y, was, now) for c in retained]
         if self.images is None or not each:
             return None
@@ -212,6 +216,7 @@ class Classified:
             before=sum(c.before for c in each) / n,
             after=sum(c.after for c in each) / n,
             worst_class=max(each, key=lambda c: (c.before - c.after) / c.n),
+            missing=sum(c not in (*gone, *(r.label for r in each)) for c in self.model.classes),
         )
 
 
@@ -289,7 +294,9 @@ def retained(accuracy: RetainedAccuracy) -> str:
     """Return the accuracy on the retained classes before and after, in words."""
     worst, read = accuracy.worst_class, " that the method read" if accuracy.read_by_method else ""
     lost = f"class {worst.label.name} lost most ({worst.before} of {worst.n} correct before, {worst.after} after)"
-    figures = f"{accuracy.before:.1%} before and {accuracy.after:.1%} after, on {accuracy.n} images{read}"
+    figures = f"{accuracy.before:.1%} before and {accuracy.after:.1%} after, on {counted(accuracy.n, 'image')}{read}"
+    if accuracy.missing:
+        figures += f" (of {accuracy.missing} of the other classes there are none)"
     return f"{figures}; {lost}" if worst.after < worst.before else figures
 
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from unhot.data.samples import ImageSource, Samples
 from unhot.data.unlabelled import Unlabelled
-from unhot.errors import MethodFailedError, OptionError, TooLongError, shortened
+from unhot.errors import MethodFailedError, ModelWarning, OptionError, TooLongError, shortened, warn
 from unhot.methods import DEEP, GUARDED, QUICK, get
 from unhot.methods.base import ForgetResult, Method
 from unhot.methods.checks import left_unchanged
@@ -128,12 +128,14 @@ def run(
 ) -> ForgetResult:
     """Call a method, or nhle-cwm where nobody asked for that method and it does not fit the net.
 
+    A warning says why, and so does ``notes.not_used`` of the record.
+
     Args:
         method: The method.
         model: What it is called with.
         samples: The same.
         asked: Whether it was asked for, by its name, by its hyperparameters or by images and statistics that it reads.
-        runtime: What it is called with; announces why another method is called.
+        runtime: What it is called with.
         given: What it is called with.
     """
     if asked or method.name == QUICK:
@@ -148,8 +150,10 @@ def run(
             if not left_unchanged(result.record):
                 return result
             reason = "it can renew nothing within its budget"
-    runtime.announce(not_used(method, reason))
-    return get(QUICK)()(model, samples, runtime=replace(runtime, cache=None), **given)
+    warn(not_used(method, reason), ModelWarning)
+    result = get(QUICK)()(model, samples, runtime=replace(runtime, cache=None), **given)
+    notes: dict[str, JsonValue] = {**result.record.notes, "not_used": {method.name: reason}}
+    return replace(result, record=result.record.model_copy(update={"notes": notes}))
 
 
 def not_used(method: Method, reason: str) -> str:

@@ -81,6 +81,7 @@ class Plan(Stored):
         most_steps: The most optimiser steps of one run of it, of which it may make several; None if it says no number.
         pass_seconds: Time of one forward and backward pass over the samples, at most 16 of them.
         seconds: Time that the run would take, at least and at most; None if the method does not say.
+        announced: What the run would say before it begins its work.
     """
 
     method: str
@@ -89,6 +90,7 @@ class Plan(Stored):
     most_steps: Count | None = None
     pass_seconds: Seconds | None = None
     seconds: tuple[Seconds, Seconds] | None = None
+    announced: tuple[str, ...] = ()
 
 
 class Diagnosis(Record):

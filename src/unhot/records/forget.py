@@ -83,6 +83,7 @@ class RetainedAccuracy(Stored):
         before: Accuracy of the original.
         after: Accuracy of the unlearned model.
         worst_class: The class that lost most.
+        missing: Number of the other classes of which there are no images.
     """
 
     origin: str
@@ -92,6 +93,7 @@ class RetainedAccuracy(Stored):
     before: float
     after: float
     worst_class: Recognised
+    missing: Count = 0
 
 
 class ForgetRecord(Record):

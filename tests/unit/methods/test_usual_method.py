@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import torch
 from torch import nn
 
 import unhot
-from unhot.errors import MethodFailedError, TooLongError
+from unhot.errors import MethodFailedError, ModelWarning, TooLongError
 from unhot.methods import nhle_renew
 from unhot.methods.base import Method
 from unhot.methods.forget import run, usual_method
@@ -29,9 +30,13 @@ def long(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def said_by(toy: Toy, **given: object) -> tuple[str, list[str]]:
+    """Return the method that ran, and what was announced and warned of."""
     said: list[str] = []
     runtime = Runtime(torch.device("cpu"), announce=said.append)
-    return unhot.forget(toy.model, toy.samples(), runtime=runtime, **given).record.method, said  # type: ignore[arg-type]
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        record = unhot.forget(toy.model, toy.samples(), runtime=runtime, **given).record  # type: ignore[arg-type]
+    return record.method, [*said, *(str(w.message) for w in caught)]
 
 
 def test_what_is_given_and_the_net_decide() -> None:
@@ -77,9 +82,11 @@ def test_the_quick_method_runs_where_the_usual_one_cannot_answer_for_the_loss(
     toy, said = toy_problem(), list[str]()
     runtime = Runtime(torch.device("cpu"), announce=said.append)
     method = NhleRenew(images=16, descent=1, steps=2, budget=1)
-    unasked, asked = (run(method, toy.model, toy.samples(), asked=a, runtime=runtime).record for a in (False, True))
-    assert (unasked.method, asked.method) == ("nhle-cwm", "nhle-renew")
-    assert said.count(INSTEAD.format(reason)) == 1
+    with pytest.warns(ModelWarning, match=INSTEAD.format(reason)):
+        unasked = run(method, toy.model, toy.samples(), asked=False, runtime=runtime).record
+    assert (unasked.method, unasked.notes["not_used"]) == ("nhle-cwm", {"nhle-renew": reason})
+    asked = run(method, toy.model, toy.samples(), asked=True, runtime=runtime).record
+    assert (asked.method, "not_used" in asked.notes) == ("nhle-renew", False)
     assert sum(s.startswith("nhle-renew takes about") for s in said) == runs
 
 
@@ -102,12 +109,13 @@ def test_what_fails_is_tried_once_with_each_method(
         raise MethodFailedError("The weights are not finite.")
 
     monkeypatch.setattr(Method, "__call__", fails)
-    said: list[str] = []
-    runtime, toy = Runtime(torch.device("cpu"), announce=said.append), toy_problem(batch_norm)
-    with pytest.raises(MethodFailedError, match="not finite"):
-        unhot.forget(toy.model, toy.samples(), runtime=runtime)
+    toy = toy_problem(batch_norm)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        with pytest.raises(MethodFailedError, match="not finite"):
+            unhot.forget(toy.model, toy.samples(), runtime=Runtime(torch.device("cpu")))
     assert tried == methods
-    assert said == [INSTEAD.format("it makes this net unusable")] * batch_norm
+    assert [str(w.message) for w in caught] == [INSTEAD.format("it makes this net unusable")] * batch_norm
 
 
 @pytest.mark.usefixtures("long")
@@ -125,5 +133,6 @@ def test_nothing_else_runs_where_more_was_said(given: dict[str, object]) -> None
 def test_the_quick_method_makes_no_images_to_keep(tmp_path: Path) -> None:
     toy = toy_problem()
     runtime = Runtime(torch.device("cpu"), cache=tmp_path / "images")
-    assert unhot.forget(toy.model, toy.samples(), runtime=runtime).record.method == "nhle-cwm"
+    with pytest.warns(ModelWarning, match="nhle-renew is not used"):
+        assert unhot.forget(toy.model, toy.samples(), runtime=runtime).record.method == "nhle-cwm"
     assert not (tmp_path / "images").exists()
