@@ -71,7 +71,7 @@ from unhot.cli import main
 for uri in sys.argv[3:]:
     print(main(["bench", sys.argv[1], "--out", sys.argv[2], "--mlflow", uri]), flush=True)
 """
-BAD = ["nonsense://x", "http://127.0.0.1:9", "http://[bad", "file:///proc/none", "postgresql://h/db", ""]
+BAD = ["nonsense://x", "http://127.0.0.1:9", "http://[bad", "file:///proc/none", "postgresql://h/db"]
 
 
 @pytest.mark.skipif(importlib.util.find_spec("mlflow") is None, reason="MLflow is an optional extra")

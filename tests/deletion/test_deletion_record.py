@@ -282,7 +282,7 @@ def test_text_of_a_request_is_escaped_on_the_page(carried: Carried, tmp_path: Pa
         ("foreign", "An audit compares with the model"),
         ("verdict", "the verdict for whoever holds the weights is not the one that the measurements beside it give"),
         ("measurement", "the verdict for whoever holds the outputs and the features and the weights is not the one"),
-        ("no id", "'id': String should have at least 1 character"),
+        ("no id", "--id is empty"),
         ("public key", "is a public key. Sign with the private one"),
         ("no key", "is not a private key that can be read. Give an Ed25519, ECDSA or RSA key in PEM form."),
         ("taken", "is not empty. Choose another --out"),

@@ -6,7 +6,6 @@ that are shrunk and perturbed are from Ash, Adams: On warm-starting neural netwo
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
@@ -131,13 +130,13 @@ class NhleRenew(Method):
         if not stage.layers:
             return Outcome(model, "nothing to train before the head", {}, self.cut)
         forget, sources, work = self._planned(stage, data, runtime)
-        flows = [s.flow(stage, data, runtime) for s in sources]
-        stand_ins, (judge, judging) = Flow.of(flows), _judge(sources, flows)
+        stand_ins = Flow.of([s.flow(stage, data, runtime) for s in sources])
         if len(stand_ins) < HELD_OUT:
             raise MethodFailedError(f"{self.name} made no images of the other classes. Give some with retain=....")
-        distillation = _Distillation(self, stage, data, forget, stand_ins, runtime, judging)
-        temperature = 1.0 if judge.real else sharpening(data.forget, errors=BRIEFLY)
-        calibrated = judge.calibrated and temperature == 1
+        distillation = _Distillation(self, stage, data, forget, stand_ins, runtime)
+        most = max(sources, key=lambda s: s.images)
+        temperature = 1.0 if most.real else sharpening(data.forget, errors=BRIEFLY)
+        calibrated = most.calibrated and temperature == 1
         original, kept, reason = distillation.original.trained(), self.kept, "all steps done"
         tries, least = TRIES, distillation.least
         if least > self.budget:
@@ -149,7 +148,7 @@ class NhleRenew(Method):
         for left in reversed(range(tries)):
             stage.renew(original, kept, runtime.generator("renewal"))
             distillation.run(work.steps, runtime)
-            found = distillation.damage(judge, temperature, 1.0 if calibrated else GUESSED)
+            found = distillation.damage(most, temperature, 1.0 if calibrated else GUESSED)
             if found.within(self.budget):
                 break
             kept = (1 + kept) / 2
@@ -228,37 +227,16 @@ class NhleRenew(Method):
         return forget, sources, work
 
 
-def _judge(sources: Sequence[Source], flows: Sequence[Flow]) -> tuple[Source, Tensor]:
-    """Return the source by which the loss is estimated, and which stand-ins (N,) are asked.
-
-    If enough of them would be held out, only those of real images of the other classes; else all, as if they were those
-    of the source with the most images.
-    """
-    each = torch.cat([torch.full_like(flow.image, i) for i, flow in enumerate(flows)])
-    for i, (source, flow) in enumerate(zip(sources, flows, strict=True)):
-        if source.real and len(flow) >= HELD_OUT * ENOUGH:
-            return source, each == i
-    return max(sources, key=lambda s: s.images), each >= 0
-
-
 class _Distillation:
     """The last stage in training: on views of the samples, and on stand-ins."""
 
     def __init__(
-        self,
-        method: NhleRenew,
-        stage: LastStage,
-        data: Data,
-        forget: Flow,
-        stand_ins: Flow,
-        runtime: Runtime,
-        judging: Tensor | None = None,
+        self, method: NhleRenew, stage: LastStage, data: Data, forget: Flow, stand_ins: Flow, runtime: Runtime
     ) -> None:
         self.method, self.stage, self.columns, self.forget = method, stage, data.columns, forget
         self.autocast, self.generator = runtime.autocast, runtime.generator("steps")
         held_out = stand_ins.image % HELD_OUT == 0
-        self.held_out = stand_ins.part(held_out if judging is None else held_out & judging)
-        self.retained = stand_ins.part(~held_out)
+        self.held_out, self.retained = stand_ins.part(held_out), stand_ins.part(~held_out)
         self.least = min(LEAST * max(1.0, ENOUGH / max(len(self.held_out), 1)), 1.0)
         self.original = stage.frozen()
         self.y = data.forget.y[forget.image]
@@ -341,7 +319,7 @@ class _Distillation:
 
     @torch.no_grad()
     def damage(self, source: Source, temperature: float, wider: float = 1.0) -> Damage:
-        """Estimate what the other classes lose, by the held-out stand-ins that judge, those of a source for one."""
+        """Estimate by the held-out stand-ins, most of which are of a source, what the other classes lose."""
         now, most = self.stage.replayed(self.held_out.into).logits, wider * source.most
         return damage(self.held_out.logits, now, self.columns, temperature, source.usual, most, self.least)
 

@@ -477,21 +477,6 @@ def test_stand_ins_that_are_images_of_the_other_classes_are_believed_more(toy: T
     assert UnlabelledImages(9).most > Inverted(9, 1, 9).most > Retained(9).most
 
 
-def test_enough_real_images_judge_alone(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
-    stage, _ = stage_of(toy)
-    real, made = stage.flow(toy.x[toy.y != 1][:40]), stage.flow(toy.x[:60])
-    sources = [Retained(40), Inverted(60, 1, 60)]
-    judge, judging = nhle_renew._judge(sources, [real, made])
-    assert (judge.mode, int(judging.sum())) == ("bare", 100)
-    monkeypatch.setattr(nhle_renew, "ENOUGH", 5)
-    judge, judging = nhle_renew._judge(sources, [real, made])
-    assert (judge.mode, judging.tolist()) == ("retained", [True] * 40 + [False] * 60)
-    both, (_, data) = Flow.of([real, made]), stage_of(toy)
-    views = stage.flow(data.forget.x)
-    training = _Distillation(NhleRenew(), stage, data, views, both, Runtime(torch.device("cpu")), judging)
-    assert len(training.held_out) == sum(int(i) % nhle_renew.HELD_OUT == 0 for i in both.image[:40])
-
-
 def test_the_estimate_of_a_net_without_stored_statistics_is_a_guess(toy: Toy) -> None:
     runtime = Runtime(torch.device("cpu"))
     stage, plain = stage_of(toy)[0], stage_of(toy_problem(batch_norm=False))[0]
