@@ -71,7 +71,7 @@ from unhot.cli import main
 for uri in sys.argv[3:]:
     print(main(["bench", sys.argv[1], "--out", sys.argv[2], "--mlflow", uri]), flush=True)
 """
-BAD = ["nonsense://x", "http://127.0.0.1:9", "http://[bad", "file:///proc/none", "postgresql://h/db"]
+BAD = ["nonsense://x", "http://127.0.0.1:9", "http://[bad", "file:///proc/none", "postgresql://h/db", ""]
 
 
 @pytest.mark.skipif(importlib.util.find_spec("mlflow") is None, reason="MLflow is an optional extra")
@@ -81,7 +81,8 @@ def test_a_bad_mlflow_uri_is_said_before_the_work_starts(tmp_path: Path) -> None
     done = subprocess.run(call, capture_output=True, text=True, cwd=tmp_path, timeout=300)
     assert done.stdout.split() == ["2"] * len(BAD), done.stderr
     errors = [line for line in done.stderr.splitlines() if line.startswith("Error:")]
-    for uri, line in zip(BAD, errors, strict=True):
+    assert errors.pop() == "Error: --mlflow is empty. Is a variable of the shell not set?"
+    for uri, line in zip(BAD[:-1], errors, strict=True):
         assert line.startswith(f"Error: MLflow cannot use {uri!r}: ")
         assert line.endswith(". Check --mlflow.")
     assert "Traceback" not in done.stderr

@@ -42,15 +42,16 @@ def check_models(views: Views, forgotten: float) -> Iterator[Flag]:
     Raises:
         ModelError: A retrained model was trained on the classes, is the original changed, or knows nothing.
     """
-    for problem in _unfit(views):
-        if _hits(views, "unlearned") <= forgotten:
-            raise ModelError(problem)
-        warnings.warn(problem, ModelWarning, stacklevel=3)
-        yield flag("reference_unfit")
+    problem = next(_reference_problems(views), None)
+    if problem is None:
         return
+    if _hits(views, "unlearned") <= forgotten:
+        raise ModelError(problem)
+    warnings.warn(problem, ModelWarning, stacklevel=3)
+    yield flag("reference_unfit")
 
 
-def _unfit(views: Views) -> Iterator[str]:
+def _reference_problems(views: Views) -> Iterator[str]:
     """Say what is wrong with retrained models that are none."""
     names = shortened(c.name for c in views.labels)
     guesses = _retained(views, "original") < HARD  # a model that was hardly trained: then flags say so

@@ -216,7 +216,7 @@ class Classified:
             before=sum(c.before for c in each) / n,
             after=sum(c.after for c in each) / n,
             worst_class=max(each, key=lambda c: (c.before - c.after) / c.n),
-            missing=sum(c not in (*gone, *(r.label for r in each)) for c in self.model.classes),
+            missing=len({*self.model.classes} - {*gone, *(r.label for r in each)}),
         )
 
 

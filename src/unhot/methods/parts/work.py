@@ -56,7 +56,7 @@ class Work:
                 return part
         error = TooLongError(
             f"Even an eighth of the work may take {'' if self.step_seconds else 'more than '}{part.longest / 60:.2g} "
-            f"minutes on this device, and "
-            f"minutes={minutes:g} allows less. Allow more, use a GPU, or choose method='nhle-cwm'."
+            f"minutes on this device, and minutes={minutes:g} allows less. Allow more, use a GPU, or choose "
+            "method='nhle-cwm'."
         )
         raise spelled(spelled(error, "minutes=", "-o minutes="), "method='nhle-cwm'", "--method nhle-cwm")
